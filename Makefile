@@ -1,0 +1,41 @@
+# Every target sets up what it needs in .venv, on a machine that has Python 3.11 or newer.
+
+PYTHON ?= $(firstword $(foreach python,python3 python3.14 python3.13 python3.12 python3.11,\
+	$(shell $(python) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(python))))
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: demo test lint bench clean
+
+demo: .venv/core
+	$(BIN)/genmoji generate "flying pig" --output flying-pig.png
+
+test: lint
+	@$(BIN)/python -m pytest
+
+lint: .venv/dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+# One benchmark alone: make bench ONLY=startup
+bench: .venv/dev
+	$(BIN)/python tests/benchmarks/run.py $(ONLY)
+
+clean:
+	rm -rf .venv dist .pytest_cache .mypy_cache .ruff_cache
+
+.venv/python:
+	$(if $(PYTHON),,$(error Python 3.11 or newer is needed; name it with PYTHON=...))
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@touch $@
+
+.venv/core: .venv/python pyproject.toml constraints.txt
+	$(PIP) hatchling
+	$(PIP) --no-build-isolation --editable .
+	@touch $@
+
+.venv/dev: .venv/python pyproject.toml constraints.txt
+	$(PIP) hatchling
+	$(PIP) --no-build-isolation --editable '.[scrape,dev]'
+	@touch $@ .venv/core

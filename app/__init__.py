@@ -1,0 +1,1 @@
+"""What people touch: the `genmoji` command, one verb per capability."""

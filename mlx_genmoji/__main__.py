@@ -1,0 +1,45 @@
+"""The `genmoji` command: makes sure that its five packages are its own, then hands over to `app.cli`.
+
+`app`, `scrape`, `train` and `quantize` are common names. Where the Python path has somebody else's first, the command
+says so in one sentence, exit code 2, instead of failing somewhere inside.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+PACKAGES = ("app", "scrape", "train", "quantize", "mlx_genmoji")
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def strangers() -> dict[str, str]:
+    """Those of our packages that Python would import from another place than this file's, and from where."""
+    found = {}
+    for package in PACKAGES:
+        spec = find_spec(package)
+        origin = spec.origin if spec is not None else None
+        if origin is None or Path(origin).resolve().parent.parent != ROOT:
+            found[package] = origin or "nowhere"
+    return found
+
+
+def main() -> int:
+    """Run `genmoji` on the command line's arguments, and return its exit code."""
+    found = strangers()
+    if found:
+        where = ", ".join(f"{package} ({origin})" for package, origin in found.items())
+        print(f"genmoji: the Python path has other packages under genmoji's names: {where}.", end=" ", file=sys.stderr)
+        print("Take them off PYTHONPATH, or install genmoji into an environment of its own.", file=sys.stderr)
+        return 2
+
+    from app.cli import main as cli_main
+
+    return cli_main()
+
+
+if __name__ == "__main__":
+    # `python -m` puts the working folder first on the path, where a user may well have a train.py or an app.py.
+    sys.path.insert(0, str(ROOT))
+    sys.exit(main())

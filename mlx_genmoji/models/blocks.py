@@ -1,0 +1,135 @@
+"""What the UNet and the autoencoder are both built from. Activations are (B, H, W, C)."""
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from .functions import attention, conv2d, downsampled_conv2d, group_norm, silu, upsampled_conv2d
+
+
+class PointwiseConv(nn.Linear):
+    """A 1x1 convolution kept as a linear layer; in files its weight is (out, in, 1, 1)."""
+
+
+class Conv2d(nn.Conv2d):
+    """A convolution with a square kernel and a bias."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, padding: int = 0):
+        super().__init__(in_channels, out_channels, kernel_size, stride=stride, padding=padding)
+
+    def __call__(self, x: mx.array) -> mx.array:
+        return conv2d(x, self.weight, self.stride[0], self.padding[0]) + self.bias
+
+
+class GroupNorm(nn.Module):
+    """Group normalisation over (B, ..., C); `eps` differs between blocks of one checkpoint, so it has no default."""
+
+    def __init__(self, groups: int, channels: int, eps: float):
+        super().__init__()
+        self.weight = mx.ones((channels,))
+        self.bias = mx.zeros((channels,))
+        self.groups = groups
+        self.eps = eps
+
+    def __call__(self, x: mx.array) -> mx.array:
+        return group_norm(x, self.groups, self.weight, self.bias, self.eps)
+
+
+class ResnetBlock2D(nn.Module):
+    """Two normalised convolutions beside a shortcut, shifted (or scaled and shifted) by the time embedding."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        groups: int,
+        eps: float,
+        time_channels: int | None = None,
+        scale_shift: bool = False,
+    ):
+        super().__init__()
+        self.scale_shift = scale_shift
+        self.norm1 = GroupNorm(groups, in_channels, eps)
+        self.conv1 = Conv2d(in_channels, out_channels, 3, padding=1)
+        if time_channels is not None:
+            self.time_emb_proj = nn.Linear(time_channels, out_channels * (2 if scale_shift else 1))
+        self.norm2 = GroupNorm(groups, out_channels, eps)
+        self.conv2 = Conv2d(out_channels, out_channels, 3, padding=1)
+        if in_channels != out_channels:
+            self.conv_shortcut = PointwiseConv(in_channels, out_channels)
+
+    def __call__(self, x: mx.array, activated_time: mx.array | None = None) -> mx.array:
+        """`activated_time` is SiLU(time embedding), (B, time_channels): the same for all blocks, so computed once."""
+        h = self.conv1(silu(self.norm1(x)))
+        if activated_time is None:
+            h = self.norm2(h)
+        else:
+            time = self.time_emb_proj(activated_time)[:, None, None]
+            if self.scale_shift:
+                scale, shift = mx.split(time, 2, axis=-1)
+                h = self.norm2(h) * (1 + scale) + shift
+            else:
+                h = self.norm2(h + time)
+        h = self.conv2(silu(h))
+        return h + (self.conv_shortcut(x) if "conv_shortcut" in self else x)
+
+
+class Downsample2D(nn.Module):
+    """A convolution of stride 2. The autoencoder pads below and to the right only (padding 0), the UNet all around."""
+
+    def __init__(self, channels: int, padding: int):
+        super().__init__()
+        self.padding = padding
+        self.conv = Conv2d(channels, channels, 3, stride=2, padding=padding)
+
+    def __call__(self, x: mx.array) -> mx.array:
+        return downsampled_conv2d(x, self.conv.weight, self.padding) + self.conv.bias
+
+
+class Upsample2D(nn.Module):
+    """Nearest-neighbour doubling, then a convolution."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.conv = Conv2d(channels, channels, 3, padding=1)
+
+    def __call__(self, x: mx.array, size: tuple[int, int] | None = None) -> mx.array:
+        """`size` (H, W), where it is not the double, is that of the skip which the result meets."""
+        B, H, W, C = x.shape
+        if size in (None, (2 * H, 2 * W)):
+            return upsampled_conv2d(x, self.conv.weight) + self.conv.bias
+        rows = mx.arange(size[0]) * H // size[0]
+        columns = mx.arange(size[1]) * W // size[1]
+        return self.conv(x[:, rows][:, :, columns])
+
+
+class Attention(nn.Module):
+    """Attention over positions; to itself, or to `context` where that is given."""
+
+    def __init__(
+        self,
+        channels: int,
+        context_channels: int | None,
+        heads: int,
+        head_channels: int,
+        bias: bool,
+        groups: int = 0,
+        eps: float = 1e-5,
+    ):
+        super().__init__()
+        inner = heads * head_channels
+        self.heads = heads
+        self.scale = head_channels**-0.5
+        if groups:
+            self.group_norm = GroupNorm(groups, channels, eps)
+        self.to_q = nn.Linear(channels, inner, bias=bias)
+        self.to_k = nn.Linear(context_channels or channels, inner, bias=bias)
+        self.to_v = nn.Linear(context_channels or channels, inner, bias=bias)
+        self.to_out = [nn.Linear(inner, channels)]
+
+    def __call__(self, x: mx.array, context: mx.array | None = None) -> mx.array:
+        """(B, L, channels), and (B, S, context_channels) -> (B, L, channels)."""
+        if "group_norm" in self:
+            x = self.group_norm(x)
+        context = x if context is None else context
+        out = attention(self.to_q(x), self.to_k(context), self.to_v(context), self.heads, self.scale)
+        return self.to_out[0](out)

@@ -1,0 +1,83 @@
+"""Arithmetic that every block shares. On a GPU it is MLX's own; on a CPU the forms of `cpu` stand in, equal to
+within float32 rounding."""
+
+import math
+from collections.abc import Callable
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from . import cpu
+
+
+def on_cpu() -> bool:
+    """Whether MLX computes on the CPU."""
+    return mx.default_device().type == mx.DeviceType.cpu
+
+
+def silu(x: mx.array) -> mx.array:
+    """x * sigmoid(x)."""
+    return x * cpu.sigmoid(x) if on_cpu() else nn.silu(x)
+
+
+def gelu(x: mx.array) -> mx.array:
+    """The exact GELU, x * Phi(x)."""
+    return 0.5 * x * (1 + cpu.erf(x * math.sqrt(0.5))) if on_cpu() else nn.gelu(x)
+
+
+def quick_gelu(x: mx.array) -> mx.array:
+    """x * sigmoid(1.702 x), the activation of OpenAI's CLIP."""
+    return x * (cpu.sigmoid(1.702 * x) if on_cpu() else mx.sigmoid(1.702 * x))
+
+
+ACTIVATIONS: dict[str, Callable[[mx.array], mx.array]] = {
+    "silu": silu,
+    "swish": silu,
+    "gelu": gelu,
+    "quick_gelu": quick_gelu,
+}
+
+
+def group_norm(x: mx.array, groups: int, weight: mx.array, bias: mx.array, eps: float) -> mx.array:
+    """Normalise (B, ..., C) over its positions and the channels of each group (Wu and He, 2018)."""
+    if on_cpu():
+        return cpu.group_norm(x, groups, weight, bias, eps)
+    grouped = x.reshape(x.shape[0], -1, groups, x.shape[-1] // groups).astype(mx.float32)
+    grouped = grouped - grouped.mean((1, 3), keepdims=True)
+    grouped = grouped * mx.rsqrt(grouped.square().mean((1, 3), keepdims=True) + eps)
+    return grouped.astype(x.dtype).reshape(x.shape) * weight + bias
+
+
+def conv2d(x: mx.array, weight: mx.array, stride: int, padding: int) -> mx.array:
+    """The convolution of (B, H, W, C) with (O, kh, kw, C)."""
+    return (cpu.conv2d if on_cpu() else mx.conv2d)(x, weight, stride=stride, padding=padding)
+
+
+def downsampled_conv2d(x: mx.array, weight: mx.array, padding: int) -> mx.array:
+    """A 3x3 convolution of stride 2; with padding 0, (B, H, W, C) is padded below and to the right by one."""
+    if on_cpu() and x.shape[1] % 2 == 0 and x.shape[2] % 2 == 0:
+        return cpu.downsampled_conv2d(x, weight, padding)
+    if padding == 0:
+        x = mx.pad(x, [(0, 0), (0, 1), (0, 1), (0, 0)])
+    return mx.conv2d(x, weight, stride=2, padding=padding)
+
+
+def upsampled_conv2d(x: mx.array, weight: mx.array) -> mx.array:
+    """Nearest-neighbour doubling of (B, H, W, C), then a 3x3 convolution: (B, 2H, 2W, O)."""
+    if on_cpu():
+        return cpu.upsampled_conv2d(x, weight)
+    B, H, W, C = x.shape
+    doubled = mx.broadcast_to(x[:, :, None, :, None], (B, H, 2, W, 2, C)).reshape(B, 2 * H, 2 * W, C)
+    return mx.conv2d(doubled, weight, padding=1)
+
+
+def attention(
+    queries: mx.array, keys: mx.array, values: mx.array, heads: int, scale: float, mask: mx.array | str | None = None
+) -> mx.array:
+    """Scaled dot-product attention of (B, L, heads * D) over (B, S, heads * D) (Vaswani et al., 2017)."""
+
+    def split(x: mx.array) -> mx.array:
+        return x.reshape(x.shape[0], x.shape[1], heads, -1).transpose(0, 2, 1, 3)
+
+    out = mx.fast.scaled_dot_product_attention(split(queries), split(keys), split(values), scale=scale, mask=mask)
+    return out.transpose(0, 2, 1, 3).reshape(queries.shape)

@@ -1,0 +1,31 @@
+"""From what a user asks for to the text that a model was trained to read."""
+
+from .errors import UserError
+
+SKIN_TONES = ("light", "medium-light", "medium", "medium-dark", "dark")
+PERSON_TYPES = ("man", "woman", "person")
+
+
+def compose(prompt: str, template: str, skin_tone: str | None = None, person_type: str | None = None) -> str:
+    """The final prompt: person type, prompt and skin tone, where the template has `{prompt}`.
+
+    compose("astronaut", "{prompt}, 3d", "dark", "woman") -> "woman astronaut, dark skin tone, 3d". Raises UserError for
+    an empty prompt, an unknown skin tone or person type, and a template without `{prompt}`.
+    """
+    text = " ".join(prompt.split())
+    if not text:
+        raise UserError('The prompt is empty: say what to draw, for example "flying pig".')
+    if "{prompt}" not in template:
+        raise UserError(f"The template {template!r} has no {{prompt}} in it.")
+    _check("skin tone", skin_tone, SKIN_TONES)
+    _check("person type", person_type, PERSON_TYPES)
+    if person_type and person_type not in text.lower().split():
+        text = f"{person_type} {text}"
+    if skin_tone:
+        text = f"{text}, {skin_tone} skin tone"
+    return template.replace("{prompt}", text)
+
+
+def _check(what: str, value: str | None, known: tuple[str, ...]) -> None:
+    if value is not None and value not in known:
+        raise UserError(f"There is no {what} {value!r}; there are {', '.join(known)}.")

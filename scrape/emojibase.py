@@ -1,0 +1,141 @@
+"""What is known of each emoji besides its picture: emojibase-data's names, tags, groups and skin tones.
+
+Emojis are found by `key`, which is blind to the ways image sets spell one sequence (case, FE0F, leading zeros).
+"""
+
+import json
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .errors import ScrapeError
+from .packages import Package
+
+PACKAGE = Package("emojibase-data", "17.0.0", ("en/data.json", "meta/groups.json"))
+
+SKIN_TONES = ("light", "medium-light", "medium", "medium-dark", "dark")
+
+GENDER_SIGNS = {"2640": "woman", "2642": "man"}
+
+FIRST_CODE_POINTS = {
+    "1F466": "boy",
+    "1F467": "girl",
+    "1F468": "man",
+    "1F469": "woman",
+    "1F474": "old man",
+    "1F475": "old woman",
+    "1F476": "baby",
+    "1F9D1": "person",
+    "1F9D2": "child",
+    "1F9D3": "old person",
+    # From here on Unicode's name decides: the code point is a role and fixes the person.
+    "1F385": "man",
+    "1F478": "woman",
+    "1F47C": "baby",
+    "1F483": "woman",
+    "1F57A": "man",
+    "1F930": "woman",
+    "1F931": "woman",
+    "1F934": "man",
+    "1F936": "woman",
+    "1F9D5": "woman",
+    "1FAC3": "man",
+}
+
+GENDERED = frozenset(("1F466", "1F467", "1F468", "1F469", *GENDER_SIGNS))
+
+PERSON_SUBGROUPS = frozenset(
+    f"person{suffix}" for suffix in ("", "-gesture", "-role", "-fantasy", "-activity", "-sport", "-resting")
+)
+
+NOT_ONE_PERSON = {
+    "1F46F": "people with bunny ears",
+    "1F93C": "people wrestling",
+    "1F9CC": "troll",
+    "1FAC8": "hairy creature",
+}
+
+ASCII = str.maketrans({"‘": "'", "’": "'", "“": '"', "”": '"', "–": "-", "—": "-", "−": "-"})
+
+
+@dataclass(frozen=True)
+class Emoji:
+    """One emoji, toned or not. `order` is its place in Unicode's own list; the rest is as in a dataset row."""
+
+    order: int
+    label: str
+    emoji: str
+    hexcode: str
+    base_hexcode: str
+    tags: tuple[str, ...]
+    group: str
+    subgroup: str
+    skin_tone: tuple[str, ...]
+    person_type: str | None
+
+    @property
+    def neutrality(self) -> tuple[int, int, int]:
+        """A sort key that puts the neutral one of several emojis first: the least gendered, toned, late in the list."""
+        gendered = sum(part in GENDERED for part in self.hexcode.split("-"))
+        return gendered, len(self.skin_tone), self.order
+
+    @property
+    def text(self) -> str:
+        """The caption: the label, and the skin tones in words."""
+        if not self.skin_tone:
+            return self.label
+        return f"{self.label}, {' and '.join(self.skin_tone)} skin tone{'s' if len(self.skin_tone) > 1 else ''}"
+
+
+def key(code_points: str) -> str:
+    """A sequence's one spelling, as `1F468-200D-2695` for `1f468-200d-2695-fe0f`."""
+    parts = (part.lstrip("0") for part in re.split(r"[-_ ]", code_points.upper()))
+    return "-".join(part for part in parts if part != "FE0F")
+
+
+def read_emojis(path: Path | None = None) -> dict[str, Emoji]:
+    """All emojis by key, toned ones included, from emojibase-data (a tarball, a folder, or npm's where None).
+
+    The letters that flags are spelled with are no emojis: emojibase gives them no group.
+    """
+    files = PACKAGE.read(path)
+    try:
+        records = json.loads(files["en/data.json"])
+        names = json.loads(files["meta/groups.json"])
+        emojis = [emoji for record in records if "group" in record for emoji in _emojis(record, names)]
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise ScrapeError(f"{PACKAGE.spec} is not laid out as expected ({error!r}); fetch it again.") from error
+    return {key(emoji.hexcode): emoji for emoji in emojis}
+
+
+def _emojis(record: Mapping[str, Any], names: Mapping[str, Mapping[str, str]]) -> Iterable[Emoji]:
+    subgroup = names["subgroups"][str(record["subgroup"])]
+    for variant in (record, *record.get("skins", ())):
+        tones = variant.get("tone", [])
+        yield Emoji(
+            order=variant["order"],
+            label=_plain(record["label"]),
+            emoji=variant["emoji"],
+            hexcode=variant["hexcode"],
+            base_hexcode=record["hexcode"],
+            tags=tuple(_plain(tag) for tag in record.get("tags", ())),
+            group=names["groups"][str(record["group"])],
+            subgroup=subgroup,
+            skin_tone=tuple(SKIN_TONES[tone - 1] for tone in ([tones] if isinstance(tones, int) else tones)),
+            person_type=_person_type(key(record["hexcode"]).split("-"), subgroup),
+        )
+
+
+def _person_type(code_points: list[str], subgroup: str) -> str | None:
+    if subgroup not in PERSON_SUBGROUPS or code_points[0] in NOT_ONE_PERSON:
+        return None
+    signs = [GENDER_SIGNS[point] for point in code_points[1:] if point in GENDER_SIGNS]
+    return signs[0] if signs else FIRST_CODE_POINTS.get(code_points[0], "person")
+
+
+def _plain(text: str) -> str:
+    letters = unicodedata.normalize("NFD", text.lower().translate(ASCII))
+    return unicodedata.normalize("NFC", "".join(letter for letter in letters if not unicodedata.combining(letter)))

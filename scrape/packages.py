@@ -1,0 +1,132 @@
+"""npm packages as bags of files: packed by `npm pack`, read from a tarball or an unpacked folder, never extracted.
+
+Nothing here writes a file whose name a package chose, so no name inside one can lead outside a folder.
+"""
+
+import fnmatch
+import gzip
+import io
+import json
+import os
+import shutil
+import subprocess
+import tarfile
+import tempfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from .errors import ScrapeError
+
+PACK_TIMEOUT_S = 600
+
+
+@dataclass(frozen=True)
+class Package:
+    """An npm package pinned to one version (repairs hold for the version they were made for), and what is read of it.
+
+    `wanted` are shell patterns of names inside the package, as `assets/*.webp`.
+    """
+
+    name: str
+    version: str
+    wanted: tuple[str, ...]
+
+    @property
+    def spec(self) -> str:
+        """The package as npm spells it, `name@version`."""
+        return f"{self.name}@{self.version}"
+
+    @property
+    def tarball(self) -> str:
+        """The file name that `npm pack` gives the tarball."""
+        return f"{self.name.removeprefix('@').replace('/', '-')}-{self.version}.tgz"
+
+    def read(self, path: Path | None = None) -> dict[str, bytes]:
+        """The wanted files, by their names inside the package, in name order.
+
+        `path` is a tarball or an unpacked folder; without it the package comes from npm, through the user's cache.
+        Raises ScrapeError where there is no such package, or it is another one.
+        """
+        path = self._pack() if path is None else path
+        if not path.exists():
+            raise ScrapeError(f"{path} does not exist; give a tarball or an unpacked folder of {self.spec}.")
+        try:
+            files = dict(sorted(_folder_files(path) if path.is_dir() else _tarball_files(path)))
+        except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
+            said = " ".join(str(error).split())
+            raise ScrapeError(f"{path} cannot be read as an npm package ({said}); fetch it again.") from error
+        self._check(path, files.get("package.json"))
+        found = {name: data for name, data in files.items() if self._wants(name)}
+        for pattern in self.wanted:
+            if not fnmatch.filter(found, pattern):
+                raise ScrapeError(f"{path} holds no {pattern}; fetch {self.spec} again.")
+        return found
+
+    def _wants(self, name: str) -> bool:
+        return any(fnmatch.fnmatchcase(name, pattern) for pattern in self.wanted)
+
+    def _check(self, path: Path, manifest: bytes | None) -> None:
+        if manifest is None:
+            raise ScrapeError(f"{path} has no package.json; give a tarball or an unpacked folder of {self.spec}.")
+        try:
+            fields = json.loads(manifest)
+            found = f"{fields['name']}@{fields['version']}"
+        except (ValueError, KeyError, TypeError) as error:
+            raise ScrapeError(
+                f"package.json in {path} names no package and version; fetch {self.spec} again."
+            ) from error
+        if found != self.spec:
+            raise ScrapeError(f"{path} is {found}, and {self.spec} is needed.")
+
+    def _pack(self) -> Path:
+        cached = cache_folder() / self.tarball
+        if cached.is_file():
+            return cached
+        npm = shutil.which("npm")
+        if npm is None:
+            raise ScrapeError(f"npm is not installed, and fetches {self.spec}; install Node.js, or give the tarball.")
+        try:
+            cached.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=cached.parent) as folder:
+                subprocess.run(
+                    [npm, "pack", self.spec, "--ignore-scripts", "--silent"],
+                    cwd=folder,
+                    check=True,
+                    capture_output=True,
+                    text=True,
+                    timeout=PACK_TIMEOUT_S,
+                )
+                os.replace(Path(folder) / self.tarball, cached)
+        except subprocess.TimeoutExpired as error:
+            raise ScrapeError(f"npm pack {self.spec} took over {PACK_TIMEOUT_S} s; try again.") from error
+        except subprocess.CalledProcessError as error:
+            said = " ".join((error.stderr or error.stdout or "no reason given").split())
+            raise ScrapeError(f"npm pack {self.spec} failed: {said}") from error
+        except OSError as error:
+            raise ScrapeError(f"{self.spec} cannot be put into {cached.parent} ({error}).") from error
+        return cached
+
+
+def cache_folder() -> Path:
+    """Where packed tarballs are kept: `$XDG_CACHE_HOME` or `~/.cache`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mlx-genmoji" / "npm"
+
+
+def _tarball_files(path: Path) -> Iterator[tuple[str, bytes]]:
+    # Unzipped whole, and so checked whole: tarfile takes a stream that ends early for a short archive.
+    with tarfile.open(fileobj=io.BytesIO(gzip.decompress(path.read_bytes())), mode="r:") as archive:
+        for member in archive:
+            parts = PurePosixPath(member.name).parts
+            content = archive.extractfile(member) if member.isfile() else None
+            # The first part is the archive's own folder, whatever it is called: npm drops it too.
+            if content is not None and len(parts) > 1 and ".." not in parts and not member.name.startswith("/"):
+                yield "/".join(parts[1:]), content.read()
+
+
+def _folder_files(path: Path) -> Iterator[tuple[str, bytes]]:
+    root = path if (path / "package.json").is_file() else path / "package"
+    for file in root.rglob("*"):
+        if file.is_file() and file.resolve().is_relative_to(root.resolve()):
+            yield file.relative_to(root).as_posix(), file.read_bytes()

@@ -1,0 +1,230 @@
+"""The command line: help that answers at once, options that arrive, mistakes told in one line."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+
+import mlx_genmoji
+from app import cli
+
+GENMOJI = Path(sys.executable).with_name("genmoji")
+HEAVY = ("mlx", "mlx_lm", "numpy", "PIL", "tokenizers", "transformers", "huggingface_hub", "torch")
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+class FakeSticker:
+    def __init__(self, saved: dict[str, Any]) -> None:
+        self.saved = saved
+
+    def save(self, path: Path, recipe: bool = True) -> None:
+        self.saved[str(path)] = recipe
+
+
+class FakeGenmoji:
+    """Stands in for the library: records what it was asked for."""
+
+    def __init__(self) -> None:
+        self.model: str | None = None
+        self.prompt: str | None = None
+        self.options: dict[str, Any] = {}
+        self.saved: dict[str, Any] = {}
+
+    def load(self, model: str | None = None) -> FakeGenmoji:
+        self.model = model
+        return self
+
+    def generate(self, prompt: str, **options: Any) -> list[FakeSticker]:
+        self.prompt, self.options = prompt, options
+        options.pop("callback")(1, 4, None)
+        return [FakeSticker(self.saved) for _ in range(options["count"])]
+
+
+@pytest.fixture
+def library(monkeypatch: pytest.MonkeyPatch) -> FakeGenmoji:
+    fake = FakeGenmoji()
+    monkeypatch.setitem(vars(mlx_genmoji), "Genmoji", fake)
+    return fake
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["--version"], ["generate", "--help"], ["train", "--help"]])
+def test_help_answers_without_importing_mlx(arguments: list[str]) -> None:
+    code = f"""
+import sys
+from mlx_genmoji.__main__ import main
+sys.argv[1:] = {arguments!r}
+assert main() == 0
+loaded = sorted({set(HEAVY)!r} & set(sys.modules))
+assert not loaded, loaded
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (run.returncode, run.stderr) == (0, "")
+    assert "genmoji" in run.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "clue"),
+    [
+        ([""], "prompt"),
+        (["  \t "], "prompt"),
+        ([], "PROMPT"),
+        (["pig", "--steps", "0"], "steps"),
+        (["pig", "--steps", "-3"], "steps"),
+        (["pig", "--steps", "few"], "steps"),
+        (["pig", "-n", "0"], "count"),
+        (["pig", "--sampler", "magic"], "magic"),
+        (["pig", "--skin-tone", "green"], "green"),
+        (["pig", "--person-type", "zombie"], "zombie"),
+        (["pig", "--guidance", "nan"], "guidance"),
+        (["pig", "--seed", "-1"], "seed"),
+        (["pig", "--model", "./no-such-folder"], "no-such-folder"),
+        (["pig", "--colour", "red"], "--colour"),
+        (["flying", "pig"], "pig"),
+        (["pig", "-o", "no-such-folder/pig.png"], "no-such-folder"),
+        (["pig", "-o", "."], "folder"),
+        (["pig", "-o", "pig.exe"], "pig.exe"),
+    ],
+)
+def test_a_mistake_is_told_in_one_line(
+    arguments: list[str], clue: str, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert cli.main(["generate", *arguments]) == 2
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err.startswith("genmoji: ")
+    assert err.count("\n") == 1
+    assert clue in err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "arguments", [["draw", "pig"], ["scrape", "myspace", "-o", "data"], ["train", "no-such-recipe.yaml"]]
+)
+def test_so_are_the_other_verbs_mistakes(
+    arguments: list[str], capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert cli.main(arguments) == 2
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err.startswith("genmoji: ")
+    assert err.count("\n") == 1
+    assert arguments[1].removesuffix("pig") in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_verb_whose_extra_is_not_installed_names_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for module in [name for name in sys.modules if name.split(".")[0] == "scrape"]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, "resvg_py", None)
+    assert cli.main(["scrape", "noto", "-o", "data"]) == 2
+    assert capsys.readouterr().err == "genmoji: resvg_py is not installed; genmoji scrape needs mlx-genmoji[scrape].\n"
+
+
+@pytest.mark.parametrize("output", ["missing/pig.png", ".", "pig.gif", "/dev/null/pig.png"])
+def test_an_unwritable_output_is_found_out_before_the_model_is_loaded(
+    output: str, library: FakeGenmoji, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(library, "load", lambda model: pytest.fail("loaded the model"))
+    assert cli.main(["generate", "pig", "-n", "2", "-o", output]) == 2
+
+
+def test_a_disk_that_fills_up_is_told_in_one_line(
+    library: FakeGenmoji, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def save(self: FakeSticker, path: Path, recipe: bool = True) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(FakeSticker, "save", save)
+    assert cli.main(["generate", "pig"]) == 2
+    assert capsys.readouterr().err == "genmoji: pig.png could not be written: No space left on device.\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "files"),
+    [
+        (["flying pig"], ["flying-pig.png"]),
+        (["flying pig", "-n", "2"], ["flying-pig-1.png", "flying-pig-2.png"]),
+        (["flying pig", "-o", "a.PNG"], ["a.PNG"]),
+        (["flying pig", "-n", "2", "-o", "my.pig.png"], ["my.pig-1.png", "my.pig-2.png"]),
+        (["../../Étoile & 猫!"], ["étoile-猫.png"]),
+        (["🐷"], ["genmoji.png"]),
+        (["pig " * 100], ["-".join(["pig"] * 15) + ".png"]),
+    ],
+)
+def test_pictures_are_named_after_the_prompt_or_as_asked(
+    arguments: list[str], files: list[str], library: FakeGenmoji, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["generate", *arguments]) == 0
+    assert list(library.saved) == files
+    assert capsys.readouterr().out.split() == files
+
+
+def test_every_option_reaches_the_library(library: FakeGenmoji) -> None:
+    options = (
+        "-n 2 --seed 7 --skin-tone medium-dark --person-type woman --model some/model --steps 4 --guidance 2.5"
+        " --negative-prompt blur --sampler dpm++2m --no-recipe"
+    )
+    assert cli.main(["generate", "flying pig", *options.split()]) == 0
+    assert (library.model, library.prompt) == ("some/model", "flying pig")
+    assert library.options == {
+        "count": 2,
+        "seed": 7,
+        "skin_tone": "medium-dark",
+        "person_type": "woman",
+        "steps": 4,
+        "guidance": 2.5,
+        "negative_prompt": "blur",
+        "sampler": "dpm++2m",
+    }
+    assert set(library.saved.values()) == {False}
+
+
+def test_what_is_not_asked_for_is_left_to_the_library(library: FakeGenmoji) -> None:
+    assert cli.main(["generate", "pig"]) == 0
+    assert library.model is None
+    assert {name: value for name, value in library.options.items() if value not in (None, "")} == {"count": 1}
+    assert library.saved == {"pig.png": True}
+
+
+def test_ctrl_c_ends_in_one_line(
+    library: FakeGenmoji, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(library, "generate", interrupt)
+    assert cli.main(["generate", "pig"]) == 130
+    assert capsys.readouterr().err == "genmoji: stopped.\n"
+
+
+def test_a_reader_that_stops_reading_is_no_traceback() -> None:
+    run = subprocess.Popen([GENMOJI, "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert run.stdout is not None and run.stderr is not None
+    run.stdout.close()
+    assert run.stderr.read() == b""
+    assert run.wait() == cli.BROKEN_PIPE
+
+
+def test_the_choices_offered_are_those_of_the_library() -> None:
+    from mlx_genmoji.pipeline import SKIN_TONES
+    from mlx_genmoji.samplers import SAMPLERS
+
+    assert get_args(cli.SkinTone) == tuple(SKIN_TONES)
+    assert get_args(cli.Sampler) == tuple(SAMPLERS)
+
+
+def test_the_sources_named_in_the_help_are_those_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    from scrape import SOURCES
+
+    assert cli.main(["scrape", "--help"]) == 0
+    assert " or ".join(SOURCES) in capsys.readouterr().out

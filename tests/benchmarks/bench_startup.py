@@ -1,0 +1,60 @@
+"""From the shell's prompt to a picture: a cold `genmoji generate`, beside what `import torch, diffusers` alone takes.
+
+Both are timed in turn in one run, so that whatever else the machine does slows both alike.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from row import Row
+
+ROUNDS = 7
+GENMOJI = Path(sys.executable).with_name("genmoji")
+OPT_OUT = "GENMOJI_NO_OPENBLAS"
+
+
+def rows() -> Iterator[Row]:
+    has_openblas = _has_openblas()
+    with tempfile.TemporaryDirectory() as folder:
+        generate = [str(GENMOJI), "generate", "flying pig", "--output", f"{folder}/pig.png"]
+        oracle = [sys.executable, "-c", "import torch, diffusers"]
+        oracle_times, plain_times, openblas_times = [], [], []
+        for _ in range(ROUNDS):
+            oracle_times.append(_seconds(oracle))
+            plain_times.append(_seconds(generate, {OPT_OUT: "1"}))
+            if has_openblas:
+                openblas_times.append(_seconds(generate))
+    yield _row("without OpenBLAS", 1.5, plain_times, oracle_times)
+    if has_openblas:
+        yield _row("with OpenBLAS", 1.0, openblas_times, oracle_times)
+
+
+def _row(how: str, goal: float, times: list[float], oracle_times: list[float]) -> Row:
+    seconds, oracle = statistics.median(times), statistics.median(oracle_times)
+    return Row(
+        what=f"cold `genmoji generate` to PNG, {how}, against `import torch, diffusers`",
+        goal=f"<= {goal} x",
+        measured=f"{seconds / oracle:.2f} x ({seconds:.2f} s / {oracle:.2f} s)",
+        met=seconds <= goal * oracle,
+        note=f"medians of {len(times)}, in turn",
+    )
+
+
+def _seconds(command: list[str], environment: dict[str, str] | None = None) -> float:
+    base = {name: value for name, value in os.environ.items() if name != OPT_OUT}
+    start = time.perf_counter()
+    subprocess.run(command, env=base | (environment or {}), check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - start
+
+
+def _has_openblas() -> bool:
+    code = "import sys; from mlx_genmoji.backend import prefer_openblas; sys.exit(not prefer_openblas())"
+    return subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

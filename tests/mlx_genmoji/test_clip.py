@@ -1,0 +1,159 @@
+"""CLIPTextModel: the hidden states of transformers' module, from the folder that transformers saved."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import pytest
+import torch
+import transformers
+
+from mlx_genmoji.checkpoint import create_model, load_model, save_model
+from mlx_genmoji.errors import UserError
+from mlx_genmoji.models.clip import CLIPMLP, CLIPTextModel
+from mlx_genmoji.models.functions import gelu
+
+TOLERANCE = 1e-5
+Config = dict[str, Any]
+
+CONFIGS: dict[str, Config] = {
+    # As Stable Diffusion 1.x says it: the end of the text is the largest id, whatever `eos_token_id` says.
+    "stable-diffusion-1": {
+        "vocab_size": 100,
+        "hidden_size": 48,
+        "intermediate_size": 192,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "hidden_act": "quick_gelu",
+        "bos_token_id": 0,
+        "eos_token_id": 2,
+    },
+    # As Stable Diffusion 2 says it, with an end that is not the largest id.
+    "gelu": {
+        "vocab_size": 80,
+        "hidden_size": 40,
+        "intermediate_size": 100,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 5,
+        "hidden_act": "gelu",
+        "layer_norm_eps": 1e-3,
+        "eos_token_id": 7,
+        "projection_dim": 16,
+    },
+    "short": {
+        "vocab_size": 60,
+        "hidden_size": 64,
+        "intermediate_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 1,
+        "max_position_embeddings": 20,
+        "hidden_act": "quick_gelu",
+        "eos_token_id": 59,
+    },
+}
+
+
+class Case:
+    """A random oracle, its folder, token ids, and what the oracle makes of them."""
+
+    def __init__(self, config: Config, save: Callable[..., Path]):
+        self.oracle = transformers.CLIPTextModel(transformers.CLIPTextConfig(**config))
+        self.folder = save(self.oracle)
+        length = config.get("max_position_embeddings", 77)
+        ids = np.random.default_rng(1).integers(8, config["vocab_size"] - 1, (5, length))
+        end = config["vocab_size"] - 1 if config["eos_token_id"] == 2 else config["eos_token_id"]
+        ids[0, 9:] = end
+        ids[1, [4, 11]] = end
+        ids[2, -1] = end
+        ids[3, 0] = end
+        self.input_ids = ids
+        self.expected = self.theirs(self.oracle)
+
+    def theirs(self, oracle: transformers.CLIPTextModel) -> list[np.ndarray]:
+        with torch.no_grad():
+            said = oracle(torch.from_numpy(self.input_ids), output_hidden_states=True)
+        return [said.last_hidden_state.numpy(), said.pooler_output.numpy(), *(h.numpy() for h in said.hidden_states)]
+
+    def ours(self, model: CLIPTextModel) -> list[mx.array]:
+        said = model(mx.array(self.input_ids))
+        return [said.last_hidden_state, said.pooled, *said.hidden_states]
+
+
+@pytest.fixture
+def errors(error):
+    return lambda ours, theirs: [error(a, b) for a, b in zip(ours, theirs, strict=True)]
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_says_what_transformers_says(name, save, errors, form):
+    case = Case(CONFIGS[name], save)
+    assert max(errors(case.ours(load_model(case.folder)), case.expected)) <= TOLERANCE
+
+
+def test_a_text_may_be_shorter_than_the_positions(save, errors):
+    case = Case(CONFIGS["stable-diffusion-1"], save)
+    case.input_ids = case.input_ids[:2, :10]
+    assert max(errors(case.ours(load_model(case.folder)), case.theirs(case.oracle))) <= TOLERANCE
+
+
+def test_a_token_says_nothing_about_those_before_it(save):
+    case = Case(CONFIGS["stable-diffusion-1"], save)
+    model = load_model(case.folder)
+    changed = case.input_ids.copy()
+    changed[:, 12:] = 1
+    before, after = model(mx.array(case.input_ids)), model(mx.array(changed))
+    assert mx.array_equal(before.last_hidden_state[:, :12], after.last_hidden_state[:, :12])
+    assert not mx.allclose(before.last_hidden_state[:, 12:], after.last_hidden_state[:, 12:])
+
+
+@pytest.mark.parametrize("dtype", [mx.float32, mx.float16], ids=["float32", "float16"])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_transformers_reads_what_we_save(name, dtype, save, errors, tmp_path):
+    case = Case(CONFIGS[name], save)
+    model = load_model(case.folder)
+    save_model(model, tmp_path / "ours", dtype)
+    theirs = case.theirs(transformers.CLIPTextModel.from_pretrained(tmp_path / "ours", dtype=torch.float32))
+    again = load_model(tmp_path / "ours")
+    assert max(errors(case.ours(again), theirs)) <= TOLERANCE
+    if dtype == mx.float32:
+        assert all(np.array_equal(a, b) for a, b in zip(theirs, case.expected, strict=True))
+        assert again.raw_config == model.raw_config
+
+
+def test_gelu_for_quick_gelu_in_one_layer_is_noticed(save, errors):
+    case = Case(CONFIGS["stable-diffusion-1"], save)
+    model = load_model(case.folder)
+    mlp = next(module for _, module in model.named_modules() if isinstance(module, CLIPMLP))
+    mlp.activation = gelu
+    assert errors(case.ours(model), case.expected)[0] > 10 * TOLERANCE
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_keys_and_values_swapped_in_one_layer_are_noticed(name, save, errors):
+    case = Case(CONFIGS[name], save)
+    model = load_model(case.folder)
+    attention = model.text_model.encoder.layers[0].self_attn
+    attention.k_proj, attention.v_proj = attention.v_proj, attention.k_proj
+    assert errors(case.ours(model), case.expected)[0] > 10 * TOLERANCE
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("hidden_act", "relu", "hidden_act.*relu.*quick_gelu"),
+        ("num_attention_heads", 5, "num_attention_heads.*5.*48"),
+        ("num_attention_heads", 0, "num_attention_heads.*0"),
+        ("hidden_size", "768", "hidden_size.*768"),
+        ("num_hidden_layers", [12], "num_hidden_layers.*12"),
+        ("eos_token_id", [1, 2], "eos_token_id"),
+        ("layer_norm_eps", None, "layer_norm_eps.*None"),
+        ("position_embedding_type", "rotary", "position_embedding_type.*rotary"),
+    ],
+)
+def test_a_config_that_cannot_be_built_is_one_sentence(field, value, message):
+    config = {"architectures": ["CLIPTextModel"], **CONFIGS["stable-diffusion-1"], field: value}
+    with pytest.raises(UserError, match=message) as caught:
+        create_model(config)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,434 @@
+"""Samplers: the same timesteps and latents as diffusers' schedulers, from the same configs and model outputs."""
+
+import math
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import diffusers
+import mlx.core as mx
+import numpy as np
+import pytest
+import torch
+
+from mlx_genmoji import samplers
+from mlx_genmoji.errors import UserError
+from mlx_genmoji.samplers import SAMPLERS, Euler, Schedule, add_noise, alphas_cumprod, make_sampler, training_target
+
+TOLERANCE = 1e-5
+Config = dict[str, Any]
+
+CLASSES = {
+    "ddim": diffusers.DDIMScheduler,
+    "euler": diffusers.EulerDiscreteScheduler,
+    "dpm++2m": diffusers.DPMSolverMultistepScheduler,
+}
+
+# As their makers ship them.
+STABLE_DIFFUSION_1: Config = {
+    "_class_name": "PNDMScheduler",
+    "_diffusers_version": "0.6.0",
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "beta_start": 0.00085,
+    "num_train_timesteps": 1000,
+    "set_alpha_to_one": False,
+    "skip_prk_steps": True,
+    "steps_offset": 1,
+    "trained_betas": None,
+    "clip_sample": False,
+}
+STABLE_DIFFUSION_2: Config = STABLE_DIFFUSION_1 | {"_class_name": "DDIMScheduler", "prediction_type": "v_prediction"}
+STABLE_DIFFUSION_XL: Config = {
+    "_class_name": "EulerDiscreteScheduler",
+    "_diffusers_version": "0.19.0.dev0",
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "beta_start": 0.00085,
+    "clip_sample": False,
+    "interpolation_type": "linear",
+    "num_train_timesteps": 1000,
+    "prediction_type": "epsilon",
+    "sample_max_value": 1.0,
+    "set_alpha_to_one": False,
+    "skip_prk_steps": True,
+    "steps_offset": 1,
+    "timestep_spacing": "leading",
+    "trained_betas": None,
+    "use_karras_sigmas": False,
+}
+TURBO: Config = STABLE_DIFFUSION_XL | {"timestep_spacing": "trailing"}
+ZERO_SNR: Config = STABLE_DIFFUSION_2 | {"timestep_spacing": "trailing", "rescale_betas_zero_snr": True}
+DPM: Config = STABLE_DIFFUSION_XL | {
+    "_class_name": "DPMSolverMultistepScheduler",
+    "algorithm_type": "dpmsolver++",
+    "solver_order": 2,
+    "solver_type": "midpoint",
+    "lower_order_final": True,
+    "lambda_min_clipped": -math.inf,
+    "variance_type": None,
+}
+SHORT: Config = {"num_train_timesteps": 50, "beta_start": 0.001, "beta_end": 0.3, "clip_sample": False}
+
+CONFIGS: dict[str, Config] = {
+    "stable diffusion 1": STABLE_DIFFUSION_1,
+    "stable diffusion 2": STABLE_DIFFUSION_2,
+    "stable diffusion xl": STABLE_DIFFUSION_XL,
+    "turbo": TURBO,
+    "zero snr": ZERO_SNR,
+    "dpm": DPM,
+    "defaults": {},
+    "short": SHORT,
+    "short, offset": SHORT | {"steps_offset": 3, "timestep_spacing": "leading"},
+    "sample": STABLE_DIFFUSION_1 | {"prediction_type": "sample"},
+    "clipped": STABLE_DIFFUSION_1 | {"clip_sample": True, "clip_sample_range": 0.7},
+    "alpha to one": STABLE_DIFFUSION_1 | {"set_alpha_to_one": True, "steps_offset": 0},
+    "linspace": STABLE_DIFFUSION_1 | {"timestep_spacing": "linspace"},
+    "leading": STABLE_DIFFUSION_1 | {"timestep_spacing": "leading", "steps_offset": 0},
+    "leading v": STABLE_DIFFUSION_2 | {"timestep_spacing": "leading"},
+    "cosine": {"beta_schedule": "squaredcos_cap_v2", "clip_sample": False, "timestep_spacing": "leading"},
+    "cosine, clipped lambda": {"beta_schedule": "squaredcos_cap_v2", "clip_sample": False, "lambda_min_clipped": -5.1},
+    "cosine, clipped lambda, trailing": {
+        "beta_schedule": "squaredcos_cap_v2",
+        "clip_sample": False,
+        "lambda_min_clipped": -5.1,
+        "timestep_spacing": "trailing",
+    },
+    "trained betas": {"trained_betas": np.linspace(0.002, 0.05, 200).tolist(), "num_train_timesteps": 200},
+    "karras": STABLE_DIFFUSION_XL | {"use_karras_sigmas": True},
+    "karras, trailing v": ZERO_SNR | {"use_karras_sigmas": True},
+    "karras, linspace": DPM | {"use_karras_sigmas": True, "timestep_spacing": "linspace"},
+    "karras, limits": DPM | {"use_karras_sigmas": True, "sigma_min": 0.1, "sigma_max": 9.5},
+    "karras, cosine": {"beta_schedule": "squaredcos_cap_v2", "use_karras_sigmas": True, "clip_sample": False},
+    "log-linear": STABLE_DIFFUSION_XL | {"interpolation_type": "log_linear"},
+    "sigma min": STABLE_DIFFUSION_XL | {"final_sigmas_type": "sigma_min"},
+    "sigma min, linspace": DPM | {"final_sigmas_type": "sigma_min", "timestep_spacing": "linspace"},
+    "higher order final": DPM | {"lower_order_final": False, "final_sigmas_type": "sigma_min"},
+    "euler at final": DPM | {"euler_at_final": True, "final_sigmas_type": "sigma_min"},
+}
+STEPS = [1, 2, 4, 10, 25, 47]
+
+
+def oracle(name: str, config: Config, steps: int) -> Any:
+    scheduler = CLASSES[name].from_config(config)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)
+        scheduler.set_timesteps(steps)
+    if name != "ddim":
+        scheduler.set_begin_index(0)
+    return scheduler
+
+
+def outputs(count: int) -> Iterator[np.ndarray]:
+    noise = np.random.default_rng(0)
+    for _ in range(count):
+        yield noise.standard_normal((2, 4, 3, 4)).astype(np.float32)
+
+
+def distance(found: mx.array, expected: torch.Tensor) -> float:
+    wanted = expected.numpy().astype(np.float64)
+    return float(np.linalg.norm(np.array(found) - wanted) / np.linalg.norm(wanted))
+
+
+def worst_distance(schedule: Schedule, theirs: Any) -> float:
+    """The largest relative error of the latents, and of what the model is shown, over a whole generation."""
+    start, *model_outputs = outputs(len(theirs.timesteps) + 1)
+    x, history = mx.array(start) * schedule.init_noise_sigma, ()
+    expected = torch.from_numpy(start) * theirs.init_noise_sigma
+    worst = distance(x, expected)
+    for i, (timestep, output) in enumerate(zip(theirs.timesteps, model_outputs, strict=True)):
+        shown = theirs.scale_model_input(expected, timestep)
+        worst = max(worst, distance(schedule.scale_model_input(x, i), shown))
+        x, history = schedule.step(mx.array(output), i, x, history)
+        expected = theirs.step(torch.from_numpy(output), timestep, expected).prev_sample
+        worst = max(worst, distance(x, expected))
+    return worst
+
+
+def meaningful(name: str, config: Config, steps: int) -> bool:
+    """Whether diffusers itself gives a picture: not with a timestep -1, nor with a division by zero.
+
+    Euler's few steps at zero SNR have a test of their own.
+    """
+    scheduler = oracle(name, config, steps)
+    timesteps, spacing = scheduler.timesteps, scheduler.config.timestep_spacing
+    count = scheduler.config.num_train_timesteps
+    if spacing == "trailing" and len(np.arange(count, 0, -count / steps)) != steps:
+        return False
+    if name == "euler" and scheduler.config.rescale_betas_zero_snr and steps < 20:
+        return False
+    if name == "ddim" and timesteps.max() >= count:
+        return False
+    return name != "dpm++2m" or bool((scheduler.sigmas[:-1].diff() < 0).all())
+
+
+CASES = [
+    pytest.param(name, config, steps, id=f"{name}-{title}-{steps}")
+    for name in SAMPLERS
+    for title, config in CONFIGS.items()
+    for steps in STEPS
+    if meaningful(name, config, steps)
+]
+
+
+@pytest.mark.parametrize(("name", "config", "steps"), CASES)
+def test_latents_are_those_of_diffusers(name: str, config: Config, steps: int) -> None:
+    schedule = make_sampler(config, name).schedule(steps)
+    theirs = oracle(name, config, steps)
+    assert_same_timesteps(schedule, theirs)
+    assert worst_distance(schedule, theirs) <= TOLERANCE
+
+
+def assert_same_timesteps(schedule: Schedule, theirs: Any) -> None:
+    timesteps = theirs.timesteps.numpy()
+    assert schedule.timesteps.dtype == np.float32
+    if isinstance(schedule, Euler) and theirs.config.use_karras_sigmas:
+        # Not whole numbers, but read from a table of torch's float32 square roots, whose last bit depends on the CPU.
+        np.testing.assert_allclose(schedule.timesteps, timesteps, rtol=1e-5, atol=1e-3)
+    else:
+        np.testing.assert_array_equal(schedule.timesteps, timesteps)
+
+
+@pytest.mark.parametrize(("karras", "offset"), [(False, 0), (False, 1), (False, 5), (True, 1)])
+@pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_timesteps_are_those_of_diffusers_for_any_number_of_steps(
+    name: str, spacing: str, karras: bool, offset: int
+) -> None:
+    config = STABLE_DIFFUSION_1 | {"timestep_spacing": spacing, "steps_offset": offset, "use_karras_sigmas": karras}
+    for steps in filter(lambda steps: meaningful(name, config, steps), [*range(1, 52), 75, 100, 199, 250, 333, 498]):
+        schedule = make_sampler(config, name).schedule(steps)
+        assert_same_timesteps(schedule, oracle(name, config, steps))
+        assert len(schedule.timesteps) == steps
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_trailing_spacing_never_ends_with_a_timestep_below_zero(name: str) -> None:
+    """As diffusers' does, by a rounding error, for 61 of 1000."""
+    config = STABLE_DIFFUSION_1 | {"timestep_spacing": "trailing"}
+    theirs = oracle(name, config, 61).timesteps.numpy()
+    assert theirs[-1] == -1
+    np.testing.assert_array_equal(make_sampler(config, name).schedule(61).timesteps, theirs[:-1])
+
+
+@pytest.mark.parametrize("title", CONFIGS)
+def test_the_noise_schedule_is_that_of_diffusers(title: str) -> None:
+    theirs = diffusers.DDIMScheduler.from_config(CONFIGS[title]).alphas_cumprod.numpy()
+    # Rescaling takes square roots, and torch's differ in the last bit from CPU to CPU.
+    tolerance = 1e-5 if CONFIGS[title].get("rescale_betas_zero_snr") else 0
+    np.testing.assert_allclose(alphas_cumprod(CONFIGS[title]), theirs, rtol=tolerance)
+
+
+@pytest.mark.parametrize("steps", STEPS)
+def test_euler_keeps_its_digits_where_the_first_sigma_is_in_the_thousands(steps: int) -> None:
+    """With few steps at zero SNR, diffusers' float32 is 1e-4 off, so the oracle here is the method in float64."""
+    theirs = oracle("euler", ZERO_SNR, steps)
+    schedule = make_sampler(ZERO_SNR, "euler").schedule(steps)
+    sigmas = theirs.sigmas.numpy().astype(np.float64)
+    assert sigmas[0] > 4000
+    start, *model_outputs = outputs(steps + 1)
+    exact = start.astype(np.float64) * sigmas[0]
+    x, history = mx.array(start) * schedule.init_noise_sigma, ()
+    for i, v in enumerate(model_outputs):
+        x0 = exact / (sigmas[i] ** 2 + 1) - v * sigmas[i] / (sigmas[i] ** 2 + 1) ** 0.5
+        exact += (exact - x0) / sigmas[i] * (sigmas[i + 1] - sigmas[i])
+        x, history = schedule.step(mx.array(v), i, x, history)
+        assert np.linalg.norm(np.array(x) - exact) <= 1e-6 * np.linalg.norm(exact)
+
+
+@pytest.mark.parametrize("shift", [-1, 1])
+@pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_the_comparison_sees_timesteps_off_by_one(
+    name: str, spacing: str, shift: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A planted bug: without it the same comparison passes, with it every error is a hundred times the tolerance."""
+    config = STABLE_DIFFUSION_1 | {"timestep_spacing": spacing, "num_train_timesteps": 1100}
+    theirs = oracle(name, config, 10)
+    assert worst_distance(make_sampler(config, name).schedule(10), theirs) <= TOLERANCE
+    right = samplers._spaced
+
+    def off_by_one(config: Any, steps: int, points: int, last: int | None = None) -> np.ndarray:
+        return np.clip(right(config, steps, points, last) + shift, 0, 1098)
+
+    monkeypatch.setattr(samplers, "_spaced", off_by_one)
+    schedule = make_sampler(config, name).schedule(10)
+    assert (schedule.timesteps != theirs.timesteps.numpy()).any()
+    assert worst_distance(schedule, oracle(name, config, 10)) > 100 * TOLERANCE
+
+
+def test_one_schedule_serves_two_generations_at_once() -> None:
+    schedule = make_sampler(DPM).schedule(5)
+    first, second = (list(outputs(6)), list(outputs(12))[6:])
+
+    def generate(parts: list[np.ndarray]) -> Iterator[mx.array]:
+        x, history = mx.array(parts[0]), ()
+        for i, output in enumerate(parts[1:]):
+            x, history = schedule.step(mx.array(output), i, x, history)
+            yield x
+
+    interleaved = list(zip(generate(first), generate(second), strict=True))[-1]
+    assert mx.array_equal(interleaved[0], list(generate(first))[-1])
+    assert mx.array_equal(interleaved[1], list(generate(second))[-1])
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_a_perfect_model_is_followed_to_its_picture(name: str) -> None:
+    """With the true noise as every answer, each step predicts the same x0, and the last latents are it."""
+    schedule = make_sampler(STABLE_DIFFUSION_1 | {"timestep_spacing": "trailing", "set_alpha_to_one": True}, name)
+    plan = schedule.schedule(8)
+    x0, noise = (mx.array(part) for part in outputs(2))
+    signal = float(alphas_cumprod(STABLE_DIFFUSION_1)[-1])
+    x = add_noise(x0, noise, mx.array([signal]))
+    if name == "euler":
+        x = x / math.sqrt(signal)
+    history: tuple[mx.array, ...] = ()
+    for i in range(8):
+        x, history = plan.step(noise, i, x, history)
+        assert mx.allclose(history[0], x0, atol=1e-4)
+    assert mx.allclose(x, x0, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_half_precision_answers_give_float32_latents(name: str) -> None:
+    schedule = make_sampler(STABLE_DIFFUSION_1, name).schedule(3)
+    x, history = mx.ones((1, 2, 2, 4)), ()
+    for i in range(3):
+        x, history = schedule.step(mx.ones((1, 2, 2, 4), mx.float16), i, x, history)
+        assert x.dtype == history[0].dtype == mx.float32
+
+
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction", "sample"])
+def test_training_adds_the_noise_and_asks_for_the_target_of_diffusers(prediction_type: str) -> None:
+    scheduler = diffusers.DDPMScheduler.from_config(ZERO_SNR)
+    x0, noise = outputs(2)
+    timesteps = torch.tensor([3, 999])
+    signal = mx.array(alphas_cumprod(ZERO_SNR)[timesteps.numpy()])
+    noisy = scheduler.add_noise(torch.from_numpy(x0), torch.from_numpy(noise), timesteps)
+    assert distance(add_noise(mx.array(x0), mx.array(noise), signal), noisy) <= 1e-6
+    target = {
+        "epsilon": torch.from_numpy(noise),
+        "v_prediction": scheduler.get_velocity(torch.from_numpy(x0), torch.from_numpy(noise), timesteps),
+        "sample": torch.from_numpy(x0),
+    }[prediction_type]
+    assert distance(training_target(prediction_type, mx.array(x0), mx.array(noise), signal), target) <= 1e-6
+
+
+@pytest.mark.parametrize(
+    ("config", "name"),
+    [
+        (STABLE_DIFFUSION_1, "dpm++2m"),
+        (STABLE_DIFFUSION_2, "ddim"),
+        (STABLE_DIFFUSION_XL, "euler"),
+        (DPM, "dpm++2m"),
+    ],
+)
+def test_the_config_names_its_sampler(config: Config, name: str) -> None:
+    assert make_sampler(config).name == name
+    assert make_sampler(config, "euler").name == "euler"
+
+
+def test_an_unknown_sampler_is_told_the_names() -> None:
+    with pytest.raises(UserError, match=r"no sampler 'plms'.*ddim, euler, dpm\+\+2m"):
+        make_sampler(STABLE_DIFFUSION_1, "plms")
+
+
+@pytest.mark.parametrize("asked", ["KDPM2DiscreteScheduler", None, 3, ["DDIMScheduler"]])
+def test_an_unsupported_class_is_named_and_can_be_overruled(asked: object) -> None:
+    config = STABLE_DIFFUSION_1 | {"_class_name": asked}
+    with pytest.raises(UserError, match=r"_class_name.*is not supported.*ddim, euler") as error:
+        make_sampler(config)
+    assert repr(asked) in str(error.value)
+    assert make_sampler(config, "ddim").name == "ddim"
+
+
+@pytest.mark.parametrize("steps", [0, -1, 1001])
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_impossible_numbers_of_steps_are_refused(name: str, steps: int) -> None:
+    with pytest.raises(UserError, match=rf"steps must be from 1 to 1000, not {steps}"):
+        make_sampler(STABLE_DIFFUSION_1, name).schedule(steps)
+
+
+@pytest.mark.parametrize(("name", "config"), [("ddim", STABLE_DIFFUSION_1), ("dpm++2m", STABLE_DIFFUSION_1)])
+def test_more_steps_than_the_model_has_timesteps_for_are_refused(name: str, config: Config) -> None:
+    with pytest.raises(UserError, match="take fewer steps"):
+        make_sampler(config, name).schedule(1000)
+
+
+def test_ddim_refuses_to_divide_by_zero_signal() -> None:
+    config = ZERO_SNR | {"prediction_type": "epsilon"}
+    with pytest.raises(UserError, match=r"prediction_type 'epsilon'.*rescale_betas_zero_snr"):
+        make_sampler(config, "ddim").schedule(10)
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "value"),
+    [
+        *(
+            (name, field, value)
+            for name in SAMPLERS
+            for field, value in [
+                ("beta_schedule", "sigmoid"),
+                ("prediction_type", "flow_prediction"),
+                ("prediction_type", ["epsilon"]),
+                ("timestep_spacing", None),
+                ("num_train_timesteps", 0),
+                ("num_train_timesteps", "1000"),
+                ("num_train_timesteps", 10**18),
+                ("num_train_timesteps", 1000.5),
+                ("beta_start", -0.1),
+                ("beta_end", math.nan),
+                ("beta_end", 10**400),
+                ("beta_end", None),
+                ("trained_betas", [0.1, "x"]),
+                ("trained_betas", 7),
+                ("steps_offset", -1),
+                ("steps_offset", {}),
+                ("clip_sample_range", 0),
+                ("rescale_betas_zero_snr", "yes"),
+                ("use_karras_sigmas", []),
+                ("sigma_min", 0),
+                ("final_sigmas_type", "one"),
+                ("interpolation_type", "cubic"),
+                ("lambda_min_clipped", "-inf"),
+            ]
+        ),
+        ("ddim", "thresholding", True),
+        ("euler", "timestep_type", "continuous"),
+        ("euler", "use_exponential_sigmas", True),
+        ("euler", "use_beta_sigmas", True),
+        ("dpm++2m", "thresholding", True),
+        ("dpm++2m", "algorithm_type", "sde-dpmsolver++"),
+        ("dpm++2m", "solver_type", "heun"),
+        ("dpm++2m", "solver_order", 3),
+        ("dpm++2m", "variance_type", "learned_range"),
+        ("dpm++2m", "use_lu_lambdas", True),
+        ("dpm++2m", "use_flow_sigmas", True),
+        ("dpm++2m", "use_exponential_sigmas", True),
+        ("dpm++2m", "use_beta_sigmas", True),
+    ],
+)
+def test_an_unsupported_value_is_one_line_that_names_field_and_value(name: str, field: str, value: object) -> None:
+    with pytest.raises(UserError) as error:
+        make_sampler(STABLE_DIFFUSION_1 | {field: value}, name)
+    assert "\n" not in str(error.value)
+    assert f"{field} {repr(value)[:80]} is not supported, only" in str(error.value)
+
+
+def test_a_field_another_sampler_would_refuse_does_not_matter() -> None:
+    assert make_sampler(DPM | {"algorithm_type": "sde-dpmsolver++", "solver_order": 3}, "ddim").name == "ddim"
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"trained_betas": [0.1, 0.2]}, "trained_betas holds 2 numbers, but num_train_timesteps is 1000"),
+        ({"beta_end": 0.99}, "leave no signal"),
+        ({"beta_end": 0.99, "rescale_betas_zero_snr": True}, "leave no signal"),
+        ({"use_karras_sigmas": True, "sigma_min": 9, "sigma_max": 1}, "sigma_min 9 is not below sigma_max 1"),
+        ({"lambda_min_clipped": 50}, "take fewer steps"),
+    ],
+)
+def test_fields_that_contradict_each_other_are_refused(config: Config, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        make_sampler(config, "dpm++2m").schedule(10)

@@ -1,0 +1,246 @@
+"""UNet2DConditionModel: the prediction of diffusers' module, from the folder that diffusers saved."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import mlx.core as mx
+import numpy as np
+import pytest
+import torch
+
+from mlx_genmoji.checkpoint import create_model, load_model, save_model
+from mlx_genmoji.errors import UserError
+from mlx_genmoji.models.unet import BasicTransformerBlock, UNet2DConditionModel
+
+TOLERANCE = 1e-5
+Config = dict[str, Any]
+
+CONFIGS: dict[str, Config] = {
+    # Stable Diffusion 1.x in small.
+    "stable-diffusion-1": {
+        "down_block_types": ["CrossAttnDownBlock2D"] * 3 + ["DownBlock2D"],
+        "up_block_types": ["UpBlock2D"] + ["CrossAttnUpBlock2D"] * 3,
+        "block_out_channels": [16, 24, 32, 32],
+        "layers_per_block": 2,
+        "attention_head_dim": 8,
+        "cross_attention_dim": 20,
+        "norm_num_groups": 8,
+    },
+    # Everything that may differ from block to block does.
+    "lists": {
+        "in_channels": 9,
+        "out_channels": 3,
+        "down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D", "CrossAttnDownBlock2D"],
+        "up_block_types": ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
+        "block_out_channels": [12, 24, 36],
+        "layers_per_block": [1, 3, 2],
+        "transformer_layers_per_block": [2, 1, 3],
+        "only_cross_attention": [True, False, True],
+        "attention_head_dim": [2, 4, 6],
+        "cross_attention_dim": [20, 20, 20],
+        "norm_num_groups": 6,
+        "norm_eps": 1e-4,
+        "use_linear_projection": True,
+        "resnet_time_scale_shift": "scale_shift",
+        "downsample_padding": 0,
+        "center_input_sample": True,
+        "flip_sin_to_cos": False,
+        "freq_shift": 1,
+        "time_embedding_dim": 40,
+        "conv_in_kernel": 1,
+        "conv_out_kernel": 5,
+    },
+    # Attention only where pictures are small, and the text added to the time.
+    "text-embedding": {
+        "in_channels": 8,
+        "out_channels": 8,
+        "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D"],
+        "up_block_types": ["CrossAttnUpBlock2D", "UpBlock2D"],
+        "block_out_channels": [16, 40],
+        "layers_per_block": 1,
+        "transformer_layers_per_block": 2,
+        "only_cross_attention": True,
+        "attention_head_dim": 5,
+        "cross_attention_dim": 28,
+        "norm_num_groups": 4,
+        "use_linear_projection": True,
+        "addition_embed_type": "text",
+        "addition_embed_type_num_heads": 7,
+    },
+    # Channels that the CPU's thin convolutions leave to MLX.
+    "wide": {
+        "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D"],
+        "up_block_types": ["CrossAttnUpBlock2D", "UpBlock2D"],
+        "block_out_channels": [64, 192],
+        "layers_per_block": 1,
+        "attention_head_dim": 3,
+        "cross_attention_dim": 20,
+    },
+}
+# (height, width): even all the way down; skips of odd sizes; odd from the start.
+SIZES = [(16, 8), (12, 20), (13, 9)]
+
+
+class Case:
+    """A random oracle, its folder, inputs, and what the oracle makes of them."""
+
+    def __init__(self, config: Config, save: Callable[..., Path], size: tuple[int, int] = (12, 20), quiet: bool = False):
+        self.oracle = diffusers.UNet2DConditionModel(**config)
+        self.folder = save(self.oracle, quiet=quiet)
+        texts = config["cross_attention_dim"]
+        random = np.random.default_rng(1)
+        self.sample = random.normal(size=(4, *size, self.oracle.config.in_channels)).astype(np.float32)
+        self.timesteps = np.array([0, 999, 521, 37.5], np.float32)
+        self.text = random.normal(size=(4, 7, texts if isinstance(texts, int) else texts[0])).astype(np.float32)
+        self.expected = self.theirs(self.oracle)
+
+    def theirs(self, oracle: diffusers.UNet2DConditionModel) -> np.ndarray:
+        sample = torch.from_numpy(self.sample).permute(0, 3, 1, 2)
+        with torch.no_grad():
+            prediction = oracle(sample, torch.from_numpy(self.timesteps), torch.from_numpy(self.text)).sample
+        return prediction.permute(0, 2, 3, 1).numpy()
+
+    def ours(self, model: UNet2DConditionModel, later: int = 0) -> mx.array:
+        return model(mx.array(self.sample), mx.array(self.timesteps + later), mx.array(self.text))
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", CONFIGS)
+def test_predicts_what_diffusers_predicts(name, size, save, error, form):
+    case = Case(CONFIGS[name], save, size)
+    assert error(case.ours(load_model(case.folder)), case.expected) <= TOLERANCE
+
+
+def test_float16_weights_give_what_diffusers_makes_of_them(save, error, tmp_path):
+    case = Case(CONFIGS["stable-diffusion-1"], save)
+    case.oracle.half().save_pretrained(tmp_path / "half")
+    expected = case.theirs(diffusers.UNet2DConditionModel.from_pretrained(tmp_path / "half"))
+    assert error(case.ours(load_model(tmp_path / "half")), expected) <= TOLERANCE
+
+
+@pytest.mark.parametrize("dtype", [mx.float32, mx.float16], ids=["float32", "float16"])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_diffusers_reads_what_we_save(name, dtype, save, error, tmp_path):
+    case = Case(CONFIGS[name], save)
+    model = load_model(case.folder)
+    save_model(model, tmp_path / "ours", dtype)
+    theirs = diffusers.UNet2DConditionModel.from_pretrained(tmp_path / "ours")
+    again = load_model(tmp_path / "ours")
+    assert error(case.ours(again), case.theirs(theirs)) <= TOLERANCE
+    if dtype == mx.float32:
+        assert np.array_equal(case.theirs(theirs), case.expected)
+        assert again.raw_config == model.raw_config
+
+
+def test_each_block_can_be_differentiated_alone(save):
+    """Blocks are pure: that is what checkpoints their gradients."""
+    case = Case(CONFIGS["stable-diffusion-1"], save)
+    model = load_model(case.folder)
+    block = model.down_blocks[0]
+    x, time, text = mx.random.normal((2, 12, 20, 16)), mx.random.normal((2, 64)), mx.array(case.text[:2])
+
+    def loss(x: mx.array) -> mx.array:
+        h, skips = block(x, time, text)
+        return h.square().sum() + sum(skip.sum() for skip in skips)
+
+    gradient = mx.grad(loss)(x)
+    assert mx.allclose(mx.grad(mx.checkpoint(loss))(x), gradient, rtol=1e-4, atol=1e-4)
+
+
+NORMS = {
+    "first in a resnet": ("ResnetBlock2D", "norm1", 1e-6),
+    "second in a resnet": ("ResnetBlock2D", "norm2", 1e-6),
+    "in a transformer": ("Transformer2DModel", "norm", 1e-5),
+    "last": ("UNet2DConditionModel", "conv_norm_out", 1e-6),
+}
+
+
+@pytest.fixture
+def quiet_case(save):
+    return Case(CONFIGS["stable-diffusion-1"], save, quiet=True)
+
+
+def test_quiet_activations_are_predicted_as_well(quiet_case, error, form):
+    assert error(quiet_case.ours(load_model(quiet_case.folder)), quiet_case.expected) <= TOLERANCE
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_a_wrong_group_norm_eps_is_noticed(norm, quiet_case, error, form):
+    owner, name, eps = NORMS[norm]
+    model = load_model(quiet_case.folder)
+    owners = [module for _, module in model.named_modules() if type(module).__name__ == owner]
+    for module in owners[:1]:
+        assert module[name].eps != eps
+        module[name].eps = eps
+    assert error(quiet_case.ours(model), quiet_case.expected) > 10 * TOLERANCE
+
+
+@pytest.mark.parametrize("later", [-1, 1])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_timestep_off_by_one_is_noticed(name, later, save, error):
+    case = Case(CONFIGS[name], save)
+    assert error(case.ours(load_model(case.folder), later), case.expected) > 10 * TOLERANCE
+
+
+@pytest.mark.parametrize("attention", ["attn1", "attn2"])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_keys_and_values_swapped_in_one_attention_are_noticed(name, attention, save, error):
+    case = Case(CONFIGS[name], save)
+    model = load_model(case.folder)
+    blocks = [module for _, module in model.named_modules() if isinstance(module, BasicTransformerBlock)]
+    swapped = blocks[0][attention]
+    swapped.to_k, swapped.to_v = swapped.to_v, swapped.to_k
+    assert error(case.ours(model), case.expected) > 10 * TOLERANCE
+
+
+BAD = {
+    "class_embed_type": ("timestep", "class_embed_type.*timestep"),
+    "addition_embed_type": ("text_time", "addition_embed_type.*text_time"),
+    "attention_type": ("gated", "attention_type.*gated"),
+    "mid_block_type": ("UNetMidBlock2D", "mid_block_type.*UNetMidBlock2D"),
+    "down_block_types": (["AttnDownBlock2D"] * 4, "down_block_types.*AttnDownBlock2D"),
+    "act_fn": ("gelu", "act_fn.*gelu"),
+    "time_cond_proj_dim": (256, "time_cond_proj_dim.*256"),
+    "num_attention_heads": (8, "num_attention_heads.*8"),
+    "block_out_channels": ("abc", "block_out_channels.*abc"),
+    "norm_num_groups": (None, "norm_num_groups.*None"),
+    "cross_attention_dim": ("768", "cross_attention_dim.*768"),
+    "layers_per_block": (1.5, "layers_per_block.*1.5"),
+    "in_channels": (0, "in_channels.*0"),
+    "norm_eps": ("small", "norm_eps.*small"),
+    "use_linear_projection": ("yes", "use_linear_projection.*yes"),
+    "transformer_layers_per_block": ([1, [1], 1, 1], "transformer_layers_per_block"),
+    "only_cross_attention": ([True, False], "only_cross_attention.*each"),
+    "attention_head_dim": (7, "attention_head_dim.*16"),
+    "up_block_types": (["UpBlock2D"], "up_block_types.*each"),
+    "downsample_padding": (2, "downsample_padding.*2"),
+}
+BAD_VARIANTS = [(field, *case) for field, case in BAD.items()] + [
+    ("norm_num_groups", 5, "norm_num_groups.*16"),
+    ("block_out_channels", [16, "24", 32, 32], "block_out_channels.*24"),
+    ("block_out_channels", [16, 24, 32], "down_block_types.*each"),
+    ("block_out_channels", [], "block_out_channels"),
+    ("block_out_channels", [16, -24, 32, 32], "block_out_channels.*-24"),
+    ("layers_per_block", True, "layers_per_block.*True"),
+    ("attention_head_dim", [8, 8], "attention_head_dim.*each"),
+    ("some_new_field", "value", "some_new_field.*value"),
+]
+
+
+@pytest.mark.parametrize(("field", "value", "message"), BAD_VARIANTS)
+def test_a_config_that_cannot_be_built_is_one_sentence(field, value, message):
+    with pytest.raises(UserError, match=message) as caught:
+        create_model({"_class_name": "UNet2DConditionModel", **CONFIGS["stable-diffusion-1"], field: value})
+    assert "\n" not in str(caught.value)
+
+
+def test_a_config_that_lacks_a_field_is_one_sentence():
+    with pytest.raises(UserError, match="cross_attention_dim"):
+        create_model({"_class_name": "UNet2DConditionModel"})
+
+
+def test_heads_matter_only_where_there_is_attention():
+    config = CONFIGS["text-embedding"] | {"block_out_channels": [12, 40]}
+    create_model({"_class_name": "UNet2DConditionModel", **config})

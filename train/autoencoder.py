@@ -1,0 +1,164 @@
+"""Training an AutoencoderKL from nothing: small pictures first, then crops of large ones, then whole large ones."""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+from mlx.utils import tree_flatten
+from numpy.typing import NDArray
+from PIL import Image
+
+from mlx_genmoji.checkpoint import create_model, load_model, save_model
+from mlx_genmoji.models.vae import AutoencoderKL
+
+from .data import Dataset, to_model
+from .loop import Batch, fit
+from .recipe import Recipe
+
+
+FIRST_LOG_VARIANCE = -8.0
+
+
+@dataclass(frozen=True)
+class AutoencoderRecipe(Recipe):
+    """What an autoencoder needs beside the loop."""
+
+    config: dict[str, Any] = field(default_factory=dict)
+    """The `config.json` of the AutoencoderKL."""
+    grow_from: Path | None = None
+    """The folder of a trained autoencoder with one resolution less, which this one starts from."""
+    crop: int = 80
+    """Pixels along each side of the crops; a multiple of the downscale."""
+    whole_steps: int = 0
+    """The last steps, which see whole pictures (and so the statistics that group normalisation will meet)."""
+    kl_weight: float = 1e-6
+    edge_weight: float = 1.0
+    """Weight of the L1 distance between neighbouring pixels' differences, which keeps outlines sharp."""
+
+
+class AutoencoderObjective:
+    """Reconstruction (L1, and L1 of differences) with a touch of KL divergence to N(0, 1)."""
+
+    def __init__(self, recipe: AutoencoderRecipe, dataset: Dataset):
+        self.recipe = recipe
+        self.dataset = dataset
+        mx.random.seed(recipe.seed)
+        model = create_model(recipe.config)
+        assert isinstance(model, AutoencoderKL)
+        self.model = model
+        if recipe.grow_from:
+            smaller = load_model(recipe.grow_from)
+            assert isinstance(smaller, AutoencoderKL)
+            grow(model, smaller)
+        else:
+            # Latents start out almost without noise, or the first thing to learn would be how to be rid of it.
+            channels = model.config.latent_channels
+            bias = model.encoder.conv_out.bias
+            model.encoder.conv_out.bias = mx.concatenate([bias[:channels], mx.full((channels,), FIRST_LOG_VARIANCE)])
+
+    def batch(self, step: int) -> Batch:
+        recipe, size = self.recipe, self.recipe.data.size
+        rng = np.random.default_rng((recipe.seed, step))
+        whole = step >= recipe.loop.steps - recipe.whole_steps
+        crop = size if whole else recipe.crop
+        # A whole picture is as much work as several crops.
+        count = max(recipe.loop.threads, recipe.loop.batch_size * recipe.crop**2 // crop**2)
+        pictures = np.empty((count, crop, crop, 3), np.uint8)
+        for place, index in enumerate(self.dataset.draw(rng, count)):
+            top, left = rng.integers(0, size - crop + 1, 2)
+            picture = self.dataset.pictures[index][top : top + crop, left : left + crop]
+            pictures[place] = picture[:, :: rng.choice((-1, 1))]
+        downscale = self.model.downscale
+        channels = self.model.config.latent_channels
+        noise = rng.standard_normal((count, crop // downscale, crop // downscale, channels), np.float32)
+        return mx.array(to_model(pictures)), mx.array(noise)
+
+    def loss(self, pictures: mx.array, noise: mx.array) -> mx.array:
+        mean, log_variance = self.model.encode(pictures)
+        difference = self.model.decode(mean + mx.exp(0.5 * log_variance) * noise) - pictures
+        loss = mx.abs(difference).mean()
+        for step in (1, 2):
+            rows = mx.abs(difference[:, step:] - difference[:, :-step]).mean()
+            columns = mx.abs(difference[:, :, step:] - difference[:, :, :-step]).mean()
+            loss = loss + self.recipe.edge_weight * 0.25 * (rows + columns)
+        divergence = 0.5 * (mean.square() + mx.exp(log_variance) - 1 - log_variance).sum((1, 2, 3)).mean()
+        return loss + self.recipe.kl_weight * divergence
+
+    def sample(self, path: Path) -> None:
+        """Eight pictures of the dataset above their reconstructions."""
+        indices = self.dataset.draw(np.random.default_rng(self.recipe.seed), 8)
+        pictures = self.dataset.pictures[np.sort(indices)]
+        decoded = [self.model.decode(self.model.encode(mx.array(to_model(picture[None])))[0]) for picture in pictures]
+        rows = np.concatenate([pictures, to_pixels(mx.concatenate(decoded))])
+        sheet(rows, columns=8).save(path)
+
+
+def grow(model: AutoencoderKL, smaller: AutoencoderKL) -> None:
+    """Start `model` from one that lacks its highest resolution: a picture of half the size gave the same latents there.
+
+    Everything is taken over but the layers that differ in shape, which are those that meet the new resolution.
+    """
+    own = dict(tree_flatten(model.parameters()))
+    taken = []
+    for name, array in tree_flatten(smaller.parameters()):
+        # The encoder's blocks are counted from the picture, the decoder's from the latents.
+        place = re.match(r"encoder\.down_blocks\.(\d+)(.*)", name)
+        if place:
+            name = f"encoder.down_blocks.{int(place[1]) + 1}{place[2]}"
+        if name in own and own[name].shape == array.shape and "conv_in" not in name.removeprefix("decoder."):
+            taken.append((name, array))
+    model.load_weights(taken, strict=False)
+
+
+def to_pixels(pictures: mx.array) -> NDArray[np.uint8]:
+    """[-1, 1] -> 0..255."""
+    return np.asarray(mx.round(mx.clip(pictures * 127.5 + 127.5, 0, 255)).astype(mx.uint8))
+
+
+def sheet(pictures: NDArray[np.uint8], columns: int) -> Image.Image:
+    """Pictures (N, S, S, 3) side by side."""
+    N, H, W, _ = pictures.shape
+    image = Image.new("RGB", (columns * W, -(-N // columns) * H), "white")
+    for place, picture in enumerate(pictures):
+        image.paste(Image.fromarray(picture), (place % columns * W, place // columns * H))
+    return image
+
+
+def encode_all(model: AutoencoderKL, pictures: NDArray[np.uint8], batch_size: int = 8) -> NDArray[np.float32]:
+    """The mean latents of every picture, (N, h, w, latent_channels), unscaled."""
+    parts = []
+    for start in range(0, len(pictures), batch_size):
+        mean, _ = model.encode(mx.array(to_model(pictures[start : start + batch_size])))
+        parts.append(np.asarray(mean))
+    return np.concatenate(parts)
+
+
+def standardise(model: AutoencoderKL, latents: NDArray[np.float32]) -> None:
+    """Give each latent channel mean 0 and variance 1 over `latents`, within the 1x1 convolutions either side of them.
+
+    The file format has one scaling factor for all channels; this makes 1 the right one for each.
+    """
+    mean = mx.array(latents.mean((0, 1, 2)))
+    deviation = mx.array(latents.std((0, 1, 2)))
+    quant, post = model.quant_conv, model.post_quant_conv
+    channels = mean.size
+    scale = mx.concatenate([1 / deviation, mx.ones(channels)])
+    shift = mx.concatenate([-mean / deviation, -2 * mx.log(deviation)])
+    quant.weight, quant.bias = quant.weight * scale[:, None], quant.bias * scale + shift
+    post.weight, post.bias = post.weight * deviation, post.bias + post.weight @ mean
+    mx.eval(model.parameters())
+
+
+def train_autoencoder(recipe: AutoencoderRecipe, resume: bool) -> Path:
+    """Train, standardise the latents, write the component's folder `output/vae` and return it."""
+    dataset = Dataset(recipe.data, recipe.output.parent / "cache")
+    objective = AutoencoderObjective(recipe, dataset)
+    fit(objective, recipe.loop, recipe.output, resume)
+    rows = np.sort(np.random.default_rng(recipe.seed).choice(len(dataset), min(512, len(dataset)), replace=False))
+    standardise(objective.model, encode_all(objective.model, dataset.pictures[rows]))
+    folder = recipe.output / "vae"
+    save_model(objective.model, folder)
+    return folder

@@ -1,0 +1,94 @@
+"""A dataset folder as arrays: pictures resized once and kept on disk, captions filled in from their template."""
+
+import hashlib
+import json
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from mlx_genmoji.errors import UserError
+
+from .recipe import Data
+
+
+class Dataset:
+    """Rows of one or more dataset folders, in the order of their files.
+
+    pictures: uint8 (N, size, size, 3), mapped from a cache file; captions: N strings; weights: float64 (N,), how often
+    each row is drawn, summing to 1.
+    """
+
+    def __init__(self, data: Data, cache: Path):
+        self.rows = [(folder, row) for folder in data.folders for row in read_metadata(folder)]
+        self.captions = [caption(data, row) for _, row in self.rows]
+        weights = np.array([data.tone_weight if row.get("skin_tone") else 1.0 for _, row in self.rows])
+        self.weights = weights / weights.sum()
+        self.pictures = self._load_pictures(data.size, cache)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def draw(self, rng: np.random.Generator, count: int) -> NDArray[np.int64]:
+        """`count` row numbers, by weight."""
+        return rng.choice(len(self), size=count, p=self.weights)
+
+    def _load_pictures(self, size: int, cache: Path) -> NDArray[np.uint8]:
+        names = json.dumps([[row["file_name"], row.get("sha256")] for _, row in self.rows] + [size])
+        path = cache / f"pictures-{hashlib.sha256(names.encode()).hexdigest()[:16]}.npy"
+        if not path.exists():
+            cache.mkdir(parents=True, exist_ok=True)
+            partial = path.with_suffix(".partial.npy")
+            pictures = np.lib.format.open_memmap(partial, "w+", np.uint8, (len(self), size, size, 3))
+
+            def load(index: int) -> None:
+                folder, row = self.rows[index]
+                pictures[index] = read_picture(folder / row["file_name"], size)
+
+            with ThreadPoolExecutor() as pool:
+                list(pool.map(load, range(len(self))))
+            pictures.flush()
+            os.replace(partial, path)
+        mapped: NDArray[np.uint8] = np.load(path, mmap_mode="r")
+        return mapped
+
+
+def read_metadata(folder: Path) -> list[dict[str, Any]]:
+    """The rows of a dataset folder. Raises UserError where it is not one."""
+    path = folder / "metadata.jsonl"
+    try:
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except OSError:
+        raise UserError(f"{folder} is not a dataset: {path.name} is missing in it.") from None
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path} is not valid JSON lines: {error}.") from None
+    if not rows:
+        raise UserError(f"{folder} is a dataset without pictures.")
+    return rows
+
+
+def read_picture(path: Path, size: int) -> NDArray[np.uint8]:
+    """RGB on white, (size, size, 3). Raises UserError where the file is no picture."""
+    try:
+        with Image.open(path) as image:
+            flat = image.convert("RGB").resize((size, size), Image.Resampling.LANCZOS)
+    except (OSError, SyntaxError) as error:
+        raise UserError(f"The picture {path} cannot be read: {error}.") from None
+    return np.asarray(flat)
+
+
+def caption(data: Data, row: dict[str, Any]) -> str:
+    """The caption template filled in with the row's fields. Raises UserError for a field it lacks."""
+    try:
+        return data.caption.format(**row, style=data.styles.get(row.get("source", ""), ""))
+    except KeyError as error:
+        raise UserError(f"The caption template {data.caption!r} needs {error}, which a row lacks.") from None
+
+
+def to_model(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Pixels 0..255 -> [-1, 1]."""
+    return pictures.astype(np.float32) / 127.5 - 1.0

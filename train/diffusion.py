@@ -1,0 +1,204 @@
+"""Training the UNet and the text encoder of a diffusion model, over latents and captions computed once.
+
+The result is a diffusers folder: UNet, text encoder, the autoencoder it was trained over, tokenizer, scheduler.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+from numpy.typing import NDArray
+
+from mlx_genmoji.checkpoint import create_model, load_model, save_model, write_json
+from mlx_genmoji.errors import UserError
+from mlx_genmoji.models.clip import CLIPTextModel
+from mlx_genmoji.models.unet import UNet2DConditionModel
+from mlx_genmoji.models.vae import AutoencoderKL
+from mlx_genmoji.pipeline import DEFAULTS_FILE, Defaults, Genmoji
+from mlx_genmoji.samplers import NoiseConfig, add_noise, alphas_cumprod, training_target
+from mlx_genmoji.tokenizer import CLIPTokenizer
+
+from .autoencoder import encode_all, sheet
+from .data import Dataset
+from .loop import Batch, fit
+from .recipe import Recipe
+from .vocabulary import train_clip_vocabulary
+
+
+@dataclass(frozen=True)
+class DiffusionRecipe(Recipe):
+    """What a diffusion model needs beside the loop."""
+
+    vae: Path = Path()
+    """The folder of the trained autoencoder."""
+    unet: dict[str, Any] = field(default_factory=dict)
+    """The `config.json` of the UNet; `in_channels` and `out_channels` are the autoencoder's."""
+    text_encoder: dict[str, Any] = field(default_factory=dict)
+    """The `config.json` of the text encoder; `vocab_size` and the special ids are the vocabulary's."""
+    vocabulary: int = 2048
+    """Most tokens of the vocabulary, which is learned from the captions."""
+    scheduler: dict[str, Any] = field(default_factory=dict)
+    """The `scheduler_config.json`: noise schedule, what is predicted, and how it is sampled."""
+    defaults: dict[str, Any] = field(default_factory=dict)
+    """How the finished model is used: template, steps, guidance."""
+    caption_dropout: float = 0.1
+    """Share of captions replaced by the empty one, which guidance needs."""
+    sample_prompts: tuple[str, ...] = ()
+    """Captions of the sample sheets."""
+
+
+class Denoiser(nn.Module):
+    """What is trained: the UNet and the text encoder as one tree of parameters."""
+
+    def __init__(self, unet: UNet2DConditionModel, text_encoder: CLIPTextModel):
+        super().__init__()
+        self.unet = unet
+        self.text_encoder = text_encoder
+
+    def __call__(self, latents: mx.array, timesteps: mx.array, input_ids: mx.array) -> mx.array:
+        return self.unet(latents, timesteps, self.text_encoder(input_ids).last_hidden_state)
+
+
+class DiffusionObjective:
+    """The mean squared error of the prediction that the scheduler's config names (Ho et al., 2020)."""
+
+    def __init__(self, recipe: DiffusionRecipe, dataset: Dataset, model: Denoiser, vae: AutoencoderKL):
+        self.recipe = recipe
+        self.dataset = dataset
+        self.model = model
+        self.vae = vae
+        self.tokenizer = CLIPTokenizer.load(recipe.output / "tokenizer")
+        self.input_ids = self.tokenizer(dataset.captions)
+        self.empty_ids = self.tokenizer([""])[0]
+        cache = recipe.output.parent / "cache"
+        self.latents = cached_latents(vae, recipe.vae, dataset.pictures, cache) * vae.config.scaling_factor
+        self.signal = alphas_cumprod(recipe.scheduler)
+        self.prediction_type = NoiseConfig.read(recipe.scheduler).prediction_type
+
+    def batch(self, step: int) -> Batch:
+        """Noisy latents, timesteps, token ids, and what is to be predicted."""
+        count = self.recipe.loop.batch_size
+        rng = np.random.default_rng((self.recipe.seed, step))
+        rows = self.dataset.draw(rng, count)
+        latents = self.latents[rows]
+        # One timestep from each of `count` equal parts of the schedule: the same distribution with less variance.
+        timesteps = ((np.arange(count) + rng.random(count)) / count * len(self.signal)).astype(np.int64)
+        noise = mx.array(rng.standard_normal(latents.shape, np.float32))
+        signal, clean = mx.array(self.signal[timesteps]), mx.array(latents)
+        dropped = rng.random(count) < self.recipe.caption_dropout
+        ids = np.where(dropped[:, None], self.empty_ids, self.input_ids[rows])
+        target = training_target(self.prediction_type, clean, noise, signal)
+        return add_noise(clean, noise, signal), mx.array(timesteps), mx.array(ids), target
+
+    def loss(self, noisy: mx.array, timesteps: mx.array, input_ids: mx.array, target: mx.array) -> mx.array:
+        return (self.model(noisy, timesteps, input_ids) - target).square().mean()
+
+    def sample(self, path: Path) -> None:
+        """One sticker for each sample prompt."""
+        genmoji = Genmoji(
+            unet=self.model.unet,
+            text_encoder=self.model.text_encoder,
+            vae=self.vae,
+            tokenizer=self.tokenizer,
+            scheduler=self.recipe.scheduler,
+            defaults=Defaults.read(self.recipe.defaults),
+            name="in training",
+        )
+        prompts = self.recipe.sample_prompts
+        if not prompts:
+            return
+        pictures = [np.asarray(genmoji.generate(p, seed=i, template="{prompt}")[0].image) for i, p in enumerate(prompts)]
+        sheet(np.stack(pictures), columns=8).save(path)
+
+
+def cached_latents(
+    vae: AutoencoderKL, folder: Path, pictures: NDArray[np.uint8], cache: Path
+) -> NDArray[np.float32]:
+    """Mean latents of all pictures, computed once for each autoencoder and set of pictures."""
+    digest = hashlib.sha256(pictures.tobytes())
+    for name in sorted(folder.iterdir()):
+        digest.update(name.read_bytes())
+    path = cache / f"latents-{digest.hexdigest()[:16]}.npy"
+    if not path.exists():
+        partial = path.with_suffix(".partial.npy")
+        np.save(partial, encode_all(vae, pictures))
+        os.replace(partial, path)
+    latents: NDArray[np.float32] = np.load(path)
+    return latents
+
+
+def train_diffusion(recipe: DiffusionRecipe, resume: bool) -> Path:
+    """Train, and write the whole model's folder `output/model`, which is returned."""
+    dataset = Dataset(recipe.data, recipe.output.parent / "cache")
+    vae = load_model(recipe.vae)
+    if not isinstance(vae, AutoencoderKL):
+        raise UserError(f"Recipe: 'vae' {recipe.vae} is not an AutoencoderKL.")
+    tokenizer_folder = recipe.output / "tokenizer"
+    max_length = recipe.text_encoder["max_position_embeddings"]
+    train_clip_vocabulary(sorted(set(dataset.captions)), recipe.vocabulary, tokenizer_folder, max_length)
+    vocabulary = json.loads((tokenizer_folder / "vocab.json").read_text(encoding="utf-8"))
+
+    mx.random.seed(recipe.seed)
+    channels = vae.config.latent_channels
+    unet = create_model(recipe.unet | {"in_channels": channels, "out_channels": channels})
+    ids = {"bos_token_id": "<|startoftext|>", "eos_token_id": "<|endoftext|>", "pad_token_id": "<|endoftext|>"}
+    text_encoder = create_model(
+        recipe.text_encoder
+        | {"vocab_size": len(vocabulary)}
+        | {name: vocabulary[token] for name, token in ids.items()}
+    )
+    if not isinstance(unet, UNet2DConditionModel) or not isinstance(text_encoder, CLIPTextModel):
+        raise UserError("Recipe: 'unet' must be a UNet2DConditionModel and 'text_encoder' a CLIPTextModel.")
+    initialise(unet, text_encoder)
+
+    objective = DiffusionObjective(recipe, dataset, Denoiser(unet, text_encoder), vae)
+    fit(objective, recipe.loop, recipe.output, resume)
+    folder = recipe.output / "model"
+    write_model(folder, recipe, unet, text_encoder, vae)
+    return folder
+
+
+def initialise(unet: UNet2DConditionModel, text_encoder: CLIPTextModel) -> None:
+    """Residual branches and the last convolution start at zero, embeddings small, as is usual for both kinds."""
+    for name, module in unet.named_modules():
+        if name.endswith(("conv2", "proj_out", "conv_out")):
+            module.weight = mx.zeros_like(module.weight)
+            module.bias = mx.zeros_like(module.bias)
+    embeddings = text_encoder.text_model.embeddings
+    for embedding, deviation in ((embeddings.token_embedding, 0.02), (embeddings.position_embedding, 0.01)):
+        embedding.weight = deviation * mx.random.normal(embedding.weight.shape)
+    mx.eval(unet.parameters(), text_encoder.parameters())
+
+
+def write_model(
+    folder: Path, recipe: DiffusionRecipe, unet: UNet2DConditionModel, text_encoder: CLIPTextModel, vae: AutoencoderKL
+) -> None:
+    """The diffusers folder of a trained model, weights in half precision."""
+    save_model(unet, folder / "unet", mx.float16)
+    save_model(text_encoder, folder / "text_encoder", mx.float16)
+    save_model(vae, folder / "vae", mx.float16)
+    shutil.copytree(recipe.output / "tokenizer", folder / "tokenizer", dirs_exist_ok=True)
+    write_json(folder / "scheduler" / "scheduler_config.json", recipe.scheduler)
+    write_json(folder / DEFAULTS_FILE, recipe.defaults)
+    write_json(
+        folder / "model_index.json",
+        {
+            "_class_name": "StableDiffusionPipeline",
+            "feature_extractor": [None, None],
+            "image_encoder": [None, None],
+            "requires_safety_checker": False,
+            "safety_checker": [None, None],
+            "scheduler": ["diffusers", recipe.scheduler["_class_name"]],
+            "text_encoder": ["transformers", "CLIPTextModel"],
+            "tokenizer": ["transformers", "CLIPTokenizer"],
+            "unet": ["diffusers", "UNet2DConditionModel"],
+            "vae": ["diffusers", "AutoencoderKL"],
+        },
+    )

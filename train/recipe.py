@@ -1,0 +1,133 @@
+"""A recipe: the YAML file that says everything about a training run, so that the run can be repeated.
+
+    objective: autoencoder          # or diffusion
+    output: runs/builtin-vae        # where checkpoints, log and result go
+    data: {folders: [data/fluent, data/noto], size: 160}
+    loop: {steps: 2000, batch_size: 16, learning_rate: 0.001}
+    ...                             # what the objective itself needs
+
+Relative paths are taken from the folder in which the command runs. An unknown key, or a value of the wrong kind, is an
+error that names it.
+"""
+
+import types
+from collections.abc import Sequence
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import yaml
+
+from mlx_genmoji.errors import UserError
+
+Section = TypeVar("Section")
+
+
+@dataclass(frozen=True)
+class Data:
+    """Which pictures and captions."""
+
+    folders: tuple[Path, ...]
+    """Dataset folders: pictures beside a `metadata.jsonl`."""
+    size: int
+    """Pixels along each side that pictures are resized to."""
+    caption: str = "{text}"
+    """The caption of a row; its fields in braces, and `{style}`."""
+    styles: dict[str, str] = field(default_factory=dict)
+    """The `{style}` of each `source`."""
+    tone_weight: float = 1.0
+    """How often a picture with a skin tone is drawn, relative to one without."""
+
+
+@dataclass(frozen=True)
+class Loop:
+    """How the parameters are fitted."""
+
+    steps: int
+    batch_size: int
+    learning_rate: float
+    warmup_steps: int = 100
+    decay_steps: int = 0
+    """Over this many last steps the learning rate falls linearly to zero."""
+    weight_decay: float = 0.01
+    betas: tuple[float, float] = (0.9, 0.99)
+    clip_norm: float = 1.0
+    ema_decay: float = 0.0
+    """Decay, per step, of the running mean of the parameters that is saved as the result; 0: none."""
+    checkpoint_every: int = 200
+    log_every: int = 20
+    sample_every: int = 0
+    """A sheet of samples every so many steps; 0: none."""
+    threads: int = 1
+    """On a CPU: parts of a batch that are computed at the same time, each on a core of its own."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What every recipe has; an objective's own recipe derives from it."""
+
+    objective: str
+    output: Path
+    data: Data
+    loop: Loop
+    seed: int = 0
+
+
+def read_recipe(path: Path, overrides: Sequence[str]) -> dict[str, Any]:
+    """The recipe as written, with overrides `key.key=value` (values in YAML) applied. Raises UserError."""
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"The recipe {path} cannot be read: {error.strerror}.") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"The recipe {path} is not valid YAML: {' '.join(str(error).split())}.") from None
+    if not isinstance(raw, dict):
+        raise UserError(f"The recipe {path} is not a mapping of keys to values.")
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not equals:
+            raise UserError(f"--set {override!r} is not of the form key=value.")
+        *parents, last = key.split(".")
+        section = raw
+        for parent in parents:
+            section = section.setdefault(parent, {})
+            if not isinstance(section, dict):
+                raise UserError(f"--set {override!r}: {parent!r} is not a section of the recipe.")
+        section[last] = yaml.safe_load(value)
+    return raw
+
+
+def build(kind: type[Section], raw: Any, where: str = "") -> Section:
+    """`raw` as the dataclass `kind`, sections within sections included. Raises UserError naming the key."""
+    if not isinstance(raw, dict):
+        raise UserError(f"Recipe: {where or 'the file'} must be a mapping of keys to values.")
+    known: dict[str, Field[Any]] = {item.name: item for item in fields(kind)}  # type: ignore[arg-type]
+    hints = get_type_hints(kind)
+    prefix = f"{where}." if where else ""
+    for key in raw:
+        if key not in known:
+            raise UserError(f"Recipe: unknown key {prefix + str(key)!r}; known are {', '.join(known)}.")
+    for key, item in known.items():
+        if key not in raw and item.default is MISSING and item.default_factory is MISSING:
+            raise UserError(f"Recipe: {prefix + key!r} is missing.")
+    return kind(**{key: _value(hints[key], value, prefix + key) for key, value in raw.items()})
+
+
+def _value(hint: Any, value: Any, where: str) -> Any:
+    if is_dataclass(hint):
+        return build(hint, value, where)  # type: ignore[arg-type]
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        return None if value is None else _value(next(a for a in arguments if a is not type(None)), value, where)
+    if origin is tuple and isinstance(value, list):
+        return tuple(_value(arguments[0], item, where) for item in value)
+    if origin is dict and isinstance(value, dict):
+        return value
+    if hint is Path and isinstance(value, str):
+        return Path(value)
+    if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(hint, type) and type(value) is hint:
+        return value
+    name = getattr(hint, "__name__", str(hint))
+    raise UserError(f"Recipe: {where!r} must be {name}, not {value!r}.")
