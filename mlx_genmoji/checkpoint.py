@@ -114,7 +114,7 @@ def load_weights(model: Model, path: Path, dtype: mx.Dtype = mx.float32) -> None
     expected: dict[str, mx.array] = dict(tree_flatten(model.parameters()))
     loaded: dict[str, mx.array] = {}
     unexpected, misshaped = [], []
-    for key, tensor in tensors.items():
+    for key, tensor in sorted(tensors.items()):
         name = _rename(key, LEGACY_KEYS[type(model)])
         if name is None:
             continue

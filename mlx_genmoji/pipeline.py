@@ -1,6 +1,6 @@
 """Genmoji: a prompt in, stickers out.
 
-    text -> tokenizer -> text encoder -> UNet, once for each step of the sampler -> autoencoder -> picture
+text -> tokenizer -> text encoder -> UNet, once for each step of the sampler -> autoencoder -> picture
 """
 
 import hashlib
@@ -23,7 +23,7 @@ from .models.clip import CLIPTextModel
 from .models.unet import UNet2DConditionModel
 from .models.vae import AutoencoderKL
 from .prompt import PERSON_TYPES, SKIN_TONES, compose
-from .samplers import make_sampler
+from .samplers import History, make_sampler
 from .sticker import Sticker
 from .tokenizer import CLIPTokenizer
 
@@ -99,11 +99,13 @@ class Genmoji:
             raise UserError(f"There is no model folder {model}.")
         index = read_json(folder / "model_index.json")
         if index.get("_class_name") != "StableDiffusionPipeline":
-            raise UserError(
-                f"{folder}: model_index.json asks for a {index.get('_class_name')}, supported is StableDiffusionPipeline."
-            )
+            asked = index.get("_class_name")
+            raise UserError(f"{folder}: model_index.json asks for a {asked}, supported is StableDiffusionPipeline.")
         # diffusers' StableDiffusionPipeline sets these two on the scheduler that it is given.
-        scheduler = read_json(folder / "scheduler" / "scheduler_config.json") | {"steps_offset": 1, "clip_sample": False}
+        scheduler = read_json(folder / "scheduler" / "scheduler_config.json") | {
+            "steps_offset": 1,
+            "clip_sample": False,
+        }
         make_sampler(scheduler)
         defaults = read_json(folder / DEFAULTS_FILE) if (folder / DEFAULTS_FILE).exists() else {}
         tokenizer = CLIPTokenizer.load(folder / "tokenizer")
@@ -169,7 +171,8 @@ class Genmoji:
         stickers = []
         for i in range(count):
             noise = self._noise(seed + i) if latents is None else latents[i : i + 1]
-            x, history = noise * schedule.init_noise_sigma, ()
+            x = noise * schedule.init_noise_sigma
+            history: History = ()
             for step, timestep in enumerate(schedule.timesteps):
                 output = self._predict(schedule.scale_model_input(x, step), timestep, text, guidance)
                 x, history = schedule.step(output, step, x, history)

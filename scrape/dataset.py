@@ -9,7 +9,6 @@ import hashlib
 import io
 import json
 import os
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from pathlib import Path
 from PIL import Image
 from tqdm import tqdm
 
-from .emojibase import Emoji, read_emojis
+from .emojibase import HEXCODE, Emoji, read_emojis
 from .errors import ScrapeError
 from .packages import Package
 from .pictures import render
@@ -28,8 +27,6 @@ METADATA = "metadata.jsonl"
 
 # What METADATA is called while the images it lists are being replaced.
 OLD_METADATA = ".metadata.jsonl.old"
-
-HEXCODE = re.compile(r"[0-9A-F]+(-[0-9A-F]+)*")
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,9 @@ from .packages import Package
 
 PACKAGE = Package("emojibase-data", "17.0.0", ("en/data.json", "meta/groups.json"))
 
+# A hexcode names a file, so nothing else may pass for one.
+HEXCODE = re.compile(r"[0-9A-F]+(-[0-9A-F]+)*")
+
 SKIN_TONES = ("light", "medium-light", "medium", "medium-dark", "dark")
 
 GENDER_SIGNS = {"2640": "woman", "2642": "man"}
@@ -115,6 +118,8 @@ def _emojis(record: Mapping[str, Any], names: Mapping[str, Mapping[str, str]]) -
     subgroup = names["subgroups"][str(record["subgroup"])]
     for variant in (record, *record.get("skins", ())):
         tones = variant.get("tone", [])
+        if not HEXCODE.fullmatch(variant["hexcode"]):
+            raise ValueError(f"a hexcode of {variant['hexcode']!r}")
         yield Emoji(
             order=variant["order"],
             label=_plain(record["label"]),

@@ -3,19 +3,23 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+# Before anything that imports MLX: the package chooses the linear algebra that MLX will use.
+from mlx_genmoji.errors import UserError
+
 
 def run(recipe: Path, resume: bool = False, overrides: Sequence[str] = ()) -> Path:
     """Carry out a recipe, its keys overridden by `key.key=value`, and return the folder of what was trained.
 
     Raises UserError in one sentence for a recipe, a dataset or a checkpoint that is at fault.
     """
-    from mlx_genmoji.errors import UserError
-
     from .autoencoder import AutoencoderRecipe, train_autoencoder
+    from .diffusion import DiffusionRecipe, train_diffusion
     from .recipe import build, read_recipe
 
     raw = read_recipe(recipe, overrides)
     objective = raw.get("objective")
     if objective == "autoencoder":
         return train_autoencoder(build(AutoencoderRecipe, raw), resume)
+    if objective == "diffusion":
+        return train_diffusion(build(DiffusionRecipe, raw), resume)
     raise UserError(f"Recipe: 'objective' is {objective!r}, known are autoencoder and diffusion.")

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
+import mlx.nn as nn
 import numpy as np
-from mlx.utils import tree_flatten
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -15,9 +15,8 @@ from mlx_genmoji.checkpoint import create_model, load_model, save_model
 from mlx_genmoji.models.vae import AutoencoderKL
 
 from .data import Dataset, to_model
-from .loop import Batch, fit
+from .loop import Batch, fit, flat
 from .recipe import Recipe
-
 
 FIRST_LOG_VARIANCE = -8.0
 
@@ -49,6 +48,7 @@ class AutoencoderObjective:
         model = create_model(recipe.config)
         assert isinstance(model, AutoencoderKL)
         self.model = model
+        initialise(model)
         if recipe.grow_from:
             smaller = load_model(recipe.grow_from)
             assert isinstance(smaller, AutoencoderKL)
@@ -96,14 +96,33 @@ class AutoencoderObjective:
         sheet(rows, columns=8).save(path)
 
 
+def initialise(model: AutoencoderKL) -> None:
+    """Convolutions that keep the variance, biases and residual branches zero: at first a nearly linear autoencoder.
+
+    With MLX's own initialisation each layer of the trunk shrinks its input threefold in variance and adds a bias, and
+    the first thousand steps are spent on undoing that.
+    """
+    for name, module in model.named_modules():
+        if not isinstance(module, (nn.Conv2d, nn.Linear)):
+            continue
+        fan_in = module.weight[0].size
+        scale = 0.0 if name.endswith("conv2") else fan_in**-0.5
+        module.weight = scale * mx.random.normal(module.weight.shape)
+        module.bias = mx.zeros_like(module.bias)
+    for name in ("quant_conv", "post_quant_conv"):
+        if name in model:
+            model[name].weight = mx.eye(len(model[name].weight))
+    mx.eval(model.parameters())
+
+
 def grow(model: AutoencoderKL, smaller: AutoencoderKL) -> None:
     """Start `model` from one that lacks its highest resolution: a picture of half the size gave the same latents there.
 
     Everything is taken over but the layers that differ in shape, which are those that meet the new resolution.
     """
-    own = dict(tree_flatten(model.parameters()))
+    own = flat(model.parameters())
     taken = []
-    for name, array in tree_flatten(smaller.parameters()):
+    for name, array in flat(smaller.parameters()).items():
         # The encoder's blocks are counted from the picture, the decoder's from the latents.
         place = re.match(r"encoder\.down_blocks\.(\d+)(.*)", name)
         if place:

@@ -114,13 +114,13 @@ class DiffusionObjective:
         prompts = self.recipe.sample_prompts
         if not prompts:
             return
-        pictures = [np.asarray(genmoji.generate(p, seed=i, template="{prompt}")[0].image) for i, p in enumerate(prompts)]
+        pictures = [
+            np.asarray(genmoji.generate(p, seed=i, template="{prompt}")[0].image) for i, p in enumerate(prompts)
+        ]
         sheet(np.stack(pictures), columns=8).save(path)
 
 
-def cached_latents(
-    vae: AutoencoderKL, folder: Path, pictures: NDArray[np.uint8], cache: Path
-) -> NDArray[np.float32]:
+def cached_latents(vae: AutoencoderKL, folder: Path, pictures: NDArray[np.uint8], cache: Path) -> NDArray[np.float32]:
     """Mean latents of all pictures, computed once for each autoencoder and set of pictures."""
     digest = hashlib.sha256(pictures.tobytes())
     for name in sorted(folder.iterdir()):
@@ -150,9 +150,7 @@ def train_diffusion(recipe: DiffusionRecipe, resume: bool) -> Path:
     unet = create_model(recipe.unet | {"in_channels": channels, "out_channels": channels})
     ids = {"bos_token_id": "<|startoftext|>", "eos_token_id": "<|endoftext|>", "pad_token_id": "<|endoftext|>"}
     text_encoder = create_model(
-        recipe.text_encoder
-        | {"vocab_size": len(vocabulary)}
-        | {name: vocabulary[token] for name, token in ids.items()}
+        recipe.text_encoder | {"vocab_size": len(vocabulary)} | {name: vocabulary[token] for name, token in ids.items()}
     )
     if not isinstance(unet, UNet2DConditionModel) or not isinstance(text_encoder, CLIPTextModel):
         raise UserError("Recipe: 'unet' must be a UNet2DConditionModel and 'text_encoder' a CLIPTextModel.")

@@ -9,15 +9,17 @@ import copy
 import json
 import math
 import os
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import mlx.core as mx
 import mlx.nn as nn
 import mlx.optimizers as optim
+import numpy as np
 from mlx.utils import tree_flatten, tree_map, tree_unflatten
 from tqdm import tqdm
 
@@ -32,13 +34,16 @@ Batch = tuple[mx.array, ...]
 class Objective(Protocol):
     """What is fitted."""
 
-    model: nn.Module
+    @property
+    def model(self) -> nn.Module:
+        """Its `trainable_parameters()` are what is fitted. A plain attribute: copies are given models of their own."""
+
+    @property
+    def loss(self) -> Callable[..., mx.array]:
+        """The mean loss of the arrays of a batch, a scalar."""
 
     def batch(self, step: int) -> Batch:
         """The arrays of one step; the first axis of each is the batch."""
-
-    def loss(self, *batch: mx.array) -> mx.array:
-        """The mean loss of a batch, a scalar."""
 
     def sample(self, path: Path) -> None:
         """Write a sheet of what the model makes now."""
@@ -52,21 +57,24 @@ def learning_rate(loop: Loop, step: int) -> float:
 
 
 class Gradients:
-    """Loss and gradients of a batch, compiled; on a CPU of parts of the batch at the same time, averaged.
+    """Loss and gradients of a batch; on a CPU of parts of the batch at the same time, averaged.
 
     MLX computes elementwise work on one core for each stream, and a stream belongs to the thread that made it, so each
     part has a thread with a stream and a compiled function of its own. OpenBLAS should then keep to one thread
     (OPENBLAS_NUM_THREADS=1).
     """
 
-    def __init__(self, objective: Objective, threads: int):
+    def __init__(self, objective: Objective, threads: int, compiled: bool):
         self.model = objective.model
         # Tracing leaves placeholders in a model, so each part also has a model of its own to leave them in.
-        self.objectives = [copy.copy(objective) for _ in range(threads)]
+        self.objectives: list[Any] = [copy.copy(objective) for _ in range(threads)]
         for clone in self.objectives:
             clone.model = copy.deepcopy(objective.model)
-        self.functions = [mx.compile(mx.value_and_grad(_pure_loss(clone))) for clone in self.objectives]
+        functions = [mx.value_and_grad(_pure_loss(clone)) for clone in self.objectives]
+        self.functions = [mx.compile(function) for function in functions] if compiled else functions
         self.threads = [ThreadPoolExecutor(1) for _ in self.objectives]
+        # MLX's bookkeeping of transformations is not made for several threads; its evaluation is.
+        self.building = threading.Lock()
 
     def __call__(self, batch: Batch) -> tuple[mx.array, Any]:
         parameters = self.model.trainable_parameters()
@@ -79,9 +87,10 @@ class Gradients:
         return loss, tree_map(lambda *arrays: sum(arrays[1:], arrays[0]) / count, *(result[1] for result in results))
 
     def _part(self, index: int, parameters: Any, batch: Sequence[mx.array]) -> tuple[mx.array, Any]:
-        result = self.functions[index](parameters, *batch)
+        with self.building:
+            result = self.functions[index](parameters, *batch)
         mx.eval(result)
-        return result  # type: ignore[no-any-return]
+        return result
 
 
 def _pure_loss(objective: Objective) -> Any:
@@ -110,7 +119,7 @@ def fit(objective: Objective, loop: Loop, output: Path, resume: bool) -> None:
         first, mean = _restore(checkpoint, model, optimizer)
     output.mkdir(parents=True, exist_ok=True)
 
-    gradients_of = Gradients(objective, loop.threads if on_cpu() else 1)
+    gradients_of = Gradients(objective, loop.threads if on_cpu() else 1, loop.compiled)
     losses: list[float] = []
     started = time.perf_counter()
     bar = tqdm(range(first, loop.steps), initial=first, total=loop.steps, disable=None)
@@ -123,7 +132,7 @@ def fit(objective: Objective, loop: Loop, output: Path, resume: bool) -> None:
             decay = min(loop.ema_decay, (step + 1) / (step + 10))
             mean = tree_map(lambda m, p, d=decay: d * m + (1 - d) * p, mean, model.trainable_parameters())
         mx.eval(loss, norm, model.parameters(), optimizer.state, mean)
-        losses.append(loss.item())
+        losses.append(np.asarray(loss).item())
         if not math.isfinite(losses[-1]):
             raise UserError(f"The loss is {losses[-1]} at step {step}: lower the learning rate and resume.")
 
@@ -155,15 +164,20 @@ def fit(objective: Objective, loop: Loop, output: Path, resume: bool) -> None:
 
 def _save(path: Path, step: int, model: nn.Module, optimizer: optim.Optimizer, mean: Any) -> None:
     trees = {"model": model.trainable_parameters(), "optimizer": optimizer.state, "mean": mean}
-    arrays = {f"{name}/{key}": array for name, tree in trees.items() for key, array in tree_flatten(tree)}
+    arrays = {f"{name}/{key}": array for name, tree in trees.items() for key, array in flat(tree).items()}
     partial = path.with_suffix(".partial.safetensors")
     mx.save_safetensors(str(partial), arrays, {"step": str(step)})
     os.replace(partial, path)
 
 
+def flat(tree: Any) -> dict[str, mx.array]:
+    """The arrays of a tree of parameters by their path."""
+    return dict(cast(list[tuple[str, mx.array]], tree_flatten(tree)))
+
+
 def _restore(path: Path, model: nn.Module, optimizer: optim.Optimizer) -> tuple[int, Any]:
     try:
-        arrays, metadata = mx.load(str(path), return_metadata=True)
+        arrays, metadata = cast(Any, mx.load(str(path), return_metadata=True))
         trees: dict[str, list[tuple[str, mx.array]]] = {"model": [], "optimizer": [], "mean": []}
         for name, array in arrays.items():
             tree, _, key = name.partition("/")

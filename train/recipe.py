@@ -58,6 +58,8 @@ class Loop:
     log_every: int = 20
     sample_every: int = 0
     """A sheet of samples every so many steps; 0: none."""
+    compiled: bool = True
+    """Whether the step is compiled: quicker steps, after a minute or so on a CPU, which needs a C++ compiler for it."""
     threads: int = 1
     """On a CPU: parts of a batch that are computed at the same time, each on a core of its own."""
 

@@ -1,10 +1,11 @@
 """The oracles: diffusers' and transformers' own modules with random weights, saved as a user's folder would be."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import mlx.core as mx
 import numpy as np
 import pytest
 import torch
@@ -29,8 +30,11 @@ def _randomise(model: torch.nn.Module, seed: int = 0) -> None:
                 parameter.copy_(0.2 * noise)
 
 
-# The layers that write into the residual stream, and what they write without regard to their input.
-_WRITERS = re.compile(r"(conv_in|conv1|conv2|time_emb_proj|proj_out|to_out\.0|post_quant_conv)\.(weight|bias)$")
+# The layers that write what a norm reads, and those that only add a bias to it.
+_WRITERS = re.compile(
+    r"(conv_in|conv1|conv2|time_emb_proj|proj_in|proj_out|to_out\.0|ff\.net\.2|add_embedding\.proj|post_quant_conv"
+    r"|token_embedding|position_embedding|out_proj|fc2)\.(weight|bias)$"
+)
 _BIASES = re.compile(r"(conv_shortcut|samplers\.0\.conv)\.bias$")
 
 
@@ -41,20 +45,21 @@ def _quieten(model: torch.nn.Module) -> None:
                 parameter.mul_(1e-3)
 
 
-@pytest.fixture
-def save(tmp_path: Path) -> Callable[..., Path]:
-    """`save(model, name="model", quiet=False)`: give the oracle random weights, norms and biases included, and save it.
+@pytest.fixture(scope="session")
+def save(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """`save(model, quiet=False)`: give the oracle random weights, norms and biases included, and save it; its folder.
 
     `quiet` makes every activation that a norm sees about a thousandth, where a norm's eps counts.
     """
 
-    def save(model: Any, name: str = "model", quiet: bool = False) -> Path:
+    def save(model: Any, quiet: bool = False) -> Path:
+        folder = tmp_path_factory.mktemp("oracle")
         _randomise(model)
         if quiet:
             _quieten(model)
         model.eval()
-        model.save_pretrained(tmp_path / name)
-        return tmp_path / name
+        model.save_pretrained(folder)
+        return folder
 
     return save
 
@@ -70,6 +75,15 @@ def error() -> Callable[[ArrayLike, ArrayLike], float]:
         return float(np.linalg.norm(ours - theirs) / np.linalg.norm(theirs))
 
     return error
+
+
+@pytest.fixture
+def cpu() -> Iterator[None]:
+    """Run on the CPU even where there is a GPU, whose float32 products may keep fewer digits."""
+    device = mx.default_device()
+    mx.set_default_device(mx.cpu)
+    yield
+    mx.set_default_device(device)
 
 
 @pytest.fixture(params=["cpu", "gpu"])

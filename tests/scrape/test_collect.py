@@ -276,6 +276,20 @@ def test_a_list_that_was_tampered_with_removes_no_file_elsewhere(
     assert (tmp_path / "keep.png").exists()
 
 
+@pytest.mark.parametrize("record", [{"hexcode": "../../1F600"}, {"group": "none"}, {"skins": [{}]}])
+def test_an_emojibase_that_is_not_laid_out_as_expected_is_one_sentence(
+    noto: Pack, out: Path, tarball: Pack, tmp_path: Path, record: dict[str, Any]
+) -> None:
+    groups = {"groups": {"0": "smileys-emotion"}, "subgroups": {"0": "face-smiling"}}
+    face = {"order": 1, "hexcode": "1F600", "emoji": "😀", "label": "grinning face", "group": 0, "subgroup": 0}
+    files = {"en/data.json": json.dumps([{**face, **record}]), "meta/groups.json": json.dumps(groups)}
+    manifest = {"name": "emojibase-data", "version": "17.0.0"}
+    package = tarball(tmp_path / "bad.tgz", manifest, {name: text.encode() for name, text in files.items()})
+    with pytest.raises(ScrapeError, match=r"emojibase-data@17\.0\.0 is not laid out as expected"):
+        collect("noto", out, package=noto({"1f600": ("a", square("red"))}), emojibase=package)
+    assert not out.exists()
+
+
 def test_a_folder_holds_one_source(make: Callable[..., Report], noto: Pack, fluent: Pack) -> None:
     make("noto", noto({"1f600": ("a", square("red"))}))
     with pytest.raises(ScrapeError, match="already holds another dataset"):

@@ -1,0 +1,153 @@
+"""The CPU's forms of the arithmetic against MLX's own, in values and in gradients."""
+
+from collections.abc import Callable
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import pytest
+import torch
+
+from mlx_genmoji.models import cpu, functions
+
+pytestmark = pytest.mark.usefixtures("cpu")
+
+# Both forms round, each in its own order; a mistake is a thousand times larger.
+TOLERANCE = 2e-6
+
+
+@pytest.fixture
+def assert_same(error, monkeypatch) -> Callable[..., None]:
+    """Both forms of a function say the same of the same arrays, and so do their gradients by every array."""
+
+    def assert_same(function: Callable[..., mx.array], *arrays: mx.array, **others: Any) -> None:
+        said = []
+        for on_cpu in (True, False):
+            monkeypatch.setattr(functions, "on_cpu", lambda on_cpu=on_cpu: on_cpu)
+            value = function(*arrays, **others)
+            weights = mx.random.normal(value.shape, key=mx.random.key(1))
+
+            def loss(arrays: list[mx.array], weights: mx.array = weights) -> mx.array:
+                return (function(*arrays, **others) * weights).sum()
+
+            said.append([value, *mx.grad(loss)(list(arrays))])
+        assert max(error(a, b) for a, b in zip(*said, strict=True)) <= TOLERANCE
+
+    return assert_same
+
+
+def normal(*shape: int, seed: int = 0) -> mx.array:
+    return mx.random.normal(shape, key=mx.random.key(seed))
+
+
+ACTIVATIONS = pytest.mark.parametrize("name", ["silu", "gelu", "quick_gelu"])
+RANGE = mx.linspace(-12, 12, 20_001)
+WIDE = mx.concatenate([RANGE, mx.array([-1e4, -88.0, -0.0, 1e-30, 88.0, 1e4])])
+
+
+@ACTIVATIONS
+def test_an_activation_has_one_value_in_both_forms(name, assert_same):
+    assert_same(getattr(functions, name), RANGE)
+    assert_same(getattr(functions, name), normal(3, 5, 7, seed=2))
+
+
+TORCH = {
+    "silu": torch.nn.functional.silu,
+    "gelu": torch.nn.functional.gelu,
+    "quick_gelu": lambda x: x * torch.sigmoid(1.702 * x),
+}
+
+
+@ACTIVATIONS
+def test_an_activation_is_torch_s(name, form):
+    exact = TORCH[name](torch.from_numpy(np.asarray(WIDE, np.float64))).numpy()
+    difference = np.abs(np.asarray(functions.ACTIVATIONS[name](WIDE), np.float64) - exact)
+    assert (difference <= 1e-6 * np.maximum(1, np.abs(np.asarray(WIDE)))).all()
+
+
+def test_silu_goes_by_the_name_of_swish_too():
+    assert functions.ACTIVATIONS["swish"] is functions.ACTIVATIONS["silu"]
+
+
+@pytest.mark.parametrize("name", ["sigmoid", "erf"])
+def test_an_approximation_is_exact_to_a_few_units_in_the_last_place(name):
+    exact = getattr(torch, name)(torch.from_numpy(np.asarray(WIDE, np.float64))).numpy()
+    assert np.abs(np.asarray(getattr(cpu, name)(WIDE), np.float64) - exact).max() <= 4 * np.finfo(np.float32).eps
+
+
+@pytest.mark.parametrize("name", ["sigmoid", "erf"])
+def test_an_approximation_has_a_gradient_everywhere(name):
+    ours = mx.grad(lambda x: getattr(cpu, name)(x).sum())(WIDE)
+    theirs = mx.grad(lambda x: getattr(mx, name)(x).sum())(WIDE)
+    assert mx.isfinite(ours).all()
+    assert mx.abs(ours - theirs).max() <= 1e-6
+
+
+@pytest.mark.parametrize("eps", [1e-5, 1e-6])
+@pytest.mark.parametrize(
+    ("shape", "groups"), [((2, 5, 3, 24), 8), ((3, 7, 12), 1), ((1, 1, 1, 16), 4), ((2, 4, 4, 6), 6)]
+)
+def test_group_norm_is_the_same_in_both_forms(shape, groups, eps, assert_same):
+    weight, bias = normal(shape[-1], seed=1), normal(shape[-1], seed=2)
+
+    def group_norm(x: mx.array, weight: mx.array, bias: mx.array) -> mx.array:
+        return functions.group_norm(x, groups, weight, bias, eps)
+
+    for scale in (1, 1e-3):
+        assert_same(group_norm, normal(*shape) * scale, weight, bias)
+
+
+def test_group_norm_survives_a_large_mean(form, error):
+    """The mean is taken off before squares are summed."""
+    x = normal(2, 16, 16, 8) + 300
+    expected = torch.nn.functional.group_norm(
+        torch.from_numpy(np.asarray(x, np.float64)).permute(0, 3, 1, 2), 4, eps=1e-6
+    )
+    ours = functions.group_norm(x, 4, mx.ones(8), mx.zeros(8), 1e-6)
+    assert error(ours, expected.permute(0, 2, 3, 1)) <= 1e-4
+
+
+# Channels in and out: those of which the CPU computes four pixels at once, two, and one.
+CHANNELS = [(3, 8), (16, 16), (40, 41), (96, 64), (160, 160), (200, 130)]
+
+
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (5, 6), (7, 9), (1, 4), (3, 1)])
+@pytest.mark.parametrize(("channels", "outputs"), CHANNELS)
+def test_a_convolution_is_the_same_in_both_forms(channels, outputs, height, width, assert_same):
+    x, weight = normal(2, height, width, channels), normal(outputs, 3, 3, channels, seed=1)
+    assert_same(functions.conv2d, x, weight, stride=1, padding=1)
+
+
+@pytest.mark.parametrize(("kernel", "stride", "padding"), [(1, 1, 0), (5, 1, 2), (3, 1, 0), (3, 2, 1), (2, 2, 0)])
+def test_a_convolution_may_have_any_kernel(kernel, stride, padding, assert_same):
+    x, weight = normal(2, 8, 8, 4), normal(6, kernel, kernel, 4, seed=1)
+    assert_same(functions.conv2d, x, weight, stride=stride, padding=padding)
+
+
+@pytest.mark.parametrize("padding", [0, 1])
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (2, 6), (7, 9), (6, 5)])
+@pytest.mark.parametrize(("channels", "outputs"), CHANNELS)
+def test_a_downsampling_convolution_is_the_same_in_both_forms(channels, outputs, height, width, padding, assert_same):
+    x, weight = normal(2, height, width, channels), normal(outputs, 3, 3, channels, seed=1)
+    assert_same(functions.downsampled_conv2d, x, weight, padding=padding)
+
+
+@pytest.mark.parametrize(("height", "width"), [(4, 4), (1, 1), (3, 5)])
+@pytest.mark.parametrize(("channels", "outputs"), CHANNELS)
+def test_an_upsampling_convolution_is_the_same_in_both_forms(channels, outputs, height, width, assert_same):
+    x, weight = normal(2, height, width, channels), normal(outputs, 3, 3, channels, seed=1)
+    assert_same(functions.upsampled_conv2d, x, weight)
+
+
+@pytest.mark.parametrize("mask", [None, "causal"])
+def test_attention_is_torch_s(mask, error):
+    queries, keys, values = normal(2, 7, 24), normal(2, 7, 24, seed=1), normal(2, 7, 24, seed=2)
+    ours = functions.attention(queries, keys, values, heads=3, scale=0.3, mask=mask)
+
+    def split(x: mx.array) -> torch.Tensor:
+        return torch.from_numpy(np.array(x)).reshape(2, 7, 3, 8).transpose(1, 2)
+
+    theirs = torch.nn.functional.scaled_dot_product_attention(
+        split(queries), split(keys), split(values), scale=0.3, is_causal=mask == "causal"
+    )
+    assert error(ours, theirs.transpose(1, 2).reshape(2, 7, 24)) <= TOLERANCE

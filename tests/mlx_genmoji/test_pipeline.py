@@ -1,0 +1,338 @@
+"""The whole way from a prompt to a picture, against diffusers, and what stands in the way of it."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import pytest
+import torch
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerDiscreteScheduler,
+    PNDMScheduler,
+    StableDiffusionPipeline,
+    UNet2DConditionModel,
+)
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from mlx_genmoji import Genmoji, UserError
+from mlx_genmoji.models import functions
+from mlx_genmoji.prompt import compose
+from mlx_genmoji.sticker import Sticker, read_recipe
+from train.vocabulary import train_clip_vocabulary
+
+SD1_NOISE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "num_train_timesteps": 1000}
+SCHEDULERS = {
+    "ddim": DDIMScheduler(**SD1_NOISE, clip_sample=False, set_alpha_to_one=False, steps_offset=1),
+    "euler": EulerDiscreteScheduler(**SD1_NOISE, steps_offset=1, timestep_spacing="leading"),
+    "dpm++2m": DPMSolverMultistepScheduler(**SD1_NOISE, steps_offset=1, timestep_spacing="leading"),
+    "v": DDIMScheduler(
+        **SD1_NOISE,
+        clip_sample=False,
+        steps_offset=1,
+        prediction_type="v_prediction",
+        timestep_spacing="trailing",
+        rescale_betas_zero_snr=True,
+    ),
+}
+CAPTIONS = ["a flying pig", "a red apple on a plate", "an astronaut, waving, at night", "a happy octopus", "two cats"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Stable Diffusion 1.x model in miniature with random weights, as diffusers writes it."""
+    folder = tmp_path_factory.mktemp("model")
+    size = train_clip_vocabulary(CAPTIONS, 600, folder / "vocabulary", 77)
+    tokenizer = CLIPTokenizer.from_pretrained(folder / "vocabulary")
+    torch.manual_seed(0)
+    text_encoder = CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=size,
+            hidden_size=32,
+            intermediate_size=48,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            hidden_act="quick_gelu",
+            eos_token_id=tokenizer.eos_token_id,
+        )
+    )
+    unet = UNet2DConditionModel(
+        sample_size=8,
+        block_out_channels=(32, 64),
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        layers_per_block=1,
+        attention_head_dim=4,
+        cross_attention_dim=32,
+        norm_num_groups=8,
+    )
+    vae = AutoencoderKL(
+        block_out_channels=(16, 32),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        norm_num_groups=8,
+        sample_size=16,
+    )
+    with torch.no_grad():
+        for model in (text_encoder, unet, vae):
+            for parameter in model.parameters():
+                parameter.add_(0.02 * torch.randn_like(parameter))
+        # The text should matter to the picture more than in a random model it does.
+        for name, parameter in unet.named_parameters():
+            if "attn2" in name:
+                parameter.mul_(4)
+    pipeline(folder, unet, text_encoder, vae, tokenizer, SCHEDULERS["ddim"])
+    return folder
+
+
+def pipeline(folder: Path, unet: Any, text_encoder: Any, vae: Any, tokenizer: Any, scheduler: Any) -> None:
+    StableDiffusionPipeline(
+        vae, text_encoder, tokenizer, unet, scheduler, None, None, requires_safety_checker=False
+    ).save_pretrained(folder)
+
+
+@pytest.fixture
+def broken(folder: Path, tmp_path: Path) -> Path:
+    """A copy of the model to be damaged."""
+    return Path(shutil.copytree(folder, tmp_path / "broken"))
+
+
+def psnr(a: np.ndarray, b: np.ndarray) -> float:
+    return float(10 * np.log10(1 / np.mean((a - b) ** 2)))
+
+
+def drawn_by_both(folder: Path, scheduler: str = "ddim", guidance: float = 7.5, **arguments: Any) -> float:
+    """PSNR of our picture against diffusers', for one set of initial noise."""
+    noise = np.random.default_rng(5).standard_normal((1, 8, 8, 4)).astype(np.float32)
+    theirs = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None, scheduler=SCHEDULERS[scheduler])
+    theirs.set_progress_bar_config(disable=True)
+    expected = theirs(
+        "a flying pig",
+        num_inference_steps=6,
+        guidance_scale=guidance,
+        latents=torch.from_numpy(noise).permute(0, 3, 1, 2).contiguous(),
+        output_type="np",
+        **arguments,
+    ).images[0]
+    SCHEDULERS[scheduler].save_pretrained(folder / "scheduler")
+    ours = Genmoji.load(folder).generate(
+        "a flying pig", steps=6, guidance=guidance, latents=mx.array(noise), **arguments
+    )
+    # Both write 8 bits in the end; theirs is asked for unrounded, so round it alike.
+    return psnr(np.asarray(ours[0].image) / 255, np.round(expected * 255) / 255)
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_the_picture_is_that_of_diffusers(broken: Path, scheduler: str) -> None:
+    assert drawn_by_both(broken, scheduler) >= 60
+
+
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+def test_guidance_and_negative_prompt_are_those_of_diffusers(broken: Path, guidance: float) -> None:
+    assert drawn_by_both(broken, guidance=guidance, negative_prompt="two cats") >= 60
+
+
+def test_the_gpu_forms_draw_the_same_picture(broken: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(functions, "on_cpu", lambda: False)
+    assert drawn_by_both(broken) >= 60
+
+
+def test_a_wrong_padding_id_is_noticed(broken: Path) -> None:
+    theirs = StableDiffusionPipeline.from_pretrained(broken, safety_checker=None)
+    wrong = json.loads((broken / "tokenizer" / "tokenizer_config.json").read_text()) | {"pad_token": "!"}
+    right = Genmoji.load(broken).tokenizer(["pig"])
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        (broken / "tokenizer" / name).write_text(json.dumps(wrong))
+    padded = Genmoji.load(broken).tokenizer(["pig"])
+    expected = theirs.tokenizer(["pig"], padding="max_length", return_tensors="np").input_ids
+    assert np.array_equal(right, expected) and not np.array_equal(padded, expected)
+    theirs.save_pretrained(broken / "theirs")
+    ours = Genmoji.load(broken)
+    noise = np.random.default_rng(5).standard_normal((1, 8, 8, 4)).astype(np.float32)
+    image = theirs(
+        "a flying pig",
+        num_inference_steps=6,
+        latents=torch.from_numpy(noise).permute(0, 3, 1, 2).contiguous(),
+        output_type="np",
+    ).images[0]
+    picture = ours.generate("a flying pig", steps=6, guidance=7.5, latents=mx.array(noise))[0].image
+    assert psnr(np.asarray(picture) / 255, np.round(image * 255) / 255) < 60
+
+
+def test_timesteps_off_by_one_are_noticed(broken: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    predict = Genmoji._predict
+    monkeypatch.setattr(Genmoji, "_predict", lambda self, x, t, text, g: predict(self, x, t + 1, text, g))
+    assert drawn_by_both(broken) < 60
+
+
+def test_a_folder_with_pndm_draws(broken: Path) -> None:
+    PNDMScheduler(**SD1_NOISE, skip_prk_steps=True, steps_offset=1).save_pretrained(broken / "scheduler")
+    assert Genmoji.load(broken).generate("pig", steps=4, seed=1)[0].recipe["sampler"] == "dpm++2m"
+
+
+def pixels(sticker: Sticker) -> list[int]:
+    return np.asarray(sticker.image).ravel().tolist()
+
+
+def test_candidate_i_of_a_seed_can_be_made_alone(folder: Path) -> None:
+    genmoji = Genmoji.load(folder)
+    three = genmoji.generate("a flying pig", count=3, seed=7, steps=3)
+    alone = [genmoji.generate("a flying pig", seed=seed, steps=3)[0] for seed in (7, 8, 9)]
+    assert [pixels(s) for s in three] == [pixels(s) for s in alone]
+    assert [s.recipe for s in three] == [s.recipe for s in alone]
+    assert pixels(three[0]) != pixels(three[1])
+
+
+def test_a_recipe_says_what_reproduces_the_picture(folder: Path, tmp_path: Path) -> None:
+    genmoji = Genmoji.load(folder)
+    sticker = genmoji.generate("pig", steps=3, skin_tone="dark", person_type="woman", negative_prompt="cats")[0]
+    sticker.save(tmp_path / "pig.png")
+    recipe = read_recipe(tmp_path / "pig.png")
+    assert recipe == sticker.recipe
+    assert recipe["final_prompt"] == "woman pig, dark skin tone" and len(recipe["model"]["sha256"]) == 64
+    assert str(folder.parent) not in json.dumps(recipe)
+    arguments = ("prompt", "seed", "steps", "guidance", "negative_prompt", "skin_tone", "person_type", "sampler")
+    again = genmoji.generate(**{name: recipe[name] for name in arguments})[0]
+    assert pixels(again) == pixels(sticker)
+
+
+def test_a_recipe_can_be_left_out(folder: Path, tmp_path: Path) -> None:
+    Genmoji.load(folder).generate("pig", steps=1)[0].save(tmp_path / "pig.png", recipe=False)
+    assert read_recipe(tmp_path / "pig.png") is None
+
+
+def test_the_callback_hears_of_every_step(folder: Path) -> None:
+    heard: list[tuple[int, int, tuple[int, ...]]] = []
+    Genmoji.load(folder).generate(
+        "pig", count=2, steps=3, callback=lambda step, steps, latents: heard.append((step, steps, latents.shape))
+    )
+    assert heard == [(i, 6, (1, 8, 8, 4)) for i in range(6)]
+
+
+def test_a_long_prompt_says_what_fell_off(folder: Path) -> None:
+    with pytest.warns(UserWarning, match="octopus"):
+        Genmoji.load(folder).generate("a happy cat " * 30 + "octopus", steps=1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ({"prompt": ""}, "prompt"),
+        ({"prompt": " \n"}, "prompt"),
+        ({"steps": 0}, "steps"),
+        ({"steps": 1001}, "steps"),
+        ({"count": 0}, "count"),
+        ({"seed": -1}, "seed"),
+        ({"guidance": float("nan")}, "guidance"),
+        ({"guidance": -1.0}, "guidance"),
+        ({"skin_tone": "green"}, "green"),
+        ({"person_type": "zombie"}, "zombie"),
+        ({"sampler": "magic"}, "magic"),
+        ({"template": "pig"}, "template"),
+        ({"latents": mx.zeros((1, 4, 4, 4))}, "latents"),
+        ({"latents": mx.full((1, 8, 8, 4), float("nan"))}, "latents"),
+    ],
+)
+def test_a_bad_argument_is_named(folder: Path, arguments: dict[str, Any], named: str) -> None:
+    with pytest.raises(UserError, match=named) as error:
+        Genmoji.load(folder).generate(**({"prompt": "pig", "steps": 1} | arguments))
+    assert "\n" not in str(error.value)
+
+
+def test_weights_that_give_no_picture_are_an_error(folder: Path) -> None:
+    genmoji = Genmoji.load(folder)
+    genmoji.unet.conv_out.bias = mx.full((4,), float("inf"))
+    with pytest.raises(UserError, match="not a number"):
+        genmoji.generate("pig", steps=1)
+
+
+def damage(path: Path, how: str) -> None:
+    if how == "missing":
+        path.unlink()
+    elif how == "truncated":
+        os.truncate(path, path.stat().st_size // 2)
+    elif how == "pickled":
+        path.rename(path.with_suffix(".bin"))
+
+
+@pytest.mark.parametrize(
+    ("file", "how"),
+    [
+        ("model_index.json", "missing"),
+        ("model_index.json", "truncated"),
+        ("scheduler/scheduler_config.json", "missing"),
+        ("tokenizer/tokenizer_config.json", "truncated"),
+        ("unet/config.json", "missing"),
+        ("unet/diffusion_pytorch_model.safetensors", "missing"),
+        ("unet/diffusion_pytorch_model.safetensors", "truncated"),
+        ("text_encoder/model.safetensors", "pickled"),
+        ("vae/diffusion_pytorch_model.safetensors", "pickled"),
+    ],
+)
+def test_a_damaged_folder_is_answered_in_one_line(broken: Path, file: str, how: str) -> None:
+    damage(broken / file, how)
+    with pytest.raises(UserError, match=Path(file).parts[0] if how != "pickled" else r"\.bin") as error:
+        Genmoji.load(broken)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "named"),
+    [
+        ("model_index.json", {"_class_name": "StableDiffusionXLPipeline"}, "StableDiffusionXLPipeline"),
+        ("scheduler/scheduler_config.json", {"beta_schedule": "zigzag"}, "zigzag"),
+        ("scheduler/scheduler_config.json", {"_class_name": "HeunDiscreteScheduler"}, "HeunDiscreteScheduler"),
+        ("unet/config.json", {"class_embed_type": "timestep"}, "class_embed_type"),
+        ("unet/config.json", {"layers_per_block": 2}, "missing"),
+        ("text_encoder/config.json", {"hidden_act": "relu"}, "hidden_act"),
+        ("vae/config.json", {"latent_channels": 5}, "misshaped"),
+        ("tokenizer/tokenizer_config.json", {"model_max_length": 99}, "max_position_embeddings"),
+    ],
+)
+def test_what_a_config_asks_for_and_is_not_supported_is_named(
+    broken: Path, file: str, change: dict[str, Any], named: str
+) -> None:
+    path = broken / file
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(UserError, match=named):
+        Genmoji.load(broken)
+
+
+@pytest.mark.parametrize(
+    ("defaults", "named"), [({"stepz": 3}, "stepz"), ({"steps": "many"}, "steps"), ({"template": "pig"}, "template")]
+)
+def test_mistakes_in_genmoji_json_are_named(broken: Path, defaults: dict[str, Any], named: str) -> None:
+    (broken / "genmoji.json").write_text(json.dumps(defaults))
+    with pytest.raises(UserError, match=named):
+        Genmoji.load(broken).generate("pig", steps=1)
+
+
+def test_a_folders_own_defaults_are_used(broken: Path) -> None:
+    (broken / "genmoji.json").write_text(json.dumps({"template": "emoji of {prompt}", "steps": 2, "guidance": 2}))
+    recipe = Genmoji.load(broken).generate("pig")[0].recipe
+    assert (recipe["final_prompt"], recipe["steps"], recipe["guidance"]) == ("emoji of pig", 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("pig", "{prompt}"), "pig"),
+        (("  flying \n pig ", "{prompt}, 3d"), "flying pig, 3d"),
+        (("astronaut", "{prompt}, 3d", "dark", "woman"), "woman astronaut, dark skin tone, 3d"),
+        (("Woman dancing", "{prompt}", None, "woman"), "Woman dancing"),
+        (("{0} %s", "{prompt}"), "{0} %s"),
+    ],
+)
+def test_the_final_prompt_is_composed(arguments: tuple[str, ...], expected: str) -> None:
+    assert compose(*arguments) == expected

@@ -1,0 +1,225 @@
+"""Training: what is learned, what survives a kill, and what a recipe's mistakes are answered with."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from mlx.utils import tree_flatten
+
+import train
+from mlx_genmoji import Genmoji, UserError
+from mlx_genmoji.checkpoint import load_model
+from train.autoencoder import AutoencoderObjective, AutoencoderRecipe, encode_all, grow, standardise, to_pixels
+from train.data import Dataset, to_model
+from train.loop import Gradients, learning_rate
+from train.recipe import Loop, build, read_recipe
+
+
+def weights(folder: Path) -> dict[str, mx.array]:
+    return dict(tree_flatten(load_model(folder).parameters()))
+
+
+def assert_equal(a: dict[str, mx.array], b: dict[str, mx.array]) -> None:
+    assert a.keys() == b.keys()
+    for name in a:
+        assert mx.array_equal(a[name], b[name]), name
+
+
+def log(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def test_an_autoencoder_learns_its_pictures(vae_recipe: Path, tmp_path: Path) -> None:
+    train.run(vae_recipe, overrides=["loop.steps=80", "loop.log_every=10", "whole_steps=80"])
+    losses = [entry["loss"] for entry in log(tmp_path / "runs" / "vae")]
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_a_diffusion_model_learns_its_latents(vae_recipe: Path, diffusion_recipe: Path, tmp_path: Path) -> None:
+    train.run(vae_recipe)
+    train.run(
+        diffusion_recipe,
+        overrides=["loop.steps=80", "loop.log_every=20", "loop.sample_every=0", "loop.learning_rate=0.02"],
+    )
+    losses = [entry["loss"] for entry in log(tmp_path / "runs" / "model")]
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_the_trained_folder_draws(vae_recipe: Path, diffusion_recipe: Path, tmp_path: Path) -> None:
+    train.run(vae_recipe)
+    folder = train.run(diffusion_recipe)
+    sticker = Genmoji.load(folder).generate("thing", seed=3)[0]
+    assert sticker.image.size == (16, 16)
+    assert sticker.recipe["final_prompt"] == "thing, 3d"
+    assert (tmp_path / "runs" / "model" / "samples-000003.png").exists()
+
+
+def test_the_trained_folder_is_one_that_diffusers_loads(vae_recipe: Path, diffusion_recipe: Path) -> None:
+    import torch
+    from diffusers import StableDiffusionPipeline
+
+    train.run(vae_recipe)
+    folder = train.run(diffusion_recipe)
+    pipeline = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None, torch_dtype=torch.float32)
+    picture = pipeline("thing", num_inference_steps=2, output_type="np").images[0]
+    assert picture.shape == (16, 16, 3)
+
+
+@pytest.mark.parametrize("after", [2, 4])
+def test_a_resumed_run_ends_in_the_same_weights(vae_recipe: Path, tmp_path: Path, after: int) -> None:
+    undisturbed = train.run(vae_recipe, overrides=[f"output={tmp_path}/runs/undisturbed"])
+    # `whole_steps` counts from the end, so a shorter run must be told where the whole pictures begin.
+    train.run(vae_recipe, overrides=[f"loop.steps={after}", f"whole_steps={max(0, after - 4)}"])
+    resumed = train.run(vae_recipe, resume=True)
+    assert_equal(weights(resumed), weights(undisturbed))
+
+
+def test_a_killed_run_resumes_to_the_same_weights(diffusion_recipe: Path, vae_recipe: Path, tmp_path: Path) -> None:
+    train.run(vae_recipe)
+    steps = ["loop.steps=40", "loop.sample_every=0"]
+    undisturbed = train.run(diffusion_recipe, overrides=[*steps, f"output={tmp_path}/runs/undisturbed"])
+    code = "import sys, train; from pathlib import Path; train.run(Path(sys.argv[1]), True, sys.argv[2:])"
+    command = [sys.executable, "-c", code, str(diffusion_recipe), *steps]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    checkpoint = tmp_path / "runs" / "model" / "checkpoint.safetensors"
+    deadline = time.monotonic() + 60
+    while not checkpoint.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert checkpoint.exists() and not (tmp_path / "runs" / "model" / "model").exists(), "the kill came too late"
+    subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+    for part in ("unet", "text_encoder"):
+        assert_equal(weights(tmp_path / "runs" / "model" / "model" / part), weights(undisturbed / part))
+
+
+def test_a_finished_run_is_not_overwritten_without_resume(vae_recipe: Path) -> None:
+    train.run(vae_recipe)
+    with pytest.raises(UserError, match="--resume"):
+        train.run(vae_recipe)
+
+
+def test_a_damaged_checkpoint_is_named(vae_recipe: Path, tmp_path: Path) -> None:
+    train.run(vae_recipe)
+    checkpoint = tmp_path / "runs" / "vae" / "checkpoint.safetensors"
+    os.truncate(checkpoint, checkpoint.stat().st_size // 2)
+    with pytest.raises(UserError, match=r"checkpoint\.safetensors"):
+        train.run(vae_recipe, resume=True)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_two_threads_give_the_gradients_of_one(vae_recipe: Path, tmp_path: Path, compiled: bool) -> None:
+    recipe = build(AutoencoderRecipe, read_recipe(vae_recipe, []))
+    objective = AutoencoderObjective(recipe, Dataset(recipe.data, tmp_path / "cache"))
+    batch = objective.batch(0)
+    loss_1, one = Gradients(objective, 1, compiled=False)(batch)
+    loss_2, two = Gradients(objective, 2, compiled)(batch)
+    assert loss_1.item() == pytest.approx(loss_2.item(), rel=1e-5)
+    for (name, a), (_, b) in zip(tree_flatten(one), tree_flatten(two), strict=True):
+        assert mx.linalg.norm(a - b) <= 1e-4 * mx.linalg.norm(a) + 1e-6, name
+
+
+def test_standardised_latents_decode_to_the_same_pictures(vae_recipe: Path, tmp_path: Path) -> None:
+    recipe = build(AutoencoderRecipe, read_recipe(vae_recipe, []))
+    dataset = Dataset(recipe.data, tmp_path / "cache")
+    model = AutoencoderObjective(recipe, dataset).model
+    pictures = mx.array(to_model(dataset.pictures[:]))
+    before, before_spread = model.encode(pictures)
+    decoded = model.decode(before)
+    standardise(model, encode_all(model, dataset.pictures))
+    after, after_spread = model.encode(pictures)
+    np.testing.assert_allclose(np.asarray(after).mean((0, 1, 2)), 0, atol=1e-4)
+    np.testing.assert_allclose(np.asarray(after).std((0, 1, 2)), 1, atol=1e-4)
+    np.testing.assert_allclose(model.decode(after), decoded, atol=1e-4)
+    # The spread of a latent, measured in its channel's deviation, is what it was.
+    ratio = np.exp(0.5 * np.asarray(after_spread - before_spread)) * np.asarray(before).std((0, 1, 2))
+    np.testing.assert_allclose(ratio, 1, rtol=1e-3)
+
+
+def test_a_grown_autoencoder_keeps_the_inner_layers(vae_recipe: Path, tmp_path: Path) -> None:
+    small = train.run(vae_recipe)
+    raw = read_recipe(vae_recipe, [])
+    config = raw["config"] | {
+        "down_block_types": ["DownEncoderBlock2D"] * 4,
+        "up_block_types": ["UpDecoderBlock2D"] * 4,
+        "block_out_channels": [4, 4, 8, 8],
+    }
+    recipe = build(AutoencoderRecipe, raw | {"config": config, "grow_from": str(small)})
+    grown = AutoencoderObjective(recipe, Dataset(recipe.data, tmp_path / "cache")).model
+    smaller = load_model(small)
+    own, theirs = dict(tree_flatten(grown.parameters())), dict(tree_flatten(smaller.parameters()))
+    for ours, other in (
+        ("encoder.down_blocks.3.resnets.0.conv1.weight", "encoder.down_blocks.2.resnets.0.conv1.weight"),
+        ("decoder.up_blocks.0.resnets.1.conv2.weight", "decoder.up_blocks.0.resnets.1.conv2.weight"),
+        ("decoder.mid_block.resnets.0.conv1.weight", "decoder.mid_block.resnets.0.conv1.weight"),
+        ("post_quant_conv.weight", "post_quant_conv.weight"),
+    ):
+        assert mx.array_equal(own[ours], theirs[other]), ours
+    before = own["encoder.conv_in.weight"]
+    grow(grown, smaller)
+    assert mx.array_equal(dict(tree_flatten(grown.parameters()))["encoder.conv_in.weight"], before)
+
+
+def test_pixels_survive_the_way_to_the_model_and_back() -> None:
+    pixels = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
+    np.testing.assert_array_equal(to_pixels(mx.array(to_model(pixels))), pixels)
+
+
+def test_pictures_with_a_tone_are_drawn_by_their_weight(diffusion_recipe: Path, tmp_path: Path) -> None:
+    from train.diffusion import DiffusionRecipe
+
+    dataset = Dataset(build(DiffusionRecipe, read_recipe(diffusion_recipe, [])).data, tmp_path / "cache")
+    assert dataset.weights[7] == pytest.approx(dataset.weights[0] / 2)
+    assert dataset.captions[:2] == ["thing 0, flat", "thing 1, 3d"]
+    drawn = np.bincount(dataset.draw(np.random.default_rng(0), 30_000), minlength=8) / 30_000
+    np.testing.assert_allclose(drawn, dataset.weights, atol=0.01)
+
+
+def test_the_learning_rate_warms_up_and_decays_to_zero() -> None:
+    loop = Loop(steps=100, batch_size=1, learning_rate=1.0, warmup_steps=10, decay_steps=20)
+    assert learning_rate(loop, 0) == pytest.approx(0.1)
+    assert learning_rate(loop, 50) == 1.0
+    assert learning_rate(loop, 90) == pytest.approx(0.5)
+    assert learning_rate(loop, 99) == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        ("loop.stepz=3", "loop.stepz"),
+        ("loop.steps=many", "loop.steps"),
+        ("loop.learning_rate=true", "loop.learning_rate"),
+        ("loop", "key=value"),
+        ("objective=dreaming", "dreaming"),
+        ("objective.of=x", "objective"),
+        ("data.folders=[nowhere]", "nowhere"),
+        ("data.caption='{colour}'", "colour"),
+        ("config.latent_chanels=3", "latent_chanels"),
+        ("config.act_fn=mish", "mish"),
+    ],
+)
+def test_a_mistake_in_a_recipe_is_named(vae_recipe: Path, override: str, named: str) -> None:
+    with pytest.raises(UserError, match=named.replace("{", "")) as error:
+        train.run(vae_recipe, overrides=[override])
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["- a list", "a: [", "\x00"])
+def test_a_recipe_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError, match="recipe"):
+        train.run(path)
+
+
+def test_a_picture_that_cannot_be_read_is_named(vae_recipe: Path, dataset: Path) -> None:
+    (dataset / "images" / "3.png").write_bytes(b"\x89PNG\r\n\x1a\nnot a picture")
+    with pytest.raises(UserError, match=r"3\.png"):
+        train.run(vae_recipe)
