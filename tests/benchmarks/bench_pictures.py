@@ -1,15 +1,16 @@
 """How recognisable the built-in model's pictures are: 200 training captions, judged by a recogniser of emoji.
 
 `rows()` draws every caption of captions.txt once, with a seed that training never saw, and asks the recogniser
-(recogniser.py, taught by other vendors' drawings alone) for the label of each picture. The real pictures of the same 200
-rows are judged in the same run, through the same resize: the recogniser is far from perfect, so what counts is the model's
-figure beside theirs. Judging the same pictures against captions in shuffled order says what chance would give.
+(recogniser.py, taught by other vendors' drawings alone) for the label of each picture. The real pictures of the same
+200 rows are judged in the same run, through the same resize: the recogniser is far from perfect, so what counts is the
+model's figure beside theirs. Judging the same pictures against captions in shuffled order says what chance would give.
 
-A picture is right at top-1 where the recogniser's first label, of all its classes, is the caption's own; at top-5 where it
-is among the first five. No classes are merged, however alike they look, and a label the recogniser lacks is a miss.
+A picture is right at top-1 where the recogniser's first label, of all its classes, is the caption's own; at top-5 where
+it is among the first five. No classes are merged, however alike they look, and a label the recogniser lacks is a miss.
 
-    python tests/benchmarks/bench_pictures.py FOLDER     # pictures drawn elsewhere: 000.png to 199.png, in the captions'
-                                                         # order; judged, and written nowhere
+    python tests/benchmarks/bench_pictures.py FOLDER
+
+judges pictures drawn elsewhere, 000.png to 199.png in the captions' order, and writes no file.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ def rows() -> Iterator[Row]:
 
 def draw(genmoji: Genmoji, caption: str, seed: int) -> Image.Image:
     """One picture of exactly this caption."""
-    return genmoji.generate(caption, count=1, seed=seed)[0].image
+    return genmoji.generate(caption, count=1, seed=seed, template="{prompt}")[0].image
 
 
 def read_captions() -> list[Caption]:
