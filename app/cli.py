@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+import warnings
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -130,10 +131,7 @@ def scrape(
     ] = None,
 ) -> None:
     """Collect the emoji of SOURCE as a dataset of captioned pictures."""
-    try:
-        from scrape import collect
-    except ModuleNotFoundError as error:
-        raise UserError(f"{error.name} is not installed; genmoji scrape needs mlx-genmoji[scrape].") from error
+    from scrape import collect
 
     typer.echo(collect(source, output, size=size, package=package, emojibase=emojibase))
 
@@ -181,6 +179,7 @@ def check_writable(path: Path) -> None:
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line `args`, by default the process's, and return the exit code."""
+    warnings.showwarning = lambda message, *_, **__: print("genmoji:", message, file=sys.stderr)
     command = typer.main.get_command(app)
     try:
         code = command.main(args, prog_name="genmoji", standalone_mode=False)

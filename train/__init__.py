@@ -14,6 +14,7 @@ def run(recipe: Path, resume: bool = False, overrides: Sequence[str] = ()) -> Pa
     """
     from .autoencoder import AutoencoderRecipe, train_autoencoder
     from .diffusion import DiffusionRecipe, train_diffusion
+    from .growth import GrowthRecipe, train_growth
     from .recipe import build, read_recipe
 
     raw = read_recipe(recipe, overrides)
@@ -22,4 +23,6 @@ def run(recipe: Path, resume: bool = False, overrides: Sequence[str] = ()) -> Pa
         return train_autoencoder(build(AutoencoderRecipe, raw), resume)
     if objective == "diffusion":
         return train_diffusion(build(DiffusionRecipe, raw), resume)
-    raise UserError(f"Recipe: 'objective' is {objective!r}, known are autoencoder and diffusion.")
+    if objective == "growth":
+        return train_growth(build(GrowthRecipe, raw), resume)
+    raise UserError(f"Recipe: 'objective' is {objective!r}, known are autoencoder, growth and diffusion.")

@@ -1,6 +1,7 @@
-"""Training an AutoencoderKL from nothing: small pictures first, then crops of large ones, then whole large ones."""
+"""Training an AutoencoderKL from nothing."""
 
-import re
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,15 @@ import mlx.nn as nn
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from tqdm import tqdm
 
 from mlx_genmoji.checkpoint import create_model, load_model, save_model
+from mlx_genmoji.errors import UserError
+from mlx_genmoji.models.functions import on_cpu
 from mlx_genmoji.models.vae import AutoencoderKL
 
 from .data import Dataset, to_model
-from .loop import Batch, fit, flat
+from .loop import Batch, fit
 from .recipe import Recipe
 
 FIRST_LOG_VARIANCE = -8.0
@@ -27,12 +31,6 @@ class AutoencoderRecipe(Recipe):
 
     config: dict[str, Any] = field(default_factory=dict)
     """The `config.json` of the AutoencoderKL."""
-    grow_from: Path | None = None
-    """The folder of a trained autoencoder with one resolution less, which this one starts from."""
-    crop: int = 80
-    """Pixels along each side of the crops; a multiple of the downscale."""
-    whole_steps: int = 0
-    """The last steps, which see whole pictures (and so the statistics that group normalisation will meet)."""
     kl_weight: float = 1e-6
     edge_weight: float = 1.0
     """Weight of the L1 distance between neighbouring pixels' differences, which keeps outlines sharp."""
@@ -49,41 +47,20 @@ class AutoencoderObjective:
         assert isinstance(model, AutoencoderKL)
         self.model = model
         initialise(model)
-        if recipe.grow_from:
-            smaller = load_model(recipe.grow_from)
-            assert isinstance(smaller, AutoencoderKL)
-            grow(model, smaller)
-        else:
-            # Latents start out almost without noise, or the first thing to learn would be how to be rid of it.
-            channels = model.config.latent_channels
-            bias = model.encoder.conv_out.bias
-            model.encoder.conv_out.bias = mx.concatenate([bias[:channels], mx.full((channels,), FIRST_LOG_VARIANCE)])
 
     def batch(self, step: int) -> Batch:
-        recipe, size = self.recipe, self.recipe.data.size
-        rng = np.random.default_rng((recipe.seed, step))
-        whole = step >= recipe.loop.steps - recipe.whole_steps
-        crop = size if whole else recipe.crop
-        # A whole picture is as much work as several crops.
-        count = max(recipe.loop.threads, recipe.loop.batch_size * recipe.crop**2 // crop**2)
-        pictures = np.empty((count, crop, crop, 3), np.uint8)
-        for place, index in enumerate(self.dataset.draw(rng, count)):
-            top, left = rng.integers(0, size - crop + 1, 2)
-            picture = self.dataset.pictures[index][top : top + crop, left : left + crop]
-            pictures[place] = picture[:, :: rng.choice((-1, 1))]
-        downscale = self.model.downscale
-        channels = self.model.config.latent_channels
-        noise = rng.standard_normal((count, crop // downscale, crop // downscale, channels), np.float32)
+        """Pictures, some of them mirrored, and noise for their latents."""
+        rng = np.random.default_rng((self.recipe.seed, step))
+        rows = self.dataset.draw(rng, self.recipe.loop.batch_size)
+        pictures = np.stack([self.dataset.pictures[row][:, :: rng.choice((-1, 1))] for row in rows])
+        side = self.recipe.data.size // self.model.downscale
+        noise = rng.standard_normal((len(rows), side, side, self.model.config.latent_channels), np.float32)
         return mx.array(to_model(pictures)), mx.array(noise)
 
     def loss(self, pictures: mx.array, noise: mx.array) -> mx.array:
         mean, log_variance = self.model.encode(pictures)
         difference = self.model.decode(mean + mx.exp(0.5 * log_variance) * noise) - pictures
-        loss = mx.abs(difference).mean()
-        for step in (1, 2):
-            rows = mx.abs(difference[:, step:] - difference[:, :-step]).mean()
-            columns = mx.abs(difference[:, :, step:] - difference[:, :, :-step]).mean()
-            loss = loss + self.recipe.edge_weight * 0.25 * (rows + columns)
+        loss = reconstruction_loss(difference, self.recipe.edge_weight)
         divergence = 0.5 * (mean.square() + mx.exp(log_variance) - 1 - log_variance).sum((1, 2, 3)).mean()
         return loss + self.recipe.kl_weight * divergence
 
@@ -94,6 +71,16 @@ class AutoencoderObjective:
         decoded = [self.model.decode(self.model.encode(mx.array(to_model(picture[None])))[0]) for picture in pictures]
         rows = np.concatenate([pictures, to_pixels(mx.concatenate(decoded))])
         sheet(rows, columns=8).save(path)
+
+
+def reconstruction_loss(difference: mx.array, edge_weight: float) -> mx.array:
+    """L1 of a difference of pictures (B, H, W, 3), and L1 of how it changes from pixel to pixel and over two pixels."""
+    loss = mx.abs(difference).mean()
+    for step in (1, 2):
+        rows = mx.abs(difference[:, step:] - difference[:, :-step]).mean()
+        columns = mx.abs(difference[:, :, step:] - difference[:, :, :-step]).mean()
+        loss = loss + edge_weight * 0.25 * (rows + columns)
+    return loss
 
 
 def initialise(model: AutoencoderKL) -> None:
@@ -112,24 +99,10 @@ def initialise(model: AutoencoderKL) -> None:
     for name in ("quant_conv", "post_quant_conv"):
         if name in model:
             model[name].weight = mx.eye(len(model[name].weight))
+    # Latents start out almost without noise, or the first thing to learn would be how to be rid of it.
+    channels = model.config.latent_channels
+    model.encoder.conv_out.bias = mx.concatenate([mx.zeros(channels), mx.full((channels,), FIRST_LOG_VARIANCE)])
     mx.eval(model.parameters())
-
-
-def grow(model: AutoencoderKL, smaller: AutoencoderKL) -> None:
-    """Start `model` from one that lacks its highest resolution: a picture of half the size gave the same latents there.
-
-    Everything is taken over but the layers that differ in shape, which are those that meet the new resolution.
-    """
-    own = flat(model.parameters())
-    taken = []
-    for name, array in flat(smaller.parameters()).items():
-        # The encoder's blocks are counted from the picture, the decoder's from the latents.
-        place = re.match(r"encoder\.down_blocks\.(\d+)(.*)", name)
-        if place:
-            name = f"encoder.down_blocks.{int(place[1]) + 1}{place[2]}"
-        if name in own and own[name].shape == array.shape and "conv_in" not in name.removeprefix("decoder."):
-            taken.append((name, array))
-    model.load_weights(taken, strict=False)
 
 
 def to_pixels(pictures: mx.array) -> NDArray[np.uint8]:
@@ -148,11 +121,16 @@ def sheet(pictures: NDArray[np.uint8], columns: int) -> Image.Image:
 
 def encode_all(model: AutoencoderKL, pictures: NDArray[np.uint8], batch_size: int = 8) -> NDArray[np.float32]:
     """The mean latents of every picture, (N, h, w, latent_channels), unscaled."""
-    parts = []
-    for start in range(0, len(pictures), batch_size):
-        mean, _ = model.encode(mx.array(to_model(pictures[start : start + batch_size])))
-        parts.append(np.asarray(mean))
-    return np.concatenate(parts)
+    building = threading.Lock()
+
+    def encode(start: int) -> NDArray[np.float32]:
+        with building:
+            mean, _ = model.encode(mx.array(to_model(pictures[start : start + batch_size])))
+        mx.eval(mean)
+        return np.asarray(mean)
+
+    with ThreadPoolExecutor(2 if on_cpu() else 1) as pool:
+        return np.concatenate(list(tqdm(pool.map(encode, range(0, len(pictures), batch_size)), disable=None)))
 
 
 def standardise(model: AutoencoderKL, latents: NDArray[np.float32]) -> None:
@@ -169,6 +147,14 @@ def standardise(model: AutoencoderKL, latents: NDArray[np.float32]) -> None:
     quant.weight, quant.bias = quant.weight * scale[:, None], quant.bias * scale + shift
     post.weight, post.bias = post.weight * deviation, post.bias + post.weight @ mean
     mx.eval(model.parameters())
+
+
+def load_vae(folder: Path) -> AutoencoderKL:
+    """A trained autoencoder. Raises UserError where the folder holds none."""
+    vae = load_model(folder)
+    if not isinstance(vae, AutoencoderKL):
+        raise UserError(f"Recipe: {folder} is not an AutoencoderKL.")
+    return vae
 
 
 def train_autoencoder(recipe: AutoencoderRecipe, resume: bool) -> Path:

@@ -16,7 +16,7 @@ import mlx.nn as nn
 import numpy as np
 from numpy.typing import NDArray
 
-from mlx_genmoji.checkpoint import create_model, load_model, save_model, write_json
+from mlx_genmoji.checkpoint import create_model, save_model, write_json
 from mlx_genmoji.errors import UserError
 from mlx_genmoji.models.clip import CLIPTextModel
 from mlx_genmoji.models.unet import UNet2DConditionModel
@@ -25,7 +25,7 @@ from mlx_genmoji.pipeline import DEFAULTS_FILE, Defaults, Genmoji
 from mlx_genmoji.samplers import NoiseConfig, add_noise, alphas_cumprod, training_target
 from mlx_genmoji.tokenizer import CLIPTokenizer
 
-from .autoencoder import encode_all, sheet
+from .autoencoder import encode_all, load_vae, sheet
 from .data import Dataset
 from .loop import Batch, fit
 from .recipe import Recipe
@@ -38,6 +38,8 @@ class DiffusionRecipe(Recipe):
 
     vae: Path = Path()
     """The folder of the trained autoencoder."""
+    ship_vae: Path | None = None
+    """The autoencoder that the finished model gets, where it is another: one grown from `vae`, of the same latents."""
     unet: dict[str, Any] = field(default_factory=dict)
     """The `config.json` of the UNet; `in_channels` and `out_channels` are the autoencoder's."""
     text_encoder: dict[str, Any] = field(default_factory=dict)
@@ -50,6 +52,8 @@ class DiffusionRecipe(Recipe):
     """How the finished model is used: template, steps, guidance."""
     caption_dropout: float = 0.1
     """Share of captions replaced by the empty one, which guidance needs."""
+    timestep_shift: float = 1.0
+    """Above 1, noisy timesteps are drawn more often: their median is shift / (1 + shift) of the schedule."""
     sample_prompts: tuple[str, ...] = ()
     """Captions of the sample sheets."""
 
@@ -89,7 +93,10 @@ class DiffusionObjective:
         rows = self.dataset.draw(rng, count)
         latents = self.latents[rows]
         # One timestep from each of `count` equal parts of the schedule: the same distribution with less variance.
-        timesteps = ((np.arange(count) + rng.random(count)) / count * len(self.signal)).astype(np.int64)
+        share = (np.arange(count) + rng.random(count)) / count
+        # Esser et al. 2024, https://arxiv.org/abs/2403.03206, formula (23).
+        shift = self.recipe.timestep_shift
+        timesteps = (shift * share / (1 + (shift - 1) * share) * len(self.signal)).astype(np.int64)
         noise = mx.array(rng.standard_normal(latents.shape, np.float32))
         signal, clean = mx.array(self.signal[timesteps]), mx.array(latents)
         dropped = rng.random(count) < self.recipe.caption_dropout
@@ -137,9 +144,7 @@ def cached_latents(vae: AutoencoderKL, folder: Path, pictures: NDArray[np.uint8]
 def train_diffusion(recipe: DiffusionRecipe, resume: bool) -> Path:
     """Train, and write the whole model's folder `output/model`, which is returned."""
     dataset = Dataset(recipe.data, recipe.output.parent / "cache")
-    vae = load_model(recipe.vae)
-    if not isinstance(vae, AutoencoderKL):
-        raise UserError(f"Recipe: 'vae' {recipe.vae} is not an AutoencoderKL.")
+    vae, shipped = (load_vae(folder) for folder in (recipe.vae, recipe.ship_vae or recipe.vae))
     tokenizer_folder = recipe.output / "tokenizer"
     max_length = recipe.text_encoder["max_position_embeddings"]
     train_clip_vocabulary(sorted(set(dataset.captions)), recipe.vocabulary, tokenizer_folder, max_length)
@@ -159,7 +164,7 @@ def train_diffusion(recipe: DiffusionRecipe, resume: bool) -> Path:
     objective = DiffusionObjective(recipe, dataset, Denoiser(unet, text_encoder), vae)
     fit(objective, recipe.loop, recipe.output, resume)
     folder = recipe.output / "model"
-    write_model(folder, recipe, unet, text_encoder, vae)
+    write_model(folder, recipe, unet, text_encoder, shipped)
     return folder
 
 

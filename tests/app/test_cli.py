@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any, get_args
 
@@ -120,16 +121,6 @@ def test_so_are_the_other_verbs_mistakes(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_verb_whose_extra_is_not_installed_names_it(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for module in [name for name in sys.modules if name.split(".")[0] == "scrape"]:
-        monkeypatch.delitem(sys.modules, module)
-    monkeypatch.setitem(sys.modules, "resvg_py", None)
-    assert cli.main(["scrape", "noto", "-o", "data"]) == 2
-    assert capsys.readouterr().err == "genmoji: resvg_py is not installed; genmoji scrape needs mlx-genmoji[scrape].\n"
-
-
 @pytest.mark.parametrize("output", ["missing/pig.png", ".", "pig.gif", "/dev/null/pig.png"])
 def test_an_unwritable_output_is_found_out_before_the_model_is_loaded(
     output: str, library: FakeGenmoji, monkeypatch: pytest.MonkeyPatch
@@ -228,3 +219,15 @@ def test_the_sources_named_in_the_help_are_those_there_are(capsys: pytest.Captur
 
     assert cli.main(["scrape", "--help"]) == 0
     assert " or ".join(SOURCES) in capsys.readouterr().out
+
+
+def test_a_warning_is_one_line(library: FakeGenmoji, capsys: pytest.CaptureFixture[str]) -> None:
+    def generate(prompt: str, **options: Any) -> list[FakeSticker]:
+        warnings.warn(f"{prompt} is too long", stacklevel=2)
+        return [FakeSticker({})]
+
+    library.generate = generate
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        cli.main(["generate", "pig", "-o", "pig.png"])
+    assert capsys.readouterr().err == "genmoji: pig is too long\n"

@@ -25,6 +25,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from PIL import Image, ImageDraw, ImageFont
 from recogniser import Recogniser
 from row import Row
+from tqdm import tqdm
+
+from scrape.sources import collect
 
 if TYPE_CHECKING:
     from mlx_genmoji import Genmoji
@@ -63,9 +66,12 @@ def rows() -> Iterator[Row]:
     from mlx_genmoji import Genmoji
 
     captions = read_captions()
-    recogniser = Recogniser.load(DATA)
+    recogniser = Recogniser.load(collected_data())
     genmoji = Genmoji.load()
-    pictures = [draw(genmoji, caption.text, FIRST_SEED + index) for index, caption in enumerate(captions)]
+    pictures = [
+        draw(genmoji, caption.text, FIRST_SEED + index)
+        for index, caption in enumerate(tqdm(captions, desc="pictures", disable=None))
+    ]
     generated = judge(recogniser, pictures, captions)
     real = judge(recogniser, real_pictures(captions), captions)
     save_verdicts(RESULTS, captions, generated, real)
@@ -77,6 +83,14 @@ def rows() -> Iterator[Row]:
 def draw(genmoji: Genmoji, caption: str, seed: int) -> Image.Image:
     """One picture of exactly this caption."""
     return genmoji.generate(caption, count=1, seed=seed, template="{prompt}")[0].image
+
+
+def collected_data() -> Path:
+    """The folder of the training pictures, which are collected now where they are missing."""
+    for source in ("fluent", "noto"):
+        if not (DATA / source / "metadata.jsonl").exists():
+            collect(source, DATA / source)
+    return DATA
 
 
 def read_captions() -> list[Caption]:
@@ -184,7 +198,7 @@ def score(folder: Path) -> list[Row]:
     pictures = [Image.open(path) for path in sorted(folder.glob("*.png"))]
     if len(pictures) != len(captions):
         raise SystemExit(f"{folder} holds {len(pictures)} pictures; {CAPTIONS.name} has {len(captions)} captions.")
-    recogniser = Recogniser.load(DATA)
+    recogniser = Recogniser.load(collected_data())
     generated = judge(recogniser, pictures, captions)
     real = judge(recogniser, real_pictures(captions), captions)
     return list(compare(recogniser, pictures, captions, generated, real))

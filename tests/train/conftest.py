@@ -51,8 +51,6 @@ def vae_recipe(tmp_path: Path, dataset: Path) -> Path:
             "output": str(tmp_path / "runs" / "vae"),
             "data": {"folders": [str(dataset)], "size": 16},
             "config": VAE,
-            "crop": 8,
-            "whole_steps": 2,
             "loop": {
                 "steps": 6,
                 "batch_size": 4,
