@@ -12,6 +12,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -58,11 +59,12 @@ def generate(
         str | None, typer.Option(help="Who the people in the picture are: man, woman or person.")
     ] = None,
     model: Annotated[
-        str | None, typer.Option(metavar="ID_OR_FOLDER", help="The model. [default: the built-in one]")
+        str | None, typer.Option(metavar="FOLDER", help="The model, a diffusers folder. [default: the built-in one]")
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Denoising steps. [default: the model's]")] = None,
     guidance: Annotated[
-        float | None, typer.Option(help="How closely to follow the prompt; 1 is no guidance. [default: the model's]")
+        float | None,
+        typer.Option(help="How closely to follow the prompt; up to 1 is no guidance. [default: the model's]"),
     ] = None,
     negative_prompt: Annotated[str, typer.Option(help="What not to draw.")] = "",
     sampler: Annotated[Sampler | None, typer.Option(help="How to denoise. [default: the model's]")] = None,
@@ -165,16 +167,23 @@ def output_paths(output: Path, count: int) -> list[Path]:
 
 def check_writable(path: Path) -> None:
     """Raise UserError if a PNG could not be written to `path`. Leaves nothing behind."""
+    try:
+        _check_writable(path)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror}. Choose another place with --output.") from error
+
+
+def _check_writable(path: Path) -> None:
+    # Whether is_dir tells of a name that is too long, or a folder that is locked, depends on the version of Python.
+    with suppress(FileNotFoundError, NotADirectoryError):
+        path.stat()
     if path.is_dir():
         raise UserError(f"{path} is a folder; give --output the name of a file.")
     if path.suffix.lower() != ".png":
         raise UserError(f"{path} is no PNG file; give --output a name that ends in .png.")
     if not path.parent.is_dir():
         raise UserError(f"There is no folder {path.parent} to write {path.name} to.")
-    try:
-        tempfile.TemporaryFile(dir=path.parent).close()
-    except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror}. Choose another place with --output.") from error
+    tempfile.TemporaryFile(dir=path.parent).close()
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -198,6 +207,10 @@ def main(args: Sequence[str] | None = None) -> int:
         # Python flushes stdout once more when it exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
+    except OSError as error:
+        # The disk is full, a folder is not the user's, a name is too long: whoever runs the command can mend it.
+        place = f"{error.filename}: " if error.filename else ""
+        return fail(f"{place}{error.strerror or error}.", USER_MISTAKE)
     if code == INTERRUPTED:
         return fail("stopped.", INTERRUPTED)
     return code if isinstance(code, int) else 0

@@ -5,6 +5,7 @@ text -> tokenizer -> text encoder -> UNet, once for each step of the sampler -> 
 
 import hashlib
 import math
+import re
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
@@ -23,7 +24,7 @@ from .models.clip import CLIPTextModel
 from .models.unet import UNet2DConditionModel
 from .models.vae import AutoencoderKL
 from .prompt import PERSON_TYPES, SKIN_TONES, compose
-from .samplers import History, make_sampler
+from .samplers import History, NoiseConfig, make_sampler
 from .sticker import Sticker
 from .tokenizer import CLIPTokenizer
 
@@ -106,7 +107,7 @@ class Genmoji:
             "steps_offset": 1,
             "clip_sample": False,
         }
-        make_sampler(scheduler)
+        NoiseConfig.read(scheduler)
         defaults = read_json(folder / DEFAULTS_FILE) if (folder / DEFAULTS_FILE).exists() else {}
         tokenizer = CLIPTokenizer.load(folder / "tokenizer")
         components: dict[str, Any] = {}
@@ -143,8 +144,9 @@ class Genmoji:
     ) -> list[Sticker]:
         """Draw `count` candidates of `prompt`; candidate i is what seed + i gives alone. Evaluated on return.
 
-        steps, guidance, template: None is the model's own; template "{prompt}" leaves the prompt as it is. guidance 1
-        is none (Ho and Salimans, 2022). sampler: None is the folder's, else a name of `samplers.SAMPLERS`.
+        steps, guidance, template: None is the model's own; template "{prompt}" leaves the prompt as it is. guidance
+        (Ho and Salimans, 2022): up to 1 is none, as in diffusers. sampler: None is the folder's, else a name of
+        `samplers.SAMPLERS`.
         latents: the initial noise, (count, height / f, width / f, latent channels), before the sampler's scaling.
         callback: called after each step with the step, the number of all steps (of all candidates) and the latents.
         Raises UserError for an argument that is out of range.
@@ -166,7 +168,7 @@ class Genmoji:
         chosen = make_sampler(self.scheduler, sampler)
         schedule = chosen.schedule(steps)
 
-        texts = [final_prompt] if guidance == 1 else [negative_prompt, final_prompt]
+        texts = [final_prompt] if guidance <= 1 else [negative_prompt, final_prompt]
         text = self.text_encoder(mx.array(self.tokenizer(texts))).last_hidden_state
         stickers = []
         for i in range(count):
@@ -199,9 +201,7 @@ class Genmoji:
     @property
     def latents_shape(self) -> tuple[int, int, int]:
         """Height, width and channels of the latents of one picture."""
-        size = self.unet.raw_config.get("sample_size") or 64
-        height, width = size if isinstance(size, (list, tuple)) else (size, size)
-        return height, width, self.vae.config.latent_channels
+        return *_sample_size(self.unet.raw_config), self.vae.config.latent_channels
 
     @cached_property
     def sha256(self) -> str | None:
@@ -251,6 +251,7 @@ class Genmoji:
             ("the text encoder's hidden_size and the UNet's cross_attention_dim", text.hidden_size, width),
             ("the autoencoder's latent_channels and the UNet's in_channels", vae.latent_channels, unet.in_channels),
             ("the UNet's in_channels and out_channels", unet.in_channels, unet.out_channels),
+            ("the autoencoder's out_channels and those of an RGB picture", vae.out_channels, 3),
         ):
             if ours != theirs:
                 raise UserError(f"The model's parts do not fit: {what} differ ({ours} and {theirs}).")
@@ -260,6 +261,19 @@ class Genmoji:
         ):
             if needs > holds:
                 raise UserError(f"The model's parts do not fit: the tokenizer needs a {what} of {needs}, not {holds}.")
+        _sample_size(self.unet.raw_config)
+
+
+def _sample_size(config: Mapping[str, Any]) -> tuple[int, int]:
+    """Height and width of the latents that a UNet's config.json asks for. Raises UserError where it makes no sense."""
+    size = config.get("sample_size") or 64
+    # The first Stable Diffusion folders say 32 and mean 64; diffusers reads them so too.
+    if type(size) is int and size < 64 and re.match(r"0\.[0-8]\b", str(config.get("_diffusers_version"))):
+        size = 64
+    sides = size if isinstance(size, (list, tuple)) else (size, size)
+    if len(sides) != 2 or not all(type(side) is int and side > 0 for side in sides):
+        raise UserError(f"The UNet's config field 'sample_size' is {size!r}, it must be one or two whole numbers.")
+    return sides[0], sides[1]
 
 
 def _version() -> str:

@@ -1,5 +1,7 @@
 """From what a user asks for to the text that a model was trained to read."""
 
+import re
+
 from .errors import UserError
 
 SKIN_TONES = ("light", "medium-light", "medium", "medium-dark", "dark")
@@ -19,7 +21,7 @@ def compose(prompt: str, template: str, skin_tone: str | None = None, person_typ
         raise UserError(f"The template {template!r} has no {{prompt}} in it.")
     _check("skin tone", skin_tone, SKIN_TONES)
     _check("person type", person_type, PERSON_TYPES)
-    if person_type and person_type not in text.lower().split():
+    if person_type and person_type not in re.findall(r"\w+", text.lower()):
         text = f"{person_type} {text}"
     if skin_tone:
         text = f"{text}, {skin_tone} skin tone"

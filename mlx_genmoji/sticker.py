@@ -48,7 +48,8 @@ class Sticker:
         info = PngInfo()
         if recipe:
             info.add_itxt(RECIPE_KEY, json.dumps(self.recipe, ensure_ascii=False))
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        # Cut short, so that a name that just fits leaves room for what is added to it.
+        partial = path.with_name(f".{path.stem[:40]}.{os.getpid()}.partial")
         try:
             self.image.save(partial, format="PNG", pnginfo=info)
             os.replace(partial, path)

@@ -76,7 +76,8 @@ class CLIPTokenizer:
         """Take over `backend` (see `clip_backend`), whose vocabulary holds the three tokens. `load` reads a folder."""
         self.max_length = max_length
         ids = backend.get_vocab()
-        self.vocab_size = len(ids)
+        # What an embedding needs, even where ids are left out.
+        self.vocab_size = max(ids.values()) + 1
         self.bos_token_id, self.eos_token_id, self.pad_token_id = ids[bos_token], ids[eos_token], ids[pad_token]
         backend.post_processor = processors.RobertaProcessing(
             (eos_token, self.eos_token_id), (bos_token, self.bos_token_id), trim_offsets=False, add_prefix_space=False

@@ -1,3 +1,18 @@
 """Imported before any test module: MLX finds OpenBLAS only if `mlx_genmoji` comes before `mlx.core`."""
 
+from collections.abc import Iterator
+
+import pytest
+
 import mlx_genmoji  # noqa: F401
+
+
+@pytest.fixture
+def cpu() -> Iterator[None]:
+    """Run on the CPU even where there is a GPU, whose products keep fewer digits and whose sums may change order."""
+    import mlx.core as mx
+
+    device = mx.default_device()
+    mx.set_default_device(mx.cpu)
+    yield
+    mx.set_default_device(device)

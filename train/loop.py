@@ -11,16 +11,16 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, TypeVar, cast
 
 import mlx.core as mx
 import mlx.nn as nn
 import mlx.optimizers as optim
 import numpy as np
-from mlx.utils import tree_flatten, tree_map, tree_unflatten
+from mlx.utils import tree_flatten, tree_unflatten
 from tqdm import tqdm
 
 from mlx_genmoji.errors import UserError
@@ -29,6 +29,7 @@ from mlx_genmoji.models.functions import on_cpu
 from .recipe import Loop
 
 Batch = tuple[mx.array, ...]
+Result = TypeVar("Result")
 
 
 class Objective(Protocol):
@@ -56,41 +57,121 @@ def learning_rate(loop: Loop, step: int) -> float:
     return loop.learning_rate * min(warmup, decay)
 
 
-class Gradients:
-    """Loss and gradients of a batch; on a CPU of parts of the batch at the same time, averaged.
+class Workers:
+    """Gradients and updates; on a CPU each by several threads at the same time.
 
-    MLX computes elementwise work on one core for each stream, and a stream belongs to the thread that made it, so each
-    part has a thread with a stream and a compiled function of its own. OpenBLAS should then keep to one thread
+    MLX computes elementwise work on one core for each stream, and a stream belongs to the thread that made it. So each
+    worker has a thread with a stream and a compiled function of its own, takes one part of a batch, and keeps one group
+    of the parameters up to date, of about equal size. OpenBLAS should then stay with one thread
     (OPENBLAS_NUM_THREADS=1).
     """
 
-    def __init__(self, objective: Objective, threads: int, compiled: bool):
-        self.model = objective.model
-        # Tracing leaves placeholders in a model, so each part also has a model of its own to leave them in.
-        self.objectives: list[Any] = [copy.copy(objective) for _ in range(threads)]
-        for clone in self.objectives:
+    def __init__(self, objective: Objective, loop: Loop, count: int):
+        # Tracing leaves placeholders in a model, so each worker has a model of its own to leave them in.
+        clones: list[Any] = [copy.copy(objective) for _ in range(count)]
+        for clone in clones:
             clone.model = copy.deepcopy(objective.model)
-        functions = [mx.value_and_grad(_pure_loss(clone)) for clone in self.objectives]
-        self.functions = [mx.compile(function) for function in functions] if compiled else functions
-        self.threads = [ThreadPoolExecutor(1) for _ in self.objectives]
+        functions = [mx.value_and_grad(_pure_loss(clone)) for clone in clones]
+        self.functions = [mx.compile(function) for function in functions] if loop.compiled else functions
+        self.threads = [ThreadPoolExecutor(1) for _ in clones]
         # MLX's bookkeeping of transformations is not made for several threads; its evaluation is.
         self.building = threading.Lock()
 
-    def __call__(self, batch: Batch) -> tuple[mx.array, Any]:
-        parameters = self.model.trainable_parameters()
+        self.parameters = flat(objective.model.trainable_parameters())
+        self.mean = dict(self.parameters) if loop.ema_decay else {}
+        self.gradients: dict[str, mx.array] = {}
+        self.loop = loop
+        self.groups: list[list[str]] = [[] for _ in range(count)]
+        sizes = [0] * count
+        for name in sorted(self.parameters, key=lambda name: (-self.parameters[name].size, name)):
+            smallest = sizes.index(min(sizes))
+            self.groups[smallest].append(name)
+            sizes[smallest] += self.parameters[name].size
+        self.optimizers = [
+            optim.AdamW(loop.learning_rate, list(loop.betas), weight_decay=loop.weight_decay, bias_correction=True)
+            for _ in range(count)
+        ]
+        for optimizer, group in zip(self.optimizers, self.groups, strict=True):
+            optimizer.init({name: self.parameters[name] for name in group})
+        mx.eval(self.parameters, self.mean, [optimizer.state for optimizer in self.optimizers])
+
+    def step(self, step: int, batch: Batch) -> tuple[float, float]:
+        """Take one step; the loss of the batch and the norm of its gradients."""
+        loss, squares = self.differentiate(batch)
+        norm = math.sqrt(squares)
+        clip = min(1.0, self.loop.clip_norm / (norm + 1e-6))
+        self._each(self._update, step, clip)
+        return loss, norm
+
+    def differentiate(self, batch: Batch) -> tuple[float, float]:
+        """Leave the gradients of a batch in `gradients`; its loss and the squared norm of the gradients."""
         count = len(self.threads)
         parts = [[mx.contiguous(array[index::count]) for array in batch] for index in range(count)]
-        mx.eval(parameters, parts)
-        futures = [thread.submit(self._part, i, parameters, parts[i]) for i, thread in enumerate(self.threads)]
-        results = [future.result() for future in futures]
-        loss = sum((result[0] for result in results[1:]), results[0][0]) / count
-        return loss, tree_map(lambda *arrays: sum(arrays[1:], arrays[0]) / count, *(result[1] for result in results))
+        mx.eval(parts)
+        results = self._each(self._part, tree_unflatten(list(self.parameters.items())), parts)
+        squares = self._each(self._average, [gradients for _, gradients in results])
+        return sum(loss for loss, _ in results) / count, sum(squares)
 
-    def _part(self, index: int, parameters: Any, batch: Sequence[mx.array]) -> tuple[mx.array, Any]:
+    def _each(self, work: Callable[..., Result], *arguments: Any) -> list[Result]:
+        futures = [thread.submit(work, index, *arguments) for index, thread in enumerate(self.threads)]
+        return [future.result() for future in futures]
+
+    def _part(self, index: int, parameters: Any, parts: list[list[mx.array]]) -> tuple[float, dict[str, mx.array]]:
         with self.building:
-            result = self.functions[index](parameters, *batch)
-        mx.eval(result)
-        return result
+            loss, gradients = self.functions[index](parameters, *parts[index])
+        mx.eval(loss, gradients)
+        return np.asarray(loss).item(), flat(gradients)
+
+    def _average(self, index: int, parts: list[dict[str, mx.array]]) -> float:
+        first, *others = parts
+        group = {}
+        for name in self.groups[index]:
+            group[name] = sum((part[name] for part in others), first[name]) / len(parts)
+        squares = mx.stack([gradient.square().sum() for gradient in group.values()]).sum()
+        mx.eval(group, squares)
+        self.gradients.update(group)
+        return np.asarray(squares).item()
+
+    def _update(self, index: int, step: int, clip: float) -> None:
+        optimizer, names = self.optimizers[index], self.groups[index]
+        optimizer.learning_rate = learning_rate(self.loop, step)
+        gradients = {name: clip * self.gradients[name] for name in names}
+        parameters = optimizer.apply_gradients(gradients, {name: self.parameters[name] for name in names})
+        mean = {}
+        if self.mean:
+            decay = min(self.loop.ema_decay, (step + 1) / (step + 10))
+            mean = {name: decay * self.mean[name] + (1 - decay) * parameters[name] for name in names}
+        mx.eval(parameters, mean, optimizer.state)
+        self.parameters.update(parameters)
+        self.mean.update(mean)
+
+    def result(self) -> Any:
+        """The tree of parameters that is worth keeping: their running mean where there is one."""
+        return tree_unflatten(list((self.mean or self.parameters).items()))
+
+    def save(self, path: Path, steps: int) -> None:
+        """Write a checkpoint after `steps` steps, moved into place when whole."""
+        arrays = {f"model/{name}": array for name, array in self.parameters.items()}
+        arrays |= {f"mean/{name}": array for name, array in self.mean.items()}
+        for optimizer in self.optimizers:
+            arrays |= {f"optimizer/{name}": array for name, array in flat(optimizer.state).items()}
+        partial = path.with_suffix(".partial.safetensors")
+        mx.save_safetensors(str(partial), arrays, {"step": str(steps)})
+        os.replace(partial, path)
+
+    def restore(self, path: Path) -> int:
+        """Read a checkpoint and return the steps that were taken. Raises UserError where it does not fit."""
+        try:
+            arrays, metadata = cast(Any, mx.load(str(path), return_metadata=True))
+            self.parameters = {name: arrays[f"model/{name}"] for name in self.parameters}
+            self.mean = {name: arrays[f"mean/{name}"] for name in self.mean}
+            for optimizer, group in zip(self.optimizers, self.groups, strict=True):
+                state = {name: {kind: arrays[f"optimizer/{name}.{kind}"] for kind in ("m", "v")} for name in group}
+                optimizer.state = state | {"step": arrays["optimizer/step"], "learning_rate": mx.array(0.0)}
+            mx.eval(self.parameters, self.mean, [optimizer.state for optimizer in self.optimizers])
+            return int(metadata["step"])
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise UserError(f"The checkpoint {path} cannot be read: {error}.") from None
 
 
 def _pure_loss(objective: Objective) -> Any:
@@ -101,89 +182,54 @@ def _pure_loss(objective: Objective) -> Any:
     return loss
 
 
+def flat(tree: Any) -> dict[str, mx.array]:
+    """The arrays of a tree of parameters by their path."""
+    return dict(cast(list[tuple[str, mx.array]], tree_flatten(tree)))
+
+
 def fit(objective: Objective, loop: Loop, output: Path, resume: bool) -> None:
     """Fit `objective.model` in place, ending in the running mean of its parameters where the recipe asks for one.
 
     `output` gets `checkpoint.safetensors` (replaced as the run goes), `log.jsonl` and sample sheets. Raises UserError
     where `output` holds a checkpoint and `resume` is not set.
     """
-    model = objective.model
-    optimizer = optim.AdamW(loop.learning_rate, list(loop.betas), weight_decay=loop.weight_decay, bias_correction=True)
-    optimizer.init(model.trainable_parameters())
-    mean = model.trainable_parameters() if loop.ema_decay else {}
+    workers = Workers(objective, loop, loop.threads if on_cpu() else 1)
     checkpoint = output / "checkpoint.safetensors"
     first = 0
     if checkpoint.exists():
         if not resume:
             raise UserError(f"{output} holds a checkpoint: continue it with --resume, or remove the folder.")
-        first, mean = _restore(checkpoint, model, optimizer)
+        first = workers.restore(checkpoint)
     output.mkdir(parents=True, exist_ok=True)
 
-    gradients_of = Gradients(objective, loop.threads if on_cpu() else 1, loop.compiled)
     losses: list[float] = []
     started = time.perf_counter()
     bar = tqdm(range(first, loop.steps), initial=first, total=loop.steps, disable=None)
     for step in bar:
-        loss, gradients = gradients_of(objective.batch(step))
-        gradients, norm = optim.clip_grad_norm(gradients, loop.clip_norm)
-        optimizer.learning_rate = learning_rate(loop, step)
-        optimizer.update(model, gradients)
-        if loop.ema_decay:
-            decay = min(loop.ema_decay, (step + 1) / (step + 10))
-            mean = tree_map(lambda m, p, d=decay: d * m + (1 - d) * p, mean, model.trainable_parameters())
-        mx.eval(loss, norm, model.parameters(), optimizer.state, mean)
-        losses.append(np.asarray(loss).item())
-        if not math.isfinite(losses[-1]):
-            raise UserError(f"The loss is {losses[-1]} at step {step}: lower the learning rate and resume.")
+        loss, norm = workers.step(step, objective.batch(step))
+        losses.append(loss)
+        if not math.isfinite(loss):
+            raise UserError(f"The loss is {loss} at step {step}: lower the learning rate and resume.")
 
         done = step + 1
-        if done % loop.log_every == 0 or done == loop.steps:
-            seconds = (time.perf_counter() - started) / len(losses)
+        last = done == loop.steps
+        if done % loop.log_every == 0 or last:
             entry = {
                 "step": done,
                 "loss": sum(losses) / len(losses),
-                "gradient_norm": norm.item(),
+                "gradient_norm": norm,
                 "learning_rate": learning_rate(loop, step),
-                "seconds_per_step": seconds,
+                "seconds_per_step": (time.perf_counter() - started) / len(losses),
                 "peak_memory_gb": mx.get_peak_memory() / 1e9,
             }
             with (output / "log.jsonl").open("a") as log:
                 log.write(json.dumps(entry) + "\n")
             bar.set_postfix(loss=f"{entry['loss']:.4f}", memory=f"{entry['peak_memory_gb']:.1f}G")
             losses, started = [], time.perf_counter()
-        if done % loop.checkpoint_every == 0 or done == loop.steps:
-            _save(checkpoint, done, model, optimizer, mean)
-        if loop.sample_every and (done % loop.sample_every == 0 or done == loop.steps):
-            trained = model.trainable_parameters()
-            model.update(mean)
+        if done % loop.checkpoint_every == 0 or last:
+            workers.save(checkpoint, done)
+        if loop.sample_every and (done % loop.sample_every == 0 or last):
+            objective.model.update(workers.result())
             objective.sample(output / f"samples-{done:06d}.png")
-            model.update(trained)
             started = time.perf_counter()
-    model.update(mean)
-
-
-def _save(path: Path, step: int, model: nn.Module, optimizer: optim.Optimizer, mean: Any) -> None:
-    trees = {"model": model.trainable_parameters(), "optimizer": optimizer.state, "mean": mean}
-    arrays = {f"{name}/{key}": array for name, tree in trees.items() for key, array in flat(tree).items()}
-    partial = path.with_suffix(".partial.safetensors")
-    mx.save_safetensors(str(partial), arrays, {"step": str(step)})
-    os.replace(partial, path)
-
-
-def flat(tree: Any) -> dict[str, mx.array]:
-    """The arrays of a tree of parameters by their path."""
-    return dict(cast(list[tuple[str, mx.array]], tree_flatten(tree)))
-
-
-def _restore(path: Path, model: nn.Module, optimizer: optim.Optimizer) -> tuple[int, Any]:
-    try:
-        arrays, metadata = cast(Any, mx.load(str(path), return_metadata=True))
-        trees: dict[str, list[tuple[str, mx.array]]] = {"model": [], "optimizer": [], "mean": []}
-        for name, array in arrays.items():
-            tree, _, key = name.partition("/")
-            trees[tree].append((key, array))
-        model.load_weights(trees["model"], strict=False)
-        optimizer.state = tree_unflatten(trees["optimizer"])
-        return int(metadata["step"]), tree_unflatten(trees["mean"]) if trees["mean"] else {}
-    except (RuntimeError, ValueError, KeyError) as error:
-        raise UserError(f"The checkpoint {path} cannot be read: {error}.") from None
+    objective.model.update(workers.result())

@@ -54,7 +54,8 @@ _ERF_DENOMINATOR = (
 
 def sigmoid(x: mx.array) -> mx.array:
     """1 / (1 + exp(-x))."""
-    return cast(mx.array, _sigmoid(x))
+    # The coefficients are below what half precision can hold.
+    return cast(mx.array, _sigmoid(x.astype(mx.float32))).astype(x.dtype)
 
 
 @mx.custom_function
@@ -71,7 +72,7 @@ def _sigmoid_vjp(x: mx.array, cotangent: mx.array, output: mx.array) -> mx.array
 
 def erf(x: mx.array) -> mx.array:
     """The error function."""
-    return cast(mx.array, _erf(x))
+    return cast(mx.array, _erf(x.astype(mx.float32))).astype(x.dtype)
 
 
 @mx.custom_function

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import warnings
@@ -11,6 +12,7 @@ from typing import Any, get_args
 import pytest
 
 import mlx_genmoji
+import train
 from app import cli
 
 GENMOJI = Path(sys.executable).with_name("genmoji")
@@ -92,6 +94,8 @@ assert not loaded, loaded
         (["pig", "-o", "no-such-folder/pig.png"], "no-such-folder"),
         (["pig", "-o", "."], "folder"),
         (["pig", "-o", "pig.exe"], "pig.exe"),
+        (["pig", "-o", "p" * 300 + ".png"], "too long"),
+        (["pig", "--model", "m" * 300], "mmm"),
     ],
 )
 def test_a_mistake_is_told_in_one_line(
@@ -107,17 +111,24 @@ def test_a_mistake_is_told_in_one_line(
 
 
 @pytest.mark.parametrize(
-    "arguments", [["draw", "pig"], ["scrape", "myspace", "-o", "data"], ["train", "no-such-recipe.yaml"]]
+    ("arguments", "clue"),
+    [
+        (["draw", "pig"], "draw"),
+        (["scrape", "myspace", "-o", "data"], "myspace"),
+        (["scrape", "noto", "-o", "data", "--emojibase", "n" * 300], "nnn"),
+        (["train", "no-such-recipe.yaml"], "no-such-recipe"),
+        (["train", "t" * 300], "ttt"),
+    ],
 )
 def test_so_are_the_other_verbs_mistakes(
-    arguments: list[str], capfd: pytest.CaptureFixture[str], tmp_path: Path
+    arguments: list[str], clue: str, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     assert cli.main(arguments) == 2
     out, err = capfd.readouterr()
     assert out == ""
     assert err.startswith("genmoji: ")
     assert err.count("\n") == 1
-    assert arguments[1].removesuffix("pig") in err
+    assert clue in err
     assert list(tmp_path.iterdir()) == []
 
 
@@ -127,6 +138,26 @@ def test_an_unwritable_output_is_found_out_before_the_model_is_loaded(
 ) -> None:
     monkeypatch.setattr(library, "load", lambda model: pytest.fail("loaded the model"))
     assert cli.main(["generate", "pig", "-n", "2", "-o", output]) == 2
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_locked_folder_is_found_out_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "locked").mkdir(mode=0)
+    assert cli.main(["generate", "pig", "-o", "locked/pig.png"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device", "data/x.png"), OSError("no space")])
+def test_what_the_system_refuses_is_told_in_one_line(
+    error: OSError, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(train, "run", run)
+    assert cli.main(["train", "recipe.yaml"]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "no space" in said.lower() and str(error.filename or "") in said
 
 
 def test_a_disk_that_fills_up_is_told_in_one_line(

@@ -1,11 +1,10 @@
 """The oracles: diffusers' and transformers' own modules with random weights, saved as a user's folder would be."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import mlx.core as mx
 import numpy as np
 import pytest
 import torch
@@ -75,15 +74,6 @@ def error() -> Callable[[ArrayLike, ArrayLike], float]:
         return float(np.linalg.norm(ours - theirs) / np.linalg.norm(theirs))
 
     return error
-
-
-@pytest.fixture
-def cpu() -> Iterator[None]:
-    """Run on the CPU even where there is a GPU, whose float32 products may keep fewer digits."""
-    device = mx.default_device()
-    mx.set_default_device(mx.cpu)
-    yield
-    mx.set_default_device(device)
 
 
 @pytest.fixture(params=["cpu", "gpu"])

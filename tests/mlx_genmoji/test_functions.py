@@ -76,6 +76,13 @@ def test_an_approximation_is_exact_to_a_few_units_in_the_last_place(name):
 
 
 @pytest.mark.parametrize("name", ["sigmoid", "erf"])
+def test_an_approximation_holds_in_half_precision(name):
+    ours, theirs = (getattr(module, name)(WIDE.astype(mx.float16)) for module in (cpu, mx))
+    assert ours.dtype == mx.float16
+    assert mx.abs(ours.astype(mx.float32) - theirs.astype(mx.float32)).max() <= np.finfo(np.float16).eps
+
+
+@pytest.mark.parametrize("name", ["sigmoid", "erf"])
 def test_an_approximation_has_a_gradient_everywhere(name):
     ours = mx.grad(lambda x: getattr(cpu, name)(x).sum())(WIDE)
     theirs = mx.grad(lambda x: getattr(mx, name)(x).sum())(WIDE)

@@ -27,6 +27,8 @@ from mlx_genmoji.prompt import compose
 from mlx_genmoji.sticker import Sticker, read_recipe
 from train.vocabulary import train_clip_vocabulary
 
+pytestmark = pytest.mark.usefixtures("cpu")
+
 SD1_NOISE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "num_train_timesteps": 1000}
 SCHEDULERS = {
     "ddim": DDIMScheduler(**SD1_NOISE, clip_sample=False, set_alpha_to_one=False, steps_offset=1),
@@ -138,7 +140,7 @@ def test_the_picture_is_that_of_diffusers(broken: Path, scheduler: str) -> None:
     assert drawn_by_both(broken, scheduler) >= 60
 
 
-@pytest.mark.parametrize("guidance", [1.0, 3.0])
+@pytest.mark.parametrize("guidance", [0.0, 0.5, 1.0, 3.0])
 def test_guidance_and_negative_prompt_are_those_of_diffusers(broken: Path, guidance: float) -> None:
     assert drawn_by_both(broken, guidance=guidance, negative_prompt="two cats") >= 60
 
@@ -157,7 +159,6 @@ def test_a_wrong_padding_id_is_noticed(broken: Path) -> None:
     padded = Genmoji.load(broken).tokenizer(["pig"])
     expected = theirs.tokenizer(["pig"], padding="max_length", return_tensors="np").input_ids
     assert np.array_equal(right, expected) and not np.array_equal(padded, expected)
-    theirs.save_pretrained(broken / "theirs")
     ours = Genmoji.load(broken)
     noise = np.random.default_rng(5).standard_normal((1, 8, 8, 4)).astype(np.float32)
     image = theirs(
@@ -170,9 +171,10 @@ def test_a_wrong_padding_id_is_noticed(broken: Path) -> None:
     assert psnr(np.asarray(picture) / 255, np.round(image * 255) / 255) < 60
 
 
-def test_timesteps_off_by_one_are_noticed(broken: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("later", [-1, 1])
+def test_timesteps_off_by_one_are_noticed(broken: Path, later: int, monkeypatch: pytest.MonkeyPatch) -> None:
     predict = Genmoji._predict
-    monkeypatch.setattr(Genmoji, "_predict", lambda self, x, t, text, g: predict(self, x, t + 1, text, g))
+    monkeypatch.setattr(Genmoji, "_predict", lambda self, x, t, text, g: predict(self, x, t + later, text, g))
     assert drawn_by_both(broken) < 60
 
 
@@ -292,9 +294,11 @@ def test_a_damaged_folder_is_answered_in_one_line(broken: Path, file: str, how: 
     [
         ("model_index.json", {"_class_name": "StableDiffusionXLPipeline"}, "StableDiffusionXLPipeline"),
         ("scheduler/scheduler_config.json", {"beta_schedule": "zigzag"}, "zigzag"),
-        ("scheduler/scheduler_config.json", {"_class_name": "HeunDiscreteScheduler"}, "HeunDiscreteScheduler"),
         ("unet/config.json", {"class_embed_type": "timestep"}, "class_embed_type"),
         ("unet/config.json", {"layers_per_block": 2}, "missing"),
+        ("unet/config.json", {"sample_size": "8"}, "sample_size"),
+        ("unet/config.json", {"sample_size": [8]}, "sample_size"),
+        ("unet/config.json", {"sample_size": -8}, "sample_size"),
         ("text_encoder/config.json", {"hidden_act": "relu"}, "hidden_act"),
         ("vae/config.json", {"latent_channels": 5}, "misshaped"),
         ("tokenizer/tokenizer_config.json", {"model_max_length": 99}, "max_position_embeddings"),
@@ -307,6 +311,34 @@ def test_what_a_config_asks_for_and_is_not_supported_is_named(
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(UserError, match=named):
         Genmoji.load(broken)
+
+
+def test_a_scheduler_that_is_not_supported_is_named_and_can_be_overruled(broken: Path) -> None:
+    path = broken / "scheduler" / "scheduler_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"_class_name": "HeunDiscreteScheduler"}))
+    genmoji = Genmoji.load(broken)
+    with pytest.raises(UserError, match=r"HeunDiscreteScheduler.*euler"):
+        genmoji.generate("pig", steps=1)
+    assert genmoji.generate("pig", steps=1, sampler="euler")[0].recipe["sampler"] == "euler"
+
+
+@pytest.mark.parametrize(
+    ("fields", "shape"),
+    [
+        ({"sample_size": 8}, (8, 8, 4)),
+        ({"sample_size": [8, 16]}, (8, 16, 4)),
+        ({"sample_size": None}, (64, 64, 4)),
+        ({"sample_size": 32, "_diffusers_version": "0.2.2"}, (64, 64, 4)),
+        ({"sample_size": 96, "_diffusers_version": "0.2.2"}, (96, 96, 4)),
+        ({"sample_size": 32, "_diffusers_version": "0.10.0"}, (32, 32, 4)),
+    ],
+)
+def test_the_size_is_the_unets_as_diffusers_reads_it(
+    broken: Path, fields: dict[str, Any], shape: tuple[int, int, int]
+) -> None:
+    path = broken / "unet" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+    assert Genmoji.load(broken).latents_shape == shape
 
 
 @pytest.mark.parametrize(
@@ -331,6 +363,8 @@ def test_a_folders_own_defaults_are_used(broken: Path) -> None:
         (("  flying \n pig ", "{prompt}, 3d"), "flying pig, 3d"),
         (("astronaut", "{prompt}, 3d", "dark", "woman"), "woman astronaut, dark skin tone, 3d"),
         (("Woman dancing", "{prompt}", None, "woman"), "Woman dancing"),
+        (("a woman, dancing", "{prompt}", None, "woman"), "a woman, dancing"),
+        (("woman dancing", "{prompt}", None, "man"), "man woman dancing"),
         (("{0} %s", "{prompt}"), "{0} %s"),
     ],
 )

@@ -42,11 +42,18 @@ def test_a_saved_sticker_holds_its_recipe(ring: Sticker, tmp_path: Path) -> None
     assert np.array_equal(np.asarray(Image.open(tmp_path / "ring.png")), np.asarray(ring.image))
 
 
+def test_a_name_may_be_as_long_as_the_file_system_allows(ring: Sticker, tmp_path: Path) -> None:
+    name = "a" * 251 + ".png"
+    ring.save(tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
 def test_a_failed_save_leaves_what_was_there(ring: Sticker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "ring.png"
     path.write_bytes(b"before")
 
-    def full(*_: object, **__: object) -> None:
+    def full(_: Image.Image, partial: Path, **__: object) -> None:
+        partial.write_bytes(b"half of it")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Image.Image, "save", full)

@@ -191,6 +191,14 @@ def test_a_word_cut_in_two_fell_off_as_a_whole(folder: Path) -> None:
     assert tokenizer.truncated("<|endoftext|>" * 80 + "x") == "<|endoftext|>" * 5 + "x"
 
 
+def test_a_gap_in_the_ids_counts_in_the_size_of_the_vocabulary(folder: Path) -> None:
+    """Or an id would lie outside the text encoder's embedding, which MLX does not notice."""
+    path = folder / "vocab.json"
+    ids = json.loads(path.read_text(encoding="utf-8"))
+    write(folder, "vocab.json", ids | {END: 5000})
+    assert CLIPTokenizer.load(folder).vocab_size == 5001
+
+
 def test_a_text_that_is_not_unicode_is_refused(folder: Path) -> None:
     with pytest.raises(UserError, match="not valid Unicode"):
         CLIPTokenizer.load(folder)(["flying pig", "caf\udce9"])

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,8 +21,11 @@ from mlx_genmoji import Genmoji, UserError
 from mlx_genmoji.checkpoint import load_model
 from train.autoencoder import AutoencoderObjective, AutoencoderRecipe, encode_all, standardise, to_pixels
 from train.data import Dataset, to_model
-from train.loop import Gradients, learning_rate
+from train.loop import Workers, learning_rate
 from train.recipe import Data, Loop, build, read_recipe
+
+# On a GPU the gradient of an embedding is summed in any order, so weights are not the same to the last bit.
+pytestmark = pytest.mark.usefixtures("cpu")
 
 
 def weights(folder: Path) -> dict[str, mx.array]:
@@ -86,7 +90,8 @@ def test_a_killed_run_resumes_to_the_same_weights(diffusion_recipe: Path, vae_re
     train.run(vae_recipe)
     steps = ["loop.steps=40", "loop.sample_every=0"]
     undisturbed = train.run(diffusion_recipe, overrides=[*steps, f"output={tmp_path}/runs/undisturbed"])
-    code = "import sys, train; from pathlib import Path; train.run(Path(sys.argv[1]), True, sys.argv[2:])"
+    code = "import sys, train, mlx.core as mx; from pathlib import Path; mx.set_default_device(mx.cpu);"
+    code += "train.run(Path(sys.argv[1]), True, sys.argv[2:])"
     command = [sys.executable, "-c", code, str(diffusion_recipe), *steps]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     checkpoint = tmp_path / "runs" / "model" / "checkpoint.safetensors"
@@ -107,6 +112,13 @@ def test_a_finished_run_is_not_overwritten_without_resume(vae_recipe: Path) -> N
         train.run(vae_recipe)
 
 
+def test_a_run_killed_before_its_result_was_written_writes_it_when_resumed(vae_recipe: Path) -> None:
+    folder = train.run(vae_recipe)
+    written = weights(folder)
+    shutil.rmtree(folder)
+    assert_equal(weights(train.run(vae_recipe, resume=True)), written)
+
+
 def test_a_damaged_checkpoint_is_named(vae_recipe: Path, tmp_path: Path) -> None:
     train.run(vae_recipe)
     checkpoint = tmp_path / "runs" / "vae" / "checkpoint.safetensors"
@@ -120,11 +132,12 @@ def test_two_threads_give_the_gradients_of_one(vae_recipe: Path, tmp_path: Path,
     recipe = build(AutoencoderRecipe, read_recipe(vae_recipe, []))
     objective = AutoencoderObjective(recipe, Dataset(recipe.data, tmp_path / "cache"))
     batch = objective.batch(0)
-    loss_1, one = Gradients(objective, 1, compiled=False)(batch)
-    loss_2, two = Gradients(objective, 2, compiled)(batch)
-    assert loss_1.item() == pytest.approx(loss_2.item(), rel=1e-5)
-    for (name, a), (_, b) in zip(tree_flatten(one), tree_flatten(two), strict=True):
-        assert mx.linalg.norm(a - b) <= 1e-4 * mx.linalg.norm(a) + 1e-6, name
+    one = Workers(objective, replace(recipe.loop, compiled=False), 1)
+    two = Workers(objective, replace(recipe.loop, compiled=compiled), 2)
+    assert one.differentiate(batch) == pytest.approx(two.differentiate(batch), rel=1e-4)
+    for name, expected in one.gradients.items():
+        difference = mx.linalg.norm(two.gradients[name] - expected)
+        assert difference <= 1e-4 * mx.linalg.norm(expected) + 1e-6, name
 
 
 def test_standardised_latents_decode_to_the_same_pictures(vae_recipe: Path, tmp_path: Path) -> None:

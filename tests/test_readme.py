@@ -1,0 +1,84 @@
+"""What the README tells a newcomer to type is run; what would take hours or a network is checked as far as it goes."""
+
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+import scrape
+import train
+from app import cli
+from train.autoencoder import AutoencoderRecipe
+from train.diffusion import DiffusionRecipe
+from train.growth import GrowthRecipe
+from train.recipe import build, read_recipe
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, re.DOTALL)
+COMMANDS = [line.split("#")[0].strip() for kind, block in BLOCKS if not kind for line in block.splitlines()]
+RECIPES = {"autoencoder": AutoencoderRecipe, "growth": GrowthRecipe, "diffusion": DiffusionRecipe}
+
+
+def commands(beginning: str) -> list[str]:
+    return [command for command in COMMANDS if command.startswith(beginning)]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_readme_has_commands_of_every_kind() -> None:
+    kinds = {" ".join(command.split()[:2]) for command in COMMANDS}
+    assert {"genmoji generate", "genmoji scrape", "genmoji train", "make demo", "make test", "make bench"} <= kinds
+
+
+@pytest.mark.parametrize("command", [c for c in commands("genmoji generate") if "--model" not in c])
+def test_a_command_that_draws_draws(command: str, folder: Path) -> None:
+    arguments = shlex.split(command)[1:]
+    assert cli.main(arguments) == 0
+    pictures = sorted(folder.glob("*.png"))
+    assert len(pictures) == (int(arguments[arguments.index("-n") + 1]) if "-n" in arguments else 1)
+    for picture in pictures:
+        assert Image.open(picture).size[0] >= 128
+
+
+def test_the_python_example_runs(folder: Path) -> None:
+    (example,) = (block for kind, block in BLOCKS if kind == "python")
+    names: dict[str, Any] = {}
+    exec(example, names)
+    assert len(names["stickers"]) == 4 and (folder / "octopus.png").exists()
+    assert names["flat"].recipe["final_prompt"] == "octopus, flat"
+
+
+@pytest.mark.parametrize("command", commands("genmoji scrape"))
+def test_a_source_that_is_named_exists(command: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(scrape, "collect", lambda source, output, **_: asked.append((source, output)))
+    assert cli.main(shlex.split(command)[1:]) == 0
+    ((source, _),) = asked
+    assert source in scrape.SOURCES
+
+
+@pytest.mark.parametrize("command", commands("genmoji train"))
+def test_a_recipe_that_is_named_can_be_carried_out(command: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(train, "run", lambda recipe, resume, overrides: asked.append(recipe))
+    assert cli.main(shlex.split(command)[1:]) == 0
+    raw = read_recipe(ROOT / asked[0], [])
+    build(RECIPES[raw["objective"]], raw)
+
+
+@pytest.mark.parametrize("command", commands("make "))
+def test_a_make_target_that_is_named_exists(command: str) -> None:
+    assert re.search(rf"^{command.split()[1]}:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+
+
+@pytest.mark.parametrize("path", re.findall(r"\]\(([^):]+)\)", README))
+def test_a_file_that_is_linked_exists(path: str) -> None:
+    assert (ROOT / path).exists()
