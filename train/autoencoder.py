@@ -44,7 +44,10 @@ class AutoencoderObjective:
         self.dataset = dataset
         mx.random.seed(recipe.seed)
         model = create_model(recipe.config)
-        assert isinstance(model, AutoencoderKL)
+        if not (isinstance(model, AutoencoderKL) and "quant_conv" in model and "post_quant_conv" in model):
+            raise UserError("Recipe: 'config' must be an AutoencoderKL with use_quant_conv and use_post_quant_conv.")
+        if recipe.data.size % model.downscale:
+            raise UserError(f"Recipe: 'data.size' must be a multiple of {model.downscale}, not {recipe.data.size}.")
         self.model = model
         initialise(model)
 
@@ -96,9 +99,8 @@ def initialise(model: AutoencoderKL) -> None:
         scale = 0.0 if name.endswith("conv2") else fan_in**-0.5
         module.weight = scale * mx.random.normal(module.weight.shape)
         module.bias = mx.zeros_like(module.bias)
-    for name in ("quant_conv", "post_quant_conv"):
-        if name in model:
-            model[name].weight = mx.eye(len(model[name].weight))
+    for convolution in (model.quant_conv, model.post_quant_conv):
+        convolution.weight = mx.eye(len(convolution.weight))
     # Latents start out almost without noise, or the first thing to learn would be how to be rid of it.
     channels = model.config.latent_channels
     model.encoder.conv_out.bias = mx.concatenate([mx.zeros(channels), mx.full((channels,), FIRST_LOG_VARIANCE)])

@@ -27,6 +27,8 @@ class Dataset:
         self.rows = [(folder, row) for folder in data.folders for row in read_metadata(folder)]
         self.captions = [caption(data, row) for _, row in self.rows]
         weights = np.array([data.tone_weight if row.get("skin_tone") else 1.0 for _, row in self.rows])
+        if not weights.sum() > 0:
+            raise UserError("Recipe: 'data.tone_weight' leaves no picture to draw.")
         self.weights = weights / weights.sum()
         self.pictures = self._load_pictures(data.size, cache)
 
@@ -38,11 +40,13 @@ class Dataset:
         return rng.choice(len(self), size=count, p=self.weights)
 
     def _load_pictures(self, size: int, cache: Path) -> NDArray[np.uint8]:
-        names = json.dumps([[row["file_name"], row.get("sha256")] for _, row in self.rows] + [size])
+        names = json.dumps(
+            [row.get("sha256") or _identity(folder / row["file_name"]) for folder, row in self.rows] + [size]
+        )
         path = cache / f"pictures-{hashlib.sha256(names.encode()).hexdigest()[:16]}.npy"
         if not path.exists():
             cache.mkdir(parents=True, exist_ok=True)
-            partial = path.with_suffix(".partial.npy")
+            partial = path.with_suffix(f".{os.getpid()}.npy")
             pictures = np.lib.format.open_memmap(partial, "w+", np.uint8, (len(self), size, size, 3))
 
             def load(index: int) -> None:
@@ -57,6 +61,15 @@ class Dataset:
         return mapped
 
 
+def _identity(path: Path) -> list[Any]:
+    """What tells that a picture is the same, where its row has no hash of it."""
+    try:
+        stat = path.stat()
+    except OSError:
+        raise UserError(f"The picture {path} cannot be read.") from None
+    return [str(path.resolve()), stat.st_size, stat.st_mtime_ns]
+
+
 def read_metadata(folder: Path) -> list[dict[str, Any]]:
     """The rows of a dataset folder. Raises UserError where it is not one."""
     path = folder / "metadata.jsonl"
@@ -64,10 +77,13 @@ def read_metadata(folder: Path) -> list[dict[str, Any]]:
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except OSError:
         raise UserError(f"{folder} is not a dataset: {path.name} is missing in it.") from None
-    except json.JSONDecodeError as error:
+    except ValueError as error:
         raise UserError(f"{path} is not valid JSON lines: {error}.") from None
     if not rows:
         raise UserError(f"{folder} is a dataset without pictures.")
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row, dict) or not isinstance(row.get("file_name"), str):
+            raise UserError(f"{path}: row {number} has no file_name.")
     return rows
 
 
@@ -85,8 +101,8 @@ def caption(data: Data, row: dict[str, Any]) -> str:
     """The caption template filled in with the row's fields. Raises UserError for a field it lacks."""
     try:
         return data.caption.format(**row, style=data.styles.get(row.get("source", ""), ""))
-    except KeyError as error:
-        raise UserError(f"The caption template {data.caption!r} needs {error}, which a row lacks.") from None
+    except (KeyError, IndexError, ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"The caption template {data.caption!r} does not fit the dataset's rows: {error}.") from None
 
 
 def to_model(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:

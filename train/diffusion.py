@@ -22,7 +22,7 @@ from mlx_genmoji.models.clip import CLIPTextModel
 from mlx_genmoji.models.unet import UNet2DConditionModel
 from mlx_genmoji.models.vae import AutoencoderKL
 from mlx_genmoji.pipeline import DEFAULTS_FILE, Defaults, Genmoji
-from mlx_genmoji.samplers import NoiseConfig, add_noise, alphas_cumprod, training_target
+from mlx_genmoji.samplers import NoiseConfig, add_noise, alphas_cumprod, make_sampler, training_target
 from mlx_genmoji.tokenizer import CLIPTokenizer
 
 from .autoencoder import encode_all, load_vae, sheet
@@ -134,7 +134,7 @@ def cached_latents(vae: AutoencoderKL, folder: Path, pictures: NDArray[np.uint8]
         digest.update(name.read_bytes())
     path = cache / f"latents-{digest.hexdigest()[:16]}.npy"
     if not path.exists():
-        partial = path.with_suffix(".partial.npy")
+        partial = path.with_suffix(f".{os.getpid()}.npy")
         np.save(partial, encode_all(vae, pictures))
         os.replace(partial, path)
     latents: NDArray[np.float32] = np.load(path)
@@ -145,8 +145,13 @@ def train_diffusion(recipe: DiffusionRecipe, resume: bool) -> Path:
     """Train, and write the whole model's folder `output/model`, which is returned."""
     dataset = Dataset(recipe.data, recipe.output.parent / "cache")
     vae, shipped = (load_vae(folder) for folder in (recipe.vae, recipe.ship_vae or recipe.vae))
+    if shipped.config.latent_channels != vae.config.latent_channels:
+        raise UserError("Recipe: the latents of 'ship_vae' have other channels than those of 'vae'.")
+    # What the finished folder will be asked for is checked before the training, not after.
+    make_sampler(recipe.scheduler)
+    Defaults.read(recipe.defaults)
     tokenizer_folder = recipe.output / "tokenizer"
-    max_length = recipe.text_encoder["max_position_embeddings"]
+    max_length = recipe.text_encoder.get("max_position_embeddings", 77)
     train_clip_vocabulary(sorted(set(dataset.captions)), recipe.vocabulary, tokenizer_folder, max_length)
     vocabulary = json.loads((tokenizer_folder / "vocab.json").read_text(encoding="utf-8"))
 

@@ -48,6 +48,8 @@ class GrowthObjective:
         model = create_model(recipe.config)
         if not isinstance(model, AutoencoderKL) or model.downscale != 2 * small.downscale:
             raise UserError("Recipe: 'config' must be an AutoencoderKL with one block more than that of 'grow_from'.")
+        if recipe.data.size % model.downscale:
+            raise UserError(f"Recipe: 'data.size' must be a multiple of {model.downscale}, not {recipe.data.size}.")
         self.model = model
         initialise(model)
         grow(model, small)

@@ -96,8 +96,10 @@ class Workers:
         mx.eval(self.parameters, self.mean, [optimizer.state for optimizer in self.optimizers])
 
     def step(self, step: int, batch: Batch) -> tuple[float, float]:
-        """Take one step; the loss of the batch and the norm of its gradients."""
+        """Take one step; the loss of the batch and the norm of its gradients. Raises UserError where not finite."""
         loss, squares = self.differentiate(batch)
+        if not (math.isfinite(loss) and math.isfinite(squares)):
+            raise UserError(f"The loss is {loss} at step {step}: lower the learning rate and resume.")
         norm = math.sqrt(squares)
         clip = min(1.0, self.loop.clip_norm / (norm + 1e-6))
         self._each(self._update, step, clip)
@@ -127,7 +129,7 @@ class Workers:
         group = {}
         for name in self.groups[index]:
             group[name] = sum((part[name] for part in others), first[name]) / len(parts)
-        squares = mx.stack([gradient.square().sum() for gradient in group.values()]).sum()
+        squares = sum((gradient.square().sum() for gradient in group.values()), mx.zeros(()))
         mx.eval(group, squares)
         self.gradients.update(group)
         return np.asarray(squares).item()
@@ -163,6 +165,9 @@ class Workers:
         """Read a checkpoint and return the steps that were taken. Raises UserError where it does not fit."""
         try:
             arrays, metadata = cast(Any, mx.load(str(path), return_metadata=True))
+            for name, array in self.parameters.items():
+                if arrays[f"model/{name}"].shape != array.shape:
+                    raise ValueError(f"{name} has another shape")
             self.parameters = {name: arrays[f"model/{name}"] for name in self.parameters}
             self.mean = {name: arrays[f"mean/{name}"] for name in self.mean}
             for optimizer, group in zip(self.optimizers, self.groups, strict=True):
@@ -171,7 +176,7 @@ class Workers:
             mx.eval(self.parameters, self.mean, [optimizer.state for optimizer in self.optimizers])
             return int(metadata["step"])
         except (RuntimeError, ValueError, KeyError) as error:
-            raise UserError(f"The checkpoint {path} cannot be read: {error}.") from None
+            raise UserError(f"The checkpoint {path} is damaged or of another recipe: {error}.") from None
 
 
 def _pure_loss(objective: Objective) -> Any:
@@ -193,7 +198,12 @@ def fit(objective: Objective, loop: Loop, output: Path, resume: bool) -> None:
     `output` gets `checkpoint.safetensors` (replaced as the run goes), `log.jsonl` and sample sheets. Raises UserError
     where `output` holds a checkpoint and `resume` is not set.
     """
-    workers = Workers(objective, loop, loop.threads if on_cpu() else 1)
+    threads = loop.threads if on_cpu() else 1
+    if loop.batch_size % threads:
+        raise UserError(
+            f"Recipe: 'loop.batch_size' must be a multiple of the {threads} threads, not {loop.batch_size}."
+        )
+    workers = Workers(objective, loop, threads)
     checkpoint = output / "checkpoint.safetensors"
     first = 0
     if checkpoint.exists():
@@ -208,8 +218,6 @@ def fit(objective: Objective, loop: Loop, output: Path, resume: bool) -> None:
     for step in bar:
         loss, norm = workers.step(step, objective.batch(step))
         losses.append(loss)
-        if not math.isfinite(loss):
-            raise UserError(f"The loss is {loss} at step {step}: lower the learning rate and resume.")
 
         done = step + 1
         last = done == loop.steps

@@ -12,6 +12,7 @@ error that names it.
 
 import types
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -63,6 +64,13 @@ class Loop:
     threads: int = 1
     """On a CPU: parts of a batch that are computed at the same time, each on a core of its own."""
 
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "checkpoint_every", "log_every", "threads"):
+            if getattr(self, name) < 1:
+                raise UserError(f"Recipe: 'loop.{name}' must be 1 or more, not {getattr(self, name)}.")
+        if len(self.betas) != 2:
+            raise UserError(f"Recipe: 'loop.betas' must be two numbers, not {list(self.betas)}.")
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -95,7 +103,10 @@ def read_recipe(path: Path, overrides: Sequence[str]) -> dict[str, Any]:
             section = section.setdefault(parent, {})
             if not isinstance(section, dict):
                 raise UserError(f"--set {override!r}: {parent!r} is not a section of the recipe.")
-        section[last] = yaml.safe_load(value)
+        try:
+            section[last] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise UserError(f"--set {override!r}: the value is not valid YAML.") from None
     return raw
 
 
@@ -127,8 +138,10 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         return value
     if hint is Path and isinstance(value, str):
         return Path(value)
-    if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
+    if hint is float and isinstance(value, (int, float, str)) and not isinstance(value, bool):
+        # YAML takes 1e-3, without a point, for a word.
+        with suppress(ValueError):
+            return float(value)
     if isinstance(hint, type) and type(value) is hint:
         return value
     name = getattr(hint, "__name__", str(hint))

@@ -164,10 +164,13 @@ COLOURS = {(True, True): "#15803d", (False, True): "#b45309", (False, False): "#
 
 
 def contact_sheet(
-    pictures: Sequence[Image.Image], captions: Sequence[Caption], verdicts: Sequence[Verdict] | None = None
+    pictures: Sequence[Image.Image],
+    captions: Sequence[Caption],
+    verdicts: Sequence[Verdict] | None = None,
+    columns: int = 20,
 ) -> Image.Image:
-    """20 x 10 pictures, each above its caption: green where recognised at top-1, amber at top-5, grey where not."""
-    columns, side, width, height, lines = 20, 96, 116, 146, 3
+    """Pictures in rows of `columns`, each above its caption: green where recognised at top-1, amber at top-5, grey where not."""
+    side, width, height, lines = 96, 116, 146, 3
     font = ImageFont.load_default(size=11)
     sheet = Image.new("RGB", (columns * width, -(-len(pictures) // columns) * height), "white")
     pen = ImageDraw.Draw(sheet)

@@ -127,6 +127,26 @@ def test_a_damaged_checkpoint_is_named(vae_recipe: Path, tmp_path: Path) -> None
         train.run(vae_recipe, resume=True)
 
 
+def test_a_checkpoint_of_another_recipe_is_refused(vae_recipe: Path) -> None:
+    train.run(vae_recipe, overrides=["loop.steps=1"])
+    with pytest.raises(UserError, match="another recipe"):
+        train.run(vae_recipe, resume=True, overrides=["config.block_out_channels=[8, 8, 8]"])
+
+
+def test_what_the_finished_model_needs_is_checked_before_the_training(
+    vae_recipe: Path, diffusion_recipe: Path, tmp_path: Path
+) -> None:
+    train.run(vae_recipe, overrides=["loop.steps=1"])
+    for override, named in (("scheduler._class_name=Magic", "Magic"), ("defaults.stepz=3", "stepz")):
+        with pytest.raises(UserError, match=named):
+            train.run(diffusion_recipe, overrides=[override])
+    assert not (tmp_path / "runs" / "model" / "checkpoint.safetensors").exists()
+
+
+def test_a_number_without_a_point_is_a_number(vae_recipe: Path) -> None:
+    assert build(Loop, read_recipe(vae_recipe, ["loop.learning_rate=1e-3"])["loop"]).learning_rate == 0.001
+
+
 @pytest.mark.parametrize("compiled", [False, True])
 def test_two_threads_give_the_gradients_of_one(vae_recipe: Path, tmp_path: Path, compiled: bool) -> None:
     recipe = build(AutoencoderRecipe, read_recipe(vae_recipe, []))
@@ -247,6 +267,14 @@ def test_the_learning_rate_warms_up_and_decays_to_zero() -> None:
         ("data.caption='{colour}'", "colour"),
         ("config.latent_chanels=3", "latent_chanels"),
         ("config.act_fn=mish", "mish"),
+        ("config.use_quant_conv=false", "use_quant_conv"),
+        ("data.size=18", "data.size"),
+        ("data.caption='{0}'", "caption"),
+        ("loop.steps=[", "loop.steps"),
+        ("loop.batch_size=3", "loop.batch_size"),
+        ("loop.log_every=0", "loop.log_every"),
+        ("loop.betas=[0.9]", "loop.betas"),
+        ("loop.learning_rate=1e9", "learning rate"),
     ],
 )
 def test_a_mistake_in_a_recipe_is_named(vae_recipe: Path, override: str, named: str) -> None:

@@ -1,0 +1,49 @@
+"""Draws the README's picture, docs/pictures/samples.png: the prompts below, each with the same seed.
+
+python tests/benchmarks/draw_samples.py
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bench_pictures import Caption, contact_sheet
+
+from mlx_genmoji import Genmoji
+
+SHEET = Path(__file__).parents[2] / "docs" / "pictures" / "samples.png"
+SEED = 7
+PROMPTS = (
+    "grinning face",
+    "pig face",
+    "red heart",
+    "red apple",
+    "sunflower",
+    "octopus",
+    "rocket",
+    "pizza",
+    "soccer ball",
+    "ghost",
+    "automobile",
+    "guitar",
+    "dog face",
+    "crescent moon",
+    "birthday cake",
+    "woman astronaut",
+    "police officer",
+    "t-shirt",
+    "cactus",
+    "butterfly",
+)
+
+
+def main() -> None:
+    genmoji = Genmoji.load()
+    pictures = [genmoji.generate(prompt, seed=SEED)[0].image for prompt in PROMPTS]
+    captions = [Caption(prompt, prompt, "", "") for prompt in PROMPTS]
+    SHEET.parent.mkdir(parents=True, exist_ok=True)
+    contact_sheet(pictures, captions, columns=10).save(SHEET, optimize=True)
+
+
+if __name__ == "__main__":
+    main()
