@@ -148,8 +148,7 @@ def train_diffusion(recipe: DiffusionRecipe, resume: bool) -> Path:
     if shipped.config.latent_channels != vae.config.latent_channels:
         raise UserError("Recipe: the latents of 'ship_vae' have other channels than those of 'vae'.")
     # What the finished folder will be asked for is checked before the training, not after.
-    make_sampler(recipe.scheduler)
-    Defaults.read(recipe.defaults)
+    make_sampler(recipe.scheduler).schedule(Defaults.read(recipe.defaults).steps)
     tokenizer_folder = recipe.output / "tokenizer"
     max_length = recipe.text_encoder.get("max_position_embeddings", 77)
     train_clip_vocabulary(sorted(set(dataset.captions)), recipe.vocabulary, tokenizer_folder, max_length)

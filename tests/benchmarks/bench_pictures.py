@@ -169,7 +169,7 @@ def contact_sheet(
     verdicts: Sequence[Verdict] | None = None,
     columns: int = 20,
 ) -> Image.Image:
-    """Pictures in rows of `columns`, each above its caption: green where recognised at top-1, amber at top-5, grey where not."""
+    """Pictures in rows, each above its caption: green where recognised at top-1, amber at top-5, grey where not."""
     side, width, height, lines = 96, 116, 146, 3
     font = ImageFont.load_default(size=11)
     sheet = Image.new("RGB", (columns * width, -(-len(pictures) // columns) * height), "white")

@@ -137,7 +137,11 @@ def test_what_the_finished_model_needs_is_checked_before_the_training(
     vae_recipe: Path, diffusion_recipe: Path, tmp_path: Path
 ) -> None:
     train.run(vae_recipe, overrides=["loop.steps=1"])
-    for override, named in (("scheduler._class_name=Magic", "Magic"), ("defaults.stepz=3", "stepz")):
+    for override, named in (
+        ("scheduler._class_name=Magic", "Magic"),
+        ("defaults.stepz=3", "stepz"),
+        ("defaults.steps=2000", "steps"),
+    ):
         with pytest.raises(UserError, match=named):
             train.run(diffusion_recipe, overrides=[override])
     assert not (tmp_path / "runs" / "model" / "checkpoint.safetensors").exists()
