@@ -28,7 +28,8 @@ from mlx_genmoji.tokenizer import CLIPTokenizer
 from .autoencoder import encode_all, load_vae, sheet
 from .data import Dataset
 from .loop import Batch, fit
-from .recipe import Recipe
+from .recipe import Loop, Recipe
+from .text import TextObjective, TextRegressor
 from .vocabulary import train_clip_vocabulary
 
 
@@ -56,6 +57,8 @@ class DiffusionRecipe(Recipe):
     """Above 1, noisy timesteps are drawn more often: their median is shift / (1 + shift) of the schedule."""
     sample_prompts: tuple[str, ...] = ()
     """Captions of the sample sheets."""
+    text_loop: Loop | None = None
+    """How the text side is fitted by itself before the rest; not at all where it is missing."""
 
 
 class Denoiser(nn.Module):
@@ -166,6 +169,17 @@ def train_diffusion(recipe: DiffusionRecipe, resume: bool) -> Path:
     initialise(unet, text_encoder)
 
     objective = DiffusionObjective(recipe, dataset, Denoiser(unet, text_encoder), vae)
+    if recipe.text_loop:
+        latents = objective.latents
+        text = TextObjective(
+            TextRegressor(text_encoder, unet, latents[0].size),
+            dataset,
+            objective.input_ids,
+            latents,
+            recipe.text_loop.batch_size,
+            recipe.seed,
+        )
+        fit(text, recipe.text_loop, recipe.output / "text", resume)
     fit(objective, recipe.loop, recipe.output, resume)
     folder = recipe.output / "model"
     write_model(folder, recipe, unet, text_encoder, shipped)
