@@ -13,6 +13,7 @@ def run(recipe: Path, resume: bool = False, overrides: Sequence[str] = ()) -> Pa
     Raises UserError in one sentence for a recipe, a dataset or a checkpoint that is at fault.
     """
     from .autoencoder import AutoencoderRecipe, train_autoencoder
+    from .decoder import DecoderRecipe, train_decoder
     from .diffusion import DiffusionRecipe, train_diffusion
     from .growth import GrowthRecipe, train_growth
     from .recipe import build, read_recipe
@@ -25,4 +26,6 @@ def run(recipe: Path, resume: bool = False, overrides: Sequence[str] = ()) -> Pa
         return train_diffusion(build(DiffusionRecipe, raw), resume)
     if objective == "growth":
         return train_growth(build(GrowthRecipe, raw), resume)
-    raise UserError(f"Recipe: 'objective' is {objective!r}, known are autoencoder, growth and diffusion.")
+    if objective == "decoder":
+        return train_decoder(build(DecoderRecipe, raw), resume)
+    raise UserError(f"Recipe: 'objective' is {objective!r}, known are autoencoder, growth, decoder and diffusion.")

@@ -1,5 +1,7 @@
 """Training an AutoencoderKL from nothing."""
 
+import hashlib
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -133,6 +135,20 @@ def encode_all(model: AutoencoderKL, pictures: NDArray[np.uint8], batch_size: in
 
     with ThreadPoolExecutor(2 if on_cpu() else 1) as pool:
         return np.concatenate(list(tqdm(pool.map(encode, range(0, len(pictures), batch_size)), disable=None)))
+
+
+def cached_latents(vae: AutoencoderKL, folder: Path, pictures: NDArray[np.uint8], cache: Path) -> NDArray[np.float32]:
+    """Mean latents of all pictures, computed once for each autoencoder and set of pictures."""
+    digest = hashlib.sha256(pictures.tobytes())
+    for name in sorted(folder.iterdir()):
+        digest.update(name.read_bytes())
+    path = cache / f"latents-{digest.hexdigest()[:16]}.npy"
+    if not path.exists():
+        partial = path.with_suffix(f".{os.getpid()}.npy")
+        np.save(partial, encode_all(vae, pictures))
+        os.replace(partial, path)
+    latents: NDArray[np.float32] = np.load(path)
+    return latents
 
 
 def standardise(model: AutoencoderKL, latents: NDArray[np.float32]) -> None:

@@ -69,6 +69,83 @@ def test_a_diffusion_model_learns_its_latents(vae_recipe: Path, diffusion_recipe
     assert losses[-1] < 0.8 * losses[0]
 
 
+TEXT_LOOP = "text_loop={steps: 4, batch_size: 4, learning_rate: 0.01, threads: 2, checkpoint_every: 2, log_every: 2}"
+
+
+def test_the_text_side_learns_what_a_caption_tells(vae_recipe: Path, diffusion_recipe: Path, tmp_path: Path) -> None:
+    train.run(vae_recipe)
+    overrides = [TEXT_LOOP, "text_loop.steps=200", "text_loop.decay_steps=100", "loop.steps=1", "loop.sample_every=0"]
+    train.run(diffusion_recipe, overrides=overrides)
+    losses = [entry["loss"] for entry in log(tmp_path / "runs" / "model" / "text")]
+    # One vector for all captions leaves the variance of the latents, which standardising made 1.
+    assert losses[-1] < 0.5 < 0.9 < losses[0]
+
+
+def test_the_diffusion_model_starts_from_the_text_side_so_learned(
+    vae_recipe: Path, diffusion_recipe: Path, tmp_path: Path
+) -> None:
+    train.run(vae_recipe)
+    still = ["loop.steps=1", "loop.sample_every=0", "loop.learning_rate=0"]
+    folder = train.run(diffusion_recipe, overrides=[TEXT_LOOP, *still])
+    fitted = mx.load(str(tmp_path / "runs" / "model" / "text" / "checkpoint.safetensors"))
+    for part, name in (("text_encoder", "text_model.final_layer_norm.weight"), ("unet", "add_embedding.proj.weight")):
+        expected = fitted[f"model/text_encoder.{name}" if part == "text_encoder" else f"model/{name}"]
+        assert mx.array_equal(weights(folder / part)[name], expected.astype(mx.float16).astype(mx.float32))
+
+
+def test_a_run_stopped_in_its_text_phase_resumes_to_the_same_weights(
+    vae_recipe: Path, diffusion_recipe: Path, tmp_path: Path
+) -> None:
+    train.run(vae_recipe)
+    undisturbed = train.run(diffusion_recipe, overrides=[TEXT_LOOP, f"output={tmp_path}/runs/undisturbed"])
+    train.run(diffusion_recipe, overrides=[TEXT_LOOP, "loop.steps=1"])
+    shutil.rmtree(tmp_path / "runs" / "model" / "model")
+    (tmp_path / "runs" / "model" / "checkpoint.safetensors").unlink()
+    train.run(diffusion_recipe, overrides=[TEXT_LOOP, "text_loop.steps=2", f"output={tmp_path}/runs/stopped"])
+    shutil.copy(tmp_path / "runs" / "stopped" / "text" / "checkpoint.safetensors", tmp_path / "runs" / "model" / "text")
+    resumed = train.run(diffusion_recipe, resume=True, overrides=[TEXT_LOOP])
+    for part in ("unet", "text_encoder"):
+        assert_equal(weights(resumed / part), weights(undisturbed / part))
+
+
+def test_a_frozen_text_encoder_stays_as_its_phase_left_it_and_the_rest_learns_the_same_way(
+    vae_recipe: Path, diffusion_recipe: Path, tmp_path: Path
+) -> None:
+    train.run(vae_recipe)
+    overrides = [TEXT_LOOP, "loop.steps=3", "loop.sample_every=0", "loop.warmup_steps=0"]
+    free = train.run(diffusion_recipe, overrides=[*overrides, f"output={tmp_path}/runs/free"])
+    frozen = train.run(diffusion_recipe, overrides=[*overrides, "text_frozen=true"])
+    fitted = mx.load(str(tmp_path / "runs" / "model" / "text" / "checkpoint.safetensors"))
+    for name, weight in weights(frozen / "text_encoder").items():
+        assert mx.array_equal(weight, fitted[f"model/text_encoder.{name}"].astype(mx.float16).astype(mx.float32)), name
+    losses = [log(tmp_path / "runs" / name)[0]["loss"] for name in ("free", "model")]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-2)
+    assert not mx.array_equal(
+        weights(free / "text_encoder")["text_model.final_layer_norm.weight"],
+        weights(frozen / "text_encoder")["text_model.final_layer_norm.weight"],
+    )
+
+
+def test_a_decoder_learns_more_and_leaves_the_latents_as_they_were(vae_recipe: Path, tmp_path: Path) -> None:
+    vae = train.run(vae_recipe)
+    raw = {key: value for key, value in read_recipe(vae_recipe, []).items() if key in ("data", "loop")}
+    raw |= {"objective": "decoder", "output": str(tmp_path / "runs" / "decoder"), "vae": str(vae)}
+    path = tmp_path / "decoder.yaml"
+    path.write_text(yaml.safe_dump(raw))
+    taught = load_model(train.run(path, overrides=["loop.steps=150", "loop.log_every=10"]))
+    losses = [entry["loss"] for entry in log(tmp_path / "runs" / "decoder")]
+    assert losses[-1] < 0.8 * losses[0]
+    before = weights(vae)
+    for name, weight in dict(tree_flatten(taught.parameters())).items():
+        assert mx.array_equal(weight, before[name]) != name.startswith("decoder."), name
+
+
+def test_a_text_phase_needs_a_unet_that_embeds_the_whole_text(vae_recipe: Path, diffusion_recipe: Path) -> None:
+    train.run(vae_recipe)
+    with pytest.raises(UserError, match="addition_embed_type"):
+        train.run(diffusion_recipe, overrides=[TEXT_LOOP, "unet.addition_embed_type=null"])
+
+
 def test_the_trained_folder_draws(vae_recipe: Path, diffusion_recipe: Path, tmp_path: Path) -> None:
     train.run(vae_recipe)
     folder = train.run(diffusion_recipe)
