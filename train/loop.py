@@ -192,6 +192,17 @@ def flat(tree: Any) -> dict[str, mx.array]:
     return dict(cast(list[tuple[str, mx.array]], tree_flatten(tree)))
 
 
+def _forget(log: Path, first: int) -> None:
+    """Drop from a log what a killed run did after its last checkpoint: those steps are taken again."""
+    if not log.exists():
+        return
+    whole = [line for line in log.read_text().splitlines(keepends=True) if line.endswith("\n")]
+    kept = [line for line in whole if json.loads(line)["step"] <= first]
+    partial = log.with_suffix(".partial")
+    partial.write_text("".join(kept))
+    os.replace(partial, log)
+
+
 def fit(objective: Objective, loop: Loop, output: Path, resume: bool) -> None:
     """Fit `objective.model` in place, ending in the running mean of its parameters where the recipe asks for one.
 
@@ -211,6 +222,8 @@ def fit(objective: Objective, loop: Loop, output: Path, resume: bool) -> None:
             raise UserError(f"{output} holds a checkpoint: continue it with --resume, or remove the folder.")
         first = workers.restore(checkpoint)
     output.mkdir(parents=True, exist_ok=True)
+    log = output / "log.jsonl"
+    _forget(log, first)
 
     losses: list[float] = []
     started = time.perf_counter()
@@ -230,8 +243,8 @@ def fit(objective: Objective, loop: Loop, output: Path, resume: bool) -> None:
                 "seconds_per_step": (time.perf_counter() - started) / len(losses),
                 "peak_memory_gb": mx.get_peak_memory() / 1e9,
             }
-            with (output / "log.jsonl").open("a") as log:
-                log.write(json.dumps(entry) + "\n")
+            with log.open("a") as file:
+                file.write(json.dumps(entry) + "\n")
             bar.set_postfix(loss=f"{entry['loss']:.4f}", memory=f"{entry['peak_memory_gb']:.1f}G")
             losses, started = [], time.perf_counter()
         if done % loop.checkpoint_every == 0 or last:

@@ -194,6 +194,15 @@ def test_a_killed_run_resumes_to_the_same_weights(diffusion_recipe: Path, vae_re
         assert_equal(weights(tmp_path / "runs" / "model" / "model" / part), weights(undisturbed / part))
 
 
+def test_the_log_of_a_killed_run_tells_each_step_once(vae_recipe: Path, tmp_path: Path) -> None:
+    train.run(vae_recipe, overrides=["loop.steps=4", "loop.log_every=1"])
+    path = tmp_path / "runs" / "vae" / "log.jsonl"
+    later = json.loads(path.read_text().splitlines()[-1]) | {"step": 5}
+    path.write_text(path.read_text() + json.dumps(later) + "\n" + '{"step": 6, "lo')
+    train.run(vae_recipe, resume=True, overrides=["loop.log_every=1"])
+    assert [entry["step"] for entry in log(tmp_path / "runs" / "vae")] == [1, 2, 3, 4, 5, 6]
+
+
 def test_a_finished_run_is_not_overwritten_without_resume(vae_recipe: Path) -> None:
     train.run(vae_recipe)
     with pytest.raises(UserError, match="--resume"):
