@@ -18,7 +18,7 @@ import mlx.core as mx
 import numpy as np
 from PIL import Image
 
-from .checkpoint import Model, find_weights, load_model, read_json
+from .checkpoint import Model, load_model
 from .errors import UserError
 from .models.clip import CLIPTextModel
 from .models.unet import UNet2DConditionModel
@@ -27,6 +27,7 @@ from .prompt import PERSON_TYPES, SKIN_TONES, compose
 from .samplers import History, NoiseConfig, make_sampler
 from .sticker import Sticker
 from .tokenizer import CLIPTokenizer
+from .weights import find_weights, read_json
 
 __all__ = ["PERSON_TYPES", "SKIN_TONES", "Defaults", "Genmoji"]
 
@@ -210,8 +211,9 @@ class Genmoji:
             return None
         digest = hashlib.sha256()
         for part in COMPONENTS:
-            with find_weights(self.folder / part).open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
+            for path in find_weights(self.folder / part):
+                with path.open("rb") as file:
+                    digest.update(hashlib.file_digest(file, "sha256").digest())
         return digest.hexdigest()
 
     def _noise(self, seed: int) -> mx.array:
