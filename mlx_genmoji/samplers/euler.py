@@ -16,11 +16,7 @@ from .schedule import History, Schedule
 
 
 class _Euler(Schedule):
-    """Latents `x0 + sigma * epsilon`, where sigma is what the other samplers call `sigma / alpha`.
-
-    The arithmetic keeps the order of diffusers: with rescale_betas_zero_snr the first sigma is 4096, and float32 rounds
-    so much that any other order is 1e-4 away from it after a few steps.
-    """
+    """Latents `x0 + sigma * epsilon`, where sigma is what the other samplers call `sigma / alpha`."""
 
     def _set_sigmas(self, config: NoiseConfig, timesteps: np.ndarray, sigmas: np.ndarray) -> None:
         self.timesteps = timesteps.astype(np.float32)
@@ -31,9 +27,6 @@ class _Euler(Schedule):
 
     def scale_model_input(self, x: mx.array, i: int) -> mx.array:
         return x / math.hypot(self._sigmas[i], 1)
-
-    def _towards(self, x0: mx.array, i: int, x: mx.array, sigma: float) -> mx.array:
-        return x + (x - x0) / self._sigmas[i] * (sigma - self._sigmas[i])
 
 
 class Euler(_Euler):
@@ -63,7 +56,9 @@ class Euler(_Euler):
         self, model_output: mx.array, i: int, x: mx.array, history: History = (), noise: mx.array | None = None
     ) -> tuple[mx.array, History]:
         x0, _ = self._predictions(model_output, x, i)
-        return self._towards(x0, i, x, self._sigmas[i + 1]), (x0,)
+        # In the order of diffusers: from a sigma of 4096, float32 rounds so much that any other is 1e-4 away.
+        derivative = (x - x0) / self._sigmas[i]
+        return x + derivative * (self._sigmas[i + 1] - self._sigmas[i]), (x0,)
 
 
 class EulerAncestral(_Euler):
@@ -84,11 +79,10 @@ class EulerAncestral(_Euler):
         self, model_output: mx.array, i: int, x: mx.array, history: History = (), noise: mx.array | None = None
     ) -> tuple[mx.array, History]:
         x0, _ = self._predictions(model_output, x, i)
-        sigma, following = self._sigmas[i], self._sigmas[i + 1]
-        # What the ODE keeps, and what is drawn: their squares add up to following**2.
-        down = following**2 / sigma
-        up = following * math.sqrt(max(1 - (following / sigma) ** 2, 0))
-        x = self._towards(x0, i, x, down)
-        if up:
-            x = x + up * self._drawn(noise)
+        following = self._sigmas[i + 1]
+        # The share of the following variance that the ODE keeps. The rest is drawn.
+        kept = (following / self._sigmas[i]) ** 2
+        x = x0 + kept * (x - x0)
+        if following:
+            x = x + following * math.sqrt(max(1 - kept, 0)) * self._drawn(noise)
         return x, (x0,)

@@ -26,10 +26,10 @@ def spaced_timesteps(config: NoiseConfig, steps: int, points: int, last: int | N
 def sigma_table(config: NoiseConfig) -> np.ndarray:
     """The ratio `sigma / alpha` at each training timestep, rising, float32."""
     signal = alphas_cumprod(config)
-    if config.rescale_betas_zero_snr:
-        # Not quite zero, so that no ratio is infinite; diffusers has the same number, float16's smallest.
-        signal[-1] = 2**-24
-    return np.sqrt((1 - signal) / signal)
+    if not config.rescale_betas_zero_snr:
+        return np.sqrt((1 - signal) / signal)
+    # diffusers leaves a signal of 2**-24, float16's smallest number, so that the last ratio is not infinite.
+    return np.append(np.sqrt((1 - signal[:-1]) / signal[:-1]), np.float32(2**12))
 
 
 def multistep_levels(
