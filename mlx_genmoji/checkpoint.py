@@ -14,7 +14,7 @@ from typing import Any
 import mlx.core as mx
 from mlx.utils import tree_flatten, tree_unflatten
 
-from .errors import UserError
+from .errors import UserError, one_line
 from .models.blocks import PointwiseConv
 from .models.clip import CLIPTextModel, CLIPTextModelWithProjection
 from .models.functions import on_cpu
@@ -73,7 +73,7 @@ def create_model(config: Mapping[str, Any]) -> Model:
     for name, create in MODELS.items():
         if name in names:
             return create(config)
-    raise UserError(f"config.json asks for {named!r}, supported are {', '.join(MODELS)}.")
+    raise UserError(f"config.json asks for {one_line(repr(named))}, supported are {', '.join(MODELS)}.")
 
 
 def load_weights(model: Model, paths: Sequence[Path], dtype: mx.Dtype = mx.float32) -> None:
@@ -87,13 +87,13 @@ def load_weights(model: Model, paths: Sequence[Path], dtype: mx.Dtype = mx.float
         if name is None:
             continue
         if name not in expected or name in loaded:
-            unexpected.append(_shown(key))
+            unexpected.append(one_line(key))
             continue
         tensor = _to_here(tensor, expected[name].ndim)
         if tensor.shape != expected[name].shape:
-            misshaped.append(f"{key} {tensor.shape} instead of {expected[name].shape}")
+            misshaped.append(f"{one_line(key)} {tensor.shape} instead of {expected[name].shape}")
         if not mx.issubdtype(tensor.dtype, mx.floating):
-            unexpected.append(f"{key} of type {tensor.dtype}")
+            unexpected.append(f"{one_line(key)} of type {tensor.dtype}")
         loaded[name] = tensor.astype(dtype)
     problems = {
         "missing": [name for name in expected if name not in loaded],
@@ -142,7 +142,7 @@ def _tensors(paths: Sequence[Path]) -> Iterator[tuple[str, mx.array]]:
         try:
             tensors = mx.load(str(path))
         except RuntimeError as error:
-            raise UserError(f"{path} cannot be read: {_shown(str(error))}.") from None
+            raise UserError(f"{path} cannot be read: {one_line(error)}.") from None
         assert isinstance(tensors, dict)
         yield from sorted(tensors.items())
 
@@ -160,11 +160,6 @@ def _to_here(tensor: mx.array, ndim: int) -> mx.array:
     if tensor.ndim == 4 and ndim == 2 and tensor.shape[2:] == (1, 1):
         return tensor.squeeze((2, 3))
     return tensor
-
-
-def _shown(text: str) -> str:
-    """Any text on one line, and not a long one."""
-    return text if text.isprintable() and len(text) <= 200 else f"{text!r:.200}"
 
 
 def _list(names: list[str]) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from .errors import UserError
+from .errors import UserError, one_line
 
 # diffusers' name, transformers' name.
 STEMS = ("diffusion_pytorch_model", "model")
@@ -55,9 +55,9 @@ def check_safetensors(path: Path) -> None:
         with safe_open(path, "numpy"):
             pass
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {error}.") from None
+        raise UserError(f"{path} cannot be read: {one_line(error)}.") from None
     except SafetensorError as error:
-        raise UserError(f"{path} is damaged or was not downloaded whole: {error}.") from None
+        raise UserError(f"{path} is damaged or was not downloaded whole: {one_line(error)}.") from None
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -69,7 +69,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}.") from None
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not valid JSON: {error}.") from None
+        raise UserError(f"{path} is not valid JSON: {one_line(error)}.") from None
     if not isinstance(value, dict):
         raise UserError(f"{path} is not a JSON object.")
     return value
@@ -86,8 +86,11 @@ def _listed(index: Path) -> list[Path]:
     listed = read_json(index).get("weight_map")
     names = list(listed.values()) if isinstance(listed, dict) else []
     for name in names:
-        if not isinstance(name, str) or Path(name).name != name or Path(name).suffix != ".safetensors":
-            raise UserError(f"{index} lists {name!r:.80}, which is not the name of a safetensors file beside it.")
+        plain = isinstance(name, str) and name.isprintable() and Path(name).name == name
+        if not plain or Path(name).suffix != ".safetensors":
+            raise UserError(
+                f"{index} lists {one_line(repr(name))}, which is not the name of a safetensors file beside it."
+            )
     if not names:
         raise UserError(f"{index} lists no files in its weight_map.")
     files = [index.with_name(name) for name in sorted(set(names))]

@@ -5,7 +5,7 @@ from dataclasses import MISSING, fields
 from types import NoneType, UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from ..errors import UserError
+from ..errors import UserError, one_line
 
 Config = TypeVar("Config")
 
@@ -85,9 +85,7 @@ def parse_config(kind: type[Config], config: Mapping[str, Any], only: Mapping[st
 
 def field_error(kind: type, key: str, value: Any, why: str) -> UserError:
     """The error about one field of a config."""
-    shown = repr(value)
-    shown = shown if len(shown) <= 200 else f"{shown[:200]}..."
-    return UserError(f"{kind.__name__}: config field {key!r:.80} is {shown}, {why}.")
+    return UserError(f"{kind.__name__}: config field {one_line(repr(key))} is {one_line(repr(value))}, {why}.")
 
 
 def require_per_block(config: Any, *keys: str) -> None:
