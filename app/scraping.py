@@ -1,0 +1,66 @@
+"""`genmoji scrape SOURCE`: one command per source, and the options that several of them share.
+
+A command reads options, calls the package `scrape`, and says on stdout what became of it. The package is imported by
+the command that needs it, so that help answers at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mlx_genmoji.errors import UserError
+
+# The sources that are npm packages: what each holds, and who may do what with the art.
+SETS = {
+    "fluent": "Microsoft's Fluent Emoji in 3D (MIT).",
+    "noto": "Google's Noto Emoji, flat (Apache-2.0).",
+}
+
+Output = Annotated[Path, typer.Option("--output", "-o", metavar="DATASET", help="The folder to write.")]
+Size = Annotated[int, typer.Option(help="Width and height of the pictures, in pixels.")]
+Emojibase = Annotated[
+    Path | None, typer.Option(help="The npm package emojibase-data, as a tarball or folder. [default: fetch it]")
+]
+From = Annotated[
+    Path | None,
+    typer.Option(
+        "--from", metavar="PACKAGE", help="The source's npm package, a tarball or folder. [default: fetch it]"
+    ),
+]
+
+
+class Sources(typer.core.TyperGroup):
+    """A group whose unknown command is told together with those there are."""
+
+    def get_command(self, ctx: typer.Context, cmd_name: str) -> Any:
+        command = super().get_command(ctx, cmd_name)
+        if command is None:
+            raise UserError(f"There is no genmoji scrape {cmd_name}; there are {', '.join(self.list_commands(ctx))}.")
+        return command
+
+
+scraping = typer.Typer(
+    cls=Sources,
+    help="Collect emoji as a dataset: a folder of captioned pictures.",
+    subcommand_metavar="SOURCE",
+    rich_markup_mode=None,
+)
+
+
+def collector(source: str) -> Callable[..., None]:
+    """The command that makes a dataset of the image set `source`."""
+
+    def command(output: Output, size: Size = 256, package: From = None, emojibase: Emojibase = None) -> None:
+        from scrape import collect
+
+        typer.echo(collect(source, output, size=size, package=package, emojibase=emojibase))
+
+    return command
+
+
+for name, description in SETS.items():
+    scraping.command(name, help=f"Collect {description}")(collector(name))
