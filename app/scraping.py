@@ -36,7 +36,7 @@ From = Annotated[
 class Sources(typer.core.TyperGroup):
     """A group whose unknown command is told together with those there are."""
 
-    def get_command(self, ctx: typer.Context, cmd_name: str) -> Any:
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
         command = super().get_command(ctx, cmd_name)
         if command is None:
             raise UserError(f"There is no genmoji scrape {cmd_name}; there are {', '.join(self.list_commands(ctx))}.")
