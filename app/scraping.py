@@ -14,6 +14,8 @@ import typer
 
 from mlx_genmoji.errors import UserError
 
+from .scrape_emojigraph import emojigraph
+
 # The sources that are npm packages: what each holds, and who may do what with the art.
 SETS = {
     "fluent": "Microsoft's Fluent Emoji in 3D (MIT).",
@@ -64,3 +66,5 @@ def collector(source: str) -> Callable[..., None]:
 
 for name, description in SETS.items():
     scraping.command(name, help=f"Collect {description}")(collector(name))
+
+scraping.command("emojigraph")(emojigraph)
