@@ -47,7 +47,7 @@ class Kind:
 ROBOTS = Kind("robots", "text/plain", frozenset(), 512 << 10)
 HTML = frozenset(("text/html", "application/xhtml+xml"))
 LIST = Kind("list", "text/html", HTML, 8 << 20)
-PAGE = Kind("page", "text/html", HTML, 2 << 20)
+PAGE = Kind("page", "text/html", HTML, 1 << 20)
 IMAGE = Kind("image", "image/png", frozenset(("image/png",)), 4 << 20)
 
 
@@ -65,19 +65,15 @@ class Validators:
 
 @dataclass(frozen=True)
 class Answer:
-    """A body, decoded to text for what is no picture; None if the file is as it was when `validators` were given."""
+    """A body; None if the file is as it was when `validators` were given."""
 
     body: bytes | None
-    charset: str | None
     validators: Validators
 
     @property
     def text(self) -> str:
-        """The body as text, whatever is in it."""
-        try:
-            return (self.body or b"").decode(self.charset or "utf-8", errors="replace")
-        except LookupError:
-            return (self.body or b"").decode("utf-8", errors="replace")
+        """The body as text, whatever is in it. UTF-8, as the site is: a charset is one more thing to trust."""
+        return (self.body or b"").decode("utf-8", errors="replace")
 
 
 class Client:
@@ -199,7 +195,7 @@ async def _read(response: aiohttp.ClientResponse, kind: Kind, known: Validators)
     status, headers = response.status, response.headers
     validators = Validators(_header(headers.get("ETag")), _header(headers.get("Last-Modified")))
     if status == 304 and known.headers():
-        return Answer(None, None, validators if validators.headers() else known)
+        return Answer(None, validators if validators.headers() else known)
     if status != 200:
         wait = _seconds(headers.get("Retry-After", ""))
         raise Fault(f"HTTP {status}", passing=status in PASSING, wait=wait if status in PASSING else 0, status=status)
@@ -209,7 +205,7 @@ async def _read(response: aiohttp.ClientResponse, kind: Kind, known: Validators)
     if kind.types and response.content_type not in kind.types:
         said = re.sub(r"[^\w/.+-]", "", response.content_type, flags=re.ASCII)[:40]
         raise Fault(f"sent as {said}, not as {min(kind.types, key=len)}", passing=True)
-    return Answer(await _body(response, kind), response.charset, validators)
+    return Answer(await _body(response, kind), validators)
 
 
 async def _body(response: aiohttp.ClientResponse, kind: Kind) -> bytes:

@@ -4,8 +4,10 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
+from threading import Thread
 from typing import Any, TypeVar
 
 from tqdm import tqdm
@@ -157,7 +159,7 @@ class Crawl:
     async def _settle_page(self, url: str) -> None:
         entry = self.state.get(PAGE.name, url)
         if entry is None or entry.crawl != self.state.crawl:
-            await self._settle(PAGE, url, entry, _read_page)
+            await self._settle(PAGE, url, entry, _page_reader(self.order))
 
     async def _settle(
         self, kind: Kind, url: str, entry: Entry | None, use: Callable[[Answer], Awaitable[Content]]
@@ -250,7 +252,8 @@ def _list_url(order: Order) -> str:
 
 def _list_reader(order: Order) -> Callable[[Answer], Awaitable[Content]]:
     async def use(answer: Answer) -> Content:
-        listing = read_list(answer.text, URL(_list_url(order)), order.vendor)
+        page = URL(_list_url(order))
+        listing = await _in_time(order.patience.timeout, read_list, answer.text, page, order.vendor)
         if listing.selector is None:
             selectors = ", ".join(selector.format(vendor=order.vendor) for selector in LISTED)
             raise Fault(f"none of our selectors finds a picture there ({selectors}); the site may have changed")
@@ -261,11 +264,36 @@ def _list_reader(order: Order) -> Callable[[Answer], Awaitable[Content]]:
     return use
 
 
-async def _read_page(answer: Answer) -> Content:
-    about = read_page(answer.text)
-    if not about.description:
-        raise Fault(f"none of our selectors finds a description ({', '.join(DESCRIPTIONS)})")
-    return asdict(about)
+def _page_reader(order: Order) -> Callable[[Answer], Awaitable[Content]]:
+    async def use(answer: Answer) -> Content:
+        about = await _in_time(order.patience.timeout, read_page, answer.text)
+        if not about.description:
+            raise Fault(f"none of our selectors finds a description ({', '.join(DESCRIPTIONS)})")
+        return asdict(about)
+
+    return use
+
+
+async def _in_time(seconds: float, function: Callable[..., T], *arguments: Any) -> T:
+    """What `function` returns. Raises Fault if that takes too long, as it does on markup made for that."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[T] = loop.create_future()
+
+    def tell(result: T) -> None:
+        if not done.done():
+            done.set_result(result)
+
+    def work() -> None:
+        result = function(*arguments)
+        # By now there may be nobody to tell.
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(tell, result)
+
+    Thread(target=work, daemon=True).start()
+    try:
+        return await asyncio.wait_for(done, seconds)
+    except TimeoutError:
+        raise Fault(f"a page that takes more than {seconds:g} s to read") from None
 
 
 def _listing(content: Content) -> Listing:

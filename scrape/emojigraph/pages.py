@@ -25,7 +25,8 @@ LISTED = (
 # Where an image's address may be, in order: pictures that load late keep it in data-src.
 SOURCES = ("data-src", "src")
 
-# An emoji's page: its name, and what is said of it.
+# An emoji's page: its name, and what is said of it; "a ~ p" is the first p after an a in the same element that says
+# something. (The parser's own "~" takes a time that grows with the square of the page.)
 NAMES = (".emoji__title .emoji", ".emoji__title", "h1")
 DESCRIPTIONS = (
     ".emoji__copy ~ p",
@@ -34,6 +35,15 @@ DESCRIPTIONS = (
     '[itemprop="description"]',
     "h1 ~ p",
 )
+
+# Elements that a parser repeats in every paragraph after them until they are closed, so that a few kilobytes of them
+# become gigabytes. They matter to nothing here, and a <wbr> in their place joins no words and no tags.
+FORMATTING = re.compile(
+    r"</?(?:b|big|code|em|font|i|nobr|s|small|strike|strong|tt|u)(?![\w:-])[^>]*>", re.ASCII | re.IGNORECASE
+)
+
+# How far from where it ought to be something is looked for, in elements.
+NEAR = 20
 
 # A picture's address: a folder per size of thumbnail, or none for the full picture; the emoji's slug; its code points.
 PICTURE = re.compile(
@@ -92,7 +102,7 @@ class Odd(Exception):
 
 def read_list(html: str, page: URL, vendor: str) -> Listing:
     """The pictures of `vendor` that the list at `page` shows, in full size."""
-    tree = LexborHTMLParser(html)
+    tree = _parse(html)
     for template in LISTED:
         selector = template.format(vendor=vendor)
         images = tree.css(selector)
@@ -104,7 +114,7 @@ def read_list(html: str, page: URL, vendor: str) -> Listing:
 
 def read_page(html: str) -> About:
     """What the page of an emoji says of it."""
-    tree = LexborHTMLParser(html)
+    tree = _parse(html)
     return About(_first(tree, NAMES, LONGEST_NAME), _first(tree, DESCRIPTIONS, LONGEST_DESCRIPTION))
 
 
@@ -190,18 +200,31 @@ def _link(image: LexborNode) -> str:
 
 
 def _ancestors(node: LexborNode) -> Iterator[LexborNode]:
-    # A link lies close around its picture; a page of a million open tags is not climbed to its root.
-    for _ in range(10):
+    for _ in range(NEAR):
         if node.parent is None:
             return
         node = node.parent
         yield node
 
 
+def _siblings(node: LexborNode) -> Iterator[LexborNode]:
+    for _ in range(NEAR):
+        if node.next is None:
+            return
+        node = node.next
+        yield node
+
+
+def _parse(html: str) -> LexborHTMLParser:
+    return LexborHTMLParser(FORMATTING.sub("<wbr>", html))
+
+
 def _first(tree: LexborHTMLParser, selectors: tuple[str, ...], longest: int) -> str:
     """The first text that one of `selectors` finds."""
     for selector in selectors:
-        for node in tree.css(selector):
-            if text := plain(node.text(), longest):
-                return text
+        place, _, sibling = selector.partition(" ~ ")
+        for node in tree.css(place)[:NEAR]:
+            for found in [node] if not sibling else [other for other in _siblings(node) if other.tag == sibling]:
+                if text := plain(found.text(), longest):
+                    return text
     return ""
