@@ -13,9 +13,13 @@ from .faults import Fault
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
+# The last chunk, which Pillow does not miss.
+END = b"\0\0\0\0IEND\xaeB`\x82"
+
 # The most pixels of a picture; four bytes each while it is drawn.
 MOST_PIXELS = 2048 * 2048
 
+DAMAGED = "a damaged or unfinished picture"
 BOMB = f"a picture of more than {MOST_PIXELS:,} pixels: a decompression bomb"
 
 # What Pillow raises for files that are broken, each in their own way.
@@ -39,6 +43,8 @@ def draw(data: bytes, size: int) -> Drawn:
     """
     if not data.startswith(SIGNATURE):
         raise Fault("no PNG, by its first bytes", passing=True)
+    if END not in data:
+        raise Fault(DAMAGED, passing=True)
     try:
         with Image.open(io.BytesIO(data), formats=["PNG"]) as opened:
             if opened.width * opened.height > MOST_PIXELS:
@@ -51,7 +57,7 @@ def draw(data: bytes, size: int) -> Drawn:
     except UNREADABLE:
         picture = None
     if picture is None:
-        raise Fault("a damaged or unfinished picture", passing=True)
+        raise Fault(DAMAGED, passing=True)
     buffer = io.BytesIO()
     picture.save(buffer, "PNG")
     png = buffer.getvalue()

@@ -43,7 +43,8 @@ class Request(NamedTuple):
 @dataclass(frozen=True)
 class Reply:
     """An answer. `length` is the Content-Length where that lies, `pause` the seconds before anything is sent, and
-    `sent` how much of the body is sent before the connection is closed (None: all of it, and the connection stays)."""
+    `sent` how much of the body is sent before the connection is closed (None: all of it, and the connection stays).
+    A `silent` one closes it at once. `faulty` marks it in the log."""
 
     body: bytes = b""
     status: int = 200
@@ -51,16 +52,18 @@ class Reply:
     length: int | None = None
     sent: int | None = None
     pause: float = 0.0
+    silent: bool = False
+    faulty: bool = False
 
 
 class Served(NamedTuple):
-    """A line of the log. `body` is how many bytes of a body were sent, and `whole` whether that was all of it."""
+    """A line of the log: when, what, the status, how many bytes of a body were sent, whether that was faulty."""
 
     at: float
     path: str
     status: int
     body: int
-    whole: bool
+    faulty: bool
 
 
 Route = Callable[[Request], Reply]
@@ -110,13 +113,14 @@ class LocalSite:
         self.headers.append(headers)
         reply = self.routes.get(path, self.other)(Request(path, headers, self._asked[path]))
         await asyncio.sleep(self.delay + reply.pause)
-        whole = reply.sent is None
         body = len(reply.body) if reply.sent is None else reply.sent
-        self.log.append(Served(at, path, reply.status, body, whole))
+        self.log.append(Served(at, path, reply.status, body, reply.faulty))
         with self.served:
             self.served.notify_all()
+        if reply.silent:
+            return False
         await self._send(writer, reply)
-        return whole
+        return reply.sent is None
 
     async def _send(self, writer: asyncio.StreamWriter, reply: Reply) -> None:
         length = len(reply.body) if reply.length is None else reply.length
@@ -241,7 +245,7 @@ def emoji_page(emoji: Listed) -> str:
     )
 
 
-def emoji_site(listed: list[Listed], seed: int | None = None, delay: float = 0.0, stall: float = 2.0) -> LocalSite:
+def emoji_site(listed: list[Listed], seed: int | None = None, delay: float = 0.0, stall: float = 3.0) -> LocalSite:
     """The site of `listed`. With a `seed`, some of it is at fault the first time or two that it is asked for: of 100
     addresses 5 answer 503 (half of them with a Retry-After), 2 break off, 1 sends HTML for a picture, 1 stalls."""
     site = LocalSite(delay=delay)
@@ -265,15 +269,15 @@ def faulty(route: Route, chance: random.Random, stall: float) -> Route:
         if request.attempt > times or place >= 0.09 or reply.status == 304:
             return reply
         if place < 0.025:
-            return Reply(b"busy", 503)
+            return Reply(b"busy", 503, faulty=True)
         if place < 0.05:
             soon = format_datetime(datetime.now(UTC) + timedelta(seconds=1), usegmt=True)
-            return Reply(b"busy", 503, {"Retry-After": soon if place < 0.0375 else "1"})
+            return Reply(b"busy", 503, {"Retry-After": soon if place < 0.0375 else "1"}, faulty=True)
         if place < 0.07:
-            return Reply(reply.body, 200, reply.headers, sent=len(reply.body) // 2)
+            return Reply(reply.body, 200, reply.headers, sent=len(reply.body) // 2, faulty=True)
         if place < 0.08:
-            return Reply(b"<!doctype html><title>Busy</title>", 200, {"Content-Type": "image/png"})
-        return Reply(reply.body, 200, reply.headers, sent=0, pause=stall)
+            return Reply(b"<!doctype html><title>Busy</title>", 200, {"Content-Type": "image/png"}, faulty=True)
+        return Reply(reply.body, 200, reply.headers, sent=0, pause=stall, faulty=True)
 
     return answer
 
