@@ -18,10 +18,16 @@ from mlx_genmoji.errors import UserError
 SETS = {
     "fluent": "Microsoft's Fluent Emoji in 3D (MIT).",
     "noto": "Google's Noto Emoji, flat (Apache-2.0).",
+    "twemoji": "Twemoji, flat (CC-BY-4.0).",
+    "openmoji": "OpenMoji, outlined (CC-BY-SA-4.0: share alike).",
 }
 
 Output = Annotated[Path, typer.Option("--output", "-o", metavar="DATASET", help="The folder to write.")]
 Size = Annotated[int, typer.Option(help="Width and height of the pictures, in pixels.")]
+Margin = Annotated[float, typer.Option(help="White at each side, as a fraction of the size.")]
+KeepOriginals = Annotated[
+    bool, typer.Option("--keep-originals", help="Keep the pictures as fetched too, in DATASET/originals.")
+]
 Emojibase = Annotated[
     Path | None, typer.Option(help="The npm package emojibase-data, as a tarball or folder. [default: fetch it]")
 ]
@@ -54,13 +60,29 @@ scraping = typer.Typer(
 def collector(source: str) -> Callable[..., None]:
     """The command that makes a dataset of the image set `source`."""
 
-    def command(output: Output, size: Size = 256, package: From = None, emojibase: Emojibase = None) -> None:
+    def command(
+        output: Output,
+        size: Size = 256,
+        margin: Margin = 0.0,
+        keep_originals: KeepOriginals = False,
+        package: From = None,
+        emojibase: Emojibase = None,
+    ) -> None:
         from scrape import collect
 
-        typer.echo(collect(source, output, size=size, package=package, emojibase=emojibase))
+        report = collect(
+            source,
+            output,
+            size=size,
+            margin=margin,
+            keep_originals=keep_originals,
+            package=package,
+            emojibase=emojibase,
+        )
+        typer.echo(report)
 
     return command
 
 
-for name, description in SETS.items():
-    scraping.command(name, help=f"Collect {description}")(collector(name))
+for name, art in SETS.items():
+    scraping.command(name, help=f"Collect {art}")(collector(name))
