@@ -86,3 +86,61 @@ def collector(source: str) -> Callable[..., None]:
 
 for name, art in SETS.items():
     scraping.command(name, help=f"Collect {art}")(collector(name))
+
+
+@scraping.command()
+def font(
+    output: Output,
+    path: Annotated[
+        Path | None,
+        typer.Argument(metavar="FONT", help="A .ttf, .otf or .ttc. [default: this Mac's Apple Color Emoji]"),
+    ] = None,
+    size: Size = 256,
+    margin: Margin = 0.0,
+    keep_originals: KeepOriginals = False,
+    emojibase: Emojibase = None,
+) -> None:
+    """Collect the pictures of a colour font (Apple's or Noto's)."""
+    from scrape import collect_font
+
+    typer.echo(collect_font(output, path, size=size, margin=margin, keep_originals=keep_originals, emojibase=emojibase))
+
+
+@scraping.command()
+def folder(
+    path: Annotated[Path, typer.Argument(metavar="FOLDER", help="Pictures, with captions in metadata.jsonl or .txt.")],
+    output: Output,
+    size: Size = 256,
+    margin: Margin = 0.0,
+    keep_originals: KeepOriginals = False,
+    license: Annotated[str, typer.Option(help="Who may do what with the pictures.")] = "yours",
+) -> None:
+    """Collect your own pictures and captions."""
+    from scrape import collect_folder
+
+    typer.echo(collect_folder(path, output, size=size, margin=margin, keep_originals=keep_originals, license=license))
+
+
+@scraping.command()
+def merge(
+    datasets: Annotated[list[Path], typer.Argument(metavar="DATASETS", help="The datasets, the preferred one first.")],
+    output: Output,
+) -> None:
+    """Make one dataset of several, without what two of them have."""
+    from scrape import merge
+
+    typer.echo(merge(datasets, output))
+
+
+@scraping.command()
+def report(
+    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="The dataset.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="PNG", help="Where to draw every picture, small.")
+    ] = Path("contact.png"),
+) -> None:
+    """Count what a dataset holds, and draw all of it on one sheet."""
+    from scrape import summarize
+
+    typer.echo(summarize(dataset, output))
+    typer.echo(output)

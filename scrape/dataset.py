@@ -116,7 +116,7 @@ def write(output: Path, source: str, license: str, pictures: Iterable[Picture], 
     """
     check_source(output, source)
     try:
-        _begin(output, form)
+        begin(output, "originals" if form.keep_originals else "images")
         rows = _write_images(output, source, license, pictures, form, dropped)
         if not rows:
             raise ScrapeError(f"No picture of {source} can be read; look into where it came from, or fetch it again.")
@@ -153,15 +153,6 @@ def _original(picture: Picture) -> str:
     return name if ORIGINAL.fullmatch(name) else f"originals/{picture.stem}.bin"
 
 
-def _begin(output: Path, form: Form) -> None:
-    """Make the folders, and put the list of what is about to be replaced aside."""
-    (output / "images").mkdir(parents=True, exist_ok=True)
-    if form.keep_originals:
-        (output / "originals").mkdir(exist_ok=True)
-    if (output / METADATA).exists():
-        os.replace(output / METADATA, output / OLD_METADATA)
-
-
 def _write_images(
     output: Path, source: str, license: str, pictures: Iterable[Picture], form: Form, dropped: Dropped
 ) -> list[dict[str, Any]]:
@@ -186,6 +177,14 @@ def _write_images(
     return [fields for _, fields in sorted(rows, key=lambda pair: pair[0])]
 
 
+def begin(output: Path, *folders: str) -> None:
+    """Make the dataset's folders, and put the list of what is about to be replaced aside."""
+    for folder in ("images", *folders):
+        (output / folder).mkdir(parents=True, exist_ok=True)
+    if (output / METADATA).exists():
+        os.replace(output / METADATA, output / OLD_METADATA)
+
+
 def finish(output: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Remove what only the folder's last dataset had, then write `metadata.jsonl`."""
     written = {fields.get(column) for fields in rows for column in ("file_name", "original")}
@@ -193,10 +192,13 @@ def finish(output: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         for name, pattern in ((fields["file_name"], IMAGE), (fields.get("original"), ORIGINAL)):
             if isinstance(name, str) and name not in written and pattern.fullmatch(name):
                 (output / name).unlink(missing_ok=True)
-    lines = "".join(json.dumps(fields, ensure_ascii=False) + "\n" for fields in rows)
-    # A file's name need not be UTF-8.
-    replace(output / METADATA, lines.encode(errors="replace"))
+    replace(output / METADATA, to_lines(rows))
     (output / OLD_METADATA).unlink(missing_ok=True)
+
+
+def to_lines(rows: Iterable[Mapping[str, Any]]) -> bytes:
+    """JSON lines. What is not Unicode, as the names of files need not be, becomes a question mark."""
+    return "".join(json.dumps(fields, ensure_ascii=False) + "\n" for fields in rows).encode(errors="replace")
 
 
 def encode(picture: Image.Image) -> bytes:
