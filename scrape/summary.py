@@ -20,7 +20,7 @@ TONES = (NO_TONE, *SKIN_TONES, TWO_TONES)
 # The people most datasets have, in the order of the table; others follow by name.
 PERSON_TYPES = (NOBODY, "man", "woman", "person")
 
-SIDE, COLUMNS, MARGIN, TITLE = 48, 32, 12, 22
+SIDE, GAP, COLUMNS, MARGIN, TITLE = 48, 4, 30, 12, 22
 
 
 @dataclass(frozen=True)
@@ -83,16 +83,18 @@ def summarize(dataset: Path, sheet: Path | None = None) -> Summary:
 
 def contact_sheet(sections: Mapping[tuple[str, str], Sequence[Image.Image]]) -> Image.Image:
     """Every picture, `SIDE` px square, in rows of `COLUMNS`, under a title for each person type and tone."""
-    order = sorted(sections, key=lambda kind: (_people([kind[0] for kind in sections]).index(kind[0]), _tone(kind[1])))
-    heights = [TITLE + -(-len(sections[kind]) // COLUMNS) * SIDE + MARGIN for kind in order]
-    sheet = Image.new("RGB", (COLUMNS * SIDE + 2 * MARGIN, sum(heights) + MARGIN), "white")
+    people = _people(person_type for person_type, _ in sections)
+    order = sorted(sections, key=lambda kind: (people.index(kind[0]), _tone(kind[1])))
+    step = SIDE + GAP
+    heights = [TITLE + -(-len(sections[kind]) // COLUMNS) * step + MARGIN for kind in order]
+    sheet = Image.new("RGB", (COLUMNS * step + 2 * MARGIN, sum(heights) + MARGIN), "white")
     pen, font, top = ImageDraw.Draw(sheet), ImageFont.load_default(size=14), MARGIN
     for kind, height in zip(order, heights, strict=True):
         title = ", ".join(name for name in kind if name != NO_TONE)
         pen.text((MARGIN, top), f"{title}: {len(sections[kind]):,}", "black", font)
         for index, picture in enumerate(sections[kind]):
             row, column = divmod(index, COLUMNS)
-            sheet.paste(picture, (MARGIN + column * SIDE, top + TITLE + row * SIDE))
+            sheet.paste(picture, (MARGIN + column * step, top + TITLE + row * step))
         top += height
     return sheet
 

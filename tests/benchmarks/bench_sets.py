@@ -44,8 +44,8 @@ CALLED = {
     **{name: f"person-{name}" for name in ("elf", "fairy", "mage", "superhero", "supervillain", "vampire")},
 }
 
-# The images left after cleaning. A first count of the packages had 3,010 and 3,686: with the pregnant person of dark skin
-# tone, whose picture has another tone, and with the 26 letters that flags are spelled with.
+# The images left after cleaning. A first count of the packages had 3,010 and 3,686: with the pregnant person of dark
+# skin tone, whose picture has another tone, and with the 26 letters that flags are spelled with.
 IMAGES = {"fluent": 3009, "noto": 3660}
 
 # Per set and tone, the fewest and the most images of a person type, and of hands.
