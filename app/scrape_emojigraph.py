@@ -21,6 +21,7 @@ def emojigraph(
     ] = 1.5,
     concurrency: Annotated[int, typer.Option(help="How many requests may be under way at once.")] = 4,
     size: Annotated[int, typer.Option(help="Width and height of the pictures, in pixels.")] = 256,
+    margin: Annotated[float, typer.Option(help="White at each side, as a fraction of the size.")] = 0.0,
     limit: Annotated[
         int | None, typer.Option(metavar="N", help="Collect the first N pictures of the list only. [default: all]")
     ] = None,
@@ -54,6 +55,7 @@ def emojigraph(
         rate=rate,
         concurrency=concurrency,
         size=size,
+        margin=margin,
         limit=limit,
         keep_originals=keep_originals,
         descriptions=descriptions,

@@ -2,12 +2,13 @@
 
 import math
 import re
+import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from ..dataset import SIZES
+from ..dataset import Form
 from ..errors import ScrapeError
 from .patience import Patience
 
@@ -25,11 +26,10 @@ class Order:
 
     origin: str
     vendor: str
-    size: int
+    form: Form
     rate: float
     concurrency: int
     limit: int | None
-    keep_originals: bool
     descriptions: bool
     contact: str
     patience: Patience
@@ -37,8 +37,6 @@ class Order:
     def __post_init__(self) -> None:
         if not VENDOR.fullmatch(self.vendor) or len(self.vendor) > 40:
             raise ScrapeError(f"{self.vendor!r} is no vendor's name; apple is one, as the site spells it.")
-        if self.size not in SIZES:
-            raise ScrapeError(f"A size of {self.size} px is not between {SIZES[0]} and {SIZES[-1]}.")
         if not (math.isfinite(self.rate) and (self.rate == 0 or self.rate >= 0.001)):
             raise ScrapeError(f"A rate of {self.rate:g} requests a second cannot be kept; 0 means no limit.")
         if not 1 <= self.concurrency <= MOST_CONCURRENT:
@@ -89,6 +87,7 @@ def collect_emojigraph(
     rate: float = 1.5,
     concurrency: int = 4,
     size: int = 256,
+    margin: float = 0.0,
     limit: int | None = None,
     keep_originals: bool = False,
     descriptions: bool = True,
@@ -97,7 +96,8 @@ def collect_emojigraph(
     emojibase: Path | None = None,
     patience: Patience | None = None,
 ) -> CrawlReport:
-    """Collect the emoji of `vendor` into `output`: `images/*.png`, `size` px square, and `metadata.jsonl`, last.
+    """Collect the emoji of `vendor` into `output`: `images/*.png`, `size` px square with a `margin` of white at each
+    side (a fraction), and `metadata.jsonl`, last.
 
     The vendor's list page says what there is; each emoji's page is asked for its description unless `descriptions` is
     False. At most `rate` requests leave a second (0: no limit; the site's robots.txt may ask for fewer), `concurrency`
@@ -111,11 +111,10 @@ def collect_emojigraph(
     order = Order(
         origin=_origin(base_url),
         vendor=vendor,
-        size=size,
+        form=Form(size, margin, keep_originals),
         rate=rate,
         concurrency=concurrency,
         limit=limit,
-        keep_originals=keep_originals,
         descriptions=descriptions,
         contact=contact,
         patience=patience or Patience(),
@@ -128,7 +127,7 @@ def collect_emojigraph(
         return dry(order, output)
     try:
         return run(order, output, emojibase)
-    except OSError as error:
+    except (OSError, sqlite3.Error) as error:
         raise ScrapeError(f"{output} cannot be written ({error}); choose another folder.") from error
 
 

@@ -124,7 +124,11 @@ class Crawl:
             (emoji_of(item, self.emojis, self._about(item)["name"] or item.name), item) for item in self.listing.items
         ]
         shown.sort(key=lambda pair: (pair[0].order, pair[1].key))
-        rows = [self._row(item, emoji, content) for emoji, item in shown if (content := self._content(item))]
+        rows = [
+            row(item, emoji, self._about(item), content, self.order)
+            for emoji, item in shown
+            if (content := self._content(item))
+        ]
         failures = list(self._failures())
         self.folder.finish(rows, ({"kind": kind, "url": url, "reason": reason} for kind, url, reason in failures))
         self.state.finish()
@@ -198,16 +202,17 @@ class Crawl:
 
     def _keep(self, item: Item, data: bytes) -> Content:
         """Draw and write a picture; what the state holds of it."""
-        drawn = draw(data, self.order.size)
+        drawn = draw(data, self.order.form)
         hexcode = self._hexcode(item)
-        self.folder.keep(hexcode, drawn.png, data if self.order.keep_originals else None)
-        return {"size": self.order.size, "sha256": drawn.sha256, "png_sha256": drawn.png_sha256}
+        self.folder.keep(hexcode, drawn.png, data if self.order.form.keep_originals else None)
+        form = self.order.form
+        return {"size": form.size, "margin": form.margin, "sha256": drawn.sha256, "png_sha256": drawn.png_sha256}
 
     def _intact(self, item: Item, content: Content) -> bool:
         """Whether the folder holds what the state says it does, and what is asked for now."""
-        original = content["sha256"] if self.order.keep_originals else None
-        same_size = bool(content["size"] == self.order.size)
-        return same_size and self.folder.holds(self._hexcode(item), content["png_sha256"], original)
+        original = content["sha256"] if self.order.form.keep_originals else None
+        same_form = (content["size"], content["margin"]) == (self.order.form.size, self.order.form.margin)
+        return same_form and self.folder.holds(self._hexcode(item), content["png_sha256"], original)
 
     def _hexcode(self, item: Item) -> str:
         known = self.emojis.get(item.key)
@@ -222,9 +227,6 @@ class Crawl:
     def _about(self, item: Item) -> Content:
         entry = self.state.get(PAGE.name, item.page_url) if self.order.descriptions and item.page_url else None
         return (entry.content if entry else None) or {"name": "", "description": ""}
-
-    def _row(self, item: Item, emoji: Emoji, content: Content) -> dict[str, object]:
-        return row(item, emoji, self.order.vendor, self.order.size, content["sha256"], self._about(item)["description"])
 
     def _failures(self) -> Iterator[tuple[str, str, str]]:
         """Kind, address and reason of all that the dataset lacks."""

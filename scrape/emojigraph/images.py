@@ -2,12 +2,11 @@
 
 import hashlib
 import io
-import struct
-import zlib
 from dataclasses import dataclass
 
 from PIL import Image
 
+from ..dataset import Form, encode
 from ..pictures import render
 from .faults import Fault
 
@@ -22,9 +21,6 @@ MOST_PIXELS = 2048 * 2048
 DAMAGED = "a damaged or unfinished picture"
 BOMB = f"a picture of more than {MOST_PIXELS:,} pixels: a decompression bomb"
 
-# What Pillow raises for files that are broken, each in their own way.
-UNREADABLE = (OSError, EOFError, SyntaxError, ValueError, ArithmeticError, LookupError, struct.error, zlib.error)
-
 
 @dataclass(frozen=True)
 class Drawn:
@@ -36,8 +32,8 @@ class Drawn:
     png_sha256: str
 
 
-def draw(data: bytes, size: int) -> Drawn:
-    """`data` as a PNG of `size` pixels square, on white.
+def draw(data: bytes, form: Form) -> Drawn:
+    """`data` as a PNG in `form`, on white.
 
     Raises Fault unless it is a PNG by its signature, of a sane size, whole, and decodes to the last pixel.
     """
@@ -51,14 +47,15 @@ def draw(data: bytes, size: int) -> Drawn:
                 raise Fault(BOMB)
             # The checksum of every chunk, up to the last; `render` decodes.
             opened.verify()
-        picture = render(data, size)
+        picture = render(data, form.size, form.margin)
+    except Fault:
+        raise
     except Image.DecompressionBombError:
         raise Fault(BOMB) from None
-    except UNREADABLE:
+    except Exception:
+        # Whatever a decoder trips over in a stranger's bytes, the bytes are at fault.
         picture = None
     if picture is None:
         raise Fault(DAMAGED, passing=True)
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
-    png = buffer.getvalue()
+    png = encode(picture)
     return Drawn(data, hashlib.sha256(data).hexdigest(), png, hashlib.sha256(png).hexdigest())

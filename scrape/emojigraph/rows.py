@@ -2,9 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
+from ..dataset import UNKNOWN
 from ..emojibase import FIRST_CODE_POINTS, GENDER_SIGNS, SKIN_TONES, Emoji
-from .folder import IMAGES, name
+from .collect import Order
+from .folder import IMAGES, ORIGINALS, name
 from .pages import Item
 
 SOURCE = "emojigraph"
@@ -67,28 +70,26 @@ def _person_type(parts: list[str]) -> str | None:
     return next(iter(signs or people), None)
 
 
-def row(item: Item, emoji: Emoji, vendor: str, size: int, sha256: str, description: str) -> dict[str, object]:
-    """One line of `metadata.jsonl`; `sha256` is that of the picture as fetched."""
-    return {
+def row(item: Item, emoji: Emoji, about: Mapping[str, Any], content: Mapping[str, Any], order: Order) -> dict[str, Any]:
+    """One line of `metadata.jsonl`, in the columns of every dataset and a few more.
+
+    `about` is what the emoji's page said, `content` what the state holds of its picture.
+    """
+    known = {column: value for column, value in emoji.fields().items() if value != ""}
+    fields = {
         "file_name": name(IMAGES, emoji.hexcode),
-        "text": emoji.text,
-        "label": emoji.label,
-        "description": description,
-        "emoji": emoji.emoji,
-        "hexcode": emoji.hexcode,
-        "base_hexcode": emoji.base_hexcode,
-        "tags": list(emoji.tags),
-        "group": emoji.group,
-        "subgroup": emoji.subgroup,
-        "skin_tone": list(emoji.skin_tone),
-        "person_type": emoji.person_type,
+        **UNKNOWN,
+        **known,
+        "description": about["description"],
         "source": SOURCE,
-        "vendor": vendor,
-        "license": license_of(vendor),
-        "width": size,
-        "height": size,
-        "sha256": sha256,
+        "license": license_of(order.vendor),
+        "width": order.form.size,
+        "height": order.form.size,
+        "sha256": content["sha256"],
+        "png_sha256": content["png_sha256"],
         "source_file": item.image_url.rpartition("/")[2],
+        "vendor": order.vendor,
         "source_url": item.image_url,
         "page_url": item.page_url,
     }
+    return {**fields, "original": name(ORIGINALS, emoji.hexcode)} if order.form.keep_originals else fields

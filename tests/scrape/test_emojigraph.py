@@ -107,12 +107,13 @@ def test_a_row_says_what_the_picture_shows_and_where_it_is_from(
         "skin_tone": ["medium-light"],
         "person_type": None,
         "source": "emojigraph",
-        "vendor": "apple",
         "license": "Apple, all rights reserved (not for redistribution)",
         "width": SIZE,
         "height": SIZE,
         "sha256": hashlib.sha256(listed[8].picture).hexdigest(),
+        "png_sha256": hashlib.sha256((out / "images" / "1F301-1F3FC.png").read_bytes()).hexdigest(),
         "source_file": "thing-1-tone-2_1f301-1f3fc.png",
+        "vendor": "apple",
         "source_url": f"{url}/media/apple/thing-1-tone-2_1f301-1f3fc.png",
         "page_url": f"{url}/thing-1-tone-2/",
     }
@@ -436,7 +437,7 @@ def test_an_emoji_that_emojibase_does_not_know_is_named_by_the_site(
     assert list(found)[6:8] == ["1F301", "1F301-1F3FB-1F3FF"]
     assert list(found)[-2:] == ["1F468-200D-1FAE9", "1FAE9-200D-2640-FE0F"]
     woman, man, two = (found[name] for name in ("1FAE9-200D-2640-FE0F", "1F468-200D-1FAE9", "1F301-1F3FB-1F3FF"))
-    assert (woman["label"], woman["person_type"], woman["group"]) == ("brand new", "woman", "")
+    assert (woman["label"], woman["person_type"], woman["group"]) == ("brand new", "woman", None)
     assert (man["label"], man["person_type"], man["skin_tone"]) == ("new man", "man", [])
     assert (two["label"], two["skin_tone"], two["base_hexcode"]) == ("thing 1", ["light", "dark"], "1F301")
     assert two["text"] == "thing 1, light and dark skin tones"

@@ -33,6 +33,7 @@ from PIL import Image
 from yarl import URL
 
 from scrape import ScrapeError
+from scrape.dataset import Form
 from scrape.emojibase import HEXCODE
 from scrape.emojigraph import CrawlReport, Patience, collect_emojigraph
 from scrape.emojigraph.client import _seconds
@@ -380,7 +381,7 @@ def test_fuzz_a_damaged_picture_is_drawn_or_a_fault(changes: list[tuple[int, byt
     if sound:
         data = bytearray(with_sums(bytes(data)))
     try:
-        drawn = draw(bytes(data), 16)
+        drawn = draw(bytes(data), Form(16))
     except Fault:
         return
     with Image.open(io.BytesIO(drawn.png)) as picture:
