@@ -25,7 +25,7 @@ from .rows import emoji_of, row
 from .state import Entry, State
 
 # Pictures are drawn beside the network, a few at a time: one takes milliseconds, and megabytes while it is drawn.
-DRAWERS = 2
+DRAWERS = 4
 
 T = TypeVar("T")
 

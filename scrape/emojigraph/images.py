@@ -24,12 +24,11 @@ BOMB = f"a picture of more than {MOST_PIXELS:,} pixels: a decompression bomb"
 
 @dataclass(frozen=True)
 class Drawn:
-    """A picture as fetched and as drawn for the dataset, with the SHA-256 of both."""
+    """A picture drawn for the dataset, with its SHA-256 and that of the bytes it was drawn from."""
 
-    data: bytes
-    sha256: str
     png: bytes
     png_sha256: str
+    sha256: str
 
 
 def draw(data: bytes, form: Form) -> Drawn:
@@ -58,4 +57,4 @@ def draw(data: bytes, form: Form) -> Drawn:
     if picture is None:
         raise Fault(DAMAGED, passing=True)
     png = encode(picture)
-    return Drawn(data, hashlib.sha256(data).hexdigest(), png, hashlib.sha256(png).hexdigest())
+    return Drawn(png, hashlib.sha256(png).hexdigest(), hashlib.sha256(data).hexdigest())

@@ -59,6 +59,8 @@ class State:
         self._database = sqlite3.connect(self.path, timeout=1.0, isolation_level=None)
         self._database.execute("PRAGMA locking_mode = EXCLUSIVE")
         self._database.execute("PRAGMA journal_mode = WAL")
+        # Survives a kill of the process. A loss of power may take the last entries, and those are fetched again.
+        self._database.execute("PRAGMA synchronous = NORMAL")
         (version,) = self._database.execute("PRAGMA user_version").fetchone()
         if version not in (0, VERSION):
             raise ScrapeError(f"{self.path} was written by another version of genmoji; choose another folder.")

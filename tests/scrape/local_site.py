@@ -1,7 +1,8 @@
 """A site like emojigraph.org on this machine, at fault where it is told to be, that keeps a log of what it was asked.
 
 `LocalSite` answers on 127.0.0.1 whatever its routes say, down to answers that no web framework would send.
-`emoji_site(120)` has the list, the pages and the pictures of 120 emoji. As a program it serves one, and says where:
+`emoji_site(emojis(120))` has the list, the pages and the pictures of 120 emoji. As a program it serves one, says where,
+and gives its log to whoever asks for `/-/log`, beginning a new one:
 
     python tests/scrape/local_site.py 3770 --faults --delay 0.1
 """
@@ -15,10 +16,13 @@ import hashlib
 import io
 import json
 import random
+import struct
 import threading
 import time
+import zlib
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -29,6 +33,7 @@ from typing import Any, NamedTuple
 from PIL import Image, ImageDraw
 
 LAST_MODIFIED = "Tue, 03 Dec 2024 10:00:00 GMT"
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
 TONES = ("1f3fb", "1f3fc", "1f3fd", "1f3fe", "1f3ff")
 
 
@@ -89,11 +94,6 @@ class LocalSite:
         """The log of paths that begin so."""
         return [served for served in self.log if served.path.startswith(beginning)]
 
-    def most_in(self, seconds: float) -> int:
-        """The most requests that came within so many seconds."""
-        times = sorted(served.at for served in self.log)
-        return max((sum(start <= at < start + seconds for at in times) for start in times), default=0)
-
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection."""
         with suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
@@ -107,7 +107,8 @@ class LocalSite:
         at, path = time.monotonic(), head[0].split(" ")[1]
         headers = {key.lower(): value.strip() for key, _, value in (line.partition(":") for line in head[1:])}
         if path == "/-/log":
-            await self._send(writer, Reply(json.dumps(list(self.log)).encode()))
+            await self._send(writer, Reply(json.dumps(self.log).encode()))
+            self.reset()
             return True
         self._asked[path] += 1
         self.headers.append(headers)
@@ -129,6 +130,12 @@ class LocalSite:
         lines += [] if reply.status == 304 else [f"Content-Length: {length}"]
         writer.write("\r\n".join([*lines, "", ""]).encode("utf-8", "surrogateescape") + reply.body[: reply.sent])
         await writer.drain()
+
+
+def most_in(seconds: float, log: Iterable[Served]) -> int:
+    """The most requests that came within so many seconds."""
+    times = sorted(served.at for served in log)
+    return max((place - bisect_left(times, at - seconds) + 1 for place, at in enumerate(times)), default=0)
 
 
 @contextmanager
@@ -173,10 +180,10 @@ def file(data: bytes, kind: str = "image/png", validators: bool = True) -> Route
 def png(number: int, size: int = 40) -> bytes:
     """A picture that no other number has, with soft edges on a transparent ground."""
     chance = random.Random(number)
-    image = Image.new("RGBA", (4 * size, 4 * size))
+    image = Image.new("RGBA", (2 * size, 2 * size))
     pen = ImageDraw.Draw(image)
     for _ in range(6):
-        x, y, r = (chance.randrange(4 * size) for _ in range(3))
+        x, y, r = (chance.randrange(2 * size) for _ in range(3))
         pen.ellipse((x - r // 2, y - r // 2, x + r // 2, y + r // 2), fill=(*chance.randbytes(3), 255))
     buffer = io.BytesIO()
     image.resize((size, size), Image.Resampling.LANCZOS).save(buffer, "PNG")
@@ -184,10 +191,17 @@ def png(number: int, size: int = 40) -> bytes:
 
 
 def bomb() -> bytes:
-    """A small PNG file of 20,000 x 20,000 white pixels."""
-    buffer = io.BytesIO()
-    Image.new("1", (20_000, 20_000), 1).save(buffer, "PNG")
-    return buffer.getvalue()
+    """A small PNG file of 20,000 x 20,000 pixels."""
+    lines, packed = zlib.compressobj(9), b""
+    for _ in range(20_000):
+        packed += lines.compress(bytes(1 + 20_000 // 8))
+    header = struct.pack(">IIBBBBB", 20_000, 20_000, 1, 0, 0, 0, 0)
+    return SIGNATURE + chunk(b"IHDR", header) + chunk(b"IDAT", packed + lines.flush()) + chunk(b"IEND", b"")
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    """A part of a PNG file."""
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
 def gzip_bomb() -> bytes:

@@ -16,10 +16,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from local_site import (
+    SIGNATURE,
     Listed,
     LocalSite,
     Reply,
     bomb,
+    chunk,
     emoji_site,
     emojis,
     gzip_bomb,
@@ -88,14 +90,10 @@ def failures(tmp_path: Path, url: str) -> Callable[[], list[tuple[str, str]]]:
     return read
 
 
-def chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-
 def claiming(width: int, height: int) -> bytes:
     """A PNG that says it is large, and holds nothing."""
     header = struct.pack(">IIBBBBB", width, height, 8, 6, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    return SIGNATURE + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
 
 
 NAMES = {
@@ -177,7 +175,7 @@ PICTURES = {
         Reply(png(1)[:500] + b"\0" + png(1)[501:], headers=PNG),
         Reply(claiming(16, 16), headers=PNG),
         Reply(claiming(0, 0), headers=PNG),
-        Reply(b"\x89PNG\r\n\x1a\n", headers=PNG),
+        Reply(SIGNATURE, headers=PNG),
     ],
     "no PNG, by its first bytes": [
         Reply(b"<!doctype html><title>Please wait</title>", headers=PNG),
