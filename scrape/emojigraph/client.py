@@ -124,6 +124,8 @@ class Client:
         if self._robots.delay > self.interval:
             self.interval = self._robots.delay
             self._gate = Gate(self.interval)
+            # The first turn was that of robots.txt itself.
+            await self._gate.turn()
 
     async def fetch(
         self, url: str, kind: Kind, known: Validators, use: Callable[[Answer], Awaitable[T]]
@@ -181,7 +183,8 @@ class Client:
         except ValueError:
             raise Fault("redirected to what is no address") from None
         if not inside:
-            raise Fault("redirected off the site")
+            host = re.sub(r"[^a-z0-9.:-]", "", target.host or "")[:60]
+            raise Fault(f"redirected off the site, to {host}" if host else "redirected off the site")
         if not location or len(str(target)) > LONGEST_URL:
             raise Fault("redirected to what is no address")
         return target.with_fragment(None)

@@ -5,12 +5,12 @@ Names are code points in hexadecimal or constants of ours: what a site says neve
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
-from ..dataset import METADATA, OLD_METADATA
+from ..dataset import METADATA, OLD_METADATA, to_lines
 from ..emojibase import HEXCODE
 from ..errors import ScrapeError
 from .state import STATE
@@ -56,12 +56,9 @@ class Folder:
         except OSError:
             return False
 
-    def finish(self, rows: Iterable[dict[str, object]], failures: Iterable[dict[str, object]]) -> None:
+    def finish(self, rows: Sequence[dict[str, object]], failures: Iterable[dict[str, object]]) -> None:
         """Remove pictures that no row names, then write the failures, if any, and `metadata.jsonl` last."""
-        lines, stems = [], set()
-        for fields in rows:
-            lines.append(json.dumps(fields, ensure_ascii=False) + "\n")
-            stems.add(Path(str(fields["file_name"])).stem)
+        stems = {Path(str(fields["file_name"])).stem for fields in rows}
         self._sweep(IMAGES, stems)
         self._sweep(ORIGINALS, stems)
         # In ASCII: the names in it are a stranger's, and may turn a terminal's text around.
@@ -70,7 +67,7 @@ class Folder:
             self._replace(FAILURES, failed.encode())
         else:
             (self.path / FAILURES).unlink(missing_ok=True)
-        self._replace(METADATA, "".join(lines).encode())
+        self._replace(METADATA, to_lines(rows))
         (self.path / OLD_METADATA).unlink(missing_ok=True)
 
     def _sweep(self, kind: str, stems: set[str]) -> None:

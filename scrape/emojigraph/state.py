@@ -7,6 +7,7 @@ with it and asks for nothing that is settled. The crawl after it asks for everyt
 import json
 import sqlite3
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -50,13 +51,16 @@ class State:
     def __init__(self, path: Path, origin: str, vendor: str) -> None:
         self.path = path
         try:
-            self._open(origin, vendor)
+            self._database = sqlite3.connect(path, timeout=1.0, isolation_level=None)
+            with ExitStack() as stack:
+                stack.callback(self._database.close)
+                self._open(origin, vendor)
+                stack.pop_all()
         except sqlite3.Error as error:
             reason = f"{path} cannot be used ({error}); does another crawl write to this folder?"
             raise ScrapeError(reason) from error
 
     def _open(self, origin: str, vendor: str) -> None:
-        self._database = sqlite3.connect(self.path, timeout=1.0, isolation_level=None)
         self._database.execute("PRAGMA locking_mode = EXCLUSIVE")
         self._database.execute("PRAGMA journal_mode = WAL")
         # Survives a kill of the process. A loss of power may take the last entries, and those are fetched again.

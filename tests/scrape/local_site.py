@@ -301,7 +301,10 @@ def spoil(site: LocalSite, listed: list[Listed]) -> dict[str, str]:
     away, large = listed[len(listed) // 3].image, listed[len(listed) // 2].image
     site.routes[away] = lambda request: Reply(status=302, headers={"Location": "http://127.0.0.1:9/elsewhere.png"})
     site.routes[large] = file(bomb())
-    return {away: "redirected off the site", large: "a picture of more than 4,194,304 pixels: a decompression bomb"}
+    return {
+        away: "redirected off the site, to 127.0.0.1",
+        large: "a picture of more than 4,194,304 pixels: a decompression bomb",
+    }
 
 
 def write_emojibase(folder: Path, listed: list[Listed]) -> Path:

@@ -184,10 +184,12 @@ PICTURES = {
     ],
     "sent as text/html, not as image/png": [Reply(png(1), headers=HTML)],
     "sent as application/octet-stream, not as image/png": [Reply(png(1))],
-    "redirected off the site": [
+    "redirected off the site, to 127.0.0.1": [
         redirect("http://127.0.0.1:1/x.png"),
         redirect("https://127.0.0.1/x.png"),
-        redirect("//elsewhere.example/x.png"),
+    ],
+    "redirected off the site, to elsewhere.example": [redirect("//elsewhere.example/x.png")],
+    "redirected off the site": [
         redirect("file:///etc/passwd"),
         redirect("javascript:alert(1)"),
     ],
