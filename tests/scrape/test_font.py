@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -289,6 +290,16 @@ def test_a_font_without_pictures_is_said_to_have_none(make: Callable[..., Report
     with pytest.raises(ScrapeError, match="has no picture of an emoji"):
         make(sbix_font(tmp_path / "font.ttf", {}))
     assert not (out / "metadata.jsonl").exists()
+
+
+@pytest.mark.parametrize("module", ["fontTools", "uharfbuzz"])
+def test_without_what_reads_fonts_a_sentence_says_what_to_install(
+    module: str, make: Callable[..., Report], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = sbix_font(tmp_path / "font.ttf")
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ScrapeError, match=r'Fonts need fonttools and uharfbuzz; install "mlx-genmoji\[scrape\]"'):
+        make(path)
 
 
 def test_a_font_packed_for_the_web_is_refused(make: Callable[..., Report], tmp_path: Path) -> None:
