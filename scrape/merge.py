@@ -115,7 +115,7 @@ def _copy(
     kept: dict[str, str] = {}
     taken: set[str] = set()
     for folder, fields in tqdm(rows, NAME, disable=None, unit="image"):
-        picture = f"{folder.name}/{fields['file_name']}"
+        picture = f"{folder.resolve().name}/{fields['file_name']}"
         read = read_image(folder, fields["file_name"])
         if read is None:
             dropped.append({"picture": picture, "reason": UNREAD, "kept": None})
