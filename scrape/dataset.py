@@ -31,6 +31,10 @@ OLD_METADATA = ".metadata.jsonl.old"
 IMAGE = re.compile(r"images/[\w-]+\.png", re.ASCII)
 ORIGINAL = re.compile(r"originals/[\w-]+\.\w+", re.ASCII)
 
+# Why a picture is left out.
+SAME_PIXELS = "the same pixels as another picture"
+UNREADABLE = "not a picture that can be read"
+
 # What a row says of a picture, in this order, and what it says where nothing is known.
 UNKNOWN: Mapping[str, Any] = {
     "text": "",
@@ -116,7 +120,7 @@ def write(output: Path, source: str, license: str, pictures: Iterable[Picture], 
     """
     check_source(output, source)
     try:
-        begin(output, "originals" if form.keep_originals else "images")
+        begin(output, *(["originals"] if form.keep_originals else []))
         rows = _write_images(output, source, license, pictures, form, dropped)
         if not rows:
             raise ScrapeError(f"No picture of {source} can be read; look into where it came from, or fetch it again.")
@@ -163,9 +167,7 @@ def _write_images(
         image = render(picture.data, form.size, form.margin)
         pixels = hashlib.sha256(image.tobytes()).digest() if image else b""
         if image is None or pixels in seen:
-            dropped.add(
-                "the same pixels as another picture" if image else "not a picture that can be read", picture.file
-            )
+            dropped.add(SAME_PIXELS if image else UNREADABLE, picture.file)
             continue
         seen.add(pixels)
         png = encode(image)
@@ -233,7 +235,7 @@ def _old_rows(output: Path) -> list[dict[str, Any]]:
         rows = [dict(json.loads(line)) for file in files for line in file.read_text("utf-8").split("\n") if line]
     except OSError as error:
         raise ScrapeError(f"{output} cannot be read ({error}); choose another folder.") from error
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise ScrapeError(f"{output / METADATA} is not a dataset's; choose another folder.") from error
     if not all({"source", "file_name", "hexcode"} <= fields.keys() for fields in rows):
         raise ScrapeError(f"{output} already holds another dataset; choose another folder.")

@@ -179,7 +179,7 @@ def _csv_rows(file: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
     reader = csv.DictReader(io.StringIO(text, newline=""))
     try:
         for row in reader:
-            fields = {name: value for name, value in row.items() if value}
+            fields = {name: value for name, value in row.items() if value or name == "text"}
             lists = (name for name, kind in OPTIONAL.items() if kind is list and name in fields)
             yield reader.line_num, {**fields, **{name: str(fields[name]).split(",") for name in lists}}
     except csv.Error as error:

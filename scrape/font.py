@@ -144,7 +144,7 @@ def _reading(path: Path) -> Iterator[None]:
 
 def _sbix(font: Any) -> Pictures:
     strikes = font["sbix"].strikes
-    glyphs = strikes[max(strikes)].glyphs
+    glyphs = strikes[max(strikes)].glyphs if strikes else {}
 
     def picture(name: str) -> tuple[bytes, str] | None:
         flipped = False

@@ -11,7 +11,19 @@ from typing import Any
 from PIL import Image
 from tqdm import tqdm
 
-from .dataset import IMAGE, METADATA, UNKNOWN, Dropped, Report, begin, check_folder, finish, replace, to_lines
+from .dataset import (
+    IMAGE,
+    METADATA,
+    SAME_PIXELS,
+    UNKNOWN,
+    Dropped,
+    Report,
+    begin,
+    check_folder,
+    finish,
+    replace,
+    to_lines,
+)
 from .errors import ScrapeError
 from .folder import slug
 from .pictures import MAX_PIXELS, UNREADABLE
@@ -26,7 +38,6 @@ DROPPED = "dropped.jsonl"
 
 UNREAD = "not a PNG of the dataset that can be read"
 SAME_BYTES = "the same bytes fetched as another picture"
-SAME_PIXELS = "the same pixels as another picture"
 
 MAX_STEM = 100
 
@@ -104,7 +115,7 @@ def _copy(
     kept: dict[str, str] = {}
     taken: set[str] = set()
     for folder, fields in tqdm(rows, NAME, disable=None, unit="image"):
-        picture = f"{folder.name}/{fields['file_name']}"
+        picture = f"{folder.resolve().name}/{fields['file_name']}"
         read = read_image(folder, fields["file_name"])
         if read is None:
             dropped.append({"picture": picture, "reason": UNREAD, "kept": None})

@@ -29,9 +29,9 @@ UNITS = {"": 1.0, "px": 1.0, "pt": 96 / 72, "pc": 16.0, "mm": 96 / 25.4, "cm": 9
 def render(data: bytes, size: int, margin: float = 0.0) -> Image.Image | None:
     """A raster file or an SVG document as `(size, size)` RGB: on white, aspect kept, centred.
 
-    `margin` is the white left free at each side, as a fraction of `size`. The sets that come as packages and fonts hold
-    their own in each picture, so nothing is added by default. None where `data` is neither, is broken, or is larger
-    than `MAX_PIXELS`.
+    `margin` is the white left free at each side, as a fraction of `size`. By default nothing is added, as every set has
+    its own drawn in: Apple's is 3 % around a face, and half of its pictures touch a side; Fluent's is 6 %, Noto's 3 %.
+    None where `data` is neither, is broken, or is larger than `MAX_PIXELS`.
     """
     inner = size - 2 * round(size * margin)
     try:

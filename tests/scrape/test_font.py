@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -291,6 +292,24 @@ def test_a_font_without_pictures_is_said_to_have_none(make: Callable[..., Report
     assert not (out / "metadata.jsonl").exists()
 
 
+@pytest.mark.parametrize("module", ["fontTools", "uharfbuzz"])
+def test_without_what_reads_fonts_a_sentence_says_what_to_install(
+    module: str, make: Callable[..., Report], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = sbix_font(tmp_path / "font.ttf")
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ScrapeError, match=r'Fonts need fonttools and uharfbuzz; install "mlx-genmoji\[scrape\]"'):
+        make(path)
+
+
+def test_a_font_packed_for_the_web_is_refused(make: Callable[..., Report], tmp_path: Path) -> None:
+    with TTFont(sbix_font(tmp_path / "font.ttf")) as font:
+        font.flavor = "woff"
+        font.save(tmp_path / "font.woff")
+    with pytest.raises(ScrapeError, match=r"is packed for the web \(woff\); give the font as \.ttf"):
+        make(tmp_path / "font.woff")
+
+
 def test_a_file_that_is_no_font_is_one_sentence(make: Callable[..., Report], tmp_path: Path) -> None:
     for content in (b"", b"ttcf", b"not a font\nat all", png(RED)):
         (tmp_path / "font.ttf").write_bytes(content)
@@ -300,7 +319,9 @@ def test_a_file_that_is_no_font_is_one_sentence(make: Callable[..., Report], tmp
 
 
 @pytest.mark.parametrize("build", [sbix_font, cbdt_font])
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=120, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     kept=st.one_of(st.none(), st.floats(0, 1)),
     changes=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), max_size=4),
