@@ -21,6 +21,8 @@ import typer
 
 from mlx_genmoji.errors import UserError
 
+from .scraping import scraping
+
 USER_MISTAKE = 2
 INTERRUPTED = 130
 BROKEN_PIPE = 1
@@ -45,6 +47,9 @@ def genmoji(
         typer.echo(f"genmoji {version('mlx-genmoji')}")
     elif context.invoked_subcommand is None:
         typer.echo(context.get_help())
+
+
+app.add_typer(scraping, name="scrape")
 
 
 @app.command()
@@ -117,25 +122,6 @@ def generate(
         except OSError as error:
             raise UserError(f"{path} could not be written: {error.strerror or error}.") from error
         typer.echo(path)
-
-
-@app.command()
-def scrape(
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="fluent or noto.")],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="DATASET", help="The folder to write.")],
-    size: Annotated[int, typer.Option(help="Width and height of the pictures, in pixels.")] = 256,
-    package: Annotated[
-        Path | None,
-        typer.Option("--from", help="The source's npm package, as a tarball or folder. [default: fetch it]"),
-    ] = None,
-    emojibase: Annotated[
-        Path | None, typer.Option(help="The npm package emojibase-data, as a tarball or folder. [default: fetch it]")
-    ] = None,
-) -> None:
-    """Collect the emoji of SOURCE as a dataset of captioned pictures."""
-    from scrape import collect
-
-    typer.echo(collect(source, output, size=size, package=package, emojibase=emojibase))
 
 
 @app.command()

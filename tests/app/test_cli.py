@@ -16,7 +16,18 @@ import train
 from app import cli
 
 GENMOJI = Path(sys.executable).with_name("genmoji")
-HEAVY = ("mlx", "mlx_lm", "numpy", "PIL", "tokenizers", "transformers", "huggingface_hub", "torch")
+HEAVY = (
+    "mlx",
+    "mlx_lm",
+    "numpy",
+    "PIL",
+    "fontTools",
+    "scrape",
+    "tokenizers",
+    "transformers",
+    "huggingface_hub",
+    "torch",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -58,12 +69,14 @@ def library(monkeypatch: pytest.MonkeyPatch) -> FakeGenmoji:
     return fake
 
 
-@pytest.mark.parametrize("arguments", [[], ["--help"], ["--version"], ["generate", "--help"], ["train", "--help"]])
-def test_help_answers_without_importing_mlx(arguments: list[str]) -> None:
+@pytest.mark.parametrize(
+    "arguments", ["", "--help", "--version", "generate --help", "scrape --help", "scrape font --help", "train --help"]
+)
+def test_help_answers_without_importing_mlx(arguments: str) -> None:
     code = f"""
 import sys
 from mlx_genmoji.__main__ import main
-sys.argv[1:] = {arguments!r}
+sys.argv[1:] = {arguments.split()!r}
 assert main() == 0
 loaded = sorted({set(HEAVY)!r} & set(sys.modules))
 assert not loaded, loaded
@@ -249,7 +262,8 @@ def test_the_sources_named_in_the_help_are_those_there_are(capsys: pytest.Captur
     from scrape import SOURCES
 
     assert cli.main(["scrape", "--help"]) == 0
-    assert " or ".join(SOURCES) in capsys.readouterr().out
+    listed = [line.split()[0] for line in capsys.readouterr().out.split("Commands:")[1].splitlines() if line.strip()]
+    assert set(SOURCES) <= set(listed)
 
 
 def test_a_warning_is_one_line(library: FakeGenmoji, capsys: pytest.CaptureFixture[str]) -> None:
