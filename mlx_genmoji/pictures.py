@@ -38,4 +38,4 @@ def latent_mask(mask: Image.Image, downscale: int) -> mx.array:
 
 def fingerprint(picture: Image.Image) -> str:
     """A hash of the pixels, which says in a recipe which picture was used."""
-    return hashlib.sha256(np.ascontiguousarray(picture)).hexdigest()
+    return hashlib.sha256(np.asarray(picture).tobytes()).hexdigest()

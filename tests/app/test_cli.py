@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+from PIL import Image
 
 import mlx_genmoji
 import train
-from app import cli
+from app import cli, generating
+from mlx_genmoji.sticker import Sticker
 
 GENMOJI = Path(sys.executable).with_name("genmoji")
 HEAVY = (
@@ -55,6 +57,10 @@ class FakeGenmoji:
     def load(self, model: str | None = None) -> FakeGenmoji:
         self.model = model
         return self
+
+    def replay(self, recipe: Any, **options: Any) -> FakeSticker:
+        self.options = {"recipe": recipe, **options}
+        return FakeSticker(self.saved)
 
     def generate(self, prompt: str, **options: Any) -> list[FakeSticker]:
         self.prompt, self.options = prompt, options
@@ -220,8 +226,71 @@ def test_every_option_reaches_the_library(library: FakeGenmoji) -> None:
         "guidance": 2.5,
         "negative_prompt": "blur",
         "sampler": "dpm++2m",
+        "strength": None,
     }
     assert set(library.saved.values()) == {False}
+
+
+def test_pictures_to_start_from_reach_the_library(library: FakeGenmoji) -> None:
+    for name, size in (("pig.webp", (5, 4)), ("mask.png", (3, 2))):
+        Image.new("RGB", size).save(name)
+    assert cli.main("generate pig --image pig.webp --mask mask.png --strength 0.5".split()) == 0
+    assert [library.options[name].size for name in ("image", "mask")] == [(5, 4), (3, 2)]
+    assert library.options["strength"] == 0.5
+
+
+def with_recipe(name: str, recipe: Any) -> None:
+    Sticker(Image.new("RGB", (4, 4)), recipe).save(name)
+
+
+@pytest.mark.parametrize(
+    ("facts", "options", "loaded"),
+    [
+        ({"name": "builtin", "revision": None}, "", None),
+        ({"name": "owner/name", "revision": "0" * 40}, "", "owner/name@" + "0" * 40),
+        ({"name": "mine", "revision": None}, "--model here/mine", "here/mine"),
+    ],
+)
+def test_a_sticker_is_drawn_again_by_the_model_that_drew_it(
+    library: FakeGenmoji, facts: dict[str, Any], options: str, loaded: str | None
+) -> None:
+    recipe = {"prompt": "pig", "model": facts}
+    with_recipe("pig.png", recipe)
+    assert cli.main(f"generate --replay pig.png {options}".split()) == 0
+    assert (library.model, library.options) == (loaded, {"recipe": recipe})
+    assert list(library.saved) == ["pig-again.png"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ("", "Give a PROMPT"),
+        ("pig --replay pig.png", "one of the two"),
+        ("--replay nowhere.png", "no file nowhere.png"),
+        ("--replay text.png", "no picture that can be read"),
+        ("--replay plain.png", "holds no recipe"),
+        ("--replay list.png", "holds no recipe"),
+        ("--replay pig.png --seed 3", "takes seed from the recipe"),
+        ("--replay pig.png -n 2", "takes count from the recipe"),
+        ("--replay pig.png --skin-tone dark", "takes skin tone from the recipe"),
+        ("--replay pig.png", "by the model 'mine'; say where"),
+        ("pig --image nowhere.png", "no picture nowhere.png"),
+        ("pig --image text.png", "text.png is no picture"),
+        ("pig --image plain.png --mask text.png", "text.png is no picture"),
+    ],
+)
+def test_a_picture_that_is_no_help_is_told_in_one_line(
+    library: FakeGenmoji, arguments: str, named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.new("RGB", (4, 4)).save("plain.png")
+    Path("text.png").write_text("no picture")
+    with_recipe("list.png", ["pig"])
+    with_recipe("pig.png", {"prompt": "pig", "model": {"name": "mine"}})
+    before = sorted(Path().iterdir())
+    assert cli.main(["generate", *arguments.split()]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and named in said
+    assert sorted(Path().iterdir()) == before
 
 
 def test_what_is_not_asked_for_is_left_to_the_library(library: FakeGenmoji) -> None:
@@ -254,8 +323,8 @@ def test_the_choices_offered_are_those_of_the_library() -> None:
     from mlx_genmoji.pipeline import SKIN_TONES
     from mlx_genmoji.samplers import SAMPLERS
 
-    assert get_args(cli.SkinTone) == tuple(SKIN_TONES)
-    assert get_args(cli.Sampler) == tuple(SAMPLERS)
+    assert get_args(generating.SkinTone) == tuple(SKIN_TONES)
+    assert get_args(generating.Sampler) == tuple(SAMPLERS)
 
 
 def test_the_sources_named_in_the_help_are_those_there_are(capsys: pytest.CaptureFixture[str]) -> None:
