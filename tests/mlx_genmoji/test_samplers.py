@@ -146,6 +146,9 @@ def oracle(name: str, config: Config, steps: int, begin: int = 0) -> Any:
         scheduler.set_timesteps(steps)
     if name != "ddim":
         scheduler.set_begin_index(begin)
+    if hasattr(scheduler, "sigmas") and scheduler.config.rescale_betas_zero_snr:
+        # The ratio at zero SNR, 2**12, whose last bit in torch's square root depends on the CPU.
+        scheduler.sigmas[scheduler.sigmas > 4095] = 4096.0
     return scheduler
 
 
