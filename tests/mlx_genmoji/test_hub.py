@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -362,6 +363,21 @@ def test_a_snapshot_that_lacks_a_piece_is_not_whole(server: Hub, monkeypatch: py
     (folder / next(iter(pieces))).unlink()
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     assert "cannot be reached" in said()
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_bar_shows_how_far_a_large_download_is_to_whoever_watches(
+    terminal: bool, server: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Screen(io.StringIO):
+        def isatty(self) -> bool:
+            return terminal
+
+    monkeypatch.setattr(hub, "CHUNK", 2**16)
+    monkeypatch.setattr(sys, "stderr", screen := Screen())
+    resolve("someone/pig")
+    assert ("someone/pig: 100%" in screen.getvalue()) == terminal
+    assert terminal or not screen.getvalue()
 
 
 def test_the_token_goes_to_the_hub_and_to_nobody_else(server: Hub) -> None:
