@@ -7,7 +7,7 @@ A module's parameter path is the checkpoint's key, so loading is: read, move con
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,11 +78,20 @@ def create_model(config: Mapping[str, Any]) -> Model:
 
 def load_weights(model: Model, paths: Sequence[Path], dtype: mx.Dtype = mx.float32) -> None:
     """Load safetensors files into `model`, every parameter exactly once. Raises UserError naming what does not fit."""
+    assign(model, _tensors(paths), dtype, f"{paths[0]} does not fit its config.json")
+    mx.eval(model.parameters())
+
+
+def assign(model: Model, tensors: Iterable[tuple[str, mx.array]], dtype: mx.Dtype, complaint: str) -> None:
+    """Give `model` tensors as files hold them, every parameter exactly one, unevaluated.
+
+    Raises UserError, the complaint and a list of what does not fit.
+    """
     expected: dict[str, mx.array] = dict(tree_flatten(model.parameters()))
     legacy = next((table for kind, table in LEGACY_KEYS.items() if isinstance(model, kind)), ())
     loaded: dict[str, mx.array] = {}
     unexpected, misshaped = [], []
-    for key, tensor in _tensors(paths):
+    for key, tensor in tensors:
         name = _rename(key, legacy)
         if name is None:
             continue
@@ -102,9 +111,8 @@ def load_weights(model: Model, paths: Sequence[Path], dtype: mx.Dtype = mx.float
     }
     found = [f"{kind}: {_list(names)}" for kind, names in problems.items() if names]
     if found:
-        raise UserError(f"{paths[0]} does not fit its config.json; {'; '.join(found)}.")
+        raise UserError(f"{complaint}; {'; '.join(found)}.")
     model.update(tree_unflatten(list(loaded.items())))
-    mx.eval(model.parameters())
 
 
 def save_model(model: Model, folder: Path, dtype: mx.Dtype = mx.float32) -> None:
