@@ -31,8 +31,8 @@ from local_site import (
 from PIL import Image
 
 from app import cli
-from scrape import ScrapeError
-from scrape.emojigraph import CrawlReport, Patience, collect_emojigraph
+from scrape import CrawlReport, ScrapeError, collect_emojigraph, merge, summarize
+from scrape.emojigraph import Patience
 
 SIZE = 32
 PATIENCE = Patience(timeout=2.0, attempts=4, first_pause=0.01, longest_pause=0.1, longest_wait=3.0)
@@ -130,6 +130,17 @@ def test_load_dataset_reads_it_with_and_without_originals(collect: Collect, out:
         read = load_dataset("imagefolder", data_dir=str(out), split="train", cache_dir=str(tmp_path / "cache"))
         assert {row["hexcode"]: row["text"] for row in read} == {name: row["text"] for name, row in rows(out).items()}
         assert all(row["image"].size == (SIZE, SIZE) for row in read)
+
+
+def test_it_merges_and_is_counted_as_any_dataset(collect: Collect, out: Path, tmp_path: Path) -> None:
+    collect(margin=0.1)
+    assert merge([out], tmp_path / "merged").images == 12
+    summary = summarize(tmp_path / "merged")
+    assert summary.sources == {("emojigraph", "Apple, all rights reserved (not for redistribution)"): 12}
+    assert {tone: count for (_, tone), count in summary.people.items()} == {
+        "no tone": 2,
+        **dict.fromkeys(("light", "medium-light", "medium", "medium-dark", "dark"), 2),
+    }
 
 
 def test_pictures_are_drawn_on_white_and_originals_kept_on_request(
@@ -230,6 +241,16 @@ def test_pictures_without_validators_are_fetched_again_to_the_same_dataset(
     collect()
     assert [served.status for served in site.asked("/media/")] == [200] * 12
     assert dataset(out) == first
+
+
+def test_another_form_is_drawn_anew(collect: Collect, site: LocalSite, out: Path) -> None:
+    collect(margin=0.0)
+    before = dataset(out)
+    assert collect(margin=0.25).complete
+    with Image.open(out / "images" / "1F300.png") as drawn:
+        assert {drawn.getpixel((x, y)) for x in range(SIZE) for y in range(SIZE // 4)} == {(255, 255, 255)}
+    collect(margin=0.0)
+    assert dataset(out) == before
 
 
 def test_a_picture_that_was_damaged_here_is_fetched_whole(collect: Collect, site: LocalSite, out: Path) -> None:

@@ -15,14 +15,13 @@ CONCURRENCY = 4
 
 CRAWL = """
 import sys
-from pathlib import Path
+from functools import partial
+import scrape
 from app import cli
 from scrape.emojigraph import Patience, collect_emojigraph
-collect = lambda *arguments, **options: collect_emojigraph(
-    *arguments, **options, patience=Patience(timeout=2, attempts=4, first_pause=0.01, longest_pause=0.1)
+scrape.collect_emojigraph = partial(
+    collect_emojigraph, patience=Patience(timeout=2, attempts=4, first_pause=0.01, longest_pause=0.1)
 )
-import scrape.emojigraph
-scrape.emojigraph.collect_emojigraph = collect
 sys.exit(cli.main(sys.argv[1:]))
 """
 
