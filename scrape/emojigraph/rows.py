@@ -52,7 +52,7 @@ def emoji_of(item: Item, emojis: Mapping[str, Emoji], label: str) -> Emoji:
         label=label.lower(),
         emoji="".join(chr(int(part, 16)) for part in item.hexcode.split("-")),
         hexcode=item.hexcode,
-        base_hexcode=untoned,
+        base_hexcode=untoned or item.hexcode,
         tags=(),
         group="",
         subgroup="",

@@ -477,6 +477,8 @@ def test_an_emoji_that_emojibase_does_not_know_is_named_by_the_site(
     [
         "<div id=category__first><div class='row cva'><a class=pim href=/thing-0/><img src={0}></a></div></div>",
         "<div id=category__first><p><a href=/apple/thing-0/><b><img data-src=..{0} src=/spinner.gif></b></a></p></div>",
+        "<div id=category__first><div class='row cva'><a class=pim href=/><img src=/logo.png></a></div></div>"
+        "<a href=/thing-0/><img src=/media/apple/thing-0_1f300.png></a>",
         "<a href=/thing-0><u><img src=/media/144/apple/thing-0_1f300.png></u></a><a href=/><img src=/logo.png></a>",
     ],
 )
