@@ -437,6 +437,17 @@ def test_a_limit_collects_the_beginning_and_loses_nothing(collect: Collect, site
     assert collect(limit=3).images == 12
 
 
+def test_a_first_look_at_another_size_loses_nothing(collect: Collect, site: LocalSite, out: Path) -> None:
+    collect()
+    before = dataset(out)
+    assert collect(size=64, limit=3).images == 3
+    assert {row["width"] for row in rows(out).values()} == {64}
+    site.reset()
+    collect()
+    assert Counter(served.status for served in site.asked("/media/")) == {304: 9, 200: 3}
+    assert dataset(out) == before
+
+
 def test_without_descriptions_no_page_is_asked_for(collect: Collect, site: LocalSite, out: Path) -> None:
     report = collect(descriptions=False)
     assert (report.requests, len(site.log), len(site.asked("/thing"))) == (14, 14, 0)
