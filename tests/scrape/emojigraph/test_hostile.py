@@ -8,11 +8,12 @@ import struct
 import sys
 import unicodedata
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from folders import Collect
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from local_site import (
@@ -22,13 +23,11 @@ from local_site import (
     Reply,
     bomb,
     chunk,
-    emoji_site,
     emojis,
     gzip_bomb,
     html,
     list_page,
     png,
-    serve,
     write_emojibase,
 )
 from PIL import Image
@@ -49,23 +48,10 @@ PNG = {"Content-Type": "image/png"}
 HTML = {"Content-Type": "text/html"}
 PAGE = URL("http://site.example/apple/")
 
-Collect = Callable[..., CrawlReport]
-
 
 @pytest.fixture
 def listed() -> list[Listed]:
     return emojis(4)
-
-
-@pytest.fixture
-def site(listed: list[Listed]) -> LocalSite:
-    return emoji_site(listed)
-
-
-@pytest.fixture
-def url(site: LocalSite) -> Iterator[str]:
-    with serve(site) as address:
-        yield address
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from folders import dataset
 from local_site import Listed, LocalSite, emoji_site, emojis, serve, spoil, write_emojibase
 
 CONCURRENCY = 4
@@ -30,11 +31,6 @@ def crawl(folder: Path, url: str, emojibase: Path) -> subprocess.Popen[bytes]:
     options = ["--rate", "0", "--concurrency", str(CONCURRENCY), "--size", "32", "--emojibase", str(emojibase)]
     command = [sys.executable, "-c", CRAWL, "scrape", "emojigraph", "-o", str(folder), "--base-url", url, *options]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-
-
-def dataset(folder: Path) -> dict[str, bytes]:
-    files = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("crawl.sqlite"))
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
 def wait_until_asked(site: LocalSite, requests: int) -> None:
