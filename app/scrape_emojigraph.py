@@ -46,7 +46,7 @@ def emojigraph(
     Stopped at any moment, the same command goes on; once done, it fetches what has changed. What could not be had is
     in DATASET/failures.jsonl. Exit code 0: all is there; 3: something failed; 2: nothing could be done.
     """
-    from scrape.emojigraph import collect_emojigraph
+    from scrape import collect_emojigraph
 
     report = collect_emojigraph(
         output,

@@ -130,7 +130,8 @@ class Crawl:
             if (content := self._content(item))
         ]
         failures = list(self._failures())
-        self.folder.finish(rows, ({"kind": kind, "url": url, "reason": reason} for kind, url, reason in failures))
+        failed = ({"kind": kind, "url": url, "reason": reason} for kind, url, reason in failures)
+        self.folder.finish(rows, failed, {self._hexcode(item) for item in self.listing.items})
         self.state.finish()
         reasons = Counter(f"{kind}: {reason}" for kind, _, reason in failures)
         return CrawlReport(

@@ -5,7 +5,7 @@ Names are code points in hexadecimal or constants of ours: what a site says neve
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
@@ -37,9 +37,7 @@ class Folder:
 
     def keep(self, hexcode: str, png: bytes, original: bytes | None) -> None:
         """Write or replace an emoji's picture, and the one it was drawn from unless that is None."""
-        # What `metadata.jsonl` says is no longer so.
-        with suppress(FileNotFoundError):
-            os.replace(self.path / METADATA, self.path / OLD_METADATA)
+        self._put_aside()
         if original is not None:
             self._replace(name(ORIGINALS, hexcode), original)
         else:
@@ -56,11 +54,16 @@ class Folder:
         except OSError:
             return False
 
-    def finish(self, rows: Sequence[dict[str, object]], failures: Iterable[dict[str, object]]) -> None:
-        """Remove pictures that no row names, then write the failures, if any, and `metadata.jsonl` last."""
-        stems = {Path(str(fields["file_name"])).stem for fields in rows}
-        self._sweep(IMAGES, stems)
-        self._sweep(ORIGINALS, stems)
+    def finish(
+        self, rows: Sequence[dict[str, object]], failures: Iterable[Mapping[str, object]], hexcodes: set[str]
+    ) -> None:
+        """Remove pictures of what is not among `hexcodes`, then write the failures, if any, and `metadata.jsonl` last.
+
+        Pictures that stay may be more than those of `rows`: of another size, and not asked for again yet.
+        """
+        self._put_aside()
+        for kind in (IMAGES, ORIGINALS):
+            self._sweep(kind, hexcodes)
         # In ASCII: the names in it are a stranger's, and may turn a terminal's text around.
         failed = "".join(json.dumps(fields) + "\n" for fields in failures)
         if failed:
@@ -70,14 +73,17 @@ class Folder:
         self._replace(METADATA, to_lines(rows))
         (self.path / OLD_METADATA).unlink(missing_ok=True)
 
-    def _sweep(self, kind: str, stems: set[str]) -> None:
+    def _put_aside(self) -> None:
+        """Take `metadata.jsonl` out of the way: it no longer says what the folder holds."""
+        with suppress(FileNotFoundError):
+            os.replace(self.path / METADATA, self.path / OLD_METADATA)
+
+    def _sweep(self, kind: str, hexcodes: set[str]) -> None:
         """Remove what a crawl wrote there and no longer wants, unfinished files too; nothing else."""
         for file in [*(self.path / kind).glob("*.png"), *(self.path / kind).glob(".*.png.part")]:
             stem = file.name.removeprefix(".").split(".")[0]
-            if HEXCODE.fullmatch(stem) and (stem not in stems or file.suffix == ".part"):
+            if HEXCODE.fullmatch(stem) and (stem not in hexcodes or file.suffix == ".part"):
                 file.unlink()
-        if not stems and (self.path / kind).is_dir() and not any((self.path / kind).iterdir()):
-            (self.path / kind).rmdir()
 
     def _replace(self, file_name: str, data: bytes) -> None:
         path = self.path / file_name

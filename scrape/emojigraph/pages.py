@@ -36,10 +36,10 @@ DESCRIPTIONS = (
     "h1 ~ p",
 )
 
-# Elements that a parser repeats in every paragraph after them until they are closed, so that a few kilobytes of them
-# become gigabytes. They matter to nothing here, and a <wbr> in their place joins no words and no tags.
+# Tags that a parser repeats in every paragraph after them until they are closed, so that a few kilobytes of them become
+# gigabytes. They matter to nothing here, and are read as <wbr>, which has no content and joins no words.
 FORMATTING = re.compile(
-    r"</?(?:b|big|code|em|font|i|nobr|s|small|strike|strong|tt|u)(?![\w:-])[^>]*>", re.ASCII | re.IGNORECASE
+    r"<(/?)(?:b|big|code|em|font|i|nobr|s|small|strike|strong|tt|u)(?=[\s/>])", re.ASCII | re.IGNORECASE
 )
 
 # How far from where it ought to be something is looked for, in elements.
@@ -52,8 +52,13 @@ PICTURE = re.compile(
 
 POINTS = re.compile(r"[0-9a-f]{1,6}(-[0-9a-f]{1,6}){0,15}")
 
-# An emoji does not begin with one of these: controls, surrogates, separators, private characters.
+# No emoji holds one of these: controls, surrogates, private characters, spaces; and none begins with what joins or
+# varies others.
 NO_EMOJI = frozenset(("Cc", "Cs", "Co", "Zs", "Zl", "Zp"))
+NO_BEGINNING = frozenset(("Cf", "Mc", "Me", "Mn"))
+
+# Categories of characters that no name or description keeps.
+UNSAID = frozenset(("Cc", "Cf", "Cs", "Co"))
 
 LONGEST_URL = 2000
 LONGEST_NAME = 200
@@ -102,14 +107,15 @@ class Odd(Exception):
 
 def read_list(html: str, page: URL, vendor: str) -> Listing:
     """The pictures of `vendor` that the list at `page` shows, in full size."""
-    tree = _parse(html)
+    tree, best = _parse(html), Listing((), (), None)
     for template in LISTED:
         selector = template.format(vendor=vendor)
         images = tree.css(selector)
-        if images:
+        if images and not best.items:
             items, faults = _choose(images, page, vendor)
-            return Listing(items, faults, selector)
-    return Listing((), (), None)
+            if items or best.selector is None:
+                best = Listing(items, faults, selector)
+    return best
 
 
 def read_page(html: str) -> About:
@@ -123,9 +129,9 @@ def plain(text: str, longest: int) -> str:
 
     What joins and varies emoji (U+200D, U+FE0F) stays.
     """
-    kept = "".join(
-        char for char in text if char in "\u200d\t\n\r\f " or unicodedata.category(char) not in ("Cc", "Cf", "Cs", "Co")
-    )
+    # Cut before each character is looked at: a page may hold a million.
+    start = text.strip()[: 4 * longest]
+    kept = "".join(char for char in start if char in "\u200d\t\n\r\f " or unicodedata.category(char) not in UNSAID)
     return " ".join(kept.split())[:longest].strip()
 
 
@@ -187,7 +193,8 @@ def _hexcode(points: str) -> str:
     if not POINTS.fullmatch(points):
         raise Odd("its name holds no code points")
     numbers = [int(point, 16) for point in points.split("-")]
-    if not all(number <= 0x10FFFF and unicodedata.category(chr(number)) not in NO_EMOJI for number in numbers):
+    kinds = [unicodedata.category(chr(number)) if number <= 0x10FFFF else "Cs" for number in numbers]
+    if kinds[0] in NO_BEGINNING or not NO_EMOJI.isdisjoint(kinds):
         raise Odd("its name holds no code points")
     return "-".join(f"{number:04X}" for number in numbers)
 
@@ -216,7 +223,7 @@ def _siblings(node: LexborNode) -> Iterator[LexborNode]:
 
 
 def _parse(html: str) -> LexborHTMLParser:
-    return LexborHTMLParser(FORMATTING.sub("<wbr>", html))
+    return LexborHTMLParser(FORMATTING.sub(r"<\1wbr", html))
 
 
 def _first(tree: LexborHTMLParser, selectors: tuple[str, ...], longest: int) -> str:

@@ -40,7 +40,7 @@ def emoji_of(item: Item, emojis: Mapping[str, Emoji], label: str) -> Emoji:
     if item.key in emojis:
         return emojis[item.key]
     parts = item.key.split("-")
-    tones = tuple(TONES[part] for part in parts if part in TONES)
+    tones = tuple(dict.fromkeys(TONES[part] for part in parts if part in TONES))[:2]
     untoned = "-".join(part for part in parts if part not in TONES)
     if untoned in emojis:
         known = emojis[untoned]
@@ -52,7 +52,7 @@ def emoji_of(item: Item, emojis: Mapping[str, Emoji], label: str) -> Emoji:
         label=label.lower(),
         emoji="".join(chr(int(part, 16)) for part in item.hexcode.split("-")),
         hexcode=item.hexcode,
-        base_hexcode=untoned,
+        base_hexcode=untoned or item.hexcode,
         tags=(),
         group="",
         subgroup="",

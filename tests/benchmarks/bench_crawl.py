@@ -22,8 +22,8 @@ from pathlib import Path
 import requests
 from row import Row
 
-SCRAPE_TESTS = Path(__file__).parents[1] / "scrape"
-sys.path.insert(0, str(SCRAPE_TESTS))
+SITE = Path(__file__).parents[1] / "scrape" / "emojigraph"
+sys.path.insert(0, str(SITE))
 
 from local_site import Listed, LocalSite, Served, emojis, most_in, spoil, write_emojibase  # noqa: E402
 
@@ -164,7 +164,7 @@ def _killed(folder: Path, emojibase: Path) -> Iterator[Row]:
 @contextmanager
 def _site(*options: str) -> Iterator[str]:
     """A site in a process of its own; its address."""
-    command = [sys.executable, str(SCRAPE_TESTS / "local_site.py"), str(COUNT), *options]
+    command = [sys.executable, str(SITE / "local_site.py"), str(COUNT), *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:

@@ -4,7 +4,7 @@
 `emoji_site(emojis(120))` has the list, the pages and the pictures of 120 emoji. As a program it serves one, says where,
 and gives its log to whoever asks for `/-/log`, beginning a new one:
 
-    python tests/scrape/local_site.py 3770 --faults --delay 0.1
+    python tests/scrape/emojigraph/local_site.py 3770 --faults --delay 0.1
 """
 
 from __future__ import annotations

@@ -9,20 +9,20 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from folders import dataset
 from local_site import Listed, LocalSite, emoji_site, emojis, serve, spoil, write_emojibase
 
 CONCURRENCY = 4
 
 CRAWL = """
 import sys
-from pathlib import Path
+from functools import partial
+import scrape
 from app import cli
 from scrape.emojigraph import Patience, collect_emojigraph
-collect = lambda *arguments, **options: collect_emojigraph(
-    *arguments, **options, patience=Patience(timeout=2, attempts=4, first_pause=0.01, longest_pause=0.1)
+scrape.collect_emojigraph = partial(
+    collect_emojigraph, patience=Patience(timeout=2, attempts=4, first_pause=0.01, longest_pause=0.1)
 )
-import scrape.emojigraph
-scrape.emojigraph.collect_emojigraph = collect
 sys.exit(cli.main(sys.argv[1:]))
 """
 
@@ -31,11 +31,6 @@ def crawl(folder: Path, url: str, emojibase: Path) -> subprocess.Popen[bytes]:
     options = ["--rate", "0", "--concurrency", str(CONCURRENCY), "--size", "32", "--emojibase", str(emojibase)]
     command = [sys.executable, "-c", CRAWL, "scrape", "emojigraph", "-o", str(folder), "--base-url", url, *options]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-
-
-def dataset(folder: Path) -> dict[str, bytes]:
-    files = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("crawl.sqlite"))
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
 def wait_until_asked(site: LocalSite, requests: int) -> None:
