@@ -19,7 +19,9 @@ import typer
 
 from mlx_genmoji.errors import UserError
 
+from .converting import convert
 from .generating import generate
+from .measuring import bench
 from .scraping import scraping
 
 USER_MISTAKE = 2
@@ -49,6 +51,8 @@ app.add_typer(scraping, name="scrape")
 
 
 app.command()(generate)
+app.command()(convert)
+app.command()(bench)
 
 
 @app.command()

@@ -100,6 +100,10 @@ class Genmoji:
             folder, name = BUILTIN, BUILTIN_NAME
         else:
             folder = resolve(model, revision)
+            if folder.is_file():
+                raise UserError(
+                    f"{model} is one file, not a folder; make a folder of it with: genmoji convert {model} -o FOLDER"
+                )
             # A snapshot of the hub is called by its commit.
             name = str(model).partition("@")[0] if COMMIT.fullmatch(folder.name) else folder.resolve().name
         index = read_json(folder / "model_index.json")

@@ -15,6 +15,7 @@ from PIL import Image
 import mlx_genmoji
 import train
 from app import cli, generating
+from mlx_genmoji import single_file
 from mlx_genmoji.sticker import Sticker
 
 GENMOJI = Path(sys.executable).with_name("genmoji")
@@ -291,6 +292,37 @@ def test_a_picture_that_is_no_help_is_told_in_one_line(
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and named in said
     assert sorted(Path().iterdir()) == before
+
+
+def test_a_checkpoint_is_converted_as_asked(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(single_file, "convert_single_file", lambda *arguments: asked.append(arguments))
+    assert cli.main("convert a.safetensors -o new --tokenizer words --predicts v_prediction".split()) == 0
+    assert cli.main("convert a.safetensors -o new".split()) == 0
+    assert asked == [
+        (Path("a.safetensors"), Path("new"), Path("words"), "v_prediction"),
+        (Path("a.safetensors"), Path("new"), None, None),
+    ]
+    assert capsys.readouterr().out == "new\nnew\n"
+
+
+def test_a_file_that_cannot_be_converted_is_told_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("a.safetensors").write_text("no checkpoint")
+    assert cli.main("convert a.safetensors -o new".split()) == 2
+    assert capsys.readouterr().err.count("\n") == 1 and not Path("new").exists()
+
+
+def test_bench_prints_a_table_of_one_row(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main("bench --steps 2 --repeats 1".split()) == 0
+    heads, rule, row = ([cell.strip() for cell in line.split("|")] for line in capsys.readouterr().out.splitlines())
+    assert len(heads) == len(rule) == len(row)
+    cells = dict(zip(heads, row, strict=True))
+    assert cells["model"] == "builtin" and cells["size"] == "128 x 128"
+    for head, unit in (("load", "s"), ("sticker", "s"), ("steps", "it/s"), ("peak memory", "GB")):
+        value, found = cells[head].split()
+        assert float(value) > 0 and found == unit
 
 
 def test_what_is_not_asked_for_is_left_to_the_library(library: FakeGenmoji) -> None:

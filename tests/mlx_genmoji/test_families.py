@@ -370,3 +370,9 @@ def test_a_recipe_that_would_give_another_sticker_is_refused(make: Make, picture
         with pytest.raises(UserError, match=named) as error:
             genmoji.replay(recipe, **arguments)
         assert "\n" not in str(error.value)
+
+
+def test_a_checkpoint_in_one_file_is_answered_with_the_command_that_makes_a_folder_of_it(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    with pytest.raises(UserError, match=r"genmoji convert .*model\.safetensors -o FOLDER"):
+        Genmoji.load(tmp_path / "model.safetensors")
