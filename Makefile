@@ -23,7 +23,7 @@ bench: .venv/dev
 	$(BIN)/python tests/benchmarks/run.py $(ONLY)
 
 clean:
-	rm -rf .venv dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv dist .hypothesis .pytest_cache .mypy_cache .ruff_cache
 
 .venv/python:
 	$(if $(PYTHON),,$(error Python 3.11 or newer is needed; name it with PYTHON=...))

@@ -13,13 +13,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .backend import prefer_openblas
-from .errors import UserError
+from .errors import Cancelled, UserError
 
 if TYPE_CHECKING:
     from .pipeline import Genmoji
     from .sticker import Sticker
 
-__all__ = ["Genmoji", "Sticker", "UserError"]
+__all__ = ["Cancelled", "Genmoji", "Sticker", "UserError"]
 
 _MODULES = {"Genmoji": "pipeline", "Sticker": "sticker"}
 

@@ -7,34 +7,33 @@ A module's parameter path is the checkpoint's key, so loading is: read, move con
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
 from mlx.utils import tree_flatten, tree_unflatten
-from safetensors import SafetensorError, safe_open
 
-from .errors import UserError
+from .errors import UserError, one_line
 from .models.blocks import PointwiseConv
-from .models.clip import CLIPTextModel
+from .models.clip import CLIPTextModel, CLIPTextModelWithProjection
 from .models.functions import on_cpu
+from .models.tiny_vae import AutoencoderTiny
 from .models.unet import UNet2DConditionModel
 from .models.vae import AutoencoderKL
+from .weights import STEMS, check_safetensors, find_weights, read_json
 
-Model = AutoencoderKL | CLIPTextModel | UNet2DConditionModel
+Model = AutoencoderKL | AutoencoderTiny | CLIPTextModel | UNet2DConditionModel
 
 MODELS: dict[str, Callable[[Mapping[str, Any]], Model]] = {
     "AutoencoderKL": AutoencoderKL.from_config,
+    "AutoencoderTiny": AutoencoderTiny.from_config,
     "CLIPTextModel": CLIPTextModel.from_config,
+    "CLIPTextModelWithProjection": CLIPTextModelWithProjection.from_config,
     "UNet2DConditionModel": UNet2DConditionModel.from_config,
 }
 
-# Where a component keeps its weights: diffusers' name, transformers' name.
-WEIGHTS = ("diffusion_pytorch_model.safetensors", "model.safetensors")
-PICKLES = (".bin", ".ckpt", ".pt", ".pth")
-
-# (pattern, replacement) for keys as older files spell them; None drops the key.
+# (pattern, replacement) for keys as other files spell them; None drops the key.
 LEGACY_KEYS: dict[type, tuple[tuple[str, str | None], ...]] = {
     AutoencoderKL: (
         (r"(attentions\.\d+)\.query\.", r"\1.to_q."),
@@ -46,21 +45,23 @@ LEGACY_KEYS: dict[type, tuple[tuple[str, str | None], ...]] = {
         (r"embeddings\.position_ids$", None),
         (r"^(embeddings|encoder|final_layer_norm)\.", r"text_model.\1."),
     ),
-    UNet2DConditionModel: (),
 }
 
 
-def load_model(folder: str | Path) -> Model:
+def load_model(folder: str | Path, variant: str | None = None) -> Model:
     """Build one component from its folder and load its weights, evaluated.
 
-    float32 on a CPU; on a GPU half precision, except for the autoencoder. Raises UserError in one sentence where a file
-    is missing or damaged, the config asks for what is not supported, or tensors do not fit.
+    float32 on a CPU; on a GPU half precision, except for an autoencoder whose config does not say that it stands that
+    (`force_upcast` false). Of a folder with files of both precisions, those of its own are read, or those of `variant`.
+    Raises UserError in one sentence where a file is missing or damaged, the config asks for what is not supported, or
+    tensors do not fit.
     """
     folder = Path(folder)
     config = read_json(folder / "config.json")
     model = create_model(config)
-    dtype = mx.float32 if on_cpu() or isinstance(model, AutoencoderKL) else mx.float16
-    load_weights(model, find_weights(folder), dtype)
+    sensitive = isinstance(model, AutoencoderKL | AutoencoderTiny) and model.config.force_upcast
+    dtype = mx.float32 if on_cpu() or sensitive else mx.float16
+    load_weights(model, find_weights(folder, half=dtype == mx.float16, variant=variant), dtype)
     model.eval()
     return model
 
@@ -72,60 +73,36 @@ def create_model(config: Mapping[str, Any]) -> Model:
     for name, create in MODELS.items():
         if name in names:
             return create(config)
-    raise UserError(f"config.json asks for {named!r}, supported are {', '.join(MODELS)}.")
+    raise UserError(f"config.json asks for {one_line(repr(named))}, supported are {', '.join(MODELS)}.")
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object. Raises UserError naming the file."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing.") from None
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}.") from None
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not valid JSON: {error}.") from None
-    if not isinstance(value, dict):
-        raise UserError(f"{path} is not a JSON object.")
-    return value
+def load_weights(model: Model, paths: Sequence[Path], dtype: mx.Dtype = mx.float32) -> None:
+    """Load safetensors files into `model`, every parameter exactly once. Raises UserError naming what does not fit."""
+    assign(model, _tensors(paths), dtype, f"{paths[0]} does not fit its config.json")
+    mx.eval(model.parameters())
 
 
-def find_weights(folder: Path) -> Path:
-    """The safetensors file of a component. Raises UserError; pickles are refused by name."""
-    for name in WEIGHTS:
-        if (folder / name).is_file():
-            return folder / name
-    pickles = sorted(path.name for path in folder.glob("*") if path.suffix in PICKLES)
-    if pickles:
-        raise UserError(
-            f"{folder} holds {pickles[0]}, a pickle, which can run any code: only .safetensors files are read."
-        )
-    raise UserError(f"{folder} holds no weights: {' or '.join(WEIGHTS)} is missing.")
+def assign(model: Model, tensors: Iterable[tuple[str, mx.array]], dtype: mx.Dtype, complaint: str) -> None:
+    """Give `model` tensors as files hold them, every parameter exactly one, unevaluated.
 
-
-def load_weights(model: Model, path: Path, dtype: mx.Dtype = mx.float32) -> None:
-    """Load a safetensors file into `model`, every parameter exactly once. Raises UserError naming what does not fit."""
-    check_safetensors(path)
-    try:
-        tensors = mx.load(str(path))
-    except RuntimeError as error:
-        raise UserError(f"{path} cannot be read: {error}.") from None
-    assert isinstance(tensors, dict)
+    Raises UserError, the complaint and a list of what does not fit.
+    """
     expected: dict[str, mx.array] = dict(tree_flatten(model.parameters()))
+    legacy = next((table for kind, table in LEGACY_KEYS.items() if isinstance(model, kind)), ())
     loaded: dict[str, mx.array] = {}
     unexpected, misshaped = [], []
-    for key, tensor in sorted(tensors.items()):
-        name = _rename(key, LEGACY_KEYS[type(model)])
+    for key, tensor in tensors:
+        name = _rename(key, legacy)
         if name is None:
             continue
         if name not in expected or name in loaded:
-            unexpected.append(key)
+            unexpected.append(one_line(key))
             continue
         tensor = _to_here(tensor, expected[name].ndim)
         if tensor.shape != expected[name].shape:
-            misshaped.append(f"{key} {tensor.shape} instead of {expected[name].shape}")
+            misshaped.append(f"{one_line(key)} {tensor.shape} instead of {expected[name].shape}")
         if not mx.issubdtype(tensor.dtype, mx.floating):
-            unexpected.append(f"{key} of type {tensor.dtype}")
+            unexpected.append(f"{one_line(key)} of type {tensor.dtype}")
         loaded[name] = tensor.astype(dtype)
     problems = {
         "missing": [name for name in expected if name not in loaded],
@@ -134,9 +111,8 @@ def load_weights(model: Model, path: Path, dtype: mx.Dtype = mx.float32) -> None
     }
     found = [f"{kind}: {_list(names)}" for kind, names in problems.items() if names]
     if found:
-        raise UserError(f"{path} does not fit its config.json; {'; '.join(found)}.")
+        raise UserError(f"{complaint}; {'; '.join(found)}.")
     model.update(tree_unflatten(list(loaded.items())))
-    mx.eval(model.parameters())
 
 
 def save_model(model: Model, folder: Path, dtype: mx.Dtype = mx.float32) -> None:
@@ -152,7 +128,7 @@ def save_model(model: Model, folder: Path, dtype: mx.Dtype = mx.float32) -> None
         if tensor.ndim == 4:
             tensor = tensor.transpose(0, 3, 1, 2)
         tensors[name] = mx.contiguous(tensor.astype(dtype))
-    target = folder / WEIGHTS[isinstance(model, CLIPTextModel)]
+    target = folder / f"{STEMS[isinstance(model, CLIPTextModel)]}.safetensors"
     partial = target.with_suffix(".partial.safetensors")
     mx.save_safetensors(str(partial), tensors, {"format": "pt"})
     os.replace(partial, target)
@@ -167,15 +143,16 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     os.replace(partial, path)
 
 
-def check_safetensors(path: Path) -> None:
-    """Raises UserError where the header is damaged, or describes more or less than the file holds: MLX reads on."""
-    try:
-        with safe_open(path, "numpy"):
-            pass
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error}.") from None
-    except SafetensorError as error:
-        raise UserError(f"{path} is damaged or was not downloaded whole: {error}.") from None
+def _tensors(paths: Sequence[Path]) -> Iterator[tuple[str, mx.array]]:
+    """The tensors of safetensors files, unread yet, by their keys."""
+    for path in paths:
+        check_safetensors(path)
+        try:
+            tensors = mx.load(str(path))
+        except RuntimeError as error:
+            raise UserError(f"{path} cannot be read: {one_line(error)}.") from None
+        assert isinstance(tensors, dict)
+        yield from sorted(tensors.items())
 
 
 def _rename(key: str, table: tuple[tuple[str, str | None], ...]) -> str | None:

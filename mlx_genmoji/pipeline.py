@@ -8,58 +8,53 @@ import math
 import re
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import mlx.core as mx
 import numpy as np
 from PIL import Image
 
-from .checkpoint import Model, find_weights, load_model, read_json
-from .errors import UserError
+from .checkpoint import load_model
+from .errors import Cancelled, UserError
+from .families import DEFAULTS_FILE, FAMILIES, Conditions, Defaults, TextTowers, guidance_embedding
+from .hub import resolve
 from .models.clip import CLIPTextModel
+from .models.tiny_vae import AutoencoderTiny
 from .models.unet import UNet2DConditionModel
 from .models.vae import AutoencoderKL
+from .pictures import fingerprint, fit_mask, fit_picture, latent_mask, to_array
 from .prompt import PERSON_TYPES, SKIN_TONES, compose
-from .samplers import History, NoiseConfig, make_sampler
+from .samplers import History, NoiseConfig, Schedule, make_sampler, step_noise
 from .sticker import Sticker
 from .tokenizer import CLIPTokenizer
+from .weights import find_weights, read_json
 
-__all__ = ["PERSON_TYPES", "SKIN_TONES", "Defaults", "Genmoji"]
+__all__ = ["DEFAULTS_FILE", "PERSON_TYPES", "SKIN_TONES", "Defaults", "Genmoji"]
 
 BUILTIN = Path(__file__).parent / "builtin"
-DEFAULTS_FILE = "genmoji.json"
+BUILTIN_NAME = "builtin"
+COMMIT = re.compile(r"[0-9a-f]{40}")
 
-Callback = Callable[[int, int, mx.array], None]
+# How far a user's picture is changed where nobody says; as in diffusers.
+STRENGTH = 0.8
 
-COMPONENTS: dict[str, type[Model]] = {
-    "unet": UNet2DConditionModel,
-    "text_encoder": CLIPTextModel,
-    "vae": AutoencoderKL,
-}
+Callback = Callable[[int, int, mx.array], Any]
+
+Autoencoder = AutoencoderKL | AutoencoderTiny
 
 
-@dataclass(frozen=True)
-class Defaults:
-    """How a model is used where the user does not say: `genmoji.json` in its folder, which may be missing."""
+class Start(NamedTuple):
+    """Where a generation begins: at which step, from which latents, and what the UNet sees beside them."""
 
-    template: str = "{prompt}"
-    steps: int = 25
-    guidance: float = 7.5
-
-    @classmethod
-    def read(cls, config: Mapping[str, Any]) -> "Defaults":
-        """Raises UserError for a field that is unknown or of the wrong kind."""
-        kinds = {field.name: type(field.default) for field in fields(cls)}
-        for name, value in config.items():
-            if name not in kinds:
-                raise UserError(f"{DEFAULTS_FILE}: unknown field {name!r}.")
-            if not isinstance(value, (int, float) if kinds[name] is float else kinds[name]):
-                raise UserError(f"{DEFAULTS_FILE}: field {name!r} is {value!r}, not {kinds[name].__name__}.")
-        return cls(**config)
+    step: int = 0
+    latents: mx.array | None = None
+    """(1, h, w, c) of a user's picture; None for pure noise."""
+    beside: mx.array | None = None
+    """(1, h, w, 1 + c): what is repainted, and the latents of the picture without it."""
+    recipe: Mapping[str, Any] = {}
 
 
 class Genmoji:
@@ -72,56 +67,65 @@ class Genmoji:
         self,
         *,
         unet: UNet2DConditionModel,
-        text_encoder: CLIPTextModel,
-        vae: AutoencoderKL,
-        tokenizer: CLIPTokenizer,
+        text: TextTowers,
+        vae: Autoencoder,
         scheduler: Mapping[str, Any],
         defaults: Defaults,
         name: str,
         folder: Path | None = None,
+        preview_vae: Autoencoder | None = None,
     ):
         self.unet = unet
-        self.text_encoder = text_encoder
+        self.text = text
         self.vae = vae
-        self.tokenizer = tokenizer
         self.scheduler = scheduler
         self.defaults = defaults
         self.name = name
         self.folder = folder
+        self.preview_vae = preview_vae or vae
 
     @classmethod
-    def load(cls, model: str | Path | None = None) -> "Genmoji":
-        """Load a diffusers folder of the Stable Diffusion 1.x family; without one, the built-in model.
+    def load(
+        cls, model: str | Path | None = None, *, revision: str | None = None, preview: str | Path | None = None
+    ) -> "Genmoji":
+        """Load a Stable Diffusion checkpoint: a diffusers folder, or an id of the Hugging Face hub, fetched if it is
+        not here yet; without either, the built-in model.
 
-        Raises UserError in one sentence where the folder or a file in it is missing, damaged or not supported.
+        1.x, 2.x, XL and what was distilled from them, inpainting models and LCM; `FAMILIES` has the pipelines by name.
+        revision: a branch, tag or commit of the hub. preview: the folder or id of an AutoencoderTiny (TAESD), which
+        makes the previews of a slow autoencoder's latents quick. Raises UserError in one sentence where a file is
+        missing, damaged or not supported.
         """
-        folder = BUILTIN if model is None else Path(model)
-        if not folder.is_dir():
-            raise UserError(f"There is no model folder {model}.")
+        if model is None:
+            folder, name = BUILTIN, BUILTIN_NAME
+        else:
+            folder = resolve(model, revision)
+            if folder.is_file():
+                raise UserError(
+                    f"{model} is one file, not a folder; make a folder of it with: genmoji convert {model} -o FOLDER"
+                )
+            # A snapshot of the hub is called by its commit.
+            name = str(model).partition("@")[0] if COMMIT.fullmatch(folder.name) else folder.resolve().name
         index = read_json(folder / "model_index.json")
-        if index.get("_class_name") != "StableDiffusionPipeline":
-            asked = index.get("_class_name")
-            raise UserError(f"{folder}: model_index.json asks for a {asked}, supported is StableDiffusionPipeline.")
-        # diffusers' StableDiffusionPipeline sets these two on the scheduler that it is given.
-        scheduler = read_json(folder / "scheduler" / "scheduler_config.json") | {
-            "steps_offset": 1,
-            "clip_sample": False,
-        }
+        asked = index.get("_class_name")
+        family = FAMILIES.get(asked) if isinstance(asked, str) else None
+        if family is None:
+            raise UserError(f"{folder}: model_index.json asks for a {asked}, supported are {', '.join(FAMILIES)}.")
+        scheduler = read_json(folder / "scheduler" / "scheduler_config.json") | dict(family.scheduler)
         NoiseConfig.read(scheduler)
         defaults = read_json(folder / DEFAULTS_FILE) if (folder / DEFAULTS_FILE).exists() else {}
-        tokenizer = CLIPTokenizer.load(folder / "tokenizer")
-        components: dict[str, Any] = {}
-        for part, kind in COMPONENTS.items():
-            components[part] = load_model(folder / part)
-            if not isinstance(components[part], kind):
-                raise UserError(f"{folder / part}: config.json describes another kind of model than {kind.__name__}.")
+        suffixes = [f"_{i + 1}" if i else "" for i in range(family.text_encoders)]
+        tokenizers = [CLIPTokenizer.load(folder / f"tokenizer{suffix}") for suffix in suffixes]
+        encoders = [_component(folder / f"text_encoder{suffix}", CLIPTextModel) for suffix in suffixes]
         genmoji = cls(
-            **components,
-            tokenizer=tokenizer,
+            unet=_component(folder / "unet", UNet2DConditionModel),
+            text=TextTowers(tokenizers, encoders, bool(index.get("force_zeros_for_empty_prompt", True))),
+            vae=_component(folder / "vae", AutoencoderKL, AutoencoderTiny),
             scheduler=scheduler,
-            defaults=Defaults.read(defaults),
-            name="builtin" if model is None else folder.resolve().name,
+            defaults=Defaults.read(defaults, family.defaults),
+            name=name,
             folder=folder,
+            preview_vae=None if preview is None else _component(resolve(preview), AutoencoderTiny, AutoencoderKL),
         )
         genmoji._check_fit()
         return genmoji
@@ -139,6 +143,9 @@ class Genmoji:
         person_type: str | None = None,
         template: str | None = None,
         sampler: str | None = None,
+        image: Image.Image | None = None,
+        strength: float | None = None,
+        mask: Image.Image | None = None,
         latents: mx.array | None = None,
         callback: Callback | None = None,
     ) -> list[Sticker]:
@@ -147,8 +154,11 @@ class Genmoji:
         steps, guidance, template: None is the model's own; template "{prompt}" leaves the prompt as it is. guidance
         (Ho and Salimans, 2022): up to 1 is none, as in diffusers. sampler: None is the folder's, else a name of
         `samplers.SAMPLERS`.
+        image: a picture to start from, changed by `strength` from 0 (hardly) to 1 (wholly), 0.8 where not said. mask:
+        for an inpainting model, white where `image` is painted anew; its strength is 1 where not said.
         latents: the initial noise, (count, height / f, width / f, latent channels), before the sampler's scaling.
-        callback: called after each step with the step, the number of all steps (of all candidates) and the latents.
+        callback: called after each step with the step, the number of all steps (of all candidates) and what the
+        finished latents look like from there, which `preview` makes a picture of; False from it stops, with Cancelled.
         Raises UserError for an argument that is out of range.
         """
         steps = self.defaults.steps if steps is None else steps
@@ -167,20 +177,30 @@ class Genmoji:
             self._check_latents(latents, count)
         chosen = make_sampler(self.scheduler, sampler)
         schedule = chosen.schedule(steps)
+        start = self._start(schedule, image, strength, mask)
+        conditions = self._conditions(final_prompt, negative_prompt, guidance)
+        mx.eval(conditions, start.latents, start.beside)
 
-        texts = [final_prompt] if guidance <= 1 else [negative_prompt, final_prompt]
-        text = self.text_encoder(mx.array(self.tokenizer(texts))).last_hidden_state
         stickers = []
+        own_steps = len(schedule.timesteps) - start.step
         for i in range(count):
             noise = self._noise(seed + i) if latents is None else latents[i : i + 1]
-            x = noise * schedule.init_noise_sigma
+            if start.latents is None:
+                x = noise * schedule.init_noise_sigma
+            else:
+                x = schedule.add_noise(start.latents, noise, start.step)
             history: History = ()
-            for step, timestep in enumerate(schedule.timesteps):
-                output = self._predict(schedule.scale_model_input(x, step), timestep, text, guidance)
-                x, history = schedule.step(output, step, x, history)
+            for step in range(start.step, len(schedule.timesteps)):
+                scaled = schedule.scale_model_input(x, step)
+                output = self._predict(scaled, schedule.timesteps[step], conditions, guidance, start.beside)
+                drawn = step_noise(seed + i, step, x.shape) if schedule.stochastic else None
+                x, history = schedule.step(output, step, x, history, drawn)
                 mx.eval(x, history)
                 if callback is not None:
-                    callback(i * len(schedule.timesteps) + step, count * len(schedule.timesteps), x)
+                    last = step + 1 == len(schedule.timesteps)
+                    done = i * own_steps + step - start.step
+                    if callback(done, count * own_steps, x if last else history[0]) is False:
+                        raise Cancelled
             recipe = {
                 "prompt": prompt,
                 "final_prompt": final_prompt,
@@ -192,16 +212,66 @@ class Genmoji:
                 "steps": steps,
                 "guidance": guidance,
                 "sampler": chosen.name,
-                "model": {"name": self.name, "sha256": self.sha256},
+                **start.recipe,
+                "model": {"name": self.name, "revision": self._revision, "sha256": self.sha256},
                 "version": _version(),
             }
-            stickers.append(Sticker(self._decode(x), recipe))
+            stickers.append(Sticker(self._decode(x, self.vae), recipe))
         return stickers
+
+    def replay(
+        self, recipe: Mapping[str, Any], *, image: Image.Image | None = None, mask: Image.Image | None = None
+    ) -> Sticker:
+        """Draw a sticker again from its recipe (`sticker.read_recipe`), to the bit on the machine that drew it.
+
+        `image` and `mask`: those that it started from, where it did. Raises UserError where another model, another
+        picture or something else that the recipe lacks would give another sticker.
+        """
+        try:
+            model, final_prompt, seed = recipe["model"], recipe["final_prompt"], recipe["seed"]
+            theirs = model["sha256"]
+            arguments = {name: recipe[name] for name in ("negative_prompt", "steps", "guidance", "sampler")}
+        except (KeyError, TypeError) as error:
+            raise UserError(f"The recipe is not whole: {error} is missing.") from None
+        if theirs != self.sha256:
+            raise UserError(
+                f"The sticker was drawn by other weights, of the model {model.get('name')!r}; load that one."
+            )
+        if seed is None:
+            raise UserError("The sticker was drawn from noise that a program gave, which the recipe does not hold.")
+        for what, given in (("image", image), ("mask", mask)):
+            expected = recipe.get(f"{what}_sha256")
+            fit = fit_picture if what == "image" else fit_mask
+            found = None if given is None else fingerprint(fit(given, *self.size))
+            if expected != found:
+                wanted = f"needs the {what} that it started from" if expected else f"started from no {what}"
+                raise UserError(f"The sticker {wanted}; {'another one' if given else 'none'} was given.")
+        drawn = self.generate(
+            final_prompt,
+            template="{prompt}",
+            seed=seed,
+            image=image,
+            mask=mask,
+            strength=recipe.get("strength"),
+            **arguments,
+        )[0]
+        own = ("prompt", "skin_tone", "person_type", "template")
+        return Sticker(drawn.image, drawn.recipe | {name: recipe[name] for name in own if name in recipe})
+
+    def preview(self, latents: mx.array) -> Image.Image:
+        """What a callback's latents (1, h, w, c) look like."""
+        return self._decode(latents, self.preview_vae)
 
     @property
     def latents_shape(self) -> tuple[int, int, int]:
         """Height, width and channels of the latents of one picture."""
         return *_sample_size(self.unet.raw_config), self.vae.config.latent_channels
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of a picture, in pixels."""
+        height, width, _ = self.latents_shape
+        return height * self.vae.downscale, width * self.vae.downscale
 
     @cached_property
     def sha256(self) -> str | None:
@@ -209,27 +279,91 @@ class Genmoji:
         if self.folder is None:
             return None
         digest = hashlib.sha256()
-        for part in COMPONENTS:
-            with find_weights(self.folder / part).open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
+        towers = ["text_encoder", "text_encoder_2"][: len(self.text.encoders)]
+        for part in ("unet", *towers, "vae"):
+            for path in find_weights(self.folder / part):
+                with path.open("rb") as file:
+                    digest.update(hashlib.file_digest(file, "sha256").digest())
         return digest.hexdigest()
+
+    @property
+    def _revision(self) -> str | None:
+        """The commit of a model that is from the hub."""
+        return self.folder.name if self.folder and COMMIT.fullmatch(self.folder.name) else None
+
+    @property
+    def _repaints(self) -> bool:
+        """Whether the UNet sees a picture and what of it to repaint, beside the latents."""
+        return self.unet.config.in_channels == 2 * self.vae.config.latent_channels + 1
+
+    @property
+    def _guided_within(self) -> bool:
+        """Whether the UNet is told the guidance, instead of predicting twice (LCM)."""
+        return self.unet.config.time_cond_proj_dim is not None
+
+    def _conditions(self, prompt: str, negative_prompt: str, guidance: float) -> Conditions:
+        two = guidance > 1 and not self._guided_within
+        conditions = self.text(prompt, negative_prompt if two else None, self.size)
+        if channels := self.unet.config.time_cond_proj_dim:
+            conditions.added["timestep_cond"] = guidance_embedding(guidance, channels)
+        return conditions
+
+    def _start(
+        self, schedule: Schedule, image: Image.Image | None, strength: float | None, mask: Image.Image | None
+    ) -> Start:
+        """Where to begin for a user's picture. Raises UserError for what does not go together."""
+        if self._repaints and (image is None or mask is None):
+            raise UserError(f"The model {self.name} repaints pictures: it needs an image and a mask.")
+        if mask is not None and not self._repaints:
+            raise UserError(f"The model {self.name} takes no mask: only inpainting models do.")
+        if image is None:
+            if strength is not None:
+                raise UserError("A strength says how far an image is changed: it needs one.")
+            return Start()
+        if strength is None:
+            strength = STRENGTH if mask is None else 1.0
+        picture = fit_picture(image, *self.size)
+        recipe: dict[str, Any] = {"strength": strength, "image_sha256": fingerprint(picture)}
+        step, pixels = schedule.start(strength), to_array(picture)
+        if mask is None:
+            return Start(step, self._encode(pixels), None, recipe)
+        fitted = fit_mask(mask, *self.size)
+        repainted = to_array(fitted.convert("RGB")) > 0
+        beside = mx.concatenate(
+            [latent_mask(fitted, self.vae.downscale), self._encode(mx.where(repainted, 0, pixels))], axis=-1
+        )
+        latents = None if strength == 1 else self._encode(pixels)
+        return Start(step, latents, beside, recipe | {"mask_sha256": fingerprint(fitted)})
 
     def _noise(self, seed: int) -> mx.array:
         return mx.random.normal((1, *self.latents_shape), key=mx.random.key(seed))
 
-    def _predict(self, x: mx.array, timestep: float, text: mx.array, guidance: float) -> mx.array:
-        """The guided prediction, float32, for latents (1, h, w, c) and texts (1 or 2, L, D)."""
+    def _predict(
+        self, x: mx.array, timestep: float, conditions: Conditions, guidance: float, beside: mx.array | None
+    ) -> mx.array:
+        """The guided prediction, float32, for latents (1, h, w, c)."""
         dtype = self.unet.conv_in.weight.dtype
-        sample = mx.broadcast_to(x, (len(text), *x.shape[1:])).astype(dtype)
-        output = self.unet(sample, mx.full((len(text),), timestep), text.astype(dtype)).astype(mx.float32)
-        if len(text) == 1:
+        if beside is not None:
+            x = mx.concatenate([x, beside], axis=-1)
+        rows = len(conditions.states)
+        sample = mx.broadcast_to(x, (rows, *x.shape[1:])).astype(dtype)
+        added = {name: value.astype(dtype) for name, value in conditions.added.items()}
+        timesteps = mx.full((rows,), timestep)
+        output = self.unet(sample, timesteps, conditions.states.astype(dtype), added).astype(mx.float32)
+        if rows == 1:
             return output
         unconditional, conditional = output[:1], output[1:]
         return unconditional + guidance * (conditional - unconditional)
 
-    def _decode(self, latents: mx.array) -> Image.Image:
+    def _encode(self, pixels: mx.array) -> mx.array:
+        """Pictures (1, H, W, 3) in [-1, 1] -> their mean latents, scaled."""
         config = self.vae.config
-        pictures = self.vae.decode(latents / config.scaling_factor + (config.shift_factor or 0.0))
+        mean, _ = self.vae.encode(pixels)
+        return (mean.astype(mx.float32) - (config.shift_factor or 0.0)) * config.scaling_factor
+
+    def _decode(self, latents: mx.array, vae: Autoencoder) -> Image.Image:
+        config = vae.config
+        pictures = vae.decode(latents / config.scaling_factor + (config.shift_factor or 0.0))
         pixels = np.asarray(pictures[0].astype(mx.float32))
         if not np.isfinite(pixels).all():
             raise UserError("The model's result is not a number: its weights may be damaged, or the guidance too high.")
@@ -244,23 +378,33 @@ class Genmoji:
 
     def _check_fit(self) -> None:
         """Raise UserError where the components, each sound, are not of one model."""
-        text, unet, vae = self.text_encoder.config, self.unet.config, self.vae.config
+        unet, vae = self.unet.config, self.vae.config
         widths = unet.cross_attention_dim
         width = widths[0] if isinstance(widths, tuple) else widths
+        latents = vae.latent_channels
+        own = unet.in_channels if self._repaints else latents
         for what, ours, theirs in (
-            ("the text encoder's hidden_size and the UNet's cross_attention_dim", text.hidden_size, width),
-            ("the autoencoder's latent_channels and the UNet's in_channels", vae.latent_channels, unet.in_channels),
-            ("the UNet's in_channels and out_channels", unet.in_channels, unet.out_channels),
+            ("the text encoders' hidden_size and the UNet's cross_attention_dim", self.text.width, width),
+            ("the autoencoder's latent_channels and the UNet's in_channels", own, unet.in_channels),
+            ("the autoencoder's latent_channels and the UNet's out_channels", latents, unet.out_channels),
             ("the autoencoder's out_channels and those of an RGB picture", vae.out_channels, 3),
         ):
             if ours != theirs:
                 raise UserError(f"The model's parts do not fit: {what} differ ({ours} and {theirs}).")
-        for what, needs, holds in (
-            ("vocab_size", self.tokenizer.vocab_size, text.vocab_size),
-            ("max_position_embeddings", self.tokenizer.max_length, text.max_position_embeddings),
-        ):
-            if needs > holds:
-                raise UserError(f"The model's parts do not fit: the tokenizer needs a {what} of {needs}, not {holds}.")
+        for tokenizer, encoder in zip(self.text.tokenizers, self.text.encoders, strict=True):
+            text = encoder.config
+            for what, needs, holds in (
+                ("vocab_size", tokenizer.vocab_size, text.vocab_size),
+                ("max_position_embeddings", tokenizer.max_length, text.max_position_embeddings),
+            ):
+                if needs > holds:
+                    raise UserError(
+                        f"The model's parts do not fit: the tokenizer needs a {what} of {needs}, not {holds}."
+                    )
+        if (unet.addition_embed_type == "text_time") != (len(self.text.encoders) == 2):
+            raise UserError(
+                "The model's parts do not fit: two text encoders and an addition_embed_type of text_time go together."
+            )
         _sample_size(self.unet.raw_config)
 
 
@@ -274,6 +418,14 @@ def _sample_size(config: Mapping[str, Any]) -> tuple[int, int]:
     if len(sides) != 2 or not all(type(side) is int and side > 0 for side in sides):
         raise UserError(f"The UNet's config field 'sample_size' is {size!r}, it must be one or two whole numbers.")
     return sides[0], sides[1]
+
+
+def _component(folder: Path, *kinds: type) -> Any:
+    """One of a model's parts. Raises UserError where its config describes another kind."""
+    component = load_model(folder)
+    if not isinstance(component, kinds):
+        raise UserError(f"{folder}: config.json describes another kind of model than {kinds[0].__name__}.")
+    return component
 
 
 def _version() -> str:

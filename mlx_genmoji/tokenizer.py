@@ -102,7 +102,7 @@ class CLIPTokenizer:
                 f" (77 for Stable Diffusion), not {max_length!r}."
             )
 
-        vocabulary, merges = _read_vocabulary(folder)
+        vocabulary, merges = read_vocabulary(folder)
         roles, added = _special_tokens(folder, config)
         bos_token, eos_token, unk_token, pad_token = map(str, roles.values())
         backend = clip_backend(vocabulary, merges, unk_token)
@@ -139,6 +139,28 @@ class CLIPTokenizer:
         return self._backend.encode(text)
 
 
+def read_vocabulary(folder: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """The ids by token of a `tokenizer/` folder, and the merges, the first to apply first. Raises UserError."""
+    if (file := folder / "tokenizer.json").is_file():
+        model = _read_json(file).get("model")
+        if not isinstance(model, dict) or not isinstance(model.get("merges"), list):
+            raise UserError(f"{file}: has no BPE model with merges.")
+        # Older files hold "a b", newer ones ["a", "b"].
+        pairs = [merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"]]
+        return _checked(model.get("vocab"), file, pairs, file)
+
+    vocabulary = _read_json(folder / "vocab.json")
+    file = folder / "merges.txt"
+    try:
+        lines = file.read_text(encoding="utf-8").split("\n")
+    except FileNotFoundError:
+        raise UserError(f"{file}: no such file; it belongs beside vocab.json.") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file}: cannot be read: {_one_line(error)}.") from error
+    pairs = [line.split(" ") for line in lines if line and not line.startswith("#version")]
+    return _checked(vocabulary, folder / "vocab.json", pairs, file)
+
+
 def _fell_off(text: str, encoding: Encoding) -> str:
     if not encoding.overflowing:
         return ""
@@ -163,28 +185,6 @@ def _read_json(file: Path) -> dict[str, Any]:
 
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split()).rstrip(".")
-
-
-def _read_vocabulary(folder: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """The ids by token, and the merges, the first to apply first."""
-    if (file := folder / "tokenizer.json").is_file():
-        model = _read_json(file).get("model")
-        if not isinstance(model, dict) or not isinstance(model.get("merges"), list):
-            raise UserError(f"{file}: has no BPE model with merges.")
-        # Older files hold "a b", newer ones ["a", "b"].
-        pairs = [merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"]]
-        return _checked(model.get("vocab"), file, pairs, file)
-
-    vocabulary = _read_json(folder / "vocab.json")
-    file = folder / "merges.txt"
-    try:
-        lines = file.read_text(encoding="utf-8").split("\n")
-    except FileNotFoundError:
-        raise UserError(f"{file}: no such file; it belongs beside vocab.json.") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{file}: cannot be read: {_one_line(error)}.") from error
-    pairs = [line.split(" ") for line in lines if line and not line.startswith("#version")]
-    return _checked(vocabulary, folder / "vocab.json", pairs, file)
 
 
 def _checked(

@@ -1,10 +1,31 @@
 """Collect a dataset: emoji pictures with captions, in the Hugging Face ImageFolder convention.
 
-`collect("noto", Path("data/noto"))` makes one; `SOURCES` lists what it can be made of.
+`collect("noto", Path("data/noto"))` makes one of an image set (`SOURCES` lists them), `collect_font` of a colour font,
+`collect_folder` of a user's own pictures, `collect_emojigraph` of a web site; `merge` makes one of several, and
+`summarize` says what is in one.
 """
 
-from .dataset import Report, Source
+from .dataset import Report
+from .emojigraph import CrawlReport, collect_emojigraph
 from .errors import ScrapeError
+from .folder import collect_folder
+from .font import collect_font
+from .merge import merge
+from .sets import Source
 from .sources import SOURCES, collect
+from .summary import Summary, summarize
 
-__all__ = ["SOURCES", "Report", "ScrapeError", "Source", "collect"]
+__all__ = [
+    "SOURCES",
+    "CrawlReport",
+    "Report",
+    "ScrapeError",
+    "Source",
+    "Summary",
+    "collect",
+    "collect_emojigraph",
+    "collect_folder",
+    "collect_font",
+    "merge",
+    "summarize",
+]

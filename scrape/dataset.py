@@ -1,25 +1,24 @@
-"""A set of emoji pictures as a Hugging Face ImageFolder: `images/*.png` beside `metadata.jsonl`.
+"""A set of captioned pictures as a Hugging Face ImageFolder: `images/*.png` beside `metadata.jsonl`.
 
-What a source must say of itself (`Source`, `Art`), what a row holds (`row`), and how a folder is written: each file
-under a temporary name and moved into place, `metadata.jsonl` last, so a folder that has one is whole. The same input
-gives the same bytes.
+What a row holds (`row`), and how a folder is written: each file under a temporary name and moved into place,
+`metadata.jsonl` last, so a folder that has one is whole. The same input gives the same bytes.
 """
 
 import hashlib
 import io
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 from PIL import Image
 from tqdm import tqdm
 
-from .emojibase import HEXCODE, Emoji, read_emojis
 from .errors import ScrapeError
-from .packages import Package
-from .pictures import render
+from .pictures import MARGINS, render
 
 SIZES = range(16, 2049)
 
@@ -28,25 +27,62 @@ METADATA = "metadata.jsonl"
 # What METADATA is called while the images it lists are being replaced.
 OLD_METADATA = ".metadata.jsonl.old"
 
+# The files a dataset is made of, and may remove: a list that somebody edited must not name a file elsewhere.
+IMAGE = re.compile(r"images/[\w-]+\.png", re.ASCII)
+ORIGINAL = re.compile(r"originals/[\w-]+\.\w+", re.ASCII)
+
+# Why a picture is left out.
+SAME_PIXELS = "the same pixels as another picture"
+UNREADABLE = "not a picture that can be read"
+
+# What a row says of a picture, in this order, and what it says where nothing is known.
+UNKNOWN: Mapping[str, Any] = {
+    "text": "",
+    "label": "",
+    "description": "",
+    "emoji": None,
+    "hexcode": None,
+    "base_hexcode": None,
+    "tags": [],
+    "group": None,
+    "subgroup": None,
+    "skin_tone": [],
+    "person_type": None,
+}
+
 
 @dataclass(frozen=True)
-class Art:
-    """A picture of a source: the key of the emoji it shows, its name there, its encoded bytes, why to leave it out."""
+class Form:
+    """How pictures are written: `size` px square, a `margin` of white at each side (a fraction), and whether the bytes
+    as fetched are kept in `originals/`.
 
-    key: str
+    Raises ScrapeError for a size or a margin that no picture can have.
+    """
+
+    size: int = 256
+    margin: float = 0.0
+    keep_originals: bool = False
+
+    def __post_init__(self) -> None:
+        if self.size not in SIZES:
+            raise ScrapeError(f"A size of {self.size} px is not between {SIZES[0]} and {SIZES[-1]}.")
+        if not MARGINS[0] <= self.margin <= MARGINS[1]:
+            raise ScrapeError(f"A margin of {self.margin:g} is not between {MARGINS[0]:g} and {MARGINS[1]:g}.")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture on its way into a dataset.
+
+    stem: the name of the files it becomes, letters, digits, _ and - only; file: its name in its source; data: its bytes
+    as fetched; order: its place in the list; fields: those of `UNKNOWN` that are known.
+    """
+
+    stem: str
     file: str
     data: bytes
-    fault: str | None = None
-
-
-@dataclass(frozen=True)
-class Source:
-    """An image set: the package that holds it, the licence of its art (SPDX), and how its files become pictures."""
-
-    name: str
-    package: Package
-    license: str
-    read: Callable[[Mapping[str, bytes]], Iterable[Art]]
+    order: int
+    fields: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -64,133 +100,143 @@ class Report:
         return "\n".join(lines)
 
 
-def write(source: Source, output: Path, size: int, package: Path | None, emojibase: Path | None) -> Report:
-    """Make the dataset of `source` in `output`; see `scrape.collect`."""
-    if size not in SIZES:
-        raise ScrapeError(f"A size of {size} px is not between {SIZES[0]} and {SIZES[-1]}.")
-    _check_folder(source, output)
-    emojis = read_emojis(emojibase)
-    dropped: dict[str, list[str]] = {}
-    arts = _choose(source.read(source.package.read(package)), emojis, dropped)
-    if not arts:
-        raise ScrapeError(f"{source.package.spec} has no picture of an emoji; fetch it again.")
+@dataclass
+class Dropped:
+    """The pictures that were left out, by reason."""
+
+    files: dict[str, list[str]] = field(default_factory=dict)
+
+    def add(self, reason: str, file: str) -> None:
+        self.files.setdefault(reason, []).append(file)
+
+    def report(self, source: str, output: Path, images: int) -> Report:
+        return Report(source, output, images, {reason: tuple(files) for reason, files in sorted(self.files.items())})
+
+
+def write(output: Path, source: str, license: str, pictures: Iterable[Picture], form: Form, dropped: Dropped) -> Report:
+    """Make `output` the dataset of `pictures`. Of several with the same pixels the first is kept.
+
+    Raises ScrapeError where none of them can be read, and where `output` holds something else or cannot be written.
+    """
+    check_source(output, source)
     try:
-        rows = _write_images(source, output, size, arts, emojis, dropped)
+        begin(output, *(["originals"] if form.keep_originals else []))
+        rows = _write_images(output, source, license, pictures, form, dropped)
         if not rows:
-            raise ScrapeError(f"No picture of {source.package.spec} can be read; fetch it again.")
-        _finish(output, rows)
+            raise ScrapeError(f"No picture of {source} can be read; look into where it came from, or fetch it again.")
+        finish(output, rows)
     except OSError as error:
         raise ScrapeError(f"{output} cannot be written ({error}); choose another folder.") from error
-    return Report(source.name, output, len(rows), {reason: tuple(files) for reason, files in sorted(dropped.items())})
+    return dropped.report(source, output, len(rows))
 
 
-def row(emoji: Emoji, art: Art, source: Source, file_name: str, png: bytes, size: int) -> dict[str, object]:
-    """One line of `metadata.jsonl`; `sha256` is the image file's, `source_file` the picture's name in its package."""
-    return {
-        "file_name": file_name,
-        "text": emoji.text,
-        "label": emoji.label,
-        "emoji": emoji.emoji,
-        "hexcode": emoji.hexcode,
-        "base_hexcode": emoji.base_hexcode,
-        "tags": list(emoji.tags),
-        "group": emoji.group,
-        "subgroup": emoji.subgroup,
-        "skin_tone": list(emoji.skin_tone),
-        "person_type": emoji.person_type,
-        "source": source.name,
-        "license": source.license,
-        "width": size,
-        "height": size,
-        "sha256": hashlib.sha256(png).hexdigest(),
-        "source_file": art.file,
+def row(picture: Picture, source: str, license: str, png: bytes, form: Form) -> dict[str, Any]:
+    """One line of `metadata.jsonl`.
+
+    `sha256` is that of the bytes as fetched, `png_sha256` that of the image file, which differs by size and margin;
+    `source_file` is the picture's name in its source, `original` the file that keeps the bytes as fetched, if any does.
+    """
+    fields = {
+        "file_name": f"images/{picture.stem}.png",
+        **UNKNOWN,
+        **picture.fields,
+        "source": source,
+        "license": license,
+        "width": form.size,
+        "height": form.size,
+        "sha256": hashlib.sha256(picture.data).hexdigest(),
+        "png_sha256": hashlib.sha256(png).hexdigest(),
+        "source_file": picture.file,
     }
+    return {**fields, "original": _original(picture)} if form.keep_originals else fields
 
 
-def _choose(arts: Iterable[Art], emojis: Mapping[str, Emoji], dropped: dict[str, list[str]]) -> list[Art]:
-    """One faultless picture for each known emoji, the most neutral emojis first."""
-    chosen: dict[str, Art] = {}
-    for art in arts:
-        reason = art.fault
-        if reason is None and art.key not in emojis:
-            reason = "no emoji that emojibase names"
-        if reason is None and art.key in chosen:
-            reason = "a second picture of one emoji"
-        if reason is None:
-            chosen[art.key] = art
-        else:
-            dropped.setdefault(reason, []).append(art.file)
-    return sorted(chosen.values(), key=lambda art: emojis[art.key].neutrality)
+def _original(picture: Picture) -> str:
+    suffix = PurePosixPath(picture.file).suffix.lower()
+    name = f"originals/{picture.stem}{suffix}"
+    return name if ORIGINAL.fullmatch(name) else f"originals/{picture.stem}.bin"
 
 
 def _write_images(
-    source: Source,
-    output: Path,
-    size: int,
-    arts: list[Art],
-    emojis: Mapping[str, Emoji],
-    dropped: dict[str, list[str]],
-) -> list[dict[str, object]]:
-    """The rows of the images written, in Unicode's order. Of several emojis with one picture, the first gets it."""
-    (output / "images").mkdir(parents=True, exist_ok=True)
-    if (output / METADATA).exists():
-        os.replace(output / METADATA, output / OLD_METADATA)
-    rows: list[tuple[int, dict[str, object]]] = []
+    output: Path, source: str, license: str, pictures: Iterable[Picture], form: Form, dropped: Dropped
+) -> list[dict[str, Any]]:
+    """The rows of the images written, in order. Of several pictures with the same pixels, the first gets them."""
+    rows: list[tuple[int, dict[str, Any]]] = []
     seen: set[bytes] = set()
-    for art in tqdm(arts, source.name, disable=None, unit="image"):
-        picture = render(art.data, size)
-        pixels = hashlib.sha256(picture.tobytes()).digest() if picture else b""
-        if picture is None or pixels in seen:
-            reason = "the same pixels as another emoji" if picture else "not a picture that can be read"
-            dropped.setdefault(reason, []).append(art.file)
+    for picture in tqdm(pictures, source, disable=None, unit="image"):
+        image = render(picture.data, form.size, form.margin)
+        pixels = hashlib.sha256(image.tobytes()).digest() if image else b""
+        if image is None or pixels in seen:
+            dropped.add(SAME_PIXELS if image else UNREADABLE, picture.file)
             continue
         seen.add(pixels)
-        emoji, png = emojis[art.key], _png(picture)
-        file_name = f"images/{emoji.hexcode}.png"
-        _replace(output / file_name, png)
-        rows.append((emoji.order, row(emoji, art, source, file_name, png, size)))
+        png = encode(image)
+        fields = row(picture, source, license, png, form)
+        replace(output / fields["file_name"], png)
+        if form.keep_originals:
+            replace(output / fields["original"], picture.data)
+        rows.append((picture.order, fields))
     return [fields for _, fields in sorted(rows, key=lambda pair: pair[0])]
 
 
-def _finish(output: Path, rows: list[dict[str, object]]) -> None:
+def begin(output: Path, *folders: str) -> None:
+    """Make the dataset's folders, and put the list of what is about to be replaced aside."""
+    for folder in ("images", *folders):
+        (output / folder).mkdir(parents=True, exist_ok=True)
+    if (output / METADATA).exists():
+        os.replace(output / METADATA, output / OLD_METADATA)
+
+
+def finish(output: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Remove what only the folder's last dataset had, then write `metadata.jsonl`."""
-    names = {fields["file_name"] for fields in rows}
+    written = {fields.get(column) for fields in rows for column in ("file_name", "original")}
     for fields in _old_rows(output):
-        name = f"images/{fields['hexcode']}.png"
-        # A list that somebody edited must not name a file elsewhere.
-        if fields["file_name"] == name and name not in names and HEXCODE.fullmatch(str(fields["hexcode"])):
-            (output / name).unlink(missing_ok=True)
-    _replace(output / METADATA, "".join(json.dumps(fields, ensure_ascii=False) + "\n" for fields in rows).encode())
+        for name, pattern in ((fields["file_name"], IMAGE), (fields.get("original"), ORIGINAL)):
+            if isinstance(name, str) and name not in written and pattern.fullmatch(name):
+                (output / name).unlink(missing_ok=True)
+    replace(output / METADATA, to_lines(rows))
     (output / OLD_METADATA).unlink(missing_ok=True)
 
 
-def _png(picture: Image.Image) -> bytes:
+def to_lines(rows: Iterable[Mapping[str, Any]]) -> bytes:
+    """JSON lines. What is not Unicode, as the names of files need not be, becomes a question mark."""
+    return "".join(json.dumps(fields, ensure_ascii=False) + "\n" for fields in rows).encode(errors="replace")
+
+
+def encode(picture: Image.Image) -> bytes:
+    """A picture as a PNG file."""
     buffer = io.BytesIO()
     picture.save(buffer, "PNG")
     return buffer.getvalue()
 
 
-def _check_folder(source: Source, output: Path) -> None:
-    """A folder holds one source: two would overwrite each other's pictures, which are named by emoji."""
-    if any(fields["source"] != source.name for fields in _old_rows(output)):
-        raise ScrapeError(f"{output} already holds another dataset; choose another folder for {source.name}.")
+def replace(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all."""
+    part = path.with_name(f".{path.name}.part")
+    part.write_bytes(data)
+    os.replace(part, path)
 
 
-def _old_rows(output: Path) -> list[dict[str, object]]:
+def check_source(output: Path, source: str) -> None:
+    """A folder holds one source: two would overwrite each other's pictures. Raises ScrapeError where it has another."""
+    check_folder(output, lambda fields: fields["source"] == source, source)
+
+
+def check_folder(output: Path, ours: Callable[[Mapping[str, Any]], bool], what: str) -> None:
+    """Raise ScrapeError where `output` lists a picture that is not `ours`, and so is not for `what` to replace."""
+    if not all(ours(fields) for fields in _old_rows(output)):
+        raise ScrapeError(f"{output} already holds another dataset; choose another folder for {what}.")
+
+
+def _old_rows(output: Path) -> list[dict[str, Any]]:
     """The rows of the dataset that `output` holds or, where its making was interrupted, held."""
     try:
         files = [output / name for name in (METADATA, OLD_METADATA) if (output / name).exists()]
-        rows = [dict(json.loads(line)) for file in files for line in file.read_text("utf-8").splitlines()]
+        rows = [dict(json.loads(line)) for file in files for line in file.read_text("utf-8").split("\n") if line]
     except OSError as error:
         raise ScrapeError(f"{output} cannot be read ({error}); choose another folder.") from error
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise ScrapeError(f"{output / METADATA} is not a dataset's; choose another folder.") from error
     if not all({"source", "file_name", "hexcode"} <= fields.keys() for fields in rows):
         raise ScrapeError(f"{output} already holds another dataset; choose another folder.")
     return rows
-
-
-def _replace(path: Path, data: bytes) -> None:
-    part = path.with_name(f".{path.name}.part")
-    part.write_bytes(data)
-    os.replace(part, path)

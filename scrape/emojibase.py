@@ -92,6 +92,21 @@ class Emoji:
             return self.label
         return f"{self.label}, {' and '.join(self.skin_tone)} skin tone{'s' if len(self.skin_tone) > 1 else ''}"
 
+    def fields(self) -> dict[str, Any]:
+        """What a dataset's row says of it."""
+        return {
+            "text": self.text,
+            "label": self.label,
+            "emoji": self.emoji,
+            "hexcode": self.hexcode,
+            "base_hexcode": self.base_hexcode,
+            "tags": list(self.tags),
+            "group": self.group,
+            "subgroup": self.subgroup,
+            "skin_tone": list(self.skin_tone),
+            "person_type": self.person_type,
+        }
+
 
 def key(code_points: str) -> str:
     """A sequence's one spelling, as `1F468-200D-2695` for `1f468-200d-2695-fe0f`."""

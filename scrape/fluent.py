@@ -7,9 +7,9 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 
-from .dataset import Art, Source
 from .emojibase import key
 from .packages import Package
+from .sets import Art, Source
 
 PACKAGE = Package("@lobehub/fluent-emoji-3d", "1.1.0", ("assets/*.webp",))
 

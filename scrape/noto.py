@@ -3,10 +3,10 @@
 import json
 from collections.abc import Iterator, Mapping
 
-from .dataset import Art, Source
 from .emojibase import key
 from .errors import ScrapeError
 from .packages import Package
+from .sets import Art, Source
 
 PACKAGE = Package("@iconify-json/noto", "1.2.9", ("chars.json", "icons.json"))
 

@@ -13,13 +13,15 @@ import subprocess
 import tarfile
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from .errors import ScrapeError
 
 PACK_TIMEOUT_S = 600
+
+MANIFEST = "package.json"
 
 
 @dataclass(frozen=True)
@@ -53,19 +55,19 @@ class Package:
         if not path.exists():
             raise ScrapeError(f"{path} does not exist; give a tarball or an unpacked folder of {self.spec}.")
         try:
-            files = dict(sorted(_folder_files(path) if path.is_dir() else _tarball_files(path)))
+            read = _folder_files if path.is_dir() else _tarball_files
+            files = dict(sorted(read(path, self._wants)))
         except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
             said = " ".join(str(error).split())
             raise ScrapeError(f"{path} cannot be read as an npm package ({said}); fetch it again.") from error
-        self._check(path, files.get("package.json"))
-        found = {name: data for name, data in files.items() if self._wants(name)}
+        self._check(path, files.pop(MANIFEST, None))
         for pattern in self.wanted:
-            if not fnmatch.filter(found, pattern):
+            if not fnmatch.filter(files, pattern):
                 raise ScrapeError(f"{path} holds no {pattern}; fetch {self.spec} again.")
-        return found
+        return files
 
     def _wants(self, name: str) -> bool:
-        return any(fnmatch.fnmatchcase(name, pattern) for pattern in self.wanted)
+        return name == MANIFEST or any(fnmatch.fnmatchcase(name, pattern) for pattern in self.wanted)
 
     def _check(self, path: Path, manifest: bytes | None) -> None:
         if manifest is None:
@@ -114,19 +116,23 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mlx-genmoji" / "npm"
 
 
-def _tarball_files(path: Path) -> Iterator[tuple[str, bytes]]:
+def _tarball_files(path: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
     # Unzipped whole, and so checked whole: tarfile takes a stream that ends early for a short archive.
     with tarfile.open(fileobj=io.BytesIO(gzip.decompress(path.read_bytes())), mode="r:") as archive:
         for member in archive:
             parts = PurePosixPath(member.name).parts
-            content = archive.extractfile(member) if member.isfile() else None
             # The first part is the archive's own folder, whatever it is called: npm drops it too.
-            if content is not None and len(parts) > 1 and ".." not in parts and not member.name.startswith("/"):
-                yield "/".join(parts[1:]), content.read()
+            name = "/".join(parts[1:])
+            if ".." in parts or member.name.startswith("/") or not (member.isfile() and wanted(name)):
+                continue
+            content = archive.extractfile(member)
+            if content is not None:
+                yield name, content.read()
 
 
-def _folder_files(path: Path) -> Iterator[tuple[str, bytes]]:
-    root = path if (path / "package.json").is_file() else path / "package"
+def _folder_files(path: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
+    root = path if (path / MANIFEST).is_file() else path / "package"
     for file in root.rglob("*"):
-        if file.is_file() and file.resolve().is_relative_to(root.resolve()):
-            yield file.relative_to(root).as_posix(), file.read_bytes()
+        name = file.relative_to(root).as_posix()
+        if wanted(name) and file.is_file() and file.resolve().is_relative_to(root.resolve()):
+            yield name, file.read_bytes()

@@ -2,23 +2,34 @@
 
 from pathlib import Path
 
-from . import dataset
-from .dataset import Report, Source
+from .dataset import Form, Report
 from .errors import ScrapeError
 from .fluent import FLUENT
 from .noto import NOTO
+from .sets import Source, write_set
+from .vectors import OPENMOJI, TWEMOJI
 
-SOURCES: dict[str, Source] = {source.name: source for source in (FLUENT, NOTO)}
+SOURCES: dict[str, Source] = {source.name: source for source in (FLUENT, NOTO, TWEMOJI, OPENMOJI)}
 
 
 def collect(
-    source: str, output: Path, *, size: int = 256, package: Path | None = None, emojibase: Path | None = None
+    source: str,
+    output: Path,
+    *,
+    size: int = 256,
+    margin: float = 0.0,
+    keep_originals: bool = False,
+    package: Path | None = None,
+    emojibase: Path | None = None,
 ) -> Report:
     """Make the dataset of one of `SOURCES`: `output/images/*.png`, `size` px square, beside `output/metadata.jsonl`.
 
-    `package` and `emojibase` are tarballs or unpacked folders of the source's package and of emojibase-data; without
-    them `npm pack` fetches what the user's cache does not hold. Raises ScrapeError for whatever its user can put right.
+    `margin` is the white at each side, a fraction of the size; `keep_originals` keeps the files as fetched in
+    `output/originals`. `package` and `emojibase` are tarballs or unpacked folders of the source's package and of
+    emojibase-data; without them `npm pack` fetches what the user's cache does not hold. Raises ScrapeError for whatever
+    its user can put right.
     """
     if source not in SOURCES:
         raise ScrapeError(f"There is no source {source}; there are {', '.join(SOURCES)}.")
-    return dataset.write(SOURCES[source], output, size, package, emojibase)
+    form = Form(size, margin, keep_originals)
+    return write_set(SOURCES[source], output, form, package, emojibase)

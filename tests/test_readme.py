@@ -4,7 +4,9 @@ import re
 import shlex
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -38,7 +40,9 @@ def test_the_readme_has_commands_of_every_kind() -> None:
     assert {"genmoji generate", "genmoji scrape", "genmoji train", "make demo", "make test", "make bench"} <= kinds
 
 
-@pytest.mark.parametrize("command", [c for c in commands("genmoji generate") if "--model" not in c])
+@pytest.mark.parametrize(
+    "command", [c for c in commands("genmoji generate") if "--model" not in c and "--replay" not in c]
+)
 def test_a_command_that_draws_draws(command: str, folder: Path) -> None:
     arguments = shlex.split(command)[1:]
     assert cli.main(arguments) == 0
@@ -46,6 +50,15 @@ def test_a_command_that_draws_draws(command: str, folder: Path) -> None:
     assert len(pictures) == (int(arguments[arguments.index("-n") + 1]) if "-n" in arguments else 1)
     for picture in pictures:
         assert Image.open(picture).size[0] >= 128
+
+
+@pytest.mark.parametrize("command", [c for c in commands("genmoji generate") if "--replay" in c])
+def test_a_command_that_draws_again_follows_the_one_that_drew(command: str, folder: Path) -> None:
+    before = COMMANDS[COMMANDS.index(command) - 1]
+    for line in (before, command):
+        assert cli.main(shlex.split(line)[1:]) == 0
+    first, again = (np.asarray(Image.open(folder / name)) for name in ("apple.png", "apple-again.png"))
+    assert np.array_equal(first, again)
 
 
 def test_the_python_example_runs(folder: Path) -> None:
@@ -57,12 +70,14 @@ def test_the_python_example_runs(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("command", commands("genmoji scrape"))
-def test_a_source_that_is_named_exists(command: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
-    monkeypatch.setattr(scrape, "collect", lambda source, output, **_: asked.append((source, output)))
+def test_a_scrape_command_reaches_the_scraper(command: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("collect", "collect_emojigraph", "collect_folder", "collect_font", "merge", "summarize")
+    recorder = MagicMock()
+    for name in names:
+        monkeypatch.setattr(scrape, name, getattr(recorder, name))
     assert cli.main(shlex.split(command)[1:]) == 0
-    ((source, _),) = asked
-    assert source in scrape.SOURCES
+    ((name, arguments, _),) = [call for call in recorder.mock_calls if call[0] in names]
+    assert name != "collect" or arguments[0] in scrape.SOURCES
 
 
 @pytest.mark.parametrize("command", commands("genmoji train"))

@@ -41,7 +41,7 @@ class Dataset:
 
     def _load_pictures(self, size: int, cache: Path) -> NDArray[np.uint8]:
         names = json.dumps(
-            [row.get("sha256") or _identity(folder / row["file_name"]) for folder, row in self.rows] + [size]
+            [row.get("png_sha256") or _identity(folder / row["file_name"]) for folder, row in self.rows] + [size]
         )
         path = cache / f"pictures-{hashlib.sha256(names.encode()).hexdigest()[:16]}.npy"
         if not path.exists():
@@ -62,7 +62,7 @@ class Dataset:
 
 
 def _identity(path: Path) -> list[Any]:
-    """What tells that a picture is the same, where its row has no hash of it."""
+    """What tells that a picture is the same, where its row has no hash of the file."""
     try:
         stat = path.stat()
     except OSError:
@@ -74,7 +74,7 @@ def read_metadata(folder: Path) -> list[dict[str, Any]]:
     """The rows of a dataset folder. Raises UserError where it is not one."""
     path = folder / "metadata.jsonl"
     try:
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
     except OSError:
         raise UserError(f"{folder} is not a dataset: {path.name} is missing in it.") from None
     except ValueError as error:

@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from mlx_genmoji.checkpoint import create_model, save_model, write_json
 from mlx_genmoji.errors import UserError
+from mlx_genmoji.families import DEFAULTS_FILE, Defaults, TextTowers
 from mlx_genmoji.models.clip import CLIPTextModel
 from mlx_genmoji.models.unet import UNet2DConditionModel
 from mlx_genmoji.models.vae import AutoencoderKL
-from mlx_genmoji.pipeline import DEFAULTS_FILE, Defaults, Genmoji
+from mlx_genmoji.pipeline import Genmoji
 from mlx_genmoji.samplers import NoiseConfig, add_noise, alphas_cumprod, make_sampler, training_target
 from mlx_genmoji.tokenizer import CLIPTokenizer
 
@@ -129,9 +130,8 @@ class DiffusionObjective:
         """One sticker for each sample prompt."""
         genmoji = Genmoji(
             unet=self.model.unet,
-            text_encoder=self.model.text_encoder,
+            text=TextTowers([self.tokenizer], [self.model.text_encoder]),
             vae=self.vae,
-            tokenizer=self.tokenizer,
             scheduler=self.recipe.scheduler,
             defaults=Defaults.read(self.recipe.defaults),
             name="in training",

@@ -11,13 +11,22 @@ class PointwiseConv(nn.Linear):
 
 
 class Conv2d(nn.Conv2d):
-    """A convolution with a square kernel and a bias."""
+    """A convolution with a square kernel."""
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, padding: int = 0):
-        super().__init__(in_channels, out_channels, kernel_size, stride=stride, padding=padding)
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int = 1,
+        padding: int = 0,
+        bias: bool = True,
+    ):
+        super().__init__(in_channels, out_channels, kernel_size, stride=stride, padding=padding, bias=bias)
 
     def __call__(self, x: mx.array) -> mx.array:
-        return conv2d(x, self.weight, self.stride[0], self.padding[0]) + self.bias
+        y = conv2d(x, self.weight, self.stride[0], self.padding[0])
+        return y + self.bias if "bias" in self else y
 
 
 class GroupNorm(nn.Module):
@@ -114,10 +123,13 @@ class Attention(nn.Module):
         bias: bool,
         groups: int = 0,
         eps: float = 1e-5,
+        upcast: bool = False,
     ):
+        """`upcast`: attend in float32 whatever the weights are; the scores of some models overflow half precision."""
         super().__init__()
         inner = heads * head_channels
         self.heads = heads
+        self.upcast = upcast
         self.scale = head_channels**-0.5
         if groups:
             self.group_norm = GroupNorm(groups, channels, eps)
@@ -131,5 +143,9 @@ class Attention(nn.Module):
         if "group_norm" in self:
             x = self.group_norm(x)
         context = x if context is None else context
-        out = attention(self.to_q(x), self.to_k(context), self.to_v(context), self.heads, self.scale)
-        return self.to_out[0](out)
+        projected = self.to_q(x), self.to_k(context), self.to_v(context)
+        if self.upcast:
+            q, k, v = (array.astype(mx.float32) for array in projected)
+        else:
+            q, k, v = projected
+        return self.to_out[0](attention(q, k, v, self.heads, self.scale).astype(x.dtype))

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import mlx.core as mx
 import mlx.nn as nn
 
-from .config import Count, keep_config, parse_config, require_divisor
+from .config import Count, keep_config, parse_config, require_divisor, require_few_layers
 from .functions import ACTIVATIONS, attention
 
 
@@ -23,9 +23,12 @@ class CLIPTextConfig:
     max_position_embeddings: Count = 77
     hidden_act: str = "quick_gelu"
     layer_norm_eps: float = 1e-5
-    eos_token_id: int | None = 2
+    eos_token_id: int | None = 49407
+    projection_dim: Count = 512
+    """Of CLIPTextModelWithProjection."""
 
     def __post_init__(self) -> None:
+        require_few_layers(self, "num_hidden_layers", self.num_hidden_layers)
         require_divisor(self, "num_attention_heads", self.num_attention_heads, self.hidden_size)
 
 
@@ -37,7 +40,7 @@ class TextOutput(NamedTuple):
     hidden_states: list[mx.array]
     """The embeddings and the output of each layer, each (B, L, hidden_size), before the final layer norm."""
     pooled: mx.array
-    """(B, hidden_size): `last_hidden_state` at the end of the text."""
+    """(B, hidden_size): `last_hidden_state` at the end of the text; (B, projection_dim) where the model projects it."""
 
 
 class CLIPAttention(nn.Module):
@@ -105,7 +108,7 @@ class CLIPTextTransformer(nn.Module):
 
 
 class CLIPTextModel(nn.Module):
-    """See the module's docstring."""
+    """The text encoder of Stable Diffusion 1.x and 2.x, and the first one of XL."""
 
     def __init__(self, config: CLIPTextConfig, raw_config: Mapping[str, Any]):
         super().__init__()
@@ -115,7 +118,7 @@ class CLIPTextModel(nn.Module):
         self.text_model = CLIPTextTransformer(config)
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> "CLIPTextModel":
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
         """Random weights for a `config.json`. Raises UserError naming a field that is not supported."""
         return cls(parse_config(CLIPTextConfig, config, {"hidden_act": tuple(ACTIVATIONS)}), config)
 
@@ -133,3 +136,16 @@ class CLIPTextModel(nn.Module):
         else:
             ends = (input_ids == self.config.eos_token_id).argmax(-1)
         return TextOutput(last, hidden_states, last[mx.arange(len(ends)), ends])
+
+
+class CLIPTextModelWithProjection(CLIPTextModel):
+    """The second text encoder of Stable Diffusion XL: what it says of a text as a whole is projected."""
+
+    def __init__(self, config: CLIPTextConfig, raw_config: Mapping[str, Any]):
+        super().__init__(config, raw_config)
+        self.text_projection = nn.Linear(config.hidden_size, config.projection_dim, bias=False)
+
+    def __call__(self, input_ids: mx.array) -> TextOutput:
+        """`input_ids`: integers (B, L), L at most `max_position_embeddings`."""
+        said = super().__call__(input_ids)
+        return said._replace(pooled=self.text_projection(said.pooled))

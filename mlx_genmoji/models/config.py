@@ -5,17 +5,26 @@ from dataclasses import MISSING, fields
 from types import NoneType, UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from ..errors import UserError
+from ..errors import UserError, one_line
 
 Config = TypeVar("Config")
 
 Count = Annotated[int, "at least 1"]
+Depth = Annotated[int, "at least 0"]
+
+# No network has a side as long, or as many layers; a damaged config that says so is refused before anything is built.
+LONGEST_SIDE = 2**20
+MOST_LAYERS = 1000
+
+# The largest number that float32 holds, about.
+_LARGEST = 3e38
 
 _KINDS = {
-    Count: "a whole number above 0",
+    Count: f"a whole number from 1 to {LONGEST_SIDE}",
+    Depth: f"a whole number from 0 to {MOST_LAYERS}",
     NoneType: "null",
     bool: "true or false",
-    float: "a number",
+    float: "a finite number",
     int: "a whole number",
     str: "a name",
 }
@@ -24,22 +33,23 @@ _KINDS = {
 _IGNORED = {
     "bos_token_id",
     "pad_token_id",
-    "projection_dim",
     "architectures",
     "attention_dropout",
     "auto_map",
+    # Of AutoencoderTiny, a copy of `decoder_block_out_channels`.
+    "block_out_channels",
     "dropout",
     "dtype",
-    "force_upcast",
     "initializer_factor",
     "initializer_range",
     "is_decoder",
+    "latent_magnitude",
+    "latent_shift",
     "model_type",
     "quantization",
     "sample_size",
     "torch_dtype",
     "transformers_version",
-    "upcast_attention",
     "use_cache",
 }
 
@@ -60,7 +70,7 @@ def parse_config(kind: type[Config], config: Mapping[str, Any], only: Mapping[st
         if key in known:
             if not _fits(value, hints[key]):
                 raise field_error(kind, key, value, f"it must be {_describe(hints[key])}")
-            values[key] = tuple(value) if isinstance(value, list) else value
+            values[key] = _as_tuples(value)
         elif key not in only and not key.startswith("_") and key not in _IGNORED and value not in (None, False):
             raise field_error(kind, key, value, "which is not supported")
     missing = [
@@ -75,7 +85,7 @@ def parse_config(kind: type[Config], config: Mapping[str, Any], only: Mapping[st
 
 def field_error(kind: type, key: str, value: Any, why: str) -> UserError:
     """The error about one field of a config."""
-    return UserError(f"{kind.__name__}: config field {key!r} is {value!r}, {why}.")
+    return UserError(f"{kind.__name__}: config field {one_line(repr(key))} is {one_line(repr(value))}, {why}.")
 
 
 def require_per_block(config: Any, *keys: str) -> None:
@@ -85,6 +95,12 @@ def require_per_block(config: Any, *keys: str) -> None:
         value = getattr(config, key)
         if isinstance(value, tuple) and len(value) != count:
             raise field_error(type(config), key, list(value), f"it must list one for each of {count} blocks")
+
+
+def require_few_layers(config: Any, key: str, layers: int) -> None:
+    """Raises UserError where `layers`, the number that the field `key` leads to, is past all reason."""
+    if layers > MOST_LAYERS:
+        raise field_error(type(config), key, getattr(config, key), f"{layers} layers are more than {MOST_LAYERS}")
 
 
 def require_divisor(config: Any, key: str, divisor: int, channels: int) -> None:
@@ -109,8 +125,16 @@ def _fits(value: Any, hint: Any) -> bool:
     if get_origin(hint) is tuple:
         return isinstance(value, list | tuple) and len(value) > 0 and all(_fits(v, get_args(hint)[0]) for v in value)
     if hint == Count:
-        return type(value) is int and value > 0
-    return type(value) is hint or (hint is float and type(value) is int)
+        return type(value) is int and 0 < value <= LONGEST_SIDE
+    if hint == Depth:
+        return type(value) is int and 0 <= value <= MOST_LAYERS
+    if hint is float:
+        return type(value) in (float, int) and abs(value) < _LARGEST
+    return type(value) is hint
+
+
+def _as_tuples(value: Any) -> Any:
+    return tuple(map(_as_tuples, value)) if isinstance(value, list | tuple) else value
 
 
 def _describe(hint: Any) -> str:

@@ -30,6 +30,11 @@ def quick_gelu(x: mx.array) -> mx.array:
     return x * (cpu.sigmoid(1.702 * x) if on_cpu() else mx.sigmoid(1.702 * x))
 
 
+def relu(x: mx.array) -> mx.array:
+    """max(x, 0)."""
+    return mx.maximum(x, 0)
+
+
 ACTIVATIONS: dict[str, Callable[[mx.array], mx.array]] = {
     "silu": silu,
     "swish": silu,

@@ -1,9 +1,9 @@
 """UNet2DConditionModel: predicts the noise in latents, told the timestep and the text (Rombach et al., 2022).
 
-Blocks are pure: a down block returns `(h, skips)`, an up block takes the skips that it consumes.
+Stable Diffusion 1.x, 2.x and XL, inpainting, latent consistency and distilled ones are this one network: the config
+says which. Blocks are pure: a down block returns `(h, skips)`, an up block takes the skips that it consumes.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,9 +11,21 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
-from .blocks import Attention, Conv2d, Downsample2D, GroupNorm, PointwiseConv, ResnetBlock2D, Upsample2D
-from .config import Count, keep_config, parse_config, per_block, require_divisor, require_per_block
-from .functions import attention, gelu, silu
+from .blocks import Conv2d, Downsample2D, GroupNorm, ResnetBlock2D, Upsample2D
+from .config import (
+    Count,
+    Depth,
+    field_error,
+    keep_config,
+    parse_config,
+    per_block,
+    require_divisor,
+    require_few_layers,
+    require_per_block,
+)
+from .embeddings import TextTimeEmbedding, TimestepEmbedding, timestep_embedding
+from .functions import silu
+from .transformer import Transformer2DModel
 
 
 @dataclass(frozen=True)
@@ -29,22 +41,33 @@ class UNet2DConditionConfig:
     up_block_types: tuple[str, ...] = ("UpBlock2D", *("CrossAttnUpBlock2D",) * 3)
     block_out_channels: tuple[Count, ...] = (320, 640, 1280, 1280)
     layers_per_block: Count | tuple[Count, ...] = 2
-    transformer_layers_per_block: Count | tuple[Count, ...] = 1
+    transformer_layers_per_block: Depth | tuple[Depth | tuple[Depth, ...], ...] = 1
+    """Of each block of the way down, or of each of its layers."""
+    reverse_transformer_layers_per_block: tuple[Depth | tuple[Depth, ...], ...] | None = None
+    """The same of the way up, in its own order; without it, it mirrors the way down."""
     only_cross_attention: bool | tuple[bool, ...] = False
     downsample_padding: int = 1
+    mid_block_type: str | None = "UNetMidBlock2DCrossAttn"
     mid_block_scale_factor: float = 1.0
     norm_num_groups: Count = 32
     norm_eps: float = 1e-5
     use_linear_projection: bool = False
+    upcast_attention: bool | None = None
     resnet_time_scale_shift: str = "default"
     flip_sin_to_cos: bool = True
     freq_shift: float = 0
     time_embedding_dim: Count | None = None
+    time_cond_proj_dim: Count | None = None
+    """The size of `timestep_cond`, by which a latent consistency model is told its guidance."""
     center_input_sample: bool = False
     conv_in_kernel: Count = 3
     conv_out_kernel: Count = 3
     addition_embed_type: str | None = None
     addition_embed_type_num_heads: Count = 64
+    addition_time_embed_dim: Count | None = None
+    """Waves for each of the `time_ids`, by which Stable Diffusion XL is told sizes."""
+    projection_class_embeddings_input_dim: Count | None = None
+    """The size of `text_embeds` and of all the waves of the `time_ids`."""
 
     def __post_init__(self) -> None:
         require_per_block(
@@ -56,151 +79,83 @@ class UNet2DConditionConfig:
             "layers_per_block",
             "only_cross_attention",
             "transformer_layers_per_block",
+            "reverse_transformer_layers_per_block",
         )
+        self._check_depths()
         count = len(self.block_out_channels)
         heads = per_block(self.attention_head_dim, count)
         for i, (channels, *kinds) in enumerate(
             zip(self.block_out_channels, self.down_block_types, reversed(self.up_block_types), strict=True)
         ):
             require_divisor(self, "norm_num_groups", self.norm_num_groups, channels)
-            # The last block's channels are the middle block's, which always attends.
-            if i == count - 1 or any(kind.startswith("CrossAttn") for kind in kinds):
+            # The last block's channels are the middle block's.
+            attends = [_attends(kind) for kind in kinds] + [i == count - 1 and self.mid_block_attends]
+            if any(attends):
                 require_divisor(self, "attention_head_dim", heads[i], channels)
+        if self.freq_shift == self.block_out_channels[0] // 2:
+            raise field_error(type(self), "freq_shift", self.freq_shift, "which leaves no wavelength")
         if self.addition_embed_type == "text":
             text_channels = per_block(self.cross_attention_dim, count)[0]
             require_divisor(self, "addition_embed_type_num_heads", self.addition_embed_type_num_heads, text_channels)
+        if self.addition_embed_type == "text_time":
+            for key in ("addition_time_embed_dim", "projection_class_embeddings_input_dim"):
+                if getattr(self, key) is None:
+                    raise field_error(type(self), key, None, "but addition_embed_type 'text_time' needs it")
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """The resnets of each block of the way down; on the way up there is one more."""
+        return per_block(self.layers_per_block, len(self.block_out_channels))
+
+    @property
+    def mid_block_attends(self) -> bool:
+        """Whether there is a middle block with a transformer."""
+        return self.mid_block_type == "UNetMidBlock2DCrossAttn"
+
+    @property
+    def down_depths(self) -> list[tuple[int, ...]]:
+        """The transformer blocks behind each resnet of each block of the way down."""
+        depths = per_block(self.transformer_layers_per_block, len(self.layers))
+        return [per_block(depth, layers) for depth, layers in zip(depths, self.layers, strict=True)]
+
+    @property
+    def up_depths(self) -> list[tuple[int, ...]]:
+        """The transformer blocks behind each resnet of each block of the way up."""
+        depths = per_block(self.transformer_layers_per_block, len(self.layers))[::-1]
+        depths = self.reverse_transformer_layers_per_block or depths
+        return [per_block(depth, layers + 1) for depth, layers in zip(depths, self.layers[::-1], strict=True)]
+
+    def _check_depths(self) -> None:
+        """Raises UserError where the lists of layers do not fit each other or are past all reason."""
+        require_few_layers(self, "layers_per_block", sum(layers + 1 for layers in self.layers))
+        down, up = "transformer_layers_per_block", "reverse_transformer_layers_per_block"
+        depths = per_block(self.transformer_layers_per_block, len(self.layers))
+        if self.reverse_transformer_layers_per_block is None and any(isinstance(depth, tuple) for depth in depths):
+            raise field_error(type(self), down, list(depths), f"but lists in it need a {up!r}")
+        for key, ways, more in ((down, self.down_depths, 0), (up, self.up_depths[::-1], 1)):
+            for way, layers in zip(ways, self.layers, strict=True):
+                if len(way) < layers + more:
+                    raise field_error(type(self), key, getattr(self, key), f"a list in it is not {layers + more} long")
+            require_few_layers(self, key, sum(map(sum, ways)))
+
+
+def _attends(block_type: str) -> bool:
+    return block_type.startswith("CrossAttn")
 
 
 ONLY: dict[str, tuple[Any, ...]] = {
     "act_fn": ("silu", "swish"),
-    "addition_embed_type": (None, "text"),
+    "addition_embed_type": (None, "text", "text_time"),
     "attention_type": ("default",),
     "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
     "downsample_padding": (0, 1),
     "mid_block_scale_factor": (1, 1.0),
-    "mid_block_type": ("UNetMidBlock2DCrossAttn",),
+    "mid_block_type": (None, "UNetMidBlock2DCrossAttn", "UNetMidBlock2D"),
     "resnet_out_scale_factor": (1, 1.0),
     "resnet_time_scale_shift": ("default", "scale_shift"),
     "time_embedding_type": ("positional",),
     "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
 }
-
-# Transformers normalise with an eps of their own, whatever `norm_eps` says.
-TRANSFORMER_EPS = 1e-6
-
-
-def timestep_embedding(timesteps: mx.array, channels: int, flip_sin_to_cos: bool, freq_shift: float) -> mx.array:
-    """Sines and cosines of (B,) timesteps, float32 (B, channels) (Vaswani et al., 2017)."""
-    half = channels // 2
-    exponents = mx.arange(half, dtype=mx.float32) * -math.log(10000) / (half - freq_shift)
-    angles = timesteps.astype(mx.float32)[:, None] * mx.exp(exponents)
-    waves = [mx.cos(angles), mx.sin(angles)] if flip_sin_to_cos else [mx.sin(angles), mx.cos(angles)]
-    return mx.pad(mx.concatenate(waves, axis=-1), [(0, 0), (0, channels % 2)])
-
-
-class TimestepEmbedding(nn.Module):
-    def __init__(self, in_channels: int, channels: int):
-        super().__init__()
-        self.linear_1 = nn.Linear(in_channels, channels)
-        self.linear_2 = nn.Linear(channels, channels)
-
-    def __call__(self, x: mx.array) -> mx.array:
-        return self.linear_2(silu(self.linear_1(x)))
-
-
-class AttentionPooling(nn.Module):
-    """One query, the mean of the sequence, attends to it and to itself; a layer of DeepFloyd IF's text embedding."""
-
-    def __init__(self, channels: int, heads: int):
-        super().__init__()
-        self.heads = heads
-        self.positional_embedding = mx.random.normal((1, channels)) / math.sqrt(channels)
-        self.q_proj = nn.Linear(channels, channels)
-        self.k_proj = nn.Linear(channels, channels)
-        self.v_proj = nn.Linear(channels, channels)
-
-    def __call__(self, x: mx.array) -> mx.array:
-        """(B, L, channels) -> (B, channels)."""
-        query = x.mean(1, keepdims=True) + self.positional_embedding
-        x = mx.concatenate([query, x], axis=1)
-        scale = (x.shape[-1] // self.heads) ** -0.5
-        return attention(self.q_proj(query), self.k_proj(x), self.v_proj(x), self.heads, scale)[:, 0]
-
-
-class TextTimeEmbedding(nn.Module):
-    """The whole text as one vector, added to the time embedding (`addition_embed_type` "text")."""
-
-    def __init__(self, text_channels: int, time_channels: int, heads: int):
-        super().__init__()
-        self.norm1 = nn.LayerNorm(text_channels)
-        self.pool = AttentionPooling(text_channels, heads)
-        self.proj = nn.Linear(text_channels, time_channels)
-        self.norm2 = nn.LayerNorm(time_channels)
-
-    def __call__(self, x: mx.array) -> mx.array:
-        return self.norm2(self.proj(self.pool(self.norm1(x))))
-
-
-class GEGLU(nn.Module):
-    """Gated GELU (Shazeer, 2020)."""
-
-    def __init__(self, channels: int, inner: int):
-        super().__init__()
-        self.proj = nn.Linear(channels, 2 * inner)
-
-    def __call__(self, x: mx.array) -> mx.array:
-        x, gate = mx.split(self.proj(x), 2, axis=-1)
-        return x * gelu(gate)
-
-
-class FeedForward(nn.Module):
-    def __init__(self, channels: int):
-        super().__init__()
-        self.net = [GEGLU(channels, 4 * channels), nn.Identity(), nn.Linear(4 * channels, channels)]
-
-    def __call__(self, x: mx.array) -> mx.array:
-        for layer in self.net:
-            x = layer(x)
-        return x
-
-
-class BasicTransformerBlock(nn.Module):
-    """Self-attention, attention to the text, feed-forward, each added to its normalised input."""
-
-    def __init__(self, channels: int, text_channels: int, heads: int, only_cross_attention: bool):
-        super().__init__()
-        self.only_cross_attention = only_cross_attention
-        own = text_channels if only_cross_attention else None
-        self.norm1 = nn.LayerNorm(channels)
-        self.attn1 = Attention(channels, own, heads, channels // heads, bias=False)
-        self.norm2 = nn.LayerNorm(channels)
-        self.attn2 = Attention(channels, text_channels, heads, channels // heads, bias=False)
-        self.norm3 = nn.LayerNorm(channels)
-        self.ff = FeedForward(channels)
-
-    def __call__(self, x: mx.array, text: mx.array) -> mx.array:
-        x = x + self.attn1(self.norm1(x), text if self.only_cross_attention else None)
-        x = x + self.attn2(self.norm2(x), text)
-        return x + self.ff(self.norm3(x))
-
-
-class Transformer2DModel(nn.Module):
-    """Transformer blocks over the positions of a feature map."""
-
-    def __init__(self, config: UNet2DConditionConfig, channels: int, heads: int, layers: int, text: int, cross: bool):
-        super().__init__()
-        Projection = nn.Linear if config.use_linear_projection else PointwiseConv
-        self.norm = GroupNorm(config.norm_num_groups, channels, TRANSFORMER_EPS)
-        self.proj_in = Projection(channels, channels)
-        self.transformer_blocks = [BasicTransformerBlock(channels, text, heads, cross) for _ in range(layers)]
-        self.proj_out = Projection(channels, channels)
-
-    def __call__(self, x: mx.array, text: mx.array) -> mx.array:
-        B, H, W, C = x.shape
-        h = self.proj_in(self.norm(x).reshape(B, H * W, C))
-        for block in self.transformer_blocks:
-            h = block(h, text)
-        return x + self.proj_out(h).reshape(B, H, W, C)
 
 
 class DownBlock(nn.Module):
@@ -228,17 +183,18 @@ class DownBlock(nn.Module):
 
 
 class MidBlock(nn.Module):
-    """UNetMidBlock2DCrossAttn."""
+    """UNetMidBlock2DCrossAttn; or UNetMidBlock2D, which has one resnet and no attentions."""
 
     def __init__(self, resnets: list[ResnetBlock2D], attentions: list[Transformer2DModel]):
         super().__init__()
         self.resnets = resnets
-        self.attentions = attentions
+        if attentions:
+            self.attentions = attentions
 
     def __call__(self, x: mx.array, time: mx.array, text: mx.array) -> mx.array:
         x = self.resnets[0](x, time)
-        for transformer, resnet in zip(self.attentions, self.resnets[1:], strict=True):
-            x = resnet(transformer(x, text), time)
+        for i, resnet in enumerate(self.resnets[1:]):
+            x = resnet(self.attentions[i](x, text), time)
         return x
 
 
@@ -278,11 +234,9 @@ class UNet2DConditionModel(nn.Module):
         self.config = config
         keep_config(self, raw_config)
 
-        channels = config.block_out_channels
+        channels, layers = config.block_out_channels, config.layers
         count = len(channels)
         heads = per_block(config.attention_head_dim, count)
-        layers = per_block(config.layers_per_block, count)
-        depths = per_block(config.transformer_layers_per_block, count)
         texts = per_block(config.cross_attention_dim, count)
         crosses = per_block(config.only_cross_attention, count)
         time_channels = config.time_embedding_dim or 4 * channels[0]
@@ -292,39 +246,43 @@ class UNet2DConditionModel(nn.Module):
         def resnet(in_channels: int, out_channels: int) -> ResnetBlock2D:
             return ResnetBlock2D(in_channels, out_channels, groups, eps, time_channels, scale_shift)
 
-        def transformer(i: int, cross: bool) -> Transformer2DModel:
-            return Transformer2DModel(config, channels[i], heads[i], depths[i], texts[i], cross)
+        def transformer(i: int, depth: int, only_cross_attention: bool) -> Transformer2DModel:
+            linear, upcast = config.use_linear_projection, bool(config.upcast_attention)
+            return Transformer2DModel(
+                channels[i], texts[i], heads[i], depth, groups, linear, only_cross_attention, upcast
+            )
 
         self.conv_in = Conv2d(
             config.in_channels, channels[0], config.conv_in_kernel, padding=(config.conv_in_kernel - 1) // 2
         )
-        self.time_embedding = TimestepEmbedding(channels[0], time_channels)
+        self.time_embedding = TimestepEmbedding(channels[0], time_channels, config.time_cond_proj_dim)
+        self.add_embedding: TextTimeEmbedding | TimestepEmbedding
         if config.addition_embed_type == "text":
             self.add_embedding = TextTimeEmbedding(texts[0], time_channels, config.addition_embed_type_num_heads)
+        if config.addition_embed_type == "text_time":
+            self.add_embedding = TimestepEmbedding(config.projection_class_embeddings_input_dim or 0, time_channels)
 
         self.down_blocks = []
         skip_channels = [channels[0]]
-        for i, kind in enumerate(config.down_block_types):
+        for i, (kind, depths) in enumerate(zip(config.down_block_types, config.down_depths, strict=True)):
             last = i == count - 1
-            self.down_blocks.append(
-                DownBlock(
-                    [resnet(channels[i] if j else channels[max(i - 1, 0)], channels[i]) for j in range(layers[i])],
-                    [transformer(i, crosses[i]) for _ in range(layers[i])] if kind.startswith("CrossAttn") else [],
-                    None if last else config.downsample_padding,
-                )
-            )
+            resnets = [resnet(channels[i] if j else channels[max(i - 1, 0)], channels[i]) for j in range(layers[i])]
+            attentions = [transformer(i, depths[j], crosses[i]) for j in range(layers[i]) if _attends(kind)]
+            self.down_blocks.append(DownBlock(resnets, attentions, None if last else config.downsample_padding))
             skip_channels += [channels[i]] * (layers[i] + (not last))
 
-        self.mid_block = MidBlock([resnet(channels[-1], channels[-1]) for _ in range(2)], [transformer(-1, False)])
+        if config.mid_block_type is not None:
+            attentions = [transformer(-1, config.down_depths[-1][0], False)] if config.mid_block_attends else []
+            self.mid_block = MidBlock([resnet(channels[-1], channels[-1]) for _ in (*attentions, None)], attentions)
 
         self.up_blocks = []
         before = channels[-1]
-        for kind, i in zip(config.up_block_types, reversed(range(count)), strict=True):
+        for i, kind, depths in zip(reversed(range(count)), config.up_block_types, config.up_depths, strict=True):
             resnets = []
             for _ in range(layers[i] + 1):
                 resnets.append(resnet(before + skip_channels.pop(), channels[i]))
                 before = channels[i]
-            attentions = [transformer(i, crosses[i]) for _ in resnets] if kind.startswith("CrossAttn") else []
+            attentions = [transformer(i, depths[j], crosses[i]) for j in range(layers[i] + 1) if _attends(kind)]
             self.up_blocks.append(UpBlock(resnets, attentions, upsample=i > 0))
 
         self.conv_norm_out = GroupNorm(groups, channels[0], eps)
@@ -345,24 +303,61 @@ class UNet2DConditionModel(nn.Module):
         added: Mapping[str, mx.array] | None = None,
     ) -> mx.array:
         """Noisy latents (B, H, W, in_channels), timesteps (B,), text (B, L, cross_attention_dim) -> the prediction
-        (B, H, W, out_channels). `added`: further conditions by the checkpoint's own names; none are needed here."""
-        config, text = self.config, encoder_hidden_states
-        if config.center_input_sample:
+        (B, H, W, out_channels).
+
+        added: further conditions by the checkpoint's own names, those that its config asks for: `text_embeds` (B, D)
+        and `time_ids` (B, N) where `addition_embed_type` is text_time, `timestep_cond` (B, time_cond_proj_dim).
+        Raises UserError where one is missing or of another size.
+        """
+        text = encoder_hidden_states
+        if self.config.center_input_sample:
             sample = 2 * sample - 1
-        waves = timestep_embedding(timesteps, config.block_out_channels[0], config.flip_sin_to_cos, config.freq_shift)
-        time = self.time_embedding(waves.astype(sample.dtype))
-        if "add_embedding" in self:
-            time = time + self.add_embedding(text)
-        time = silu(time)
+        time = silu(self._embed_time(timesteps, text, added or {}, sample.dtype))
 
         x = self.conv_in(sample)
         skips = [x]
         for down_block in self.down_blocks:
             x, more = down_block(x, time, text)
             skips += more
-        x = self.mid_block(x, time, text)
+        if "mid_block" in self:
+            x = self.mid_block(x, time, text)
         for up_block in self.up_blocks:
             own, skips = skips[-len(up_block.resnets) :], skips[: -len(up_block.resnets)]
             size = (skips[-1].shape[1], skips[-1].shape[2]) if skips else None
             x = up_block(x, own, time, text, size)
         return self.conv_out(silu(self.conv_norm_out(x)))
+
+    def _embed_time(
+        self, timesteps: mx.array, text: mx.array, added: Mapping[str, mx.array], dtype: mx.Dtype
+    ) -> mx.array:
+        """The time embedding and what is added to it, (B, time_channels)."""
+        config = self.config
+        waves = self._waves(timesteps, config.block_out_channels[0]).astype(dtype)
+        condition = None
+        if config.time_cond_proj_dim is not None:
+            condition = self._condition(added, "time_cond_proj_dim", "timestep_cond").astype(dtype)
+            self._check_size("time_cond_proj_dim", "timestep_cond", condition)
+        time = self.time_embedding(waves, condition)
+        if config.addition_embed_type == "text":
+            time = time + self.add_embedding(text)
+        if config.addition_embed_type == "text_time":
+            embeds = self._condition(added, "addition_embed_type", "text_embeds")
+            ids = self._condition(added, "addition_embed_type", "time_ids")
+            sizes = self._waves(ids.flatten(), config.addition_time_embed_dim or 0).reshape(len(ids), -1)
+            conditions = mx.concatenate([embeds.astype(dtype), sizes.astype(dtype)], axis=-1)
+            self._check_size("projection_class_embeddings_input_dim", "text_embeds with time_ids", conditions)
+            time = time + self.add_embedding(conditions)
+        return time
+
+    def _waves(self, timesteps: mx.array, channels: int) -> mx.array:
+        return timestep_embedding(timesteps, channels, self.config.flip_sin_to_cos, self.config.freq_shift)
+
+    def _condition(self, added: Mapping[str, mx.array], key: str, name: str) -> mx.array:
+        if name not in added:
+            raise field_error(type(self.config), key, getattr(self.config, key), f"but {name!r} was not given")
+        return added[name]
+
+    def _check_size(self, key: str, name: str, condition: mx.array) -> None:
+        if condition.shape[-1] != getattr(self.config, key):
+            size = condition.shape[-1]
+            raise field_error(type(self.config), key, getattr(self.config, key), f"but {name} has the size {size}")

@@ -11,7 +11,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from .blocks import Attention, Conv2d, Downsample2D, GroupNorm, PointwiseConv, ResnetBlock2D, Upsample2D
-from .config import Count, keep_config, parse_config, require_divisor, require_per_block
+from .config import Count, keep_config, parse_config, require_divisor, require_few_layers, require_per_block
 from .functions import silu
 
 
@@ -29,12 +29,15 @@ class AutoencoderKLConfig:
     norm_num_groups: Count = 32
     scaling_factor: float = 0.18215
     shift_factor: float | None = None
+    force_upcast: bool = True
+    """Whether half precision is not enough for it."""
     use_quant_conv: bool = True
     use_post_quant_conv: bool = True
     mid_block_add_attention: bool = True
 
     def __post_init__(self) -> None:
         require_per_block(self, "down_block_types", "up_block_types")
+        require_few_layers(self, "layers_per_block", self.layers_per_block * len(self.block_out_channels))
         for channels in self.block_out_channels:
             require_divisor(self, "norm_num_groups", self.norm_num_groups, channels)
 

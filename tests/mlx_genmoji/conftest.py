@@ -1,4 +1,4 @@
-"""The oracles: diffusers' and transformers' own modules with random weights, saved as a user's folder would be."""
+"""The oracles: diffusers' and transformers' own modules with random weights, saved as a user's folder or file is."""
 
 import re
 from collections.abc import Callable
@@ -81,3 +81,129 @@ def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
     """Both forms of the arithmetic, the CPU's and the GPU's, whatever this machine has."""
     monkeypatch.setattr(functions, "on_cpu", lambda: request.param == "cpu")
     return request.param
+
+
+State = dict[str, torch.Tensor]
+
+# The original layout of a checkpoint in one file, by the names of diffusers.
+_RESNET = {
+    "norm1": "in_layers.0",
+    "conv1": "in_layers.2",
+    "time_emb_proj": "emb_layers.1",
+    "norm2": "out_layers.0",
+    "conv2": "out_layers.3",
+    "conv_shortcut": "skip_connection",
+}
+_UNET = {
+    "time_embedding.linear_1": "time_embed.0",
+    "time_embedding.linear_2": "time_embed.2",
+    "add_embedding.linear_1": "label_emb.0.0",
+    "add_embedding.linear_2": "label_emb.0.2",
+    "conv_in": "input_blocks.0.0",
+    "conv_norm_out": "out.0",
+    "conv_out": "out.2",
+    "mid_block.resnets.0": "middle_block.0",
+    "mid_block.attentions.0": "middle_block.1",
+    "mid_block.resnets.1": "middle_block.2",
+}
+
+
+def _original_unet(state: State, layers: int) -> State:
+    """A UNet in the original layout: one list of layers down and one up, halvings and doublings among them."""
+
+    def name(key: str) -> str:
+        block = re.match(r"(down|up)_blocks\.(\d+)\.(resnets|attentions|\w+samplers)\.(\d+)\.(.*)", key)
+        if block is None:
+            module = next(module for module in _UNET if key.startswith(f"{module}."))
+            place, rest = _UNET[module], key.removeprefix(f"{module}.")
+        else:
+            first = int(block[2]) * (layers + 1)
+            kind, number, rest = block[3], int(block[4]), block[5]
+            if kind == "downsamplers":
+                return f"input_blocks.{first + layers + 1}.0.op.{rest.removeprefix('conv.')}"
+            if kind == "upsamplers":
+                attends = f"up_blocks.{block[2]}.attentions.0.norm.weight" in state
+                return f"output_blocks.{first + layers}.{2 if attends else 1}.{rest}"
+            place = f"input_blocks.{1 + first + number}" if block[1] == "down" else f"output_blocks.{first + number}"
+            place += ".0" if kind == "resnets" else ".1"
+        head, _, tail = rest.partition(".")
+        return f"{place}.{_RESNET.get(head, head) if '.resnets.' in key else head}{'.' if tail else ''}{tail}"
+
+    return {name(key): tensor for key, tensor in state.items()}
+
+
+def _original_vae(state: State, blocks: int) -> State:
+    original = {}
+    for key, tensor in state.items():
+        key = re.sub(r"down_blocks\.(\d+)", r"down.\1", key)
+        key = re.sub(r"up_blocks\.(\d+)", lambda match: f"up.{blocks - 1 - int(match[1])}", key)
+        key = re.sub(r"mid_block\.resnets\.(\d)", lambda match: f"mid.block_{int(match[1]) + 1}", key)
+        for ours, theirs in (
+            (r"\.resnets\.", ".block."),
+            (r"\.(down|up)samplers\.0\.", r".\1sample."),
+            (r"mid_block\.attentions\.0\.", "mid.attn_1."),
+            (r"attn_1\.group_norm\.", "attn_1.norm."),
+            (r"attn_1\.to_([qkv])\.", r"attn_1.\1."),
+            (r"attn_1\.to_out\.0\.", "attn_1.proj_out."),
+            (r"conv_shortcut", "nin_shortcut"),
+            (r"conv_norm_out", "norm_out"),
+        ):
+            key = re.sub(ours, theirs, key)
+        original[key] = tensor[:, :, None, None] if "attn_1" in key and tensor.ndim == 2 else tensor
+    return original
+
+
+def _original_clip(state: State) -> State:
+    positions = {"text_model.embeddings.position_ids": torch.arange(77)[None]}
+    return {f"text_model.{key}": tensor for key, tensor in state.items()} | positions
+
+
+def _original_open_clip(state: State) -> State:
+    """OpenCLIP's spelling, with what only training needs."""
+    state = {key.removeprefix("text_model."): tensor for key, tensor in state.items()}
+    original: State = {"logit_scale": torch.tensor(4.6)}
+    for key, tensor in state.items():
+        if "q_proj" in key:
+            kind = key.rpartition(".")[2]
+            joined = [state[key.replace("q_proj", f"{which}_proj")] for which in "qkv"]
+            original[re.sub(r"self_attn\.q_proj\.", "attn.in_proj_", key)] = torch.cat(joined)
+            assert kind in ("weight", "bias")
+        elif "k_proj" not in key and "v_proj" not in key:
+            original[key] = tensor
+    renamed = {}
+    for key, tensor in original.items():
+        for ours, theirs in (
+            (r"^encoder\.layers\.", "transformer.resblocks."),
+            (r"\.layer_norm([12])\.", r".ln_\1."),
+            (r"\.mlp\.fc1\.", ".mlp.c_fc."),
+            (r"\.mlp\.fc2\.", ".mlp.c_proj."),
+            (r"\.self_attn\.", ".attn."),
+            (r"^embeddings\.token_embedding\.", "token_embedding."),
+            (r"^embeddings\.position_embedding\.weight$", "positional_embedding"),
+            (r"^final_layer_norm\.", "ln_final."),
+        ):
+            key = re.sub(ours, theirs, key)
+        renamed[key] = tensor
+    if "text_projection.weight" in renamed:
+        renamed["text_projection"] = renamed.pop("text_projection.weight").T
+    return renamed
+
+
+@pytest.fixture(scope="session")
+def original_layout() -> Callable[..., State]:
+    """`original_layout(unet, vae, text_encoders)`: the oracles' weights as one file in the original layout spells them.
+
+    The text encoders, by their prefix, are spelled as OpenCLIP's where that ends in "model.".
+    """
+
+    def original_layout(unet: Any, vae: Any, text_encoders: dict[str, Any]) -> State:
+        parts = {
+            "model.diffusion_model.": _original_unet(unet.state_dict(), unet.config.layers_per_block),
+            "first_stage_model.": _original_vae(vae.state_dict(), len(vae.config.block_out_channels)),
+        }
+        for prefix, encoder in text_encoders.items():
+            spell = _original_open_clip if prefix.endswith("model.") else _original_clip
+            parts[prefix] = spell(encoder.state_dict())
+        return {f"{prefix}{key}": tensor for prefix, part in parts.items() for key, tensor in part.items()}
+
+    return original_layout

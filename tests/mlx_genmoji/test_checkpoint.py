@@ -105,7 +105,7 @@ def test_a_parameter_path_is_the_checkpoint_s_key(component, kind, oracles):
     assert paths == {f"text_model.{key}" if component == "text_encoder" else key for key in keys}
 
 
-# Stable Diffusion 1.5 as published, and the parameters that its files hold.
+# Stable Diffusion 1.5, then 2.1, XL and TAESD as published, and the parameters that their files hold.
 PUBLISHED = {
     859_520_964: """{
         "_class_name": "UNet2DConditionModel", "_diffusers_version": "0.6.0", "act_fn": "silu",
@@ -129,6 +129,55 @@ PUBLISHED = {
         "layer_norm_eps": 1e-05, "max_position_embeddings": 77, "model_type": "clip_text_model",
         "num_attention_heads": 12, "num_hidden_layers": 12, "pad_token_id": 1, "projection_dim": 768,
         "torch_dtype": "float32", "transformers_version": "4.22.0.dev0", "vocab_size": 49408}""",
+    865_910_724: """{
+        "_class_name": "UNet2DConditionModel", "_diffusers_version": "0.10.0.dev0", "act_fn": "silu",
+        "attention_head_dim": [5, 10, 20, 20], "block_out_channels": [320, 640, 1280, 1280],
+        "center_input_sample": false, "cross_attention_dim": 1024, "down_block_types":
+        ["CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"],
+        "downsample_padding": 1, "dual_cross_attention": false, "flip_sin_to_cos": true, "freq_shift": 0,
+        "in_channels": 4, "layers_per_block": 2, "mid_block_scale_factor": 1, "norm_eps": 1e-05,
+        "norm_num_groups": 32, "num_class_embeds": null, "only_cross_attention": false, "out_channels": 4,
+        "sample_size": 96, "up_block_types":
+        ["UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"],
+        "use_linear_projection": true, "upcast_attention": true}""",
+    340_387_840: """{
+        "architectures": ["CLIPTextModel"], "attention_dropout": 0.0, "bos_token_id": 0, "dropout": 0.0,
+        "eos_token_id": 2, "hidden_act": "gelu", "hidden_size": 1024, "initializer_factor": 1.0,
+        "initializer_range": 0.02, "intermediate_size": 4096, "layer_norm_eps": 1e-05, "max_position_embeddings": 77,
+        "model_type": "clip_text_model", "num_attention_heads": 16, "num_hidden_layers": 23, "pad_token_id": 1,
+        "projection_dim": 512, "torch_dtype": "float32", "transformers_version": "4.25.0.dev0",
+        "vocab_size": 49408}""",
+    2_567_463_684: """{
+        "_class_name": "UNet2DConditionModel", "_diffusers_version": "0.19.0.dev0", "act_fn": "silu",
+        "addition_embed_type": "text_time", "addition_embed_type_num_heads": 64, "addition_time_embed_dim": 256,
+        "attention_head_dim": [5, 10, 20], "block_out_channels": [320, 640, 1280], "center_input_sample": false,
+        "class_embed_type": null, "class_embeddings_concat": false, "conv_in_kernel": 3, "conv_out_kernel": 3,
+        "cross_attention_dim": 2048, "cross_attention_norm": null, "down_block_types":
+        ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"], "downsample_padding": 1,
+        "dual_cross_attention": false, "encoder_hid_dim": null, "encoder_hid_dim_type": null, "flip_sin_to_cos": true,
+        "freq_shift": 0, "in_channels": 4, "layers_per_block": 2, "mid_block_only_cross_attention": null,
+        "mid_block_scale_factor": 1, "mid_block_type": "UNetMidBlock2DCrossAttn", "norm_eps": 1e-05,
+        "norm_num_groups": 32, "num_attention_heads": null, "num_class_embeds": null, "only_cross_attention": false,
+        "out_channels": 4, "projection_class_embeddings_input_dim": 2816, "resnet_out_scale_factor": 1.0,
+        "resnet_skip_time_act": false, "resnet_time_scale_shift": "default", "sample_size": 128,
+        "time_cond_proj_dim": null, "time_embedding_act_fn": null, "time_embedding_dim": null,
+        "time_embedding_type": "positional", "timestep_post_act": null, "transformer_layers_per_block": [1, 2, 10],
+        "up_block_types": ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"], "upcast_attention": null,
+        "use_linear_projection": true}""",
+    694_659_840: """{
+        "architectures": ["CLIPTextModelWithProjection"], "attention_dropout": 0.0, "bos_token_id": 0, "dropout": 0.0,
+        "eos_token_id": 2, "hidden_act": "gelu", "hidden_size": 1280, "initializer_factor": 1.0,
+        "initializer_range": 0.02, "intermediate_size": 5120, "layer_norm_eps": 1e-05, "max_position_embeddings": 77,
+        "model_type": "clip_text_model", "num_attention_heads": 20, "num_hidden_layers": 32, "pad_token_id": 1,
+        "projection_dim": 1280, "torch_dtype": "float16", "transformers_version": "4.32.0.dev0",
+        "vocab_size": 49408}""",
+    2_445_063: """{
+        "_class_name": "AutoencoderTiny", "_diffusers_version": "0.20.0.dev0", "act_fn": "relu",
+        "block_out_channels": [64, 64, 64, 64], "decoder_block_out_channels": [64, 64, 64, 64],
+        "encoder_block_out_channels": [64, 64, 64, 64], "force_upcast": false, "in_channels": 3, "latent_channels": 4,
+        "latent_magnitude": 3, "latent_shift": 0.5, "num_decoder_blocks": [3, 3, 3, 1],
+        "num_encoder_blocks": [1, 3, 3, 3], "out_channels": 3, "scaling_factor": 1.0,
+        "upsampling_scaling_factor": 2}""",
 }
 
 
@@ -312,7 +361,7 @@ def test_a_refused_file_leaves_the_model_as_it_was(oracles, rewritten):
     folder = rewritten("unet", lambda tensors: {key: array + 1 for key, array in list(tensors.items())[:-1]})
     before = dict(tree_flatten(model.parameters()))
     with pytest.raises(UserError):
-        checkpoint.load_weights(model, folder / WEIGHTS["unet"])
+        checkpoint.load_weights(model, [folder / WEIGHTS["unet"]])
     assert all(mx.array_equal(array, before[path]) for path, array in tree_flatten(model.parameters()))
 
 

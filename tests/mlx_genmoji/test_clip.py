@@ -1,5 +1,7 @@
-"""CLIPTextModel: the hidden states of transformers' module, from the folder that transformers saved."""
+"""CLIPTextModel, with projection or without: what transformers' module says, from the folder that it saved."""
 
+import json
+import shutil
 from collections.abc import Callable
 from copy import copy
 from functools import cache
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from safetensors.numpy import load_file, save_file
 
 from mlx_genmoji.checkpoint import create_model, load_model, save_model
 from mlx_genmoji.errors import UserError
@@ -56,14 +59,37 @@ CONFIGS: dict[str, Config] = {
         "hidden_act": "quick_gelu",
         "eos_token_id": 59,
     },
+    # The second encoder of Stable Diffusion XL, whose config is old; and a new one.
+    "projection": {
+        "vocab_size": 80,
+        "hidden_size": 40,
+        "intermediate_size": 100,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 5,
+        "hidden_act": "gelu",
+        "bos_token_id": 0,
+        "eos_token_id": 2,
+        "projection_dim": 24,
+    },
+    "projection-to-the-same-size": {
+        "vocab_size": 90,
+        "hidden_size": 24,
+        "intermediate_size": 48,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 3,
+        "hidden_act": "quick_gelu",
+        "eos_token_id": 11,
+        "projection_dim": 24,
+    },
 }
 
 
 class Case:
     """A random oracle, its folder, token ids, and what the oracle makes of them."""
 
-    def __init__(self, config: Config, save: Callable[..., Path], quiet: bool = False):
-        self.oracle = transformers.CLIPTextModel(transformers.CLIPTextConfig(**config))
+    def __init__(self, config: Config, save: Callable[..., Path], quiet: bool = False, projects: bool = False):
+        kind = transformers.CLIPTextModelWithProjection if projects else transformers.CLIPTextModel
+        self.oracle = kind(transformers.CLIPTextConfig(**config))
         self.folder = save(self.oracle, quiet)
         length = config.get("max_position_embeddings", 77)
         ids = np.random.default_rng(1).integers(8, config["vocab_size"] - 1, (5, length))
@@ -75,10 +101,11 @@ class Case:
         self.input_ids = ids
         self.expected = self.theirs(self.oracle)
 
-    def theirs(self, oracle: transformers.CLIPTextModel) -> list[np.ndarray]:
+    def theirs(self, oracle: transformers.CLIPPreTrainedModel) -> list[np.ndarray]:
         with torch.no_grad():
             said = oracle(torch.from_numpy(self.input_ids), output_hidden_states=True)
-        return [said.last_hidden_state.numpy(), said.pooler_output.numpy(), *(h.numpy() for h in said.hidden_states)]
+        pooled = said.text_embeds if "text_embeds" in said else said.pooler_output
+        return [said.last_hidden_state.numpy(), pooled.numpy(), *(h.numpy() for h in said.hidden_states)]
 
     def ours(self, model: CLIPTextModel) -> list[mx.array]:
         said = model(mx.array(self.input_ids))
@@ -87,7 +114,7 @@ class Case:
 
 @pytest.fixture(scope="module")
 def make_case(save):
-    return cache(lambda name, *size, **others: Case(CONFIGS[name], save, *size, **others))
+    return cache(lambda name, **others: Case(CONFIGS[name], save, projects=name.startswith("projection"), **others))
 
 
 @pytest.fixture
@@ -107,6 +134,33 @@ def test_a_text_may_be_shorter_than_the_positions(make_case, errors):
     assert max(errors(case.ours(load_model(case.folder)), case.theirs(case.oracle))) <= TOLERANCE
 
 
+@pytest.mark.parametrize("name", ["stable-diffusion-1", "projection"])
+def test_the_prefix_of_the_keys_may_be_missing(name, make_case, errors, tmp_path):
+    case = make_case(name)
+    folder = shutil.copytree(case.folder, tmp_path / "text_encoder")
+    tensors = load_file(folder / "model.safetensors")
+    bare = {key.removeprefix("text_model."): array for key, array in tensors.items()}
+    prefixed = {key if "projection" in key else f"text_model.{key}": array for key, array in bare.items()}
+    for spelling in (bare, prefixed):
+        save_file(spelling, folder / "model.safetensors")
+        assert max(errors(case.ours(load_model(folder)), case.expected)) <= TOLERANCE
+
+
+def test_what_the_pooled_state_is_projected_from_is_left_out_by_the_model_without_projection(make_case, tmp_path):
+    case = make_case("projection")
+    folder = shutil.copytree(case.folder, tmp_path / "text_encoder")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"architectures": ["CLIPTextModel"]}))
+    with pytest.raises(UserError, match=r"unexpected: text_projection\.weight"):
+        load_model(folder)
+
+
+def test_an_end_that_the_config_leaves_out_is_the_published_one(make_case):
+    model = create_model({"architectures": ["CLIPTextModel"], **CONFIGS["short"], "eos_token_id": 49407})
+    bare = {name: value for name, value in CONFIGS["short"].items() if name != "eos_token_id"}
+    assert create_model({"architectures": ["CLIPTextModel"], **bare}).config == model.config
+
+
 def test_a_token_says_nothing_about_those_before_it(make_case):
     case = make_case("stable-diffusion-1")
     model = load_model(case.folder)
@@ -123,7 +177,7 @@ def test_transformers_reads_what_we_save(name, dtype, make_case, errors, tmp_pat
     case = make_case(name)
     model = load_model(case.folder)
     save_model(model, tmp_path / "ours", dtype)
-    theirs = case.theirs(transformers.CLIPTextModel.from_pretrained(tmp_path / "ours", dtype=torch.float32))
+    theirs = case.theirs(type(case.oracle).from_pretrained(tmp_path / "ours", dtype=torch.float32))
     again = load_model(tmp_path / "ours")
     assert max(errors(case.ours(again), theirs)) <= TOLERANCE
     if dtype == mx.float32:
@@ -172,6 +226,8 @@ def test_keys_and_values_swapped_in_one_layer_are_noticed(name, make_case, error
         ("hidden_size", "768", "hidden_size.*768"),
         ("num_hidden_layers", [12], "num_hidden_layers.*12"),
         ("eos_token_id", [1, 2], "eos_token_id"),
+        ("num_hidden_layers", 5000, "num_hidden_layers.*5000 layers"),
+        ("projection_dim", 0, "projection_dim.*0"),
         ("layer_norm_eps", None, "layer_norm_eps.*None"),
         ("position_embedding_type", "rotary", "position_embedding_type.*rotary"),
     ],

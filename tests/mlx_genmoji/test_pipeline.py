@@ -153,10 +153,10 @@ def test_the_gpu_forms_draw_the_same_picture(broken: Path, monkeypatch: pytest.M
 def test_a_wrong_padding_id_is_noticed(broken: Path) -> None:
     theirs = StableDiffusionPipeline.from_pretrained(broken, safety_checker=None)
     wrong = json.loads((broken / "tokenizer" / "tokenizer_config.json").read_text()) | {"pad_token": "!"}
-    right = Genmoji.load(broken).tokenizer(["pig"])
+    right = Genmoji.load(broken).text.tokenizers[0](["pig"])
     for name in ("tokenizer_config.json", "special_tokens_map.json"):
         (broken / "tokenizer" / name).write_text(json.dumps(wrong))
-    padded = Genmoji.load(broken).tokenizer(["pig"])
+    padded = Genmoji.load(broken).text.tokenizers[0](["pig"])
     expected = theirs.tokenizer(["pig"], padding="max_length", return_tensors="np").input_ids
     assert np.array_equal(right, expected) and not np.array_equal(padded, expected)
     ours = Genmoji.load(broken)
@@ -174,7 +174,7 @@ def test_a_wrong_padding_id_is_noticed(broken: Path) -> None:
 @pytest.mark.parametrize("later", [-1, 1])
 def test_timesteps_off_by_one_are_noticed(broken: Path, later: int, monkeypatch: pytest.MonkeyPatch) -> None:
     predict = Genmoji._predict
-    monkeypatch.setattr(Genmoji, "_predict", lambda self, x, t, text, g: predict(self, x, t + later, text, g))
+    monkeypatch.setattr(Genmoji, "_predict", lambda self, x, t, *rest: predict(self, x, t + later, *rest))
     assert drawn_by_both(broken) < 60
 
 

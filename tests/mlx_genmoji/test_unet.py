@@ -1,6 +1,7 @@
 """UNet2DConditionModel: the prediction of diffusers' module, from the folder that diffusers saved."""
 
 from collections.abc import Callable
+from copy import copy
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ import torch
 
 from mlx_genmoji.checkpoint import create_model, load_model, save_model
 from mlx_genmoji.errors import UserError
-from mlx_genmoji.models.unet import BasicTransformerBlock, UNet2DConditionModel
+from mlx_genmoji.models.blocks import Attention
+from mlx_genmoji.models.transformer import BasicTransformerBlock
+from mlx_genmoji.models.unet import UNet2DConditionModel
 
 pytestmark = pytest.mark.usefixtures("cpu")
 
@@ -72,6 +75,79 @@ CONFIGS: dict[str, Config] = {
         "addition_embed_type": "text",
         "addition_embed_type_num_heads": 7,
     },
+    "stable-diffusion-2-inpainting": {
+        "in_channels": 9,
+        "block_out_channels": [16, 24, 32, 32],
+        "attention_head_dim": [2, 3, 4, 8],
+        "cross_attention_dim": 24,
+        "norm_num_groups": 8,
+        "layers_per_block": 1,
+        "dual_cross_attention": False,
+        "use_linear_projection": True,
+        "upcast_attention": True,
+    },
+    "stable-diffusion-xl": {
+        "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
+        "up_block_types": ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
+        "block_out_channels": [16, 24, 32],
+        "transformer_layers_per_block": [1, 2, 3],
+        "attention_head_dim": [2, 3, 4],
+        "cross_attention_dim": 28,
+        "norm_num_groups": 8,
+        "use_linear_projection": True,
+        "addition_embed_type": "text_time",
+        "addition_time_embed_dim": 10,
+        "projection_class_embeddings_input_dim": 81,
+    },
+    # An LCM by distillation: its guidance is a condition.
+    "latent-consistency": {
+        "down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D"],
+        "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D"],
+        "block_out_channels": [16, 24],
+        "layers_per_block": 1,
+        "attention_head_dim": 4,
+        "cross_attention_dim": 20,
+        "norm_num_groups": 8,
+        "time_cond_proj_dim": 11,
+    },
+    # SSD-1B and the like: XL with transformers left out one by one.
+    "distilled-xl": {
+        "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
+        "up_block_types": ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
+        "block_out_channels": [16, 24, 32],
+        "transformer_layers_per_block": [0, [2, 1], [2, 0]],
+        "reverse_transformer_layers_per_block": [[1, 0, 3], [2, 1, 1], 0],
+        "attention_head_dim": [2, 3, 4],
+        "cross_attention_dim": 12,
+        "norm_num_groups": 8,
+        "use_linear_projection": True,
+        "addition_embed_type": "text_time",
+        "addition_time_embed_dim": 5,
+        "projection_class_embeddings_input_dim": 43,
+        "time_cond_proj_dim": 6,
+    },
+    # BK-SDM-Tiny and the like: fewer blocks, fewer layers, nothing in the middle.
+    "distilled-tiny": {
+        "down_block_types": ["CrossAttnDownBlock2D"] * 3,
+        "up_block_types": ["CrossAttnUpBlock2D"] * 3,
+        "mid_block_type": None,
+        "block_out_channels": [16, 24, 32],
+        "layers_per_block": 1,
+        "attention_head_dim": 8,
+        "cross_attention_dim": 20,
+        "norm_num_groups": 8,
+    },
+    "plain-middle": {
+        "down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D"],
+        "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D"],
+        "mid_block_type": "UNetMidBlock2D",
+        "block_out_channels": [16, 20],
+        "layers_per_block": [2, 1],
+        "attention_head_dim": [4, 3],
+        "cross_attention_dim": 20,
+        "norm_num_groups": 4,
+        "resnet_time_scale_shift": "scale_shift",
+    },
     # Channels that the CPU's thin convolutions leave to MLX.
     "wide": {
         "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D"],
@@ -99,16 +175,32 @@ class Case:
         self.sample = random.normal(size=(4, *size, self.oracle.config.in_channels)).astype(np.float32)
         self.timesteps = np.array([0, 999, 521, 37.5], np.float32)
         self.text = random.normal(size=(4, 7, texts if isinstance(texts, int) else texts[0])).astype(np.float32)
+        self.added: dict[str, np.ndarray] = {}
+        if config.get("addition_embed_type") == "text_time":
+            waves = 6 * config["addition_time_embed_dim"]
+            pooled = config["projection_class_embeddings_input_dim"] - waves
+            self.added["text_embeds"] = random.normal(size=(4, pooled)).astype(np.float32)
+            self.added["time_ids"] = random.integers(0, 1024, (4, 6)).astype(np.float32)
+        if "time_cond_proj_dim" in config:
+            self.added["timestep_cond"] = random.normal(size=(4, config["time_cond_proj_dim"])).astype(np.float32)
         self.expected = self.theirs(self.oracle)
 
     def theirs(self, oracle: diffusers.UNet2DConditionModel) -> np.ndarray:
         sample = torch.from_numpy(self.sample).permute(0, 3, 1, 2)
+        added = {name: torch.from_numpy(array) for name, array in self.added.items()}
         with torch.no_grad():
-            prediction = oracle(sample, torch.from_numpy(self.timesteps), torch.from_numpy(self.text)).sample
+            prediction = oracle(
+                sample,
+                torch.from_numpy(self.timesteps),
+                torch.from_numpy(self.text),
+                timestep_cond=added.pop("timestep_cond", None),
+                added_cond_kwargs=added,
+            ).sample
         return prediction.permute(0, 2, 3, 1).numpy()
 
     def ours(self, model: UNet2DConditionModel, later: int = 0) -> mx.array:
-        return model(mx.array(self.sample), mx.array(self.timesteps + later), mx.array(self.text))
+        added = {name: mx.array(array) for name, array in self.added.items()}
+        return model(mx.array(self.sample), mx.array(self.timesteps + later), mx.array(self.text), added)
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +213,48 @@ def make_case(save):
 def test_predicts_what_diffusers_predicts(name, size, make_case, error, form):
     case = make_case(name, size)
     assert error(case.ours(load_model(case.folder)), case.expected) <= TOLERANCE
+
+
+@pytest.mark.parametrize(
+    ("name", "condition", "message"),
+    [
+        ("stable-diffusion-xl", "text_embeds", "addition_embed_type.*'text_embeds'"),
+        ("stable-diffusion-xl", "time_ids", "addition_embed_type.*'time_ids'"),
+        ("latent-consistency", "timestep_cond", "time_cond_proj_dim.*'timestep_cond'"),
+    ],
+)
+def test_a_condition_that_is_missing_or_of_another_size_is_one_sentence(name, condition, message, make_case):
+    case = make_case(name)
+    model = load_model(case.folder)
+    sample, timesteps, text = mx.array(case.sample), mx.array(case.timesteps), mx.array(case.text)
+    added = {name: mx.array(array) for name, array in case.added.items()}
+    with pytest.raises(UserError, match=message):
+        model(sample, timesteps, text, {name: array for name, array in added.items() if name != condition})
+    with pytest.raises(UserError, match=r"but .* has the size"):
+        model(sample, timesteps, text, added | {condition: added[condition][:, 1:]})
+
+
+def test_a_condition_that_is_not_asked_for_is_left_alone(make_case):
+    case = make_case("stable-diffusion-1")
+    model = load_model(case.folder)
+    plain = case.ours(model)
+    case = copy(case)
+    case.added = {"timestep_cond": np.ones((4, 5), np.float32), "time_ids": np.ones((4, 6), np.float32)}
+    assert mx.array_equal(case.ours(model), plain)
+
+
+def test_attention_in_float32_does_not_overflow_half_precision():
+    x = mx.full((1, 5, 8), 100.0, mx.float16)
+    ones = mx.full((8, 8), 8.0, mx.float16)
+    for upcast in (False, True):
+        attention = Attention(8, None, 2, 4, bias=False, upcast=upcast)
+        attention.set_dtype(mx.float16)
+        attention.to_q.weight = attention.to_k.weight = ones
+        attention.to_v.weight = attention.to_out[0].weight = mx.eye(8, dtype=mx.float16)
+        attention.to_out[0].bias = mx.zeros(8, mx.float16)
+        result = attention(x)
+        assert result.dtype == mx.float16
+        assert mx.isfinite(result).all().item() == upcast
 
 
 def test_float16_weights_give_what_diffusers_makes_of_them(make_case, error, tmp_path):
@@ -207,12 +341,16 @@ def test_keys_and_values_swapped_in_one_attention_are_noticed(name, attention, m
 
 BAD = {
     "class_embed_type": ("timestep", "class_embed_type.*timestep"),
-    "addition_embed_type": ("text_time", "addition_embed_type.*text_time"),
+    "num_class_embeds": (1000, "num_class_embeds.*1000"),
+    "dual_cross_attention": (True, "dual_cross_attention.*True"),
+    "addition_embed_type": ("text_image", "addition_embed_type.*text_image"),
+    "encoder_hid_dim": (1024, "encoder_hid_dim.*1024"),
     "attention_type": ("gated", "attention_type.*gated"),
-    "mid_block_type": ("UNetMidBlock2D", "mid_block_type.*UNetMidBlock2D"),
+    "mid_block_type": ("UNetMidBlock2DSimpleCrossAttn", "mid_block_type.*UNetMidBlock2DSimpleCrossAttn"),
+    "freq_shift": (8, "freq_shift.*8"),
     "down_block_types": (["AttnDownBlock2D"] * 4, "down_block_types.*AttnDownBlock2D"),
     "act_fn": ("gelu", "act_fn.*gelu"),
-    "time_cond_proj_dim": (256, "time_cond_proj_dim.*256"),
+    "time_cond_proj_dim": ("256", "time_cond_proj_dim.*256"),
     "num_attention_heads": (8, "num_attention_heads.*8"),
     "block_out_channels": ("abc", "block_out_channels.*abc"),
     "norm_num_groups": (None, "norm_num_groups.*None"),
@@ -221,7 +359,8 @@ BAD = {
     "in_channels": (0, "in_channels.*0"),
     "norm_eps": ("small", "norm_eps.*small"),
     "use_linear_projection": ("yes", "use_linear_projection.*yes"),
-    "transformer_layers_per_block": ([1, [1], 1, 1], "transformer_layers_per_block"),
+    "transformer_layers_per_block": ([1, [1, 1], 1, 1], "need a 'reverse_transformer_layers_per_block'"),
+    "reverse_transformer_layers_per_block": ([1, [1, 1], 1, 1], "reverse_transformer_layers_per_block.* not 3 long"),
     "only_cross_attention": ([True, False], "only_cross_attention.*each"),
     "attention_head_dim": (7, "attention_head_dim.*16"),
     "up_block_types": (["UpBlock2D"], "up_block_types.*each"),
@@ -233,7 +372,14 @@ BAD_VARIANTS = [(field, *case) for field, case in BAD.items()] + [
     ("block_out_channels", [16, 24, 32], "down_block_types.*each"),
     ("block_out_channels", [], "block_out_channels"),
     ("block_out_channels", [16, -24, 32, 32], "block_out_channels.*-24"),
+    ("block_out_channels", [2**21, 24, 32, 32], "block_out_channels.*2097152"),
     ("layers_per_block", True, "layers_per_block.*True"),
+    ("layers_per_block", 400, "layers_per_block.*400.*1604 layers"),
+    ("transformer_layers_per_block", 1000, "transformer_layers_per_block.*8000 layers"),
+    ("transformer_layers_per_block", -1, "transformer_layers_per_block.*-1"),
+    ("addition_embed_type", "text_time", "addition_time_embed_dim.*None.*text_time"),
+    ("norm_eps", float("nan"), "norm_eps.*nan"),
+    ("norm_eps", 10**400, "norm_eps"),
     ("attention_head_dim", [8, 8], "attention_head_dim.*each"),
     ("some_new_field", "value", "some_new_field.*value"),
 ]

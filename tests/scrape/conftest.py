@@ -76,6 +76,23 @@ EMOJIS = [
             {"order": 102, "hexcode": "1F469-1F3FB-200D-1F91D-200D-1F469-1F3FF", "emoji": "👩🏻‍🤝‍👩🏿", "tone": [1, 5]},
         ],
     },
+    {
+        **emoji(110, "1F91D", "handshake", subgroup=0),
+        "skins": [
+            {"order": 111, "hexcode": "1F91D-1F3FD", "emoji": "🤝🏽", "tone": 3},
+            {"order": 112, "hexcode": "1FAF1-1F3FE-200D-1FAF2-1F3FC", "emoji": "🫱🏾‍🫲🏼", "tone": [4, 2]},
+        ],
+    },
+    emoji(120, "1F385", "Santa Claus", subgroup=2, toned=True),
+    emoji(121, "1F9D1-200D-1F384", "Mx Claus", subgroup=2, toned=True),
+    emoji(122, "1F934", "prince", subgroup=2, toned=True),
+    emoji(123, "1F478", "princess", subgroup=2, toned=True),
+    emoji(124, "1FAC5", "person with crown", subgroup=2, toned=True),
+    emoji(125, "1F47C", "baby angel", subgroup=2, toned=True),
+    emoji(126, "1F9D4-200D-2640-FE0F", "woman: beard", subgroup=1, toned=True),
+    emoji(127, "1F46F-200D-2642-FE0F", "men with bunny ears", subgroup=1),
+    emoji(128, "1F468-200D-1F469-200D-1F467", "family: man, woman, girl", subgroup=3),
+    emoji(129, "1F9D1-200D-1F9D1-200D-1F9D2", "family: adult, adult, child", subgroup=3),
 ]
 
 
@@ -99,6 +116,28 @@ def fluent(tmp_path: Path) -> Callable[..., Path]:
         fields = {"name": "@lobehub/fluent-emoji-3d", "version": "1.1.0", **manifest}
         files = {f"assets/{stem}.webp": data for stem, data in pictures.items()}
         return write_tarball(tmp_path / "fluent.tgz", fields, files)
+
+    return pack
+
+
+@pytest.fixture
+def twemoji(tmp_path: Path) -> Callable[..., Path]:
+    """Packs `{stem: SVG document}` as the Twemoji package does."""
+
+    def pack(documents: Mapping[str, bytes]) -> Path:
+        files = {**{f"{stem}.svg": data for stem, data in documents.items()}, "readme.md": b""}
+        return write_tarball(tmp_path / "twemoji.tgz", {"name": "@twemoji/svg", "version": "15.0.0"}, files)
+
+    return pack
+
+
+@pytest.fixture
+def openmoji(tmp_path: Path) -> Callable[..., Path]:
+    """Packs `{stem: SVG document}` as the OpenMoji package does, which holds each in black too."""
+
+    def pack(documents: Mapping[str, bytes]) -> Path:
+        files = {f"{kind}/svg/{stem}.svg": data for stem, data in documents.items() for kind in ("color", "black")}
+        return write_tarball(tmp_path / "openmoji.tgz", {"name": "openmoji", "version": "17.0.0"}, files)
 
     return pack
 

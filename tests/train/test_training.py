@@ -1,5 +1,6 @@
 """Training: what is learned, what survives a kill, and what a recipe's mistakes are answered with."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 import yaml
 from mlx.utils import tree_flatten
+from PIL import Image
 
 import train
 from mlx_genmoji import Genmoji, UserError
@@ -396,3 +398,27 @@ def test_a_picture_that_cannot_be_read_is_named(vae_recipe: Path, dataset: Path)
     (dataset / "images" / "3.png").write_bytes(b"\x89PNG\r\n\x1a\nnot a picture")
     with pytest.raises(UserError, match=r"3\.png"):
         train.run(vae_recipe)
+
+
+@pytest.mark.parametrize("hashed", [True, False])
+def test_one_original_drawn_with_and_without_a_margin_is_two_pictures_to_the_cache(
+    tmp_path: Path, hashed: bool
+) -> None:
+    """`sha256` is that of the bytes as fetched, which the two share; rows of other makers have no `png_sha256`."""
+    pictures = []
+    for shade in (0, 255):
+        folder = tmp_path / str(shade)
+        folder.mkdir()
+        Image.new("L", (16, 16), shade).save(folder / "a.png")
+        row = {"file_name": "a.png", "text": "a", "sha256": "as fetched"}
+        row |= {"png_sha256": hashlib.sha256((folder / "a.png").read_bytes()).hexdigest()} if hashed else {}
+        (folder / "metadata.jsonl").write_text(json.dumps(row) + "\n")
+        pictures.append(Dataset(Data((folder,), 16), tmp_path / "cache").pictures.mean())
+    assert pictures == [0, 255]
+
+
+def test_a_line_separator_in_a_caption_does_not_end_its_row(tmp_path: Path) -> None:
+    Image.new("L", (16, 16)).save(tmp_path / "a.png")
+    row = {"file_name": "a.png", "text": "a\u2028b\u0085c"}
+    (tmp_path / "metadata.jsonl").write_text(json.dumps(row, ensure_ascii=False) + "\n", encoding="utf-8")
+    assert Dataset(Data((tmp_path,), 16), tmp_path / "cache").captions == [row["text"]]

@@ -1,0 +1,203 @@
+"""`genmoji generate`: a prompt in, PNG files out; or a PNG in, the same one again."""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from mlx_genmoji.errors import UserError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from mlx_genmoji import Genmoji, Sticker
+
+SkinTone = Literal["light", "medium-light", "medium", "medium-dark", "dark"]
+Sampler = Literal["ddim", "euler", "euler-ancestral", "dpm++2m", "lcm", "unipc"]
+
+
+def generate(
+    prompt: Annotated[
+        str | None,
+        typer.Argument(metavar="PROMPT", show_default=False, help='What to draw, in quotes: "flying pig".'),
+    ] = None,
+    count: Annotated[int, typer.Option("--count", "-n", help="How many candidates to make.")] = 1,
+    seed: Annotated[
+        int | None, typer.Option(help="Same seed, same picture; candidate i has seed + i. [default: random]")
+    ] = None,
+    skin_tone: Annotated[SkinTone | None, typer.Option(help="Skin tone of the people in the picture.")] = None,
+    person_type: Annotated[
+        str | None, typer.Option(help="Who the people in the picture are: man, woman or person.")
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLDER_OR_ID",
+            help="The model: a diffusers folder, or owner/name[@revision] on the Hugging Face hub."
+            " [default: the built-in one]",
+        ),
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Denoising steps. [default: the model's]")] = None,
+    guidance: Annotated[
+        float | None,
+        typer.Option(help="How closely to follow the prompt; up to 1 is no guidance. [default: the model's]"),
+    ] = None,
+    negative_prompt: Annotated[str, typer.Option(help="What not to draw.")] = "",
+    sampler: Annotated[Sampler | None, typer.Option(help="How to denoise. [default: the model's]")] = None,
+    image: Annotated[Path | None, typer.Option(help="A picture to start from: it becomes an emoji.")] = None,
+    strength: Annotated[
+        float | None, typer.Option(help="How much of --image changes, from 0 to 1. [default: 0.8]")
+    ] = None,
+    mask: Annotated[
+        Path | None, typer.Option(help="For inpainting models: white where --image is painted anew.")
+    ] = None,
+    replay: Annotated[
+        Path | None,
+        typer.Option(metavar="PNG", help="Draw a sticker again from the recipe in it, without a PROMPT."),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="The PNG to write; with -n, pig.png becomes pig-1.png, pig-2.png and so on."
+            " [default: the prompt's words]",
+        ),
+    ] = None,
+    no_recipe: Annotated[
+        bool, typer.Option("--no-recipe", help="Leave out of the PNG how it was made (prompt, seed, model).")
+    ] = False,
+) -> None:
+    """Draw a genmoji of PROMPT as a PNG file."""
+    options = {
+        "count": count,
+        "seed": seed,
+        "steps": steps,
+        "guidance": guidance,
+        "negative_prompt": negative_prompt,
+        "skin_tone": skin_tone,
+        "person_type": person_type,
+        "sampler": sampler,
+        "strength": strength,
+    }
+    if (prompt is None) == (replay is None):
+        raise UserError('Give a PROMPT, such as "flying pig", or --replay with a PNG to draw again; one of the two.')
+    if replay is not None:
+        asked = [name for name, value in options.items() if value not in (None, "") and (name, value) != ("count", 1)]
+        if asked:
+            raise UserError(f"--replay takes {asked[0].replace('_', ' ')} from the recipe; leave it out.")
+    stem = slug(prompt) if prompt is not None else f"{replay.stem}-again" if replay else ""
+    output = output or Path(f"{stem}.png")
+    check_writable(output)
+    paths = output_paths(output, count)
+    for path in paths:
+        check_writable(path)
+    pictures = {name: _open(path) for name, path in (("image", image), ("mask", mask)) if path is not None}
+
+    if replay is not None:
+        stickers = [_replay(replay, model, pictures)]
+    else:
+        assert prompt is not None
+        stickers = _draw(prompt, model, options | pictures)
+    for sticker, path in zip(stickers, paths, strict=True):
+        try:
+            sticker.save(path, recipe=not no_recipe)
+        except OSError as error:
+            raise UserError(f"{path} could not be written: {error.strerror or error}.") from error
+        typer.echo(path)
+
+
+def _draw(prompt: str, model: str | None, options: dict[str, Any]) -> list[Sticker]:
+    """The stickers, with a progress bar while they are drawn."""
+    from tqdm import tqdm
+
+    pipeline = _load(model)
+    with tqdm(disable=None, leave=False, unit="step") as bar:
+
+        def show(step: int, steps: int, latents: Any) -> None:
+            bar.total = steps
+            bar.update()
+
+        return pipeline.generate(prompt, callback=show, **options)
+
+
+def _replay(path: Path, model: str | None, pictures: dict[str, Image]) -> Sticker:
+    """The sticker of the recipe in a PNG, by the model that it names unless another place of it is given."""
+    from PIL import Image, UnidentifiedImageError
+
+    from mlx_genmoji.sticker import RECIPE_KEY, read_recipe
+
+    try:
+        recipe = read_recipe(path)
+    except FileNotFoundError:
+        raise UserError(f"There is no file {path}.") from None
+    except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError):
+        raise UserError(f"{path} is no picture that can be read.") from None
+    if not isinstance(recipe, dict):
+        raise UserError(f"{path} holds no recipe ({RECIPE_KEY!r} in its metadata): it cannot be drawn again.")
+    drawn_by = recipe.get("model")
+    facts = drawn_by if isinstance(drawn_by, dict) else {}
+    name, revision = facts.get("name"), facts.get("revision")
+    if model is None and name != "builtin":
+        if not revision:
+            raise UserError(f"{path} was drawn by the model {name!r}; say where it is with --model.")
+        model = f"{name}@{revision}"
+    return _load(model).replay(recipe, **pictures)
+
+
+def _load(model: str | None) -> Genmoji:
+    from mlx_genmoji import Genmoji
+
+    return Genmoji.load(model)
+
+
+def _open(path: Path) -> Image:
+    """A picture, decoded. Raises UserError where it is none."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            image.load()
+            return image
+    except FileNotFoundError:
+        raise UserError(f"There is no picture {path}.") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UserError(f"{path} is no picture that can be read: {error}.") from None
+
+
+def slug(prompt: str) -> str:
+    """A file name's stem of a prompt's words: "Flying pig!" -> "flying-pig"."""
+    words = "".join(char if char.isalnum() else " " for char in prompt.casefold()).split()
+    return "-".join(words)[:60].rstrip("-") or "genmoji"
+
+
+def output_paths(output: Path, count: int) -> list[Path]:
+    """`output`, or for several pictures `output` numbered from 1: pig-1.png, pig-2.png."""
+    if count == 1:
+        return [output]
+    return [output.with_stem(f"{output.stem}-{number}") for number in range(1, count + 1)]
+
+
+def check_writable(path: Path) -> None:
+    """Raise UserError if a PNG could not be written to `path`. Leaves nothing behind."""
+    try:
+        _check_writable(path)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror}. Choose another place with --output.") from error
+
+
+def _check_writable(path: Path) -> None:
+    # Whether is_dir tells of a name that is too long, or a folder that is locked, depends on the version of Python.
+    with suppress(FileNotFoundError, NotADirectoryError):
+        path.stat()
+    if path.is_dir():
+        raise UserError(f"{path} is a folder; give --output the name of a file.")
+    if path.suffix.lower() != ".png":
+        raise UserError(f"{path} is no PNG file; give --output a name that ends in .png.")
+    if not path.parent.is_dir():
+        raise UserError(f"There is no folder {path.parent} to write {path.name} to.")
+    tempfile.TemporaryFile(dir=path.parent).close()

@@ -1,0 +1,150 @@
+"""`genmoji scrape SOURCE`: one command per source, and the options that several of them share.
+
+A command reads options, calls the package `scrape`, and says on stdout what became of it. The package is imported by
+the command that needs it, so that help answers at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mlx_genmoji.errors import UserError
+
+from .scrape_emojigraph import emojigraph
+
+# The sources that are npm packages: what each holds, and who may do what with the art.
+SETS = {
+    "fluent": "Microsoft's Fluent Emoji in 3D (MIT).",
+    "noto": "Google's Noto Emoji, flat (Apache-2.0).",
+    "twemoji": "Twemoji, flat (CC-BY-4.0).",
+    "openmoji": "OpenMoji, outlined (CC-BY-SA-4.0: share alike).",
+}
+
+Output = Annotated[Path, typer.Option("--output", "-o", metavar="DATASET", help="The folder to write.")]
+Size = Annotated[int, typer.Option(help="Width and height of the pictures, in pixels.")]
+Margin = Annotated[float, typer.Option(help="White at each side, as a fraction of the size.")]
+KeepOriginals = Annotated[
+    bool, typer.Option("--keep-originals", help="Keep the pictures as fetched too, in DATASET/originals.")
+]
+Emojibase = Annotated[
+    Path | None, typer.Option(help="The npm package emojibase-data, as a tarball or folder. [default: fetch it]")
+]
+From = Annotated[
+    Path | None,
+    typer.Option(
+        "--from", metavar="PACKAGE", help="The source's npm package, a tarball or folder. [default: fetch it]"
+    ),
+]
+
+
+class Sources(typer.core.TyperGroup):
+    """A group whose unknown command is told together with those there are."""
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        command = super().get_command(ctx, cmd_name)
+        if command is None:
+            raise UserError(f"There is no genmoji scrape {cmd_name}; there are {', '.join(self.list_commands(ctx))}.")
+        return command
+
+
+scraping = typer.Typer(
+    cls=Sources,
+    help="Collect emoji as a dataset: a folder of captioned pictures.",
+    subcommand_metavar="SOURCE",
+    rich_markup_mode=None,
+)
+
+
+def collector(source: str) -> Callable[..., None]:
+    """The command that makes a dataset of the image set `source`."""
+
+    def command(
+        output: Output,
+        size: Size = 256,
+        margin: Margin = 0.0,
+        keep_originals: KeepOriginals = False,
+        package: From = None,
+        emojibase: Emojibase = None,
+    ) -> None:
+        from scrape import collect
+
+        report = collect(
+            source,
+            output,
+            size=size,
+            margin=margin,
+            keep_originals=keep_originals,
+            package=package,
+            emojibase=emojibase,
+        )
+        typer.echo(report)
+
+    return command
+
+
+for name, art in SETS.items():
+    scraping.command(name, help=f"Collect {art}")(collector(name))
+
+scraping.command()(emojigraph)
+
+
+@scraping.command()
+def font(
+    output: Output,
+    path: Annotated[
+        Path | None,
+        typer.Argument(metavar="FONT", help="A .ttf, .otf or .ttc. [default: this Mac's Apple Color Emoji]"),
+    ] = None,
+    size: Size = 256,
+    margin: Margin = 0.0,
+    keep_originals: KeepOriginals = False,
+    emojibase: Emojibase = None,
+) -> None:
+    """Collect the pictures of a colour font (Apple's or Noto's)."""
+    from scrape import collect_font
+
+    typer.echo(collect_font(output, path, size=size, margin=margin, keep_originals=keep_originals, emojibase=emojibase))
+
+
+@scraping.command()
+def folder(
+    path: Annotated[Path, typer.Argument(metavar="FOLDER", help="Pictures, with captions in metadata.jsonl or .txt.")],
+    output: Output,
+    size: Size = 256,
+    margin: Margin = 0.0,
+    keep_originals: KeepOriginals = False,
+    license: Annotated[str, typer.Option(help="Who may do what with the pictures.")] = "yours",
+) -> None:
+    """Collect your own pictures and captions."""
+    from scrape import collect_folder
+
+    typer.echo(collect_folder(path, output, size=size, margin=margin, keep_originals=keep_originals, license=license))
+
+
+@scraping.command()
+def merge(
+    datasets: Annotated[list[Path], typer.Argument(metavar="DATASETS", help="The datasets, the preferred one first.")],
+    output: Output,
+) -> None:
+    """Make one dataset of several, without what two of them have."""
+    from scrape import merge
+
+    typer.echo(merge(datasets, output))
+
+
+@scraping.command()
+def report(
+    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="The dataset.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="PNG", help="Where to draw every picture, small.")
+    ] = Path("contact.png"),
+) -> None:
+    """Count what a dataset holds, and draw all of it on one sheet."""
+    from scrape import summarize
+
+    typer.echo(summarize(dataset, output))
+    typer.echo(output)

@@ -1,0 +1,88 @@
+"""Euler's method, and its ancestral variant."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import ClassVar
+
+import mlx.core as mx
+import numpy as np
+
+from . import levels
+from .config import OFF, Check, NoiseConfig, one_of
+from .noise import linspace
+from .schedule import History, Schedule
+
+
+class _Euler(Schedule):
+    """Latents `x0 + sigma * epsilon`, where sigma is what the other samplers call `sigma / alpha`."""
+
+    def _set_sigmas(self, config: NoiseConfig, timesteps: np.ndarray, sigmas: np.ndarray) -> None:
+        self.timesteps = timesteps.astype(np.float32)
+        self._sigmas = sigmas.astype(np.float32).tolist()
+        self._alphas = [1.0] * len(sigmas)
+        largest = max(self._sigmas)
+        self.init_noise_sigma = math.hypot(largest, 1) if config.timestep_spacing == "leading" else largest
+
+    def scale_model_input(self, x: mx.array, i: int) -> mx.array:
+        return x / math.hypot(self._sigmas[i], 1)
+
+
+class Euler(_Euler):
+    """Euler's method on the probability flow ODE: Karras et al. 2022, https://arxiv.org/abs/2206.00364, algorithm 2
+    without churn. `EulerDiscreteScheduler` in diffusers.
+    """
+
+    checks: ClassVar[Mapping[str, Check]] = {
+        "use_exponential_sigmas": OFF,
+        "use_beta_sigmas": OFF,
+        "timestep_type": one_of("discrete"),
+    }
+
+    def __init__(self, config: NoiseConfig, steps: int) -> None:
+        super().__init__(config, steps)
+        table = levels.sigma_table(config)
+        timesteps = levels.spaced_timesteps(config, steps, steps).astype(np.float32)
+        sigmas = np.interp(timesteps, np.arange(len(table)), table)
+        if config.interpolation_type == "log_linear":
+            sigmas = np.exp(linspace(np.log(table[-1]), np.log(table[0]), steps + 1))
+        if config.use_karras_sigmas:
+            sigmas = levels.karras_sigmas(config, sigmas[0], sigmas[-1], steps)
+            timesteps = levels.timesteps_of(sigmas, table)
+        self._set_sigmas(config, timesteps, levels.with_final(sigmas, config, table[0]))
+
+    def step(
+        self, model_output: mx.array, i: int, x: mx.array, history: History = (), noise: mx.array | None = None
+    ) -> tuple[mx.array, History]:
+        x0, _ = self._predictions(model_output, x, i)
+        # In the order of diffusers: from a sigma of 4096, float32 rounds so much that any other is 1e-4 away.
+        derivative = (x - x0) / self._sigmas[i]
+        return x + derivative * (self._sigmas[i + 1] - self._sigmas[i]), (x0,)
+
+
+class EulerAncestral(_Euler):
+    """Euler's method with part of the noise drawn anew at each step: `sample_euler_ancestral` of
+    https://github.com/crowsonkb/k-diffusion. `EulerAncestralDiscreteScheduler` in diffusers.
+    """
+
+    stochastic: ClassVar[bool] = True
+
+    def __init__(self, config: NoiseConfig, steps: int) -> None:
+        super().__init__(config, steps)
+        table = levels.sigma_table(config)
+        timesteps = levels.spaced_timesteps(config, steps, steps).astype(np.float32)
+        sigmas = np.append(np.interp(timesteps, np.arange(len(table)), table), 0)
+        self._set_sigmas(config, timesteps, sigmas)
+
+    def step(
+        self, model_output: mx.array, i: int, x: mx.array, history: History = (), noise: mx.array | None = None
+    ) -> tuple[mx.array, History]:
+        x0, _ = self._predictions(model_output, x, i)
+        following = self._sigmas[i + 1]
+        # The share of the following variance that the ODE keeps. The rest is drawn.
+        kept = (following / self._sigmas[i]) ** 2
+        x = x0 + kept * (x - x0)
+        if following:
+            x = x + following * math.sqrt(max(1 - kept, 0)) * self._drawn(noise)
+        return x, (x0,)

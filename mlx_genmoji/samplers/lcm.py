@@ -1,0 +1,73 @@
+"""Latent consistency."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import mlx.core as mx
+import numpy as np
+
+from ..errors import UserError
+from . import levels
+from .config import Check, NoiseConfig, number, one_of, whole
+from .ddim import check_signal
+from .noise import alphas_cumprod
+from .schedule import History, Schedule
+
+_SIGMA_DATA = 0.5
+
+
+class LCM(Schedule):
+    """Multistep latent consistency sampling: Luo et al. 2023, https://arxiv.org/abs/2310.04378, algorithm 3.
+
+    `LCMScheduler` in diffusers. A few of the `original_inference_steps` that the model was distilled at; each predicts
+    x0 outright and all but the last add new noise.
+    """
+
+    defaults: ClassVar[Mapping[str, Any]] = {
+        "beta_start": 0.00085,
+        "beta_end": 0.012,
+        "beta_schedule": "scaled_linear",
+        "clip_sample": False,
+    }
+    checks: ClassVar[Mapping[str, Check]] = {
+        "original_inference_steps": whole(number(1, 100_000)),
+        "timestep_scaling": number(1e-6, 1e6),
+        "thresholding": one_of(False),
+    }
+    stochastic: ClassVar[bool] = True
+
+    def __init__(self, config: NoiseConfig, steps: int) -> None:
+        super().__init__(config, steps)
+        original, trained = config.original_inference_steps, config.num_train_timesteps
+        if original > trained:
+            raise UserError(
+                f"scheduler_config.json: original_inference_steps is {original}, but num_train_timesteps {trained}."
+            )
+        if steps > original:
+            raise UserError(f"LCM takes up to {original} steps (original_inference_steps), not {steps}.")
+        distilled = np.arange(original, 0, -1) * (trained // original) - 1
+        chosen = np.floor(np.linspace(0, original, steps, endpoint=False)).astype(np.int64)
+        timesteps = distilled[chosen]
+        self.timesteps = timesteps.astype(np.float32)
+        signal = alphas_cumprod(config).astype(np.float64)[timesteps]
+        check_signal(config, signal[0], "LCM")
+        self._alphas, self._sigmas = levels.alphas_and_sigmas(signal)
+        self._scaled: list[float] = (timesteps * float(config.timestep_scaling)).tolist()
+        self._clip = config.clip_sample_range if config.clip_sample else None
+
+    def step(
+        self, model_output: mx.array, i: int, x: mx.array, history: History = (), noise: mx.array | None = None
+    ) -> tuple[mx.array, History]:
+        x0, _ = self._predictions(model_output, x, i)
+        if self._clip is not None:
+            x0 = mx.clip(x0, -self._clip, self._clip)
+        # The boundary condition of a consistency model: Song et al. 2023, https://arxiv.org/abs/2303.01469, appendix C.
+        length = math.hypot(self._scaled[i], _SIGMA_DATA)
+        c_skip, c_out = (_SIGMA_DATA / length) ** 2, self._scaled[i] / length
+        x0 = c_out * x0 + c_skip * x
+        if i + 1 == len(self.timesteps):
+            return x0, (x0,)
+        return self.add_noise(x0, self._drawn(noise), i + 1), (x0,)

@@ -1,0 +1,96 @@
+"""Schedule: what every sampler is to the pipeline, whichever its method."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import mlx.core as mx
+import numpy as np
+
+from ..errors import UserError
+from .config import Check, NoiseConfig
+
+History = tuple[mx.array, ...]
+
+
+class Schedule(ABC):
+    """The timesteps of a generation, and the way from each to the next.
+
+    `timesteps` (float32) has as many entries as there are steps; with `lambda_min_clipped` and trailing spacing there
+    are fewer than asked for. The first latents are `init_noise_sigma` times standard normal noise, or, to start from a
+    picture, `add_noise` of its latents at step `start(strength)`.
+    """
+
+    defaults: ClassVar[Mapping[str, Any]] = {}
+    """Where diffusers' scheduler has other defaults than `NoiseConfig`."""
+    checks: ClassVar[Mapping[str, Check]] = {}
+    """Fields of which only the values here are supported, beyond those of `NoiseConfig`."""
+    stochastic: ClassVar[bool] = False
+    """Whether `step` needs noise."""
+
+    timesteps: np.ndarray
+    init_noise_sigma: float = 1.0
+    _alphas: list[float]
+    _sigmas: list[float]
+    """Latents of step `i` are `_alphas[i] * x0 + _sigmas[i] * epsilon`."""
+
+    @abstractmethod
+    def __init__(self, config: NoiseConfig, steps: int) -> None:
+        self.prediction_type = config.prediction_type
+        self._steps = steps
+
+    def start(self, strength: float) -> int:
+        """The step to begin with so that a picture changes by `strength`, from 0 (not at all) to 1 (all steps).
+
+        As in diffusers' image-to-image pipelines. Raises UserError where no step is left.
+        """
+        if not 0 <= strength <= 1:
+            raise UserError(f"The strength must be from 0 to 1, not {strength:g}.")
+        begin = self._steps - min(int(self._steps * strength), self._steps)
+        if begin >= len(self.timesteps):
+            raise UserError(
+                f"A strength of {strength:g} leaves none of the {self._steps} steps; take more strength or more steps."
+            )
+        return begin
+
+    def add_noise(self, x0: mx.array, noise: mx.array, i: int) -> mx.array:
+        """The latents of step `i` for a picture's latents `x0` and standard normal `noise`."""
+        return self._alphas[i] * x0 + self._sigmas[i] * noise
+
+    def scale_model_input(self, x: mx.array, i: int) -> mx.array:
+        """The model's input at step `i`: latents of variance near one."""
+        return x
+
+    @abstractmethod
+    def step(
+        self, model_output: mx.array, i: int, x: mx.array, history: History = (), noise: mx.array | None = None
+    ) -> tuple[mx.array, History]:
+        """From the latents of step `i` to those of step `i + 1`, or to the finished ones.
+
+        `history` is what the previous step returned, empty at the first. Its first entry is the prediction of the
+        finished latents, which is good for a preview. `noise` is standard normal, of the shape of `x`, and of use where
+        `stochastic` says so; `noise.step_noise` makes it from a seed.
+        """
+
+    def _predictions(self, model_output: mx.array, x: mx.array, i: int) -> tuple[mx.array, mx.array]:
+        """x0 and epsilon as the model predicts them from the latents of step `i`."""
+        alpha, sigma = self._alphas[i], self._sigmas[i]
+        model_output = model_output.astype(mx.float32)
+        if self.prediction_type == "epsilon":
+            return (x - sigma * model_output) / alpha, model_output
+        if self.prediction_type == "v_prediction":
+            # Salimans and Ho 2022, https://arxiv.org/abs/2202.00512: v = alpha * epsilon - sigma * x0, for latents of
+            # variance one. Those of Euler's method are longer.
+            square = alpha**2 + sigma**2
+            length = square**0.5
+            x0 = alpha / square * x - sigma / length * model_output
+            return x0, alpha / length * model_output + sigma / square * x
+        return model_output, (x - alpha * model_output) / sigma
+
+    @staticmethod
+    def _drawn(noise: mx.array | None) -> mx.array:
+        if noise is None:
+            raise ValueError("A stochastic sampler's step needs noise.")
+        return noise

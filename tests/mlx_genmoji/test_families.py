@@ -1,0 +1,378 @@
+"""Every kind of pipeline against diffusers' own, in miniature: text, pictures and masks in, the same picture out."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import pytest
+import torch
+from diffusers import (
+    AutoencoderKL,
+    AutoencoderTiny,
+    DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerAncestralDiscreteScheduler,
+    EulerDiscreteScheduler,
+    LatentConsistencyModelPipeline,
+    LCMScheduler,
+    StableDiffusionImg2ImgPipeline,
+    StableDiffusionInpaintPipeline,
+    StableDiffusionPipeline,
+    StableDiffusionXLInpaintPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+    UniPCMultistepScheduler,
+)
+from PIL import Image
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+
+from mlx_genmoji import Cancelled, Genmoji, UserError
+from mlx_genmoji.sticker import Sticker, read_recipe
+from train.vocabulary import train_clip_vocabulary
+
+pytestmark = pytest.mark.usefixtures("cpu")
+
+NOISE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+CAPTIONS = ["a flying pig", "a red apple on a plate", "an astronaut, waving, at night", "a happy octopus", "two cats"]
+PROMPT = "a flying pig"
+SIDE = 16
+"""Pixels; the latents have half as many a side."""
+
+Make = Callable[..., Path]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def vocabulary(tmp_path_factory: pytest.TempPathFactory) -> CLIPTokenizer:
+    folder = tmp_path_factory.mktemp("vocabulary")
+    train_clip_vocabulary(CAPTIONS, 600, folder, 77)
+    return CLIPTokenizer.from_pretrained(folder)
+
+
+def encoder(kind: type, tokenizer: CLIPTokenizer, width: int, **more: Any) -> Any:
+    return kind(
+        CLIPTextConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=width,
+            intermediate_size=48,
+            num_hidden_layers=3,
+            num_attention_heads=4,
+            eos_token_id=tokenizer.eos_token_id,
+            **more,
+        )
+    )
+
+
+def unet(width: int, **more: Any) -> Any:
+    settings = {
+        "sample_size": SIDE // 2,
+        "block_out_channels": (32, 64),
+        "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+        "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
+        "layers_per_block": 1,
+        "attention_head_dim": 4,
+        "cross_attention_dim": width,
+        "norm_num_groups": 8,
+    }
+    return UNet2DConditionModel(**settings | more)
+
+
+def autoencoder() -> Any:
+    return AutoencoderKL(
+        block_out_channels=(16, 32),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        norm_num_groups=8,
+        sample_size=SIDE,
+    )
+
+
+@pytest.fixture
+def make(tmp_path: Path, vocabulary: CLIPTokenizer) -> Make:
+    """Writes a folder of a diffusers pipeline class with random weights: `make(kind, scheduler, **unet fields)`."""
+
+    def write(kind: type, scheduler: Any, **fields: Any) -> Path:
+        torch.manual_seed(0)
+        xl = "XL" in kind.__name__
+        if xl:
+            fields |= {
+                "addition_embed_type": "text_time",
+                "addition_time_embed_dim": 8,
+                "projection_class_embeddings_input_dim": 24 + 6 * 8,
+                "use_linear_projection": True,
+                "transformer_layers_per_block": (1, 2),
+            }
+        parts = {
+            "vae": autoencoder(),
+            "text_encoder": encoder(CLIPTextModel, vocabulary, 32, hidden_act="quick_gelu"),
+            "unet": unet(72 if xl else 32, **fields),
+        }
+        if xl:
+            second = encoder(CLIPTextModelWithProjection, vocabulary, 40, hidden_act="gelu", projection_dim=24)
+            parts["text_encoder_2"] = second
+        with torch.no_grad():
+            for model in parts.values():
+                for parameter in model.parameters():
+                    parameter.add_(0.02 * torch.randn_like(parameter))
+            # The text should matter to the picture more than in a random model it does.
+            for name, parameter in parts["unet"].named_parameters():
+                if "attn2" in name:
+                    parameter.mul_(4)
+            # diffusers draws the latents of a picture from their distribution; of no variance, it is their mean.
+            channels = parts["vae"].config.latent_channels
+            parts["vae"].quant_conv.weight[channels:] = 0
+            parts["vae"].quant_conv.bias[channels:] = -30
+        parts |= {"tokenizer": vocabulary, "scheduler": scheduler}
+        if xl:
+            parts["tokenizer_2"] = vocabulary
+        else:
+            parts |= {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+        folder = tmp_path / kind.__name__
+        kind(**parts).save_pretrained(folder)
+        return folder
+
+    return write
+
+
+def psnr(folder: Path, kind: type, mine: dict[str, Any], theirs: dict[str, Any], steps: int = 5) -> float:
+    """Of our picture against that of diffusers' pipeline `kind`."""
+    pipeline = kind.from_pretrained(folder, torch_dtype=torch.float32)
+    pipeline.set_progress_bar_config(disable=True)
+    expected = pipeline(PROMPT, num_inference_steps=steps, output_type="np", **theirs).images[0]
+    drawn = Genmoji.load(folder).generate(PROMPT, steps=steps, **mine)[0].image
+    error = np.mean((np.asarray(drawn) / 255 - np.round(expected * 255) / 255) ** 2)
+    return float(10 * np.log10(1 / max(error, 1e-12)))
+
+
+def noise() -> np.ndarray:
+    return np.random.default_rng(5).standard_normal((1, SIDE // 2, SIDE // 2, 4)).astype(np.float32)
+
+
+def for_both(guidance: float, negative_prompt: str = "") -> tuple[dict[str, Any], dict[str, Any]]:
+    mine: dict[str, Any] = {"latents": mx.array(noise()), "guidance": guidance, "negative_prompt": negative_prompt}
+    theirs: dict[str, Any] = {
+        "latents": torch.from_numpy(noise()).permute(0, 3, 1, 2).contiguous(),
+        "guidance_scale": guidance,
+    }
+    return mine, theirs | ({"negative_prompt": negative_prompt} if negative_prompt else {})
+
+
+@pytest.mark.parametrize(("guidance", "negative_prompt"), [(1.0, ""), (5.0, ""), (7.5, "two cats")])
+def test_xl_draws_what_diffusers_draws(make: Make, guidance: float, negative_prompt: str) -> None:
+    folder = make(StableDiffusionXLPipeline, EulerDiscreteScheduler(**NOISE, steps_offset=1))
+    mine, theirs = for_both(guidance, negative_prompt)
+    assert psnr(folder, StableDiffusionXLPipeline, mine, theirs) >= 60
+
+
+def test_xl_without_zeros_for_an_empty_prompt(make: Make) -> None:
+    folder = make(StableDiffusionXLPipeline, EulerDiscreteScheduler(**NOISE))
+    index = json.loads((folder / "model_index.json").read_text())
+    (folder / "model_index.json").write_text(json.dumps(index | {"force_zeros_for_empty_prompt": False}))
+    assert psnr(folder, StableDiffusionXLPipeline, *for_both(5.0)) >= 60
+
+
+@pytest.mark.parametrize(
+    "scheduler",
+    [
+        DDIMScheduler(**NOISE, prediction_type="v_prediction", clip_sample=False, steps_offset=1),
+        DDIMScheduler(
+            **NOISE, prediction_type="v_prediction", timestep_spacing="trailing", rescale_betas_zero_snr=True
+        ),
+        UniPCMultistepScheduler(**NOISE, prediction_type="v_prediction"),
+        DPMSolverMultistepScheduler(**NOISE, prediction_type="sample", use_karras_sigmas=True),
+    ],
+)
+@pytest.mark.parametrize("guidance", [1.0, 6.0])
+def test_sd2_draws_what_diffusers_draws(make: Make, scheduler: Any, guidance: float) -> None:
+    folder = make(StableDiffusionPipeline, scheduler, use_linear_projection=True, attention_head_dim=(4, 8))
+    mine, theirs = for_both(guidance, "a happy octopus")
+    assert psnr(folder, StableDiffusionPipeline, mine, theirs) >= 60
+
+
+def test_a_distilled_unet_without_a_middle_draws_what_diffusers_draws(make: Make) -> None:
+    folder = make(
+        StableDiffusionPipeline,
+        DDIMScheduler(**NOISE, clip_sample=False, steps_offset=1),
+        mid_block_type=None,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+    )
+    assert psnr(folder, StableDiffusionPipeline, *for_both(7.5)) >= 60
+
+
+@pytest.mark.parametrize("guidance", [1.0, 8.5])
+def test_one_step_of_lcm_is_that_of_diffusers(make: Make, guidance: float) -> None:
+    # One step draws no noise, so that both start and end alike.
+    folder = make(LatentConsistencyModelPipeline, LCMScheduler(**NOISE), time_cond_proj_dim=16)
+    assert psnr(folder, LatentConsistencyModelPipeline, *for_both(guidance), steps=1) >= 60
+
+
+def test_lcm_has_its_own_defaults(make: Make) -> None:
+    folder = make(LatentConsistencyModelPipeline, LCMScheduler(**NOISE), time_cond_proj_dim=16)
+    recipe = Genmoji.load(folder).generate(PROMPT, seed=1)[0].recipe
+    assert (recipe["steps"], recipe["guidance"], recipe["sampler"]) == (4, 8.5, "lcm")
+
+
+@pytest.mark.parametrize(
+    "scheduler", [LCMScheduler(**NOISE), EulerAncestralDiscreteScheduler(**NOISE, timestep_spacing="trailing")]
+)
+def test_candidates_of_a_stochastic_sampler_can_be_made_alone(make: Make, scheduler: Any) -> None:
+    genmoji = Genmoji.load(make(StableDiffusionPipeline, scheduler))
+    two = genmoji.generate(PROMPT, count=2, seed=7, steps=3)
+    assert pixels(genmoji.generate(PROMPT, seed=8, steps=3)[0]) == pixels(two[1]) != pixels(two[0])
+
+
+@pytest.fixture
+def picture() -> Image.Image:
+    values = np.random.default_rng(1).integers(0, 256, (4, 4, 3), np.uint8)
+    return Image.fromarray(values).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+
+
+@pytest.fixture
+def mask() -> Image.Image:
+    values = np.zeros((SIDE, SIDE), np.uint8)
+    values[4:12, 6:] = 255
+    return Image.fromarray(values)
+
+
+@pytest.mark.parametrize("scheduler", [DDIMScheduler, EulerDiscreteScheduler, DPMSolverMultistepScheduler])
+@pytest.mark.parametrize("strength", [0.3, 0.75, 1.0])
+def test_a_picture_becomes_what_diffusers_makes_of_it(
+    make: Make, picture: Image.Image, scheduler: Any, strength: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make(StableDiffusionPipeline, scheduler(**NOISE, steps_offset=1))
+    theirs_noise = torch.from_numpy(noise()).permute(0, 3, 1, 2).contiguous()
+    module = "diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion_img2img"
+    monkeypatch.setattr(f"{module}.randn_tensor", lambda *_, **__: theirs_noise)
+    mine = {"image": picture, "strength": strength, "latents": mx.array(noise()), "guidance": 7.5}
+    theirs = {"image": picture, "strength": strength, "guidance_scale": 7.5}
+    assert psnr(folder, StableDiffusionImg2ImgPipeline, mine, theirs, steps=6) >= 60
+
+
+@pytest.mark.parametrize("kind", [StableDiffusionInpaintPipeline, StableDiffusionXLInpaintPipeline])
+@pytest.mark.parametrize("strength", [1.0, 0.6])
+def test_a_masked_picture_is_repainted_as_diffusers_does(
+    make: Make,
+    picture: Image.Image,
+    mask: Image.Image,
+    kind: type,
+    strength: float,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = make(kind, DDIMScheduler(**NOISE, clip_sample=False, steps_offset=1), in_channels=9)
+    mine, theirs = for_both(6.0)
+    module = kind.__module__
+    theirs_noise = theirs["latents"]
+    monkeypatch.setattr(f"{module}.randn_tensor", lambda *_, **__: theirs_noise)
+    del theirs["latents"]
+    theirs |= {"image": picture, "mask_image": mask, "strength": strength, "height": SIDE, "width": SIDE}
+    mine |= {"image": picture, "mask": mask, "strength": strength}
+    assert psnr(folder, kind, mine, theirs, steps=6) >= 60
+
+
+def test_what_does_not_go_together_is_said(make: Make, picture: Image.Image, mask: Image.Image) -> None:
+    plain = Genmoji.load(make(StableDiffusionPipeline, DDIMScheduler(**NOISE)))
+    repainting = Genmoji.load(make(StableDiffusionInpaintPipeline, DDIMScheduler(**NOISE), in_channels=9))
+    for genmoji, arguments, named in (
+        (plain, {"mask": mask, "image": picture}, "takes no mask"),
+        (plain, {"strength": 0.5}, "needs one"),
+        (plain, {"image": picture, "strength": 0.0}, "none of the 2 steps"),
+        (plain, {"image": picture, "strength": 1.5}, "from 0 to 1"),
+        (repainting, {"image": picture}, "an image and a mask"),
+        (repainting, {}, "an image and a mask"),
+    ):
+        with pytest.raises(UserError, match=named):
+            genmoji.generate(PROMPT, steps=2, **arguments)
+
+
+def test_a_picture_of_any_shape_and_kind_is_taken(make: Make) -> None:
+    genmoji = Genmoji.load(make(StableDiffusionPipeline, DDIMScheduler(**NOISE)))
+    for mode, size in (("RGBA", (40, 9)), ("L", (3, 50)), ("P", (16, 16)), ("1", (1, 1)), ("CMYK", (20, 20))):
+        assert genmoji.generate(PROMPT, image=Image.new(mode, size), steps=2, seed=1)[0].image.size == (SIDE, SIDE)
+
+
+def test_previews_come_from_the_small_autoencoder(make: Make, tmp_path: Path) -> None:
+    folder = make(StableDiffusionPipeline, DDIMScheduler(**NOISE))
+    torch.manual_seed(3)
+    tiny = AutoencoderTiny(
+        encoder_block_out_channels=(8, 8),
+        decoder_block_out_channels=(8, 8),
+        num_encoder_blocks=(1, 1),
+        num_decoder_blocks=(1, 1),
+    )
+    tiny.save_pretrained(tmp_path / "tiny")
+    genmoji = Genmoji.load(folder, preview=tmp_path / "tiny")
+    seen: list[mx.array] = []
+    genmoji.generate(PROMPT, seed=1, steps=3, callback=lambda step, steps, latents: seen.append(latents))
+    with torch.no_grad():
+        latents = torch.from_numpy(np.asarray(seen[0])).permute(0, 3, 1, 2)
+        decoded = tiny.decode(latents).sample[0].permute(1, 2, 0).numpy()
+    expected = np.round(np.clip(decoded / 2 + 0.5, 0, 1) * 255)
+    assert np.abs(np.asarray(genmoji.preview(seen[0])).astype(int) - expected).max() <= 1
+
+
+def test_the_last_latents_that_a_callback_hears_are_those_of_the_sticker(make: Make) -> None:
+    genmoji = Genmoji.load(make(StableDiffusionPipeline, EulerDiscreteScheduler(**NOISE)))
+    seen: list[mx.array] = []
+    (sticker,) = genmoji.generate(PROMPT, seed=1, steps=3, callback=lambda *heard: seen.append(heard[2]))
+    assert np.array_equal(np.asarray(genmoji.preview(seen[-1])), np.asarray(sticker.image))
+
+
+def test_a_callback_can_stop(make: Make) -> None:
+    genmoji = Genmoji.load(make(StableDiffusionPipeline, DDIMScheduler(**NOISE)))
+    heard: list[int] = []
+
+    def stop(step: int, steps: int, latents: mx.array) -> bool:
+        heard.append(step)
+        return step < 1
+
+    with pytest.raises(Cancelled):
+        genmoji.generate(PROMPT, count=2, steps=5, callback=stop)
+    assert heard == [0, 1]
+
+
+def pixels(sticker: Sticker) -> list[int]:
+    return np.asarray(sticker.image).ravel().tolist()
+
+
+def test_a_recipe_replays_to_the_bit(make: Make, picture: Image.Image, tmp_path: Path) -> None:
+    genmoji = Genmoji.load(make(StableDiffusionPipeline, EulerAncestralDiscreteScheduler(**NOISE)))
+    for more in ({}, {"image": picture, "strength": 0.5}, {"sampler": "unipc", "template": "{prompt}, 3d"}):
+        two = genmoji.generate("{pig}", count=2, steps=3, seed=9, skin_tone="dark", negative_prompt="cats", **more)
+        two[1].save(tmp_path / "pig.png")
+        recipe = read_recipe(tmp_path / "pig.png")
+        assert recipe is not None
+        again = genmoji.replay(recipe, image=more.get("image"))
+        assert pixels(again) == pixels(two[1])
+        assert again.recipe == two[1].recipe
+
+
+def test_a_recipe_that_would_give_another_sticker_is_refused(make: Make, picture: Image.Image) -> None:
+    genmoji = Genmoji.load(make(StableDiffusionPipeline, DDIMScheduler(**NOISE)))
+    plain = genmoji.generate(PROMPT, steps=1, seed=1)[0].recipe
+    of_picture = genmoji.generate(PROMPT, steps=1, seed=1, image=picture, strength=1.0)[0].recipe
+    of_noise = genmoji.generate(PROMPT, steps=1, latents=mx.array(noise()))[0].recipe
+    for recipe, arguments, named in (
+        (plain | {"model": {"name": "other", "sha256": "0"}}, {}, "other weights, of the model 'other'"),
+        (plain, {"image": picture}, "started from no image"),
+        (of_picture, {}, "needs the image .* none was given"),
+        (of_picture, {"image": Image.new("RGB", (8, 8))}, "another one was given"),
+        (of_noise, {}, "noise that a program gave"),
+        ({"prompt": "pig"}, {}, "not whole"),
+    ):
+        with pytest.raises(UserError, match=named) as error:
+            genmoji.replay(recipe, **arguments)
+        assert "\n" not in str(error.value)
+
+
+def test_a_checkpoint_in_one_file_is_answered_with_the_command_that_makes_a_folder_of_it(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    with pytest.raises(UserError, match=r"genmoji convert .*model\.safetensors -o FOLDER"):
+        Genmoji.load(tmp_path / "model.safetensors")
