@@ -102,9 +102,8 @@ class Crawl:
 
     async def collect(self) -> None:
         """Settle every picture and, if they are asked for, every page of the list, or of its beginning."""
-        jobs = list(self._jobs())
-        waiting = iter(jobs)
-        with tqdm(total=len(jobs), desc=self.order.vendor, disable=None, unit="file") as bar:
+        waiting = self._jobs()
+        with tqdm(total=sum(1 for _ in self._jobs()), desc=self.order.vendor, disable=None, unit="file") as bar:
 
             async def work() -> None:
                 for job, subject in waiting:
@@ -124,18 +123,19 @@ class Crawl:
             (emoji_of(item, self.emojis, self._about(item)["name"] or item.name), item) for item in self.listing.items
         ]
         shown.sort(key=lambda pair: (pair[0].order, pair[1].key))
-        rows = [
+        # One at a time: thousands of rows need not be in memory together.
+        rows = (
             row(item, emoji, self._about(item), content, self.order)
             for emoji, item in shown
             if (content := self._content(item))
-        ]
+        )
         failures = list(self._failures())
         failed = ({"kind": kind, "url": url, "reason": reason} for kind, url, reason in failures)
-        self.folder.finish(rows, failed, {self._hexcode(item) for item in self.listing.items})
+        images = self.folder.finish(rows, failed, {self._hexcode(item) for item in self.listing.items})
         self.state.finish()
         reasons = Counter(f"{kind}: {reason}" for kind, _, reason in failures)
         return CrawlReport(
-            self.order.vendor, self.folder.path, len(rows), self.client.requests, dict(reasons.most_common())
+            self.order.vendor, self.folder.path, images, self.client.requests, dict(reasons.most_common())
         )
 
     def _chosen(self) -> tuple[Item, ...]:

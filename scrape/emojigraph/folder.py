@@ -5,7 +5,7 @@ Names are code points in hexadecimal or constants of ours: what a site says neve
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
@@ -39,10 +39,10 @@ class Folder:
         """Write or replace an emoji's picture, and the one it was drawn from unless that is None."""
         self._put_aside()
         if original is not None:
-            self._replace(name(ORIGINALS, hexcode), original)
+            self._replace(name(ORIGINALS, hexcode), [original])
         else:
             (self.path / name(ORIGINALS, hexcode)).unlink(missing_ok=True)
-        self._replace(name(IMAGES, hexcode), png)
+        self._replace(name(IMAGES, hexcode), [png])
 
     def holds(self, hexcode: str, png_sha256: str, original_sha256: str | None) -> bool:
         """Whether an emoji's picture is there, whole, and its original too unless that is None."""
@@ -55,23 +55,21 @@ class Folder:
             return False
 
     def finish(
-        self, rows: Sequence[dict[str, object]], failures: Iterable[Mapping[str, object]], hexcodes: set[str]
-    ) -> None:
+        self, rows: Iterable[Mapping[str, object]], failures: Iterable[Mapping[str, object]], hexcodes: set[str]
+    ) -> int:
         """Remove pictures of what is not among `hexcodes`, then write the failures, if any, and `metadata.jsonl` last.
 
-        Pictures that stay may be more than those of `rows`: of another size, and not asked for again yet.
+        Returns the number of `rows`. Pictures that stay may be more: of another size, and not asked for again yet.
         """
         self._put_aside()
         for kind in (IMAGES, ORIGINALS):
             self._sweep(kind, hexcodes)
         # In ASCII: the names in it are a stranger's, and may turn a terminal's text around.
-        failed = "".join(json.dumps(fields) + "\n" for fields in failures)
-        if failed:
-            self._replace(FAILURES, failed.encode())
-        else:
-            (self.path / FAILURES).unlink(missing_ok=True)
-        self._replace(METADATA, to_lines(rows))
+        if not self._replace(FAILURES, (f"{json.dumps(fields)}\n".encode() for fields in failures)):
+            (self.path / FAILURES).unlink()
+        count = self._replace(METADATA, (to_lines([fields]) for fields in rows))
         (self.path / OLD_METADATA).unlink(missing_ok=True)
+        return count
 
     def _put_aside(self) -> None:
         """Take `metadata.jsonl` out of the way: it no longer says what the folder holds."""
@@ -85,15 +83,19 @@ class Folder:
             if HEXCODE.fullmatch(stem) and (stem not in hexcodes or file.suffix == ".part"):
                 file.unlink()
 
-    def _replace(self, file_name: str, data: bytes) -> None:
-        path = self.path / file_name
+    def _replace(self, file_name: str, pieces: Iterable[bytes]) -> int:
+        """Write a file piece by piece, whole or not at all; how many pieces there were."""
+        path, count = self.path / file_name, 0
         path.parent.mkdir(exist_ok=True)
         part = path.with_name(f".{path.name}.part")
         with part.open("wb") as file:
-            file.write(data)
+            for piece in pieces:
+                file.write(piece)
+                count += 1
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
+        return count
 
 
 def name(kind: str, hexcode: str) -> str:
