@@ -14,6 +14,7 @@ import scrape
 import train
 from app import cli
 from train.autoencoder import AutoencoderRecipe
+from train.decoder import DecoderRecipe
 from train.diffusion import DiffusionRecipe
 from train.growth import GrowthRecipe
 from train.recipe import build, read_recipe
@@ -22,7 +23,12 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, re.DOTALL)
 COMMANDS = [line.split("#")[0].strip() for kind, block in BLOCKS if not kind for line in block.splitlines()]
-RECIPES = {"autoencoder": AutoencoderRecipe, "growth": GrowthRecipe, "diffusion": DiffusionRecipe}
+RECIPES = {
+    "autoencoder": AutoencoderRecipe,
+    "decoder": DecoderRecipe,
+    "diffusion": DiffusionRecipe,
+    "growth": GrowthRecipe,
+}
 
 
 def commands(beginning: str) -> list[str]:

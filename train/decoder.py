@@ -1,12 +1,25 @@
-"""Teaching an autoencoder's decoder more, its latents untouched: what a diffusion model learned of them stays true."""
+"""Teaching an autoencoder's decoder more, its latents untouched: what a diffusion model learned of them stays true.
 
+The decoder learns from the latents of pictures, and from those that a diffusion model draws of their captions: these
+are what it will be given, and they differ from the former in ways that it can learn to see past.
+"""
+
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import mlx.core as mx
 import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
 
+from mlx_genmoji import Genmoji
 from mlx_genmoji.checkpoint import save_model
+from mlx_genmoji.errors import UserError
+from mlx_genmoji.models.functions import on_cpu
+from mlx_genmoji.samplers import History, make_sampler
 
 from .autoencoder import cached_latents, load_vae, reconstruction_loss, sheet, to_pixels
 from .data import Dataset, to_model
@@ -24,6 +37,10 @@ class DecoderRecipe(Recipe):
     """See the autoencoder's recipe."""
     latent_noise: float = 0.0
     """Deviation of the noise that the decoder learns to see past: what diffusion makes is never quite a latent."""
+    model: Path | None = None
+    """The folder of the diffusion model whose drawings are learned from too, captions as it was trained on."""
+    drawn: float = 0.5
+    """The share of them."""
 
 
 class DecoderObjective:
@@ -36,12 +53,18 @@ class DecoderObjective:
         self.latents = cached_latents(self.model, recipe.vae, dataset.pictures, recipe.output.parent / "cache")
         self.model.freeze()
         self.model.decoder.unfreeze()
+        self.drawn: NDArray[np.float32] | None = None
+        if recipe.model is not None:
+            self.drawn = drawn_latents(recipe.model, dataset.captions, recipe.seed, recipe.output / "drawn.npy")
 
     def batch(self, step: int) -> Batch:
         """Pictures and their latents, with noise."""
         rng = np.random.default_rng((self.recipe.seed, step))
         rows = self.dataset.draw(rng, self.recipe.loop.batch_size)
         latents = self.latents[rows]
+        if self.drawn is not None:
+            drawn = rng.random(len(rows)) < self.recipe.drawn
+            latents = np.where(drawn[:, None, None, None], self.drawn[rows], latents)
         noise = self.recipe.latent_noise * rng.standard_normal(latents.shape, np.float32)
         return mx.array(to_model(self.dataset.pictures[rows])), mx.array(latents + noise)
 
@@ -49,10 +72,58 @@ class DecoderObjective:
         return reconstruction_loss(self.model.decode(latents) - pictures, self.recipe.edge_weight)
 
     def sample(self, path: Path) -> None:
-        """Sixteen pictures of the dataset above their reconstructions."""
+        """Sixteen pictures of the dataset above what is made of their latents, and of those drawn."""
         rows = np.sort(self.dataset.draw(np.random.default_rng(self.recipe.seed), 16))
-        decoded = to_pixels(self.model.decode(mx.array(self.latents[rows])))
-        sheet(np.concatenate([self.dataset.pictures[rows], decoded]), columns=16).save(path)
+        kinds = [self.latents] if self.drawn is None else [self.latents, self.drawn]
+        decoded = [to_pixels(self.model.decode(mx.array(latents[rows]))) for latents in kinds]
+        sheet(np.concatenate([self.dataset.pictures[rows], *decoded]), columns=16).save(path)
+
+
+def drawn_latents(
+    folder: Path, captions: list[str], seed: int, path: Path, batch_size: int = 32
+) -> NDArray[np.float32]:
+    """The latents that a model draws of each caption, by its own defaults, (N, h, w, c); kept in the file `path`."""
+    if path.exists():
+        kept: NDArray[np.float32] = np.load(path)
+        return kept
+    genmoji = Genmoji.load(folder)
+    if len(genmoji.text.encoders) > 1:
+        raise UserError(f"Recipe: {folder} has two text encoders, and drawings are learned from with one only.")
+    schedule = make_sampler(genmoji.scheduler).schedule(genmoji.defaults.steps)
+    if schedule.stochastic:
+        raise UserError(f"Recipe: the sampler of {folder} draws with new noise at each step, which is not supported.")
+    guidance = genmoji.defaults.guidance
+    tokenizer, encoder = genmoji.text.tokenizers[0], genmoji.text.encoders[0]
+    building = threading.Lock()
+
+    def draw(start: int) -> NDArray[np.float32]:
+        ids = tokenizer(captions[start : start + batch_size])
+        noise = np.random.default_rng((seed, start)).standard_normal((len(ids), *genmoji.latents_shape), np.float32)
+        with building:
+            text = encoder(mx.array(ids)).last_hidden_state
+            empty = encoder(mx.array(tokenizer([""] * len(ids)))).last_hidden_state
+            x = mx.array(noise) * schedule.init_noise_sigma
+        mx.eval(text, empty, x)
+        history: History = ()
+        for i, timestep in enumerate(schedule.timesteps):
+            with building:
+                scaled, timesteps = schedule.scale_model_input(x, i), mx.full((len(ids),), timestep)
+                output = genmoji.unet(scaled, timesteps, text)
+                if guidance > 1:
+                    without = genmoji.unet(scaled, timesteps, empty)
+                    output = without + guidance * (output - without)
+                x, history = schedule.step(output, i, x, history)
+            mx.eval(x, history)
+        return np.asarray(x)
+
+    with ThreadPoolExecutor(2 if on_cpu() else 1) as pool:
+        parts = list(tqdm(pool.map(draw, range(0, len(captions), batch_size)), desc="drawing", disable=None))
+    latents = np.concatenate(parts)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(f".{os.getpid()}.npy")
+    np.save(partial, latents)
+    os.replace(partial, path)
+    return latents
 
 
 def train_decoder(recipe: DecoderRecipe, resume: bool) -> Path:

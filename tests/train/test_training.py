@@ -30,6 +30,7 @@ from train.autoencoder import (
     to_pixels,
 )
 from train.data import Dataset, to_model
+from train.decoder import DecoderObjective, DecoderRecipe
 from train.loop import Workers, learning_rate
 from train.recipe import Data, Loop, build, read_recipe
 
@@ -140,6 +141,29 @@ def test_a_decoder_learns_more_and_leaves_the_latents_as_they_were(vae_recipe: P
     before = weights(vae)
     for name, weight in dict(tree_flatten(taught.parameters())).items():
         assert mx.array_equal(weight, before[name]) != name.startswith("decoder."), name
+
+
+def test_a_decoder_learns_from_what_a_model_draws(vae_recipe: Path, diffusion_recipe: Path, tmp_path: Path) -> None:
+    vae = train.run(vae_recipe)
+    model = train.run(diffusion_recipe, overrides=["loop.sample_every=0"])
+    raw = read_recipe(diffusion_recipe, [])
+    raw = {"objective": "decoder", "data": raw["data"], "loop": raw["loop"] | {"sample_every": 2, "steps": 4}}
+    raw |= {"output": str(tmp_path / "runs" / "decoder"), "vae": str(vae), "model": str(model), "drawn": 1.0}
+    path = tmp_path / "decoder.yaml"
+    path.write_text(yaml.safe_dump(raw))
+    train.run(path)
+    drawn = np.load(tmp_path / "runs" / "decoder" / "drawn.npy")
+    objective = DecoderObjective(build(DecoderRecipe, raw), Dataset(build(Data, raw["data"]), tmp_path / "cache"))
+    genmoji = Genmoji.load(model)
+    noise = np.random.default_rng((0, 0)).standard_normal(drawn.shape, np.float32)
+    seen: list[mx.array] = []
+    for index, caption in enumerate(objective.dataset.captions):
+        latents = mx.array(noise[index : index + 1])
+        genmoji.generate(caption, template="{prompt}", latents=latents, callback=lambda *heard: seen.append(heard[2]))
+    finished = np.concatenate(seen[genmoji.defaults.steps - 1 :: genmoji.defaults.steps])
+    np.testing.assert_allclose(drawn, finished, atol=1e-4)
+    _, batch = objective.batch(0)
+    assert all(any(np.allclose(latents, own) for own in drawn) for latents in np.asarray(batch))
 
 
 def test_a_text_phase_needs_a_unet_that_embeds_the_whole_text(vae_recipe: Path, diffusion_recipe: Path) -> None:
