@@ -34,6 +34,9 @@ AUTOENCODER = "first_stage_model."
 # Whose folders are as those written here; diffusers wants to know.
 DIFFUSERS_VERSION = "0.21.0"
 
+# Latents, latents of the picture to change, and the mask.
+INPAINTING_CHANNELS = 9
+
 PREDICTION_TYPES = ("epsilon", "v_prediction")
 MODELSPEC_PREDICTION_TYPES = {"epsilon": "epsilon", "v": "v_prediction"}
 
@@ -198,7 +201,12 @@ def _write(
     save("vae", config | {"scaling_factor": family.scaling_factor}, renamed)
 
     config, renamed = unet(dict(_under(UNET, tensors)), family.heads)
-    inpaints = config["in_channels"] != config["out_channels"]
+    inpaints = config["in_channels"] == INPAINTING_CHANNELS
+    if not inpaints and config["in_channels"] != config["out_channels"]:
+        sizes = f"{config['in_channels']} channels and makes {config['out_channels']}"
+        raise UserError(
+            f"{file}: its UNet takes {sizes}: it draws from something else than a text, or a text and a mask."
+        )
     predicts = prediction_type or _prediction_type(family, tensors, metadata, inpaints)
     save("unet", config | family.unet | {"sample_size": family.sample_sizes[predicts]}, renamed)
 

@@ -67,8 +67,11 @@ OPEN_CLIP_KEYS: Renames = (
     (r"\.mlp\.c_proj\.", ".mlp.fc2."),
     (r"\.attn\.out_proj\.", ".self_attn.out_proj."),
 )
-# Used in training, or made anew.
-UNUSED = {"logit_scale", "attn_mask"}
+# Used in training, by other tools, or made anew: in some files.
+UNUSED = re.compile(
+    r"^(text_model\.)?(logit_scale|attn_mask)$|position_ids$"  # of a text encoder
+    r"|^(loss|model_ema)\."  # of an autoencoder
+)
 
 
 def unet(tensors: Tensors, heads: int | None) -> Converted:
@@ -112,6 +115,8 @@ def autoencoder(tensors: Tensors) -> Converted:
     layers = _count(lambda i: f"encoder.down.0.block.{i}.conv1.weight" in tensors)
     renamed = {}
     for key, tensor in tensors.items():
+        if UNUSED.search(key):
+            continue
         # The way up is counted from its end.
         key = re.sub(r"^(decoder\.up\.)(\d+)", lambda match: f"{match[1]}{blocks - 1 - int(match[2])}", key)
         renamed[_renamed(key, AUTOENCODER_KEYS)] = tensor
@@ -135,7 +140,7 @@ def clip(tensors: Tensors) -> Converted:
     renamed = {
         key if key.startswith("text_model.") else f"text_model.{key}": tensor
         for key, tensor in tensors.items()
-        if not key.endswith("position_ids")
+        if not UNUSED.search(key) and key != "text_projection.weight"
     }
     return _clip_config(renamed, "quick_gelu"), renamed
 
@@ -145,7 +150,7 @@ def open_clip(tensors: Tensors, most_layers: int | None, projects: bool) -> Conv
     renamed: Tensors = {}
     for key, tensor in tensors.items():
         layer = re.match(r"transformer\.resblocks\.(\d+)\.", key)
-        if key in UNUSED or (layer and most_layers is not None and int(layer[1]) >= most_layers):
+        if UNUSED.search(key) or (layer and most_layers is not None and int(layer[1]) >= most_layers):
             continue
         if key == "text_projection":
             if projects:

@@ -92,8 +92,9 @@ class UNet2DConditionConfig:
             attends = [_attends(kind) for kind in kinds] + [i == count - 1 and self.mid_block_attends]
             if any(attends):
                 require_divisor(self, "attention_head_dim", heads[i], channels)
-        if self.freq_shift == self.block_out_channels[0] // 2:
-            raise field_error(type(self), "freq_shift", self.freq_shift, "which leaves no wavelength")
+        for waves in (self.block_out_channels[0], self.addition_time_embed_dim):
+            if waves is not None and self.freq_shift == waves // 2:
+                raise field_error(type(self), "freq_shift", self.freq_shift, f"which leaves {waves} waves no length")
         if self.addition_embed_type == "text":
             text_channels = per_block(self.cross_attention_dim, count)[0]
             require_divisor(self, "addition_embed_type_num_heads", self.addition_embed_type_num_heads, text_channels)

@@ -320,6 +320,20 @@ def test_keys_of_the_first_text_encoder_may_lack_their_prefix(make, vocabulary, 
     assert (tmp_path / "bare" / weights).read_bytes() == (folder / weights).read_bytes()
 
 
+@pytest.mark.parametrize("family", ["1", "2"])
+def test_what_other_tools_leave_in_a_file_is_passed_over(family, make, vocabulary, tmp_path):
+    checkpoint, folder = make(family)
+    prefix = PREFIXES[family][0]
+    keys = [f"{prefix}{key}" for key in ("logit_scale", "attn_mask", "text_projection.weight")][
+        : 3 if family == "1" else 2
+    ]
+    keys += ["first_stage_model.loss.logvar", "first_stage_model.model_ema.decay", "model_ema.num_updates", "ae.extra"]
+    file = checkpoint.write(tmp_path / "more.safetensors", **{key: torch.ones(2) for key in keys})
+    convert_single_file(file, tmp_path / "more", vocabulary)
+    for path in folder.rglob("*.safetensors"):
+        assert (tmp_path / "more" / path.relative_to(folder)).read_bytes() == path.read_bytes()
+
+
 def test_a_tokenizer_is_taken_from_the_cache_of_the_hub(make, vocabulary, tmp_path, monkeypatch):
     checkpoint, folder = make("1")
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
@@ -365,6 +379,10 @@ UP, DOWN = "model.diffusion_model.output_blocks.2.0", "model.diffusion_model.inp
             "unet is not that of Stable Diffusion 1.x: .*1000 channels",
         ),
         (lambda s: {k: v for k, v in s.items() if "token_embedding" not in k}, "lacks text_model.*token_embedding"),
+        (
+            lambda s: s | {"model.diffusion_model.input_blocks.0.0.weight": torch.zeros(32, 5, 3, 3)},
+            "takes 5 channels and makes 4",
+        ),
         (lambda s: s | {"first_stage_model.encoder.extra": s["betas"]}, "vae.*unexpected: encoder.extra"),
     ],
 )
