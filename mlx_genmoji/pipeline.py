@@ -358,12 +358,13 @@ class Genmoji:
     def _encode(self, pixels: mx.array) -> mx.array:
         """Pictures (1, H, W, 3) in [-1, 1] -> their mean latents, scaled."""
         config = self.vae.config
-        mean, _ = self.vae.encode(pixels)
+        mean, _ = self.vae.encode(pixels.astype(_dtype(self.vae)))
         return (mean.astype(mx.float32) - (config.shift_factor or 0.0)) * config.scaling_factor
 
     def _decode(self, latents: mx.array, vae: Autoencoder) -> Image.Image:
         config = vae.config
-        pictures = vae.decode(latents / config.scaling_factor + (config.shift_factor or 0.0))
+        latents = latents / config.scaling_factor + (config.shift_factor or 0.0)
+        pictures = vae.decode(latents.astype(_dtype(vae)))
         pixels = np.asarray(pictures[0].astype(mx.float32))
         if not np.isfinite(pixels).all():
             raise UserError("The model's result is not a number: its weights may be damaged, or the guidance too high.")
@@ -426,6 +427,11 @@ def _component(folder: Path, *kinds: type) -> Any:
     if not isinstance(component, kinds):
         raise UserError(f"{folder}: config.json describes another kind of model than {kinds[0].__name__}.")
     return component
+
+
+def _dtype(vae: Autoencoder) -> mx.Dtype:
+    """What an autoencoder computes in: half precision on a GPU, where its config says that it stands that."""
+    return vae.encoder.conv_in.weight.dtype if isinstance(vae, AutoencoderKL) else vae.encoder.layers[0].weight.dtype
 
 
 def _version() -> str:
