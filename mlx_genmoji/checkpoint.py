@@ -72,7 +72,11 @@ def create_model(config: Mapping[str, Any]) -> Model:
     names = named if isinstance(named, list) else [named]
     for name, create in MODELS.items():
         if name in names:
-            return create(config)
+            model = create(config)
+            # MLX draws weights only when they are needed, and makes each draw's key from the last one's. Undrawn, the
+            # keys of many models are a history so long that a gradient, which walks it, runs out of stack.
+            mx.eval(mx.random.state)
+            return model
     raise UserError(f"config.json asks for {one_line(repr(named))}, supported are {', '.join(MODELS)}.")
 
 

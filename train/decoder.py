@@ -5,6 +5,7 @@ are what it will be given, and they differ from the former in ways that it can l
 """
 
 import os
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -127,9 +128,15 @@ def drawn_latents(
 
 
 def train_decoder(recipe: DecoderRecipe, resume: bool) -> Path:
-    """Train, write the component's folder `output/vae` and return it."""
+    """Train, write the component's folder `output/vae` and return it; of a recipe with a model, the whole model's
+    folder `output/model`, in half precision."""
     objective = DecoderObjective(recipe, Dataset(recipe.data, recipe.output.parent / "cache"))
     fit(objective, recipe.loop, recipe.output, resume)
-    folder = recipe.output / "vae"
-    save_model(objective.model, folder)
+    if recipe.model is None:
+        folder = recipe.output / "vae"
+        save_model(objective.model, folder)
+        return folder
+    folder = recipe.output / "model"
+    shutil.copytree(recipe.model, folder, dirs_exist_ok=True)
+    save_model(objective.model, folder / "vae", mx.float16)
     return folder

@@ -419,3 +419,10 @@ def test_a_gpu_says_nearly_what_the_cpu_says(component, oracles, error, cpu):
     expected = np.asarray(run())
     mx.set_default_device(mx.gpu)
     assert error(run().astype(mx.float32), expected) <= 1e-2
+
+
+def test_loading_models_leaves_no_history_of_random_keys(oracles: dict[str, Path], tmp_path: Path) -> None:
+    mx.random.normal((1,))
+    load_model(oracles["unet"])
+    mx.export_to_dot(str(tmp_path / "history.dot"), mx.random.state[0])
+    assert "RandomBits" not in (tmp_path / "history.dot").read_text()

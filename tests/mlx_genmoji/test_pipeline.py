@@ -292,7 +292,7 @@ def test_a_damaged_folder_is_answered_in_one_line(broken: Path, file: str, how: 
 @pytest.mark.parametrize(
     ("file", "change", "named"),
     [
-        ("model_index.json", {"_class_name": "StableDiffusionXLPipeline"}, "StableDiffusionXLPipeline"),
+        ("model_index.json", {"_class_name": "StableDiffusion3Pipeline"}, "StableDiffusion3Pipeline"),
         ("scheduler/scheduler_config.json", {"beta_schedule": "zigzag"}, "zigzag"),
         ("unet/config.json", {"class_embed_type": "timestep"}, "class_embed_type"),
         ("unet/config.json", {"layers_per_block": 2}, "missing"),

@@ -151,7 +151,11 @@ def test_a_decoder_learns_from_what_a_model_draws(vae_recipe: Path, diffusion_re
     raw |= {"output": str(tmp_path / "runs" / "decoder"), "vae": str(vae), "model": str(model), "drawn": 1.0}
     path = tmp_path / "decoder.yaml"
     path.write_text(yaml.safe_dump(raw))
-    train.run(path)
+    taught = train.run(path)
+    assert Genmoji.load(taught).generate("thing", steps=1)[0].image.size == (16, 16)
+    for part, same in (("unet", True), ("text_encoder", True), ("vae", False)):
+        before, after = weights(model / part), weights(taught / part)
+        assert all(mx.array_equal(after[name], weight) for name, weight in before.items()) == same, part
     drawn = np.load(tmp_path / "runs" / "decoder" / "drawn.npy")
     objective = DecoderObjective(build(DecoderRecipe, raw), Dataset(build(Data, raw["data"]), tmp_path / "cache"))
     genmoji = Genmoji.load(model)
