@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from .scrape_options import Emojibase, KeepOriginals, Margin, Output, Size
 
 INCOMPLETE = 3
 
 
 def emojigraph(
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="DATASET", help="The folder to write.")],
+    output: Output,
     vendor: Annotated[str, typer.Option(help="Whose emoji to collect, as the site spells it.")] = "apple",
     base_url: Annotated[
         str, typer.Option(metavar="URL", help="A site with emojigraph.org's layout.")
@@ -20,14 +21,12 @@ def emojigraph(
         float, typer.Option(help="The most requests a second, unless robots.txt asks for fewer; 0: no limit.")
     ] = 1.5,
     concurrency: Annotated[int, typer.Option(help="How many requests may be under way at once.")] = 4,
-    size: Annotated[int, typer.Option(help="Width and height of the pictures, in pixels.")] = 256,
-    margin: Annotated[float, typer.Option(help="White at each side, as a fraction of the size.")] = 0.0,
+    size: Size = 256,
+    margin: Margin = 0.0,
     limit: Annotated[
         int | None, typer.Option(metavar="N", help="Collect the first N pictures of the list only. [default: all]")
     ] = None,
-    keep_originals: Annotated[
-        bool, typer.Option("--keep-originals", help="Keep the pictures as fetched too, in DATASET/originals.")
-    ] = False,
+    keep_originals: KeepOriginals = False,
     descriptions: Annotated[
         bool, typer.Option(help="Fetch the page of each emoji for its description: twice the requests.")
     ] = True,
@@ -37,9 +36,7 @@ def emojigraph(
     contact: Annotated[
         str, typer.Option(help="Where the site's owner reaches you (an address, a page): goes into the User-Agent.")
     ] = "the mlx-genmoji project",
-    emojibase: Annotated[
-        Path | None, typer.Option(help="The npm package emojibase-data, as a tarball or folder. [default: fetch it]")
-    ] = None,
+    emojibase: Emojibase = None,
 ) -> None:
     """Collect the emoji of a vendor from emojigraph.org, politely; whoever drew the art owns it.
 

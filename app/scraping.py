@@ -15,6 +15,7 @@ import typer
 from mlx_genmoji.errors import UserError
 
 from .scrape_emojigraph import emojigraph
+from .scrape_options import Emojibase, KeepOriginals, Margin, Output, Size
 
 # The sources that are npm packages: what each holds, and who may do what with the art.
 SETS = {
@@ -24,15 +25,6 @@ SETS = {
     "openmoji": "OpenMoji, outlined (CC-BY-SA-4.0: share alike).",
 }
 
-Output = Annotated[Path, typer.Option("--output", "-o", metavar="DATASET", help="The folder to write.")]
-Size = Annotated[int, typer.Option(help="Width and height of the pictures, in pixels.")]
-Margin = Annotated[float, typer.Option(help="White at each side, as a fraction of the size.")]
-KeepOriginals = Annotated[
-    bool, typer.Option("--keep-originals", help="Keep the pictures as fetched too, in DATASET/originals.")
-]
-Emojibase = Annotated[
-    Path | None, typer.Option(help="The npm package emojibase-data, as a tarball or folder. [default: fetch it]")
-]
 From = Annotated[
     Path | None,
     typer.Option(

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from .errors import UserError
 from .models.functions import on_cpu
+from .weights import HALF_PRECISION, PICKLES, STEMS
 
 if TYPE_CHECKING:
     from huggingface_hub import HfFileMetadata
@@ -35,9 +36,6 @@ OPTIONAL = ("genmoji.json",)
 # The entries of a model_index.json that are read; the others (a safety checker is 1.2 GB) stay where they are.
 WEIGHTED = ("unet", "vae", "text_encoder", "text_encoder_2")
 WEIGHTLESS = ("tokenizer", "tokenizer_2", "scheduler")
-STEMS = ("diffusion_pytorch_model", "model")
-HALF_PRECISION = ("fp16", "bf16")
-PICKLES = (".bin", ".ckpt", ".pt", ".pth")
 
 REVISION = r"\w[\w./-]*"
 ID = re.compile(rf"(?P<id>\w[\w.-]*/\w[\w.-]*)(@(?P<revision>{REVISION}))?", re.ASCII)
