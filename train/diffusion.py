@@ -38,8 +38,6 @@ class DiffusionRecipe(Recipe):
 
     vae: Path = Path()
     """The folder of the trained autoencoder."""
-    ship_vae: Path | None = None
-    """The autoencoder that the finished model gets, where it is another: one grown from `vae`, of the same latents."""
     unet: dict[str, Any] = field(default_factory=dict)
     """The `config.json` of the UNet; `in_channels` and `out_channels` are the autoencoder's."""
     text_encoder: dict[str, Any] = field(default_factory=dict)
@@ -148,9 +146,7 @@ class DiffusionObjective:
 def train_diffusion(recipe: DiffusionRecipe, resume: bool) -> Path:
     """Train, and write the whole model's folder `output/model`, which is returned."""
     dataset = Dataset(recipe.data, recipe.output.parent / "cache")
-    vae, shipped = (load_vae(folder) for folder in (recipe.vae, recipe.ship_vae or recipe.vae))
-    if shipped.config.latent_channels != vae.config.latent_channels:
-        raise UserError("Recipe: the latents of 'ship_vae' have other channels than those of 'vae'.")
+    vae = load_vae(recipe.vae)
     # What the finished folder will be asked for is checked before the training, not after.
     make_sampler(recipe.scheduler).schedule(Defaults.read(recipe.defaults).steps)
     tokenizer_folder = recipe.output / "tokenizer"
@@ -185,7 +181,7 @@ def train_diffusion(recipe: DiffusionRecipe, resume: bool) -> Path:
         objective.freeze_text()
     fit(objective, recipe.loop, recipe.output, resume)
     folder = recipe.output / "model"
-    write_model(folder, recipe, unet, text_encoder, shipped)
+    write_model(folder, recipe, unet, text_encoder, vae)
     return folder
 
 

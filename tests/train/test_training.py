@@ -347,13 +347,6 @@ def test_a_grown_autoencoder_has_the_small_ones_latents(vae_recipe: Path, tmp_pa
     )
 
 
-def test_a_model_can_ship_with_the_grown_autoencoder(vae_recipe: Path, diffusion_recipe: Path, tmp_path: Path) -> None:
-    small = train.run(vae_recipe)
-    grown = train.run(grown_recipe(vae_recipe, small, tmp_path / "runs" / "grown"), overrides=["loop.steps=2"])
-    folder = train.run(diffusion_recipe, overrides=["loop.steps=2", f"ship_vae={grown}"])
-    assert Genmoji.load(folder).generate("thing", steps=1)[0].image.size == (32, 32)
-
-
 def test_an_autoencoder_grows_by_one_resolution_only(vae_recipe: Path, tmp_path: Path) -> None:
     small = train.run(vae_recipe)
     recipe = grown_recipe(vae_recipe, small, tmp_path / "runs" / "grown")
