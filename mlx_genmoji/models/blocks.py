@@ -1,9 +1,15 @@
 """What the UNet and the autoencoder are both built from. Activations are (B, H, W, C)."""
 
+from collections.abc import Callable
+from functools import partial
+
 import mlx.core as mx
 import mlx.nn as nn
 
 from .functions import attention, conv2d, downsampled_conv2d, group_norm, silu, upsampled_conv2d
+
+# (B, H, W, C) and a weight (O, kh, kw, C) -> (B, H', W', O)
+Convolution = Callable[[mx.array, mx.array], mx.array]
 
 
 class PointwiseConv(nn.Linear):
@@ -24,8 +30,11 @@ class Conv2d(nn.Conv2d):
     ):
         super().__init__(in_channels, out_channels, kernel_size, stride=stride, padding=padding, bias=bias)
 
-    def __call__(self, x: mx.array) -> mx.array:
-        y = conv2d(x, self.weight, self.stride[0], self.padding[0])
+    def __call__(self, x: mx.array, operation: Convolution | None = None) -> mx.array:
+        """`operation` stands in for the plain convolution: resampling is fused with it."""
+        if operation is None:
+            operation = partial(conv2d, stride=self.stride[0], padding=self.padding[0])
+        y = operation(x, self.weight)
         return y + self.bias if "bias" in self else y
 
 
@@ -91,7 +100,7 @@ class Downsample2D(nn.Module):
         self.conv = Conv2d(channels, channels, 3, stride=2, padding=padding)
 
     def __call__(self, x: mx.array) -> mx.array:
-        return downsampled_conv2d(x, self.conv.weight, self.padding) + self.conv.bias
+        return self.conv(x, partial(downsampled_conv2d, padding=self.padding))
 
 
 class Upsample2D(nn.Module):
@@ -105,7 +114,7 @@ class Upsample2D(nn.Module):
         """`size` (H, W), where it is not the double, is that of the skip which the result meets."""
         B, H, W, C = x.shape
         if size in (None, (2 * H, 2 * W)):
-            return upsampled_conv2d(x, self.conv.weight) + self.conv.bias
+            return self.conv(x, upsampled_conv2d)
         rows = mx.arange(size[0]) * H // size[0]
         columns = mx.arange(size[1]) * W // size[1]
         return self.conv(x[:, rows][:, :, columns])
