@@ -92,7 +92,8 @@ def attention(
     q, k, v = split(queries), split(keys), split(values)
     if on_cpu() and mask is None and q.dtype == mx.float32:
         B, _, L, D = q.shape
-        out = cpu.attention(*(x.reshape(B * heads, -1, D) for x in (q, k, v)), scale).reshape(B, heads, L, D)
+        q, k, v = (x.reshape(B * heads, -1, D) for x in (q, k, v))
+        out = cpu.attention(q, k, v, scale).reshape(B, heads, L, D)
     else:
         attend = metal.attention if on_metal() else mx.fast.scaled_dot_product_attention
         out = attend(q, k, v, scale=scale, mask=mask)

@@ -1,5 +1,5 @@
-"""A UNet of Stable Diffusion 1.5's size in float32 on this CPU, beside diffusers on torch: a step's time, peak memory, and
-the time from the start of a process to its first step.
+"""A UNet of Stable Diffusion 1.5's size in float32 on this CPU, beside diffusers on torch: a step's time, peak memory,
+and the time from the start of a process to its first step.
 
 Each side loads the same folder of random weights, in half precision as hubs have them, in a process of its own; the
 processes take turns, so that whatever else the machine does slows both alike. Memory is what the operating system says
