@@ -22,6 +22,7 @@ from mlx_genmoji.errors import UserError
 from .converting import convert
 from .generating import generate
 from .measuring import bench
+from .quantizing import quantize
 from .scraping import scraping
 
 USER_MISTAKE = 2
@@ -52,6 +53,7 @@ app.add_typer(scraping, name="scrape")
 
 app.command()(generate)
 app.command()(convert)
+app.command()(quantize)
 app.command()(bench)
 
 
