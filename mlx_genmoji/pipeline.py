@@ -342,7 +342,7 @@ class Genmoji:
         self, x: mx.array, timestep: float, conditions: Conditions, guidance: float, beside: mx.array | None
     ) -> mx.array:
         """The guided prediction, float32, for latents (1, h, w, c)."""
-        dtype = self.unet.conv_in.weight.dtype
+        dtype = self.unet.conv_norm_out.weight.dtype
         if beside is not None:
             x = mx.concatenate([x, beside], axis=-1)
         rows = len(conditions.states)

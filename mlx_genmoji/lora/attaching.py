@@ -1,0 +1,258 @@
+"""Models made ready to train an adapter: which layers, how it starts, and the adapter that comes of it.
+
+Models go by the names of their components: "unet", "text_encoder", "text_encoder_2".
+"""
+
+import hashlib
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+from mlx.utils import tree_unflatten
+
+from ..errors import UserError
+from ..models.blocks import PointwiseConv
+from .adapter import Adapter, Layer
+from .layers import LoRALayer, dense_weight, output_norms, weight_shape, wrap
+
+Models = Mapping[str, nn.Module]
+
+TARGETS: dict[str, tuple[str, ...]] = {
+    "attention": ("unet.*.to_[qkv]", "unet.*.to_out.0"),
+    "feed-forward": ("unet.*.ff.net.*",),
+    "conv": (
+        "unet.*.conv[12]",
+        "unet.*.conv_shortcut",
+        "unet.*samplers.*.conv",
+        "unet.*.proj_in",
+        "unet.*.proj_out",
+    ),
+    "text-encoder": ("text_encoder*.self_attn.*",),
+}
+
+INITS = ("zero", "pissa", "loftq")
+
+
+@dataclass(frozen=True)
+class LoRAConfig:
+    """What an adapter is. Raises UserError where it makes no sense."""
+
+    rank: int = 16
+    alpha: float | None = None
+    """The change is scaled by alpha / rank; None is the rank. With `rslora` (Kalajdzievski, 2023), / sqrt(rank)."""
+    dropout: float = 0.0
+    rslora: bool = False
+    dora: bool = False
+    targets: tuple[str, ...] = ("attention",)
+    """Of TARGETS, or patterns as of a shell on the full paths of layers, or on their paths within a component."""
+    init: str = "zero"
+    """zero: the change is none. pissa (Meng et al., 2024): the change is none and what is trained is the principal part
+    of the weights, whose start is taken off again; the base is left as it is, so on a quantized base this does not make
+    the quantization error smaller. loftq (Li et al., 2023): of a quantized base, the principal part of the quantization
+    error, from the dense weights, which the adapter repairs first."""
+
+    def __post_init__(self) -> None:
+        for what, good, needed in (
+            ("rank", type(self.rank) is int and self.rank > 0, "1 or more"),
+            ("alpha", self.alpha is None or (math.isfinite(self.alpha) and self.alpha > 0), "more than 0"),
+            ("dropout", 0 <= self.dropout < 1, "from 0 up to, but not, 1"),
+            ("targets", len(self.targets) > 0, "one or more of " + ", ".join(TARGETS) + ", or patterns"),
+            ("init", self.init in INITS, "one of " + ", ".join(INITS)),
+        ):
+            if not good:
+                raise UserError(f"The adapter's {what} must be {needed}, not {getattr(self, what)!r}.")
+
+    def scale(self, rank: int) -> float:
+        """Of the change of a layer of this rank."""
+        alpha = self.rank if self.alpha is None else self.alpha
+        return alpha / math.sqrt(rank) if self.rslora else alpha / rank
+
+
+def attach(models: Models, config: LoRAConfig, seed: int, dense: Callable[[str], mx.array] | None = None) -> list[str]:
+    """Freeze `models` and give their target layers, in place, a change to train; the layers' full paths.
+
+    Afterwards the adapter is all that `trainable_parameters()` has, in float32. The new layers are in training mode
+    (dropout); `model.eval()` and `model.train()` switch. What was attached before is taken away. Each layer's start
+    depends on the seed and its path alone. dense: the dense weight of a layer by its full path, for the init "loftq".
+    Raises UserError where a target matches no layer, listing what there is.
+    """
+    detach(models)
+    layers = adaptable(models)
+    paths = select(layers, config.targets)
+    for model in models.values():
+        model.freeze()
+    wrapped = {}
+    for path in paths:
+        wrapped[path] = _start(layers[path], path, config, seed, dense)
+        # One at a time: a long lazy chain is deep, and the decompositions are large.
+        mx.eval(wrapped[path].trainable_parameters())
+    _replace(models, wrapped)
+    return paths
+
+
+def attach_adapter(models: Models, adapter: Adapter, dropout: float = 0.0, trainable: bool = True) -> list[str]:
+    """Freeze `models` and give their layers, in place, the changes of an adapter, to train on from there; the paths.
+
+    In float32 and in training mode, as of `attach`. Raises UserError where the adapter is of another model.
+    """
+    detach(models)
+    layers = adaptable(models)
+    for model in models.values():
+        model.freeze()
+    wrapped = {}
+    for path, change in adapter.layers.items():
+        down = change.down.astype(mx.float32)
+        if down.ndim == 4 and layers[path].weight.ndim == 2:
+            down = down.reshape(len(down), -1)
+        magnitude = None if change.dora_scale is None else change.dora_scale.astype(mx.float32)
+        layer = wrap(layers[path], down, change.up.astype(mx.float32), change.scale, dropout, magnitude)
+        if trainable:
+            layer.freeze_base()
+        else:
+            layer.freeze()
+        wrapped[path] = layer
+        mx.eval(layer.parameters())
+    _replace(models, wrapped)
+    return list(wrapped)
+
+
+def adapter_of(models: Models, for_dense: bool = False) -> Adapter:
+    """The adapter that is attached to `models`, evaluated.
+
+    Of the base that it is attached to; `for_dense`, where that is a quantized one and the adapter started from its
+    error ("loftq"): of the dense base, which needs no repair, at twice the rank.
+    """
+    changes = {}
+    for path, layer in attached(models).items():
+        down, up = layer.pair(layer.offset or (for_dense and "start_a" in layer))
+        if is_pointwise(layer.base):
+            down = down[:, None, None]
+        changes[path] = Layer(down, up, layer.scale * len(down), layer.get("magnitude"))
+    mx.eval([(change.down, change.up, change.dora_scale) for change in changes.values()])
+    return Adapter(changes)
+
+
+def attached(models: Models) -> dict[str, LoRALayer]:
+    """The layers with a change, by their full paths."""
+    return {path: module for path, module in _modules(models) if isinstance(module, LoRALayer)}
+
+
+def detach(models: Models) -> None:
+    """Give the layers that were wrapped back."""
+    _replace(models, {path: layer.base for path, layer in attached(models).items()})
+
+
+def adaptable(models: Models) -> dict[str, nn.Module]:
+    """The linear and convolution layers by their full paths, without what is wrapped around them."""
+    wrapped = attached(models)
+    layers: dict[str, nn.Module] = {}
+    for path, module in _modules(models):
+        if path in wrapped:
+            layers[path] = module.base
+        elif path.rpartition(".")[0] not in wrapped and _is_layer(module):
+            layers[path] = module
+    return layers
+
+
+def select(paths: Mapping[str, object], targets: tuple[str, ...]) -> list[str]:
+    """Those of the full paths that targets ask for. Raises UserError where one asks for none."""
+    chosen: set[str] = set()
+    for target in targets:
+        patterns = TARGETS.get(target, (target,))
+        names = ((path, path.partition(".")[2]) for path in paths)
+        found = {name[0] for name in names if any(fnmatchcase(part, pattern) for part in name for pattern in patterns)}
+        if not found:
+            there = sorted({re.sub(r"\d+", "*", path.partition(".")[0] + ".*." + _ending(path)) for path in paths})
+            raise UserError(
+                f"The adapter's target {target!r} matches no layer. There are {', '.join(TARGETS)}, and patterns of"
+                f" layers: {', '.join(there)}."
+            )
+        chosen |= found
+    return [path for path in paths if path in chosen]
+
+
+def is_pointwise(layer: nn.Module) -> bool:
+    """Whether this linear layer is a 1x1 convolution, which it is in files."""
+    return isinstance(layer, PointwiseConv)
+
+
+def _is_layer(module: nn.Module) -> bool:
+    embeds = isinstance(module, nn.Embedding | nn.QuantizedEmbedding)
+    return "weight" in module and module.weight.ndim in (2, 4) and not embeds
+
+
+def _ending(path: str) -> str:
+    """The last names of a path, from the last that is not a number."""
+    return re.sub(r"^.*\.(?=[^.]*[^.\d][^.]*(\.\d+)?(\.proj)?$)", "", path)
+
+
+def _modules(models: Models) -> Iterator[tuple[str, nn.Module]]:
+    for name, model in models.items():
+        for path, module in sorted(model.named_modules(), key=lambda item: item[0]):
+            if path:
+                yield f"{name}.{path}", module
+
+
+def _replace(models: Models, layers: Mapping[str, nn.Module]) -> None:
+    for name, model in models.items():
+        own = [(path.removeprefix(f"{name}."), layer) for path, layer in layers.items() if path.startswith(f"{name}.")]
+        if own:
+            model.update_modules(tree_unflatten(own))
+
+
+def _start(
+    base: nn.Module, path: str, config: LoRAConfig, seed: int, dense: Callable[[str], mx.array] | None
+) -> LoRALayer:
+    """A layer with a change as it is before training."""
+    number = int.from_bytes(hashlib.sha256(f"{seed}/{path}".encode()).digest()[:8])
+    shape = weight_shape(base)
+    scale = config.scale(config.rank)
+    if config.init == "zero":
+        bound = 1 / math.sqrt(math.prod(shape[1:]))
+        down = mx.random.uniform(-bound, bound, (config.rank, *shape[1:]), key=mx.random.key(number))
+        up = mx.zeros((shape[0], config.rank))
+    else:
+        weight = dense_weight(base).astype(mx.float32)
+        if config.init == "loftq":
+            if "scales" not in base or dense is None:
+                raise UserError("The adapter's init 'loftq' needs a quantized model and its dense weights.")
+            weight = dense(path).astype(mx.float32).reshape(shape) - weight
+        down, up = _principal(weight, config.rank, number)
+        scale = config.scale(len(down))
+        down, up = down / math.sqrt(scale), up / math.sqrt(scale)
+    layer = wrap(base, down, up, scale, config.dropout)
+    if config.init != "zero":
+        layer.start_from(offset=config.init == "pissa")
+    if config.dora:
+        layer.magnitude = output_norms(layer.changed_weight())
+    layer.freeze_base()
+    return layer
+
+
+# Directions drawn beyond the rank, and multiplications: how close to the true principal part the random one comes.
+_OVERSAMPLING = 8
+_ITERATIONS = 8
+
+
+def _principal(weight: mx.array, rank: int, seed: int) -> tuple[mx.array, mx.array]:
+    """The best approximation of a weight by a low rank, nearly: (rank, ...) and (out, rank), evenly divided.
+
+    Halko, Martinsson and Tropp, 2011, https://arxiv.org/abs/0909.4061, algorithm 4.4. The whole decomposition of a wide
+    convolution's weight takes minutes. Of a weight whose sides are less than the rank, the rank is less.
+    """
+    matrix = np.asarray(weight).reshape(len(weight), -1)
+    rank = min(rank, *matrix.shape)
+    width = min(rank + _OVERSAMPLING, *matrix.shape)
+    sketch = np.random.default_rng(seed).standard_normal((matrix.shape[1], width), np.float32)
+    basis = np.linalg.qr(matrix @ sketch)[0]
+    for _ in range(_ITERATIONS):
+        basis = np.linalg.qr(matrix @ np.linalg.qr(matrix.T @ basis)[0])[0]
+    left, values, right = np.linalg.svd(basis.T @ matrix, full_matrices=False)
+    root = np.sqrt(values[:rank])
+    down = (root[:, None] * right[:rank]).reshape(rank, *weight.shape[1:])
+    return mx.array(down), mx.array((basis @ left)[:, :rank] * root)
