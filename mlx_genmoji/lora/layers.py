@@ -43,11 +43,10 @@ class LoRALayer(nn.Module):
         scale: float,
         dropout: float = 0.0,
         magnitude: mx.array | None = None,
-        excess: mx.array | None = None,
     ):
         """scale: of the product of both. dropout: of the change's input, in training. magnitude: (out,), of DoRA.
 
-        excess: (out,), how much of the base is added once more, which is what is left of DoRAs that are not trained.
+        A frozen layer may have an `excess` (out,): how much of the base is added once more, to which DoRAs come down.
         """
         super().__init__()
         self.base = base
@@ -57,8 +56,6 @@ class LoRALayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
         if magnitude is not None:
             self.magnitude = magnitude
-        if excess is not None:
-            self.excess = excess
         self.offset = False
 
     def start_from(self, offset: bool) -> None:
