@@ -22,11 +22,10 @@ from safetensors.numpy import save
 from ..errors import UserError, one_line
 from ..weights import PICKLES, check_safetensors, read_json
 from .adapter import Adapter, Layer
+from .modules import COMPONENTS
 from .spelling import kohya_key, read_key, unsupported
 
 Format = Literal["kohya", "diffusers", "peft"]
-
-COMPONENTS = ("unet", "text_encoder", "text_encoder_2")
 
 PEFT_CONFIG = "adapter_config.json"
 PEFT_WEIGHTS = "adapter_model.safetensors"

@@ -15,21 +15,17 @@ import mlx.nn as nn
 
 from ..models.blocks import Convolution
 from ..models.functions import conv2d
+from ..quantization import QuantizedLayer
 
 
 def dense_weight(layer: nn.Module) -> mx.array:
-    """The weight of a linear layer (out, in) or a convolution (out, kh, kw, in), dequantized where it is quantized."""
-    if "scales" not in layer:
-        return layer.weight
-    scales = layer.scales.astype(mx.float32) if layer.mode == "affine" else layer.scales
-    biases = layer.biases.astype(mx.float32) if "biases" in layer else None
-    return mx.dequantize(layer.weight, scales, biases, layer.group_size, layer.bits, layer.mode)
+    """The weight of a linear layer (out, in) or a convolution (out, kh, kw, in), float32 where it is quantized."""
+    return layer.dequantized() if isinstance(layer, QuantizedLayer) else layer.weight
 
 
 def weight_shape(layer: nn.Module) -> tuple[int, ...]:
     """The shape of `dense_weight`."""
-    *outer, last = layer.weight.shape
-    return (*outer, last * 32 // layer.bits if "scales" in layer else last)
+    return layer.dense_shape if isinstance(layer, QuantizedLayer) else layer.weight.shape
 
 
 class LoRALayer(nn.Module):

@@ -16,10 +16,11 @@ from numpy.typing import ArrayLike
 from peft import LoraConfig, get_peft_model
 
 from mlx_genmoji import Genmoji, UserError
-from mlx_genmoji.lora import LoRAConfig, adapter_of, attach, attach_adapter, attached, detach
+from mlx_genmoji.lora import LoRAConfig, adapter_of, attach, attach_adapter, attached, dense_weights, detach
 from mlx_genmoji.lora.layers import LoRALayer, wrap
 from mlx_genmoji.models.blocks import Conv2d, PointwiseConv
 from mlx_genmoji.models.functions import downsampled_conv2d, upsampled_conv2d
+from mlx_genmoji.quantization import Quantization, QuantizedConv2d, QuantizedLinear, quantize_model
 
 Error = Callable[[ArrayLike, ArrayLike], float]
 Base = Callable[[str], Path]
@@ -247,3 +248,81 @@ def test_pissa_starts_at_the_base_with_the_principal_part_of_the_weights(base: B
         best = np.linalg.norm(values[4:])
         low = np.asarray(layer.scale * layer.lora_b @ layer.lora_a.reshape(len(layer.lora_a), -1))
         assert np.linalg.norm(weight - low) <= 1.02 * best
+
+
+@pytest.fixture
+def packed(base: Base) -> Genmoji:
+    """A model whose UNet is in 4 bits."""
+    genmoji = Genmoji.load(base("sd"))
+    quantize_model(genmoji.unet, Quantization(bits=4, group_size=32))
+    return genmoji
+
+
+@pytest.mark.parametrize("dora", [False, True])
+def test_over_a_quantized_base_training_starts_there_bit_for_bit_and_the_base_stays(
+    packed: Genmoji, dora: bool
+) -> None:
+    before, weights = pixels(packed), tree_flatten(packed.unet.parameters())
+    attach(packed.models, LoRAConfig(rank=2, targets=ALL, dora=dora), seed=3)
+    assert any(isinstance(layer.base, QuantizedConv2d) for layer in attached(packed.models).values())
+    assert pixels(packed) == before
+    kinds = {name.rpartition(".")[2] for name, _ in tree_flatten(packed.unet.trainable_parameters())}
+    assert kinds == {"lora_a", "lora_b"} | ({"magnitude"} if dora else set())
+    detach(packed.models)
+    after = tree_flatten(packed.unet.parameters())
+    assert all(mx.array_equal(a, b) for (_, a), (_, b) in zip(weights, after, strict=True))
+
+
+@pytest.mark.parametrize("kind", ["linear", "3x3"])
+@pytest.mark.parametrize("dora", [False, True])
+def test_gradients_over_a_quantized_base_are_those_over_its_dequantized_weight(
+    kind: str, dora: bool, error: Error
+) -> None:
+    dense = nn.Linear(32, 10) if kind == "linear" else Conv2d(32, 10, 3, padding=1)
+    base = (QuantizedLinear if kind == "linear" else QuantizedConv2d)(dense, Quantization(4, 32))
+    dense.weight = base.dequantized()
+    generator = np.random.default_rng(2)
+
+    def draw(*shape: int) -> mx.array:
+        return mx.array(generator.standard_normal(shape), mx.float32)
+
+    x, pair = draw(2, 6, 6, 32), (draw(3, *dense.weight.shape[1:]), draw(10, 3))
+    magnitude = mx.abs(draw(10)) if dora else None
+    results = []
+    for layer in (dense, base):
+        layer = wrap(layer, *pair, 0.5, magnitude=magnitude)
+        layer.freeze_base()
+
+        def loss(trained: Any, x: mx.array, layer: Any = layer) -> mx.array:
+            layer.update(trained)
+            return layer(x).square().sum()
+
+        results.append(tree_flatten(mx.grad(loss, argnums=(0, 1))(layer.trainable_parameters(), x)))
+    for (name, expected), (_, found) in zip(*results, strict=True):
+        assert error(found, expected) <= 1e-5, name
+
+
+def test_loftq_starts_closer_to_the_dense_model_and_its_adapter_is_for_either_base(base: Base, error: Error) -> None:
+    genmoji, dense = Genmoji.load(base("sd")), Genmoji.load(base("sd"))
+    quantize_model(genmoji.unet, Quantization(bits=4, group_size=32))
+    sample, text = (
+        mx.random.normal((1, 8, 8, 4), key=mx.random.key(1)),
+        mx.random.normal((1, 7, 32), key=mx.random.key(2)),
+    )
+
+    def said(by: Genmoji) -> mx.array:
+        return by.unet(sample, mx.array([500]), text)
+
+    quantized = error(said(genmoji), said(dense))
+    config = LoRAConfig(rank=16, targets=("attention", "feed-forward", "conv"), init="loftq")
+    with pytest.raises(UserError, match="dense weights"):
+        attach(genmoji.models, config, seed=1)
+    attach(genmoji.models, config, 1, dense_weights(base("sd")))
+    assert error(said(genmoji), said(dense)) < 0.8 * quantized
+    as_trained, for_dense = adapter_of(genmoji.models), adapter_of(genmoji.models, for_dense=True)
+    expected = said(dense)
+    attach_adapter(dense.models, for_dense)
+    assert error(said(dense), expected) <= 1e-5
+    expected = said(genmoji)
+    attach_adapter(genmoji.models, as_trained)
+    assert error(said(genmoji), expected) <= 1e-5
