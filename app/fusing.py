@@ -17,6 +17,7 @@ def fuse(
     bits: Annotated[
         int | None, typer.Option(help="Pack the weights in so many bits; 8 keep an adapter. [default: half precision]")
     ] = None,
+    group_size: Annotated[int, typer.Option(help="With --bits, how many weights share a scale: 32, 64 or 128.")] = 64,
     lossy: Annotated[
         bool, typer.Option("--lossy", help="Allow fewer than 8 bits, which lose most of what the adapter changes.")
     ] = False,
@@ -25,7 +26,7 @@ def fuse(
     from mlx_genmoji.lora.fusing import fuse
 
     adapters = [parse_adapter(text) for text in adapter]
-    kept = fuse(None if model == "builtin" else model, adapters, output, bits=bits, lossy=lossy)
+    kept = fuse(None if model == "builtin" else model, adapters, output, bits=bits, group_size=group_size, lossy=lossy)
     if kept is not None:
         typer.echo(
             f"In {bits} bits the change of the weights has a cosine of {kept.cosine:.3f} to what it was to be;"
