@@ -20,6 +20,7 @@ import typer
 from mlx_genmoji.errors import UserError
 
 from .converting import convert
+from .fusing import fuse
 from .generating import generate
 from .measuring import bench
 from .quantizing import quantize
@@ -54,6 +55,7 @@ app.add_typer(scraping, name="scrape")
 app.command()(generate)
 app.command()(convert)
 app.command()(quantize)
+app.command()(fuse)
 app.command()(bench)
 
 
