@@ -7,13 +7,14 @@ import hashlib
 import math
 import re
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import mlx.core as mx
+import mlx.nn as nn
 import numpy as np
 from PIL import Image
 
@@ -21,6 +22,7 @@ from .checkpoint import load_model
 from .errors import Cancelled, UserError
 from .families import DEFAULTS_FILE, FAMILIES, Conditions, Defaults, TextTowers, guidance_embedding
 from .hub import resolve
+from .lora.using import Adapters, Given
 from .models.clip import CLIPTextModel
 from .models.tiny_vae import AutoencoderTiny
 from .models.unet import UNet2DConditionModel
@@ -83,18 +85,25 @@ class Genmoji:
         self.name = name
         self.folder = folder
         self.preview_vae = preview_vae or vae
+        # A norm is neither quantized nor adapted: what it is kept in is what the UNet computes in.
+        self.adapters = Adapters(self.models, unet.conv_norm_out.weight.dtype, lambda: self.sha256)
 
     @classmethod
     def load(
-        cls, model: str | Path | None = None, *, revision: str | None = None, preview: str | Path | None = None
+        cls,
+        model: str | Path | None = None,
+        *,
+        revision: str | None = None,
+        preview: str | Path | None = None,
+        adapters: str | Path | Sequence[Given] = (),
     ) -> "Genmoji":
         """Load a Stable Diffusion checkpoint: a diffusers folder, or an id of the Hugging Face hub, fetched if it is
         not here yet; without either, the built-in model.
 
         1.x, 2.x, XL and what was distilled from them, inpainting models and LCM; `FAMILIES` has the pipelines by name.
         revision: a branch, tag or commit of the hub. preview: the folder or id of an AutoencoderTiny (TAESD), which
-        makes the previews of a slow autoencoder's latents quick. Raises UserError in one sentence where a file is
-        missing, damaged or not supported.
+        makes the previews of a slow autoencoder's latents quick. adapters: see `set_adapters`. Raises UserError in one
+        sentence where a file is missing, damaged or not supported.
         """
         if model is None:
             folder, name = BUILTIN, BUILTIN_NAME
@@ -128,7 +137,17 @@ class Genmoji:
             preview_vae=None if preview is None else _component(resolve(preview), AutoencoderTiny, AutoencoderKL),
         )
         genmoji._check_fit()
+        genmoji.set_adapters(adapters)
         return genmoji
+
+    def set_adapters(self, adapters: str | Path | Sequence[Given]) -> None:
+        """Draw with adapters in place of those before: files, each alone or with its weight, (file, 0.8); none for none.
+
+        Or a folder with an index (`lora.index`): each request is then drawn by the adapter for its skin tone and person
+        type, else by the style's, with a warning. Quick: the model stays loaded. Raises UserError where one cannot be
+        read or is of another model; warns of one that was trained on other weights.
+        """
+        self.adapters.set(adapters)
 
     def generate(
         self,
@@ -151,7 +170,8 @@ class Genmoji:
     ) -> list[Sticker]:
         """Draw `count` candidates of `prompt`; candidate i is what seed + i gives alone. Evaluated on return.
 
-        steps, guidance, template: None is the model's own; template "{prompt}" leaves the prompt as it is. guidance
+        steps, guidance, template: None is the model's own, of the template an adapter's that has one; template
+        "{prompt}" leaves the prompt as it is. guidance
         (Ho and Salimans, 2022): up to 1 is none, as in diffusers. sampler: None is the folder's, else a name of
         `samplers.SAMPLERS`.
         image: a picture to start from, changed by `strength` from 0 (hardly) to 1 (wholly), 0.8 where not said. mask:
@@ -163,7 +183,8 @@ class Genmoji:
         """
         steps = self.defaults.steps if steps is None else steps
         guidance = self.defaults.guidance if guidance is None else guidance
-        template = self.defaults.template if template is None else template
+        self.adapters.route(skin_tone, person_type)
+        template = (self.adapters.template or self.defaults.template) if template is None else template
         final_prompt = compose(prompt, template, skin_tone, person_type)
         if count < 1:
             raise UserError(f"The count must be 1 or more, not {count}.")
@@ -214,6 +235,7 @@ class Genmoji:
                 "sampler": chosen.name,
                 **start.recipe,
                 "model": {"name": self.name, "revision": self._revision, "sha256": self.sha256},
+                "adapters": self.adapters.recipe,
                 "version": _version(),
             }
             stickers.append(Sticker(self._decode(x, self.vae), recipe))
@@ -224,8 +246,8 @@ class Genmoji:
     ) -> Sticker:
         """Draw a sticker again from its recipe (`sticker.read_recipe`), to the bit on the machine that drew it.
 
-        `image` and `mask`: those that it started from, where it did. Raises UserError where another model, another
-        picture or something else that the recipe lacks would give another sticker.
+        `image` and `mask`: those that it started from, where it did. Raises UserError where another model, other
+        adapters, another picture or something else that the recipe lacks would give another sticker.
         """
         try:
             model, final_prompt, seed = recipe["model"], recipe["final_prompt"], recipe["seed"]
@@ -246,21 +268,28 @@ class Genmoji:
             if expected != found:
                 wanted = f"needs the {what} that it started from" if expected else f"started from no {what}"
                 raise UserError(f"The sticker {wanted}; {'another one' if given else 'none'} was given.")
-        drawn = self.generate(
-            final_prompt,
-            template="{prompt}",
-            seed=seed,
-            image=image,
-            mask=mask,
-            strength=recipe.get("strength"),
-            **arguments,
-        )[0]
+        with self.adapters.of_recipe(recipe):
+            drawn = self.generate(
+                final_prompt,
+                template="{prompt}",
+                seed=seed,
+                image=image,
+                mask=mask,
+                strength=recipe.get("strength"),
+                **arguments,
+            )[0]
         own = ("prompt", "skin_tone", "person_type", "template")
         return Sticker(drawn.image, drawn.recipe | {name: recipe[name] for name in own if name in recipe})
 
     def preview(self, latents: mx.array) -> Image.Image:
         """What a callback's latents (1, h, w, c) look like."""
         return self._decode(latents, self.preview_vae)
+
+    @property
+    def models(self) -> dict[str, nn.Module]:
+        """The parts that an adapter can change, by their names in the model's folder."""
+        towers = zip(("text_encoder", "text_encoder_2"), self.text.encoders, strict=False)
+        return {"unet": self.unet, **dict(towers)}
 
     @property
     def latents_shape(self) -> tuple[int, int, int]:

@@ -1,26 +1,20 @@
-"""Models made ready to train an adapter: which layers, how it starts, and the adapter that comes of it.
-
-Models go by the names of their components: "unet", "text_encoder", "text_encoder_2".
-"""
+"""Models made ready to train an adapter: which layers, how it starts, and the adapter that comes of it."""
 
 import hashlib
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
-from mlx.utils import tree_unflatten
 
 from ..errors import UserError
-from ..models.blocks import PointwiseConv
-from .adapter import Adapter, Layer
+from .adapter import Adapter, Layer, as_filed
 from .layers import LoRALayer, dense_weight, output_norms, weight_shape, wrap
-
-Models = Mapping[str, nn.Module]
+from .modules import Models, adaptable, attached, detach, replace
 
 TARGETS: dict[str, tuple[str, ...]] = {
     "attention": ("unet.*.to_[qkv]", "unet.*.to_out.0"),
@@ -91,7 +85,7 @@ def attach(models: Models, config: LoRAConfig, seed: int, dense: Callable[[str],
         wrapped[path] = _start(layers[path], path, config, seed, dense)
         # One at a time: a long lazy chain is deep, and the decompositions are large.
         mx.eval(wrapped[path].trainable_parameters())
-    _replace(models, wrapped)
+    replace(models, wrapped)
     return paths
 
 
@@ -100,24 +94,26 @@ def attach_adapter(models: Models, adapter: Adapter, dropout: float = 0.0, train
 
     In float32 and in training mode, as of `attach`. Raises UserError where the adapter is of another model.
     """
+    adapter = adapter.resolve(models)
     detach(models)
     layers = adaptable(models)
     for model in models.values():
         model.freeze()
     wrapped = {}
     for path, change in adapter.layers.items():
-        down = change.down.astype(mx.float32)
-        if down.ndim == 4 and layers[path].weight.ndim == 2:
-            down = down.reshape(len(down), -1)
+        # A 1x1 convolution is kept as a linear layer.
+        down = change.down.astype(mx.float32).reshape(change.rank, *weight_shape(layers[path])[1:])
         magnitude = None if change.dora_scale is None else change.dora_scale.astype(mx.float32)
-        layer = wrap(layers[path], down, change.up.astype(mx.float32), change.scale, dropout, magnitude)
+        layer = wrap(
+            layers[path], down, change.up.astype(mx.float32), change.scale, dropout=dropout, magnitude=magnitude
+        )
         if trainable:
             layer.freeze_base()
         else:
             layer.freeze()
         wrapped[path] = layer
         mx.eval(layer.parameters())
-    _replace(models, wrapped)
+    replace(models, wrapped)
     return list(wrapped)
 
 
@@ -130,33 +126,10 @@ def adapter_of(models: Models, for_dense: bool = False) -> Adapter:
     changes = {}
     for path, layer in attached(models).items():
         down, up = layer.pair(layer.offset or (for_dense and "start_a" in layer))
-        if is_pointwise(layer.base):
-            down = down[:, None, None]
-        changes[path] = Layer(down, up, layer.scale * len(down), layer.get("magnitude"))
+        changes[path] = Layer(as_filed(down, path, models), up, layer.scale * len(down), layer.get("magnitude"))
     mx.eval([(change.down, change.up, change.dora_scale) for change in changes.values()])
-    return Adapter(changes)
-
-
-def attached(models: Models) -> dict[str, LoRALayer]:
-    """The layers with a change, by their full paths."""
-    return {path: module for path, module in _modules(models) if isinstance(module, LoRALayer)}
-
-
-def detach(models: Models) -> None:
-    """Give the layers that were wrapped back."""
-    _replace(models, {path: layer.base for path, layer in attached(models).items()})
-
-
-def adaptable(models: Models) -> dict[str, nn.Module]:
-    """The linear and convolution layers by their full paths, without what is wrapped around them."""
-    wrapped = attached(models)
-    layers: dict[str, nn.Module] = {}
-    for path, module in _modules(models):
-        if path in wrapped:
-            layers[path] = module.base
-        elif path.rpartition(".")[0] not in wrapped and _is_layer(module):
-            layers[path] = module
-    return layers
+    xl = "text_encoder_2" in models or ("unet" in models and models["unet"].config.addition_embed_type == "text_time")
+    return Adapter(changes, {"ss_base_model_version": "sdxl_base_v1-0"} if xl else {})
 
 
 def select(paths: Mapping[str, object], targets: tuple[str, ...]) -> list[str]:
@@ -176,33 +149,9 @@ def select(paths: Mapping[str, object], targets: tuple[str, ...]) -> list[str]:
     return [path for path in paths if path in chosen]
 
 
-def is_pointwise(layer: nn.Module) -> bool:
-    """Whether this linear layer is a 1x1 convolution, which it is in files."""
-    return isinstance(layer, PointwiseConv)
-
-
-def _is_layer(module: nn.Module) -> bool:
-    embeds = isinstance(module, nn.Embedding | nn.QuantizedEmbedding)
-    return "weight" in module and module.weight.ndim in (2, 4) and not embeds
-
-
 def _ending(path: str) -> str:
     """The last names of a path, from the last that is not a number."""
     return re.sub(r"^.*\.(?=[^.]*[^.\d][^.]*(\.\d+)?(\.proj)?$)", "", path)
-
-
-def _modules(models: Models) -> Iterator[tuple[str, nn.Module]]:
-    for name, model in models.items():
-        for path, module in sorted(model.named_modules(), key=lambda item: item[0]):
-            if path:
-                yield f"{name}.{path}", module
-
-
-def _replace(models: Models, layers: Mapping[str, nn.Module]) -> None:
-    for name, model in models.items():
-        own = [(path.removeprefix(f"{name}."), layer) for path, layer in layers.items() if path.startswith(f"{name}.")]
-        if own:
-            model.update_modules(tree_unflatten(own))
 
 
 def _start(
@@ -225,7 +174,7 @@ def _start(
         down, up = _principal(weight, config.rank, number)
         scale = config.scale(len(down))
         down, up = down / math.sqrt(scale), up / math.sqrt(scale)
-    layer = wrap(base, down, up, scale, config.dropout)
+    layer = wrap(base, down, up, scale, dropout=config.dropout)
     if config.init != "zero":
         layer.start_from(offset=config.init == "pissa")
     if config.dora:

@@ -8,6 +8,8 @@ wrapper away gives it back. `lora_a`, the way down, is (rank, in) of a linear la
 convolution; `lora_b`, the way up, (out, rank).
 """
 
+from typing import Any
+
 import mlx.core as mx
 import mlx.nn as nn
 
@@ -41,8 +43,12 @@ class LoRALayer(nn.Module):
         scale: float,
         dropout: float = 0.0,
         magnitude: mx.array | None = None,
+        excess: mx.array | None = None,
     ):
-        """scale: of the product of both. dropout: of the change's input, in training. magnitude: (out,), of DoRA."""
+        """scale: of the product of both. dropout: of the change's input, in training. magnitude: (out,), of DoRA.
+
+        excess: (out,), how much of the base is added once more, which is what is left of DoRAs that are not trained.
+        """
         super().__init__()
         self.base = base
         self.lora_a = lora_a
@@ -51,6 +57,8 @@ class LoRALayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
         if magnitude is not None:
             self.magnitude = magnitude
+        if excess is not None:
+            self.excess = excess
         self.offset = False
 
     def start_from(self, offset: bool) -> None:
@@ -76,25 +84,28 @@ class LoRALayer(nn.Module):
         """W', float32, in the shape of W."""
         weight = dense_weight(self.base).astype(mx.float32)
         down, up = (array.astype(mx.float32) for array in self.pair(self.offset))
-        weight = weight + self.scale * (up @ down.reshape(len(down), -1)).reshape(weight.shape)
+        changed = weight + low_rank(self.scale, down, up, weight.shape)
         if "magnitude" in self:
-            gain = self.magnitude.astype(mx.float32) / output_norms(weight)
-            weight = weight * gain.reshape(-1, *[1] * (weight.ndim - 1))
-        return weight
+            changed = changed * per_output(self.magnitude.astype(mx.float32) / output_norms(changed), weight)
+        if "excess" in self:
+            changed = changed + weight * per_output(self.excess.astype(mx.float32), weight)
+        return changed
 
     def _gain(self) -> mx.array:
         """magnitude / |W + ...|, (out,); the norm is taken as a constant, as the paper does."""
         weight = mx.stop_gradient(dense_weight(self.base).astype(self.lora_a.dtype))
         down, up = (mx.stop_gradient(array) for array in self.pair(self.offset))
-        weight = weight + self.scale * (up @ down.reshape(len(down), -1)).reshape(weight.shape)
+        weight = weight + low_rank(self.scale, down, up, weight.shape)
         return self.magnitude / mx.stop_gradient(output_norms(weight))
 
     def _add(self, y: mx.array, change: mx.array) -> mx.array:
+        """`y` of the base with the change, not scaled yet, of the same input."""
         change = self.scale * change
-        if "magnitude" in self:
-            gain = self._gain()
-            plain = y - self.base.bias if "bias" in self.base else y
-            change = (gain - 1) * plain.astype(gain.dtype) + gain * change
+        if "magnitude" in self or "excess" in self:
+            plain = (y - self.base.bias if "bias" in self.base else y).astype(change.dtype)
+            gain = self._gain() if "magnitude" in self else 1
+            excess = gain - 1 if "magnitude" in self else self.excess
+            change = excess * plain + gain * change
         return y + change.astype(y.dtype)
 
 
@@ -121,19 +132,21 @@ class LoRAConv2d(LoRALayer):
         return self._add(self.base(x, operation), low @ up.T)
 
 
+def low_rank(scale: float, down: mx.array, up: mx.array, shape: tuple[int, ...]) -> mx.array:
+    """scale * up @ down, in the shape of the weight that it changes."""
+    return scale * (up @ down.reshape(len(down), -1)).reshape(shape)
+
+
+def per_output(values: mx.array, weight: mx.array) -> mx.array:
+    """(out,) values, to be multiplied with a weight."""
+    return values.reshape(-1, *[1] * (weight.ndim - 1))
+
+
 def output_norms(weight: mx.array) -> mx.array:
     """The norm of the weights of each output, (out,)."""
     return mx.sqrt(weight.reshape(len(weight), -1).square().sum(-1))
 
 
-def wrap(
-    base: nn.Module,
-    lora_a: mx.array,
-    lora_b: mx.array,
-    scale: float,
-    dropout: float = 0.0,
-    magnitude: mx.array | None = None,
-) -> LoRALayer:
+def wrap(base: nn.Module, lora_a: mx.array, lora_b: mx.array, scale: float, **more: Any) -> LoRALayer:
     """The kind of LoRALayer that stands in for `base`."""
-    kind = LoRAConv2d if base.weight.ndim == 4 else LoRALinear
-    return kind(base, lora_a, lora_b, scale, dropout, magnitude)
+    return (LoRAConv2d if base.weight.ndim == 4 else LoRALinear)(base, lora_a, lora_b, scale, **more)
