@@ -31,13 +31,18 @@ def caption(data: Data, row: dict[str, Any], rng: np.random.Generator | None = N
         ) from None
     except (IndexError, ValueError, TypeError, AttributeError) as error:
         raise UserError(f"The caption template {data.caption!r} does not fit the dataset's rows: {error}.") from None
-    text = ", ".join(part for part in text.split(", ") if part.strip())
+    text = tidy(text)
     if not text:
         raise UserError(
             f"The picture {row['file_name']} has no caption: {data.caption!r} is empty for it; write one into the"
             " dataset's metadata.jsonl."
         )
     return text
+
+
+def tidy(text: str) -> str:
+    """Without the commas around what is empty."""
+    return ", ".join(part for part in text.split(", ") if part.strip())
 
 
 def variants(data: Data, row: dict[str, Any], number: int) -> list[str]:

@@ -19,7 +19,7 @@ def draw_curve(curves: Mapping[str, Points], path: Path) -> None:
     image = Image.new("RGB", (WIDTH, HEIGHT), "white")
     draw = ImageDraw.Draw(image)
     font = ImageFont.load_default(12)
-    last = max((step for points in drawn.values() for step, _ in points), default=1)
+    last = max((step for points in drawn.values() for step, _ in points), default=0) or 1
     top = 1.05 * max((loss for points in drawn.values() for _, loss in points), default=1) or 1.0
 
     def place(step: float, loss: float) -> tuple[float, float]:

@@ -75,8 +75,8 @@ class Follower(Protocol):
     def validate(self) -> list[float]:
         """The losses of held-out pictures, one for each band of timesteps."""
 
-    def keep(self, steps: int, validation: float | None, best: bool) -> None:
-        """Keep what there is after `steps` steps; `best`: no validation before was as good."""
+    def keep(self, steps: int, checkpoint: bool, best: bool) -> None:
+        """Keep what there is after `steps` steps, for one reason or both; `best`: no validation before was as good."""
 
     def draw(self, log: list[dict[str, Any]]) -> None:
         """Show how the run went so far."""
@@ -313,14 +313,14 @@ def fit(
         if not (checkpoint or sample or validate):
             return
         objective.model.update(workers.result())
-        validation, best = None, False
+        best = False
         if follower and validate:
             bands = follower.validate()
-            validation = sum(bands) / len(bands)
-            best = validation < log.best
-            log.add(step=done, validation_loss=validation, validation_bands=bands)
+            mean = sum(bands) / len(bands)
+            best = mean < log.best
+            log.add(step=done, validation_loss=mean, validation_bands=bands)
         if follower and (checkpoint or best):
-            follower.keep(done, validation, best)
+            follower.keep(done, bool(checkpoint), best)
         if checkpoint:
             checkpoints.save(done, workers.state(), {"settings": json.dumps(settings)})
         if sample:
