@@ -141,11 +141,12 @@ class Genmoji:
         return genmoji
 
     def set_adapters(self, adapters: str | Path | Sequence[Given]) -> None:
-        """Draw with adapters in place of those before: files, each alone or with its weight, (file, 0.8); none for none.
+        """Draw with adapters in place of those before: files, each alone or with its weight: (file, 0.8).
 
-        Or a folder with an index (`lora.index`): each request is then drawn by the adapter for its skin tone and person
-        type, else by the style's, with a warning. Quick: the model stays loaded. Raises UserError where one cannot be
-        read or is of another model; warns of one that was trained on other weights.
+        None of them is the model as it is. Or a folder with an index (`lora.index`): each request is then drawn by the
+        adapter for its skin tone and person type, else by the style's, with a warning. Quick: the model stays loaded.
+        Raises UserError where one cannot be read or is of another model; warns of one that was trained on other
+        weights.
         """
         self.adapters.set(adapters)
 

@@ -1,7 +1,7 @@
 """Low-rank adapters: layers that train, files that are shared, several at once in a pipeline."""
 
 from .adapter import Adapter, Layer
-from .attaching import LoRAConfig, adapter_of, attach, attach_adapter
+from .attaching import LoRAConfig, adapter_of, attach, attach_adapter, dense_weights
 from .files import Format, load_adapter, save_adapter
 from .index import Entry, Index, read_index, write_index
 from .layers import LoRAConv2d, LoRALayer, LoRALinear
@@ -24,6 +24,7 @@ __all__ = [
     "attach",
     "attach_adapter",
     "attached",
+    "dense_weights",
     "detach",
     "load_adapter",
     "read_index",

@@ -10,6 +10,7 @@ from ..errors import UserError, one_line
 from ..single_file_keys import UNET_RESNET, unet_modules
 from .layers import weight_shape
 from .modules import Models, adaptable, is_pointwise
+from .spelling import kohya_keys
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +39,7 @@ class Layer:
 class Adapter:
     """Changes of layers by their full paths ("unet.down_blocks.0.attentions.0.proj_in"), and where they come from.
 
-    Of a file that spells paths otherwise (kohya's), the paths are as there until `resolve`.
+    Of kohya's files the paths are as there ("lora_unet_down_blocks_0_..."), until `resolve`.
     """
 
     layers: Mapping[str, Layer]
@@ -102,7 +103,8 @@ def _aliases(paths: Mapping[str, object], models: Models) -> Iterator[tuple[str,
         component, _, own = path.partition(".")
         for spelled in (own, own.removeprefix("text_model.")):
             yield f"{component}.{spelled}", path
-            yield f"{component}.{spelled.replace('.', '_')}", path
+            for key in kohya_keys(f"{component}.{spelled}"):
+                yield key, path
     if "unet" not in models:
         return
     inner = {name: original for original, name in UNET_RESNET.items()}
@@ -112,4 +114,4 @@ def _aliases(paths: Mapping[str, object], models: Models) -> Iterator[tuple[str,
                 rest = path.removeprefix(f"unet.{name}")
                 module = inner.get(rest[1:], rest[1:]) if ".resnets." in path else rest[1:]
                 spelled = f"{original}.{module}" if module else original
-                yield f"unet.{spelled.replace('.', '_')}", path
+                yield kohya_keys(f"unet.{spelled}")[0], path

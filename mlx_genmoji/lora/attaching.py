@@ -6,15 +6,20 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import cast
 
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
+from safetensors import safe_open
 
 from ..errors import UserError
+from ..quantization import QuantizedLayer
+from ..weights import check_safetensors, find_weights
 from .adapter import Adapter, Layer, as_filed
 from .layers import LoRALayer, dense_weight, output_norms, weight_shape, wrap
-from .modules import Models, adaptable, attached, detach, replace
+from .modules import COMPONENTS, Models, adaptable, attached, detach, replace
 
 TARGETS: dict[str, tuple[str, ...]] = {
     "attention": ("unet.*.to_[qkv]", "unet.*.to_out.0"),
@@ -117,6 +122,30 @@ def attach_adapter(models: Models, adapter: Adapter, dropout: float = 0.0, train
     return list(wrapped)
 
 
+def dense_weights(folder: str | Path) -> Callable[[str], mx.array]:
+    """The weights of a dense model's folder by the full path of their layer, each read when it is asked for.
+
+    Raises UserError where the folder holds none, and then where it lacks a layer's.
+    """
+    files: dict[str, Path] = {}
+    for component in COMPONENTS:
+        if (Path(folder) / component).is_dir():
+            for file in find_weights(Path(folder) / component):
+                check_safetensors(file)
+                with safe_open(file, "numpy") as opened:
+                    files |= {f"{component}.{key}": file for key in opened.keys()}  # noqa: SIM118
+
+    def read(path: str) -> mx.array:
+        component, _, own = path.partition(".")
+        for key in (own, own.removeprefix("text_model.")):
+            if (file := files.get(f"{component}.{key}.weight")) is not None:
+                weight = cast(dict[str, mx.array], mx.load(str(file)))[f"{key}.weight"]
+                return weight.transpose(0, 2, 3, 1) if weight.ndim == 4 else weight
+        raise UserError(f"{folder} holds no weight of {path}: it is another model.")
+
+    return read
+
+
 def adapter_of(models: Models, for_dense: bool = False) -> Adapter:
     """The adapter that is attached to `models`, evaluated.
 
@@ -168,7 +197,7 @@ def _start(
     else:
         weight = dense_weight(base).astype(mx.float32)
         if config.init == "loftq":
-            if "scales" not in base or dense is None:
+            if not isinstance(base, QuantizedLayer) or dense is None:
                 raise UserError("The adapter's init 'loftq' needs a quantized model and its dense weights.")
             weight = dense(path).astype(mx.float32).reshape(shape) - weight
         down, up = _principal(weight, config.rank, number)

@@ -22,11 +22,10 @@ from safetensors.numpy import save
 from ..errors import UserError, one_line
 from ..weights import PICKLES, check_safetensors, read_json
 from .adapter import Adapter, Layer
-from .spelling import kohya_key, read_key, unsupported
+from .modules import COMPONENTS
+from .spelling import kohya_keys, read_key, unsupported
 
 Format = Literal["kohya", "diffusers", "peft"]
-
-COMPONENTS = ("unet", "text_encoder", "text_encoder_2")
 
 PEFT_CONFIG = "adapter_config.json"
 PEFT_WEIGHTS = "adapter_model.safetensors"
@@ -82,9 +81,9 @@ def save_adapter(adapter: Adapter, path: str | Path, format: Format = "kohya", d
     """
     path = Path(path)
     layers = {name: _numbers(name, layer, dtype, format == "diffusers") for name, layer in adapter.layers.items()}
-    if format != "kohya" and any("." not in name.partition(".")[2] for name in layers):
+    if format != "kohya" and any("." not in name for name in layers):
         raise UserError(
-            f"{adapter.name} spells the paths of layers with underscores: they are known beside a model only."
+            f"{adapter.name} spells the paths of layers as kohya does: another spelling needs the model beside it."
         )
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name[:40]}.{os.getpid()}.partial")
@@ -155,7 +154,9 @@ def _layers(
     for key, tensor in tensors.items():
         spelled = read_key(prefix + key.removeprefix(PEFT_PREFIX) if key.startswith(PEFT_PREFIX) else key)
         parts = found.setdefault(spelled.path, {}) if spelled else {}
-        if spelled is None or spelled.tensor in parts or not mx.issubdtype(tensor.dtype, mx.floating):
+        # The alphas of some files are whole numbers.
+        number = mx.floating if spelled and spelled.tensor != "alpha" else mx.number
+        if spelled is None or spelled.tensor in parts or not mx.issubdtype(tensor.dtype, number):
             unknown.append(key)
         else:
             parts[spelled.tensor] = tensor
@@ -270,7 +271,7 @@ def _kohya(adapter: Adapter, layers: Mapping[str, Numbers]) -> dict[str, Any]:
     xl = any(path.startswith("text_encoder_2.") for path in layers) or "xl" in adapter.metadata.get(VERSION, "")
     tensors = {}
     for path, layer in layers.items():
-        key = kohya_key(path, xl)
+        key = path if "." not in path else kohya_keys(path)[0 if xl else -1]
         tensors[f"{key}.lora_down.weight"] = layer.down
         tensors[f"{key}.lora_up.weight"] = layer.up
         tensors[f"{key}.alpha"] = np.array(layer.alpha, np.float32)

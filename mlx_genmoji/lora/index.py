@@ -18,7 +18,7 @@ adapter that was not made, its data being too few, has no file.
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeGuard
 
 from ..checkpoint import write_json
 from ..errors import UserError, one_line
@@ -62,7 +62,7 @@ class Index:
 
     def choose(self, skin_tone: str | None, person_type: str | None) -> Choice:
         """The most specific adapter: of both, else of the skin tone, else of the person type, else the style's."""
-        missing = []
+        missing: list[Entry] = []
         for tone, kind in ((skin_tone, person_type), (skin_tone, None), (None, person_type), (None, None)):
             entry = next((entry for entry in self.entries if _asks(entry) == (tone, kind)), None)
             if entry is not None and entry.file is not None:
@@ -125,6 +125,6 @@ def _words(skin_tone: str | None, person_type: str | None) -> str:
     return " and ".join(filter(None, (tone, person_type)))
 
 
-def is_index(path: Any) -> bool:
+def is_index(path: object) -> TypeGuard[str | Path]:
     """Whether this is a folder of adapters."""
     return isinstance(path, str | Path) and (Path(path) / INDEX).is_file()

@@ -15,21 +15,17 @@ import mlx.nn as nn
 
 from ..models.blocks import Convolution
 from ..models.functions import conv2d
+from ..quantization import QuantizedLayer
 
 
 def dense_weight(layer: nn.Module) -> mx.array:
-    """The weight of a linear layer (out, in) or a convolution (out, kh, kw, in), dequantized where it is quantized."""
-    if "scales" not in layer:
-        return layer.weight
-    scales = layer.scales.astype(mx.float32) if layer.mode == "affine" else layer.scales
-    biases = layer.biases.astype(mx.float32) if "biases" in layer else None
-    return mx.dequantize(layer.weight, scales, biases, layer.group_size, layer.bits, layer.mode)
+    """The weight of a linear layer (out, in) or a convolution (out, kh, kw, in), float32 where it is quantized."""
+    return layer.dequantized() if isinstance(layer, QuantizedLayer) else layer.weight
 
 
 def weight_shape(layer: nn.Module) -> tuple[int, ...]:
     """The shape of `dense_weight`."""
-    *outer, last = layer.weight.shape
-    return (*outer, last * 32 // layer.bits if "scales" in layer else last)
+    return layer.dense_shape if isinstance(layer, QuantizedLayer) else layer.weight.shape
 
 
 class LoRALayer(nn.Module):
@@ -43,11 +39,10 @@ class LoRALayer(nn.Module):
         scale: float,
         dropout: float = 0.0,
         magnitude: mx.array | None = None,
-        excess: mx.array | None = None,
     ):
         """scale: of the product of both. dropout: of the change's input, in training. magnitude: (out,), of DoRA.
 
-        excess: (out,), how much of the base is added once more, which is what is left of DoRAs that are not trained.
+        A frozen layer may have an `excess` (out,): how much of the base is added once more, to which DoRAs come down.
         """
         super().__init__()
         self.base = base
@@ -57,8 +52,6 @@ class LoRALayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
         if magnitude is not None:
             self.magnitude = magnitude
-        if excess is not None:
-            self.excess = excess
         self.offset = False
 
     def start_from(self, offset: bool) -> None:

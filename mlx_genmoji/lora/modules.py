@@ -1,6 +1,6 @@
 """The layers of models that an adapter can change, by their full paths, and putting others in their place.
 
-Models go by the names of their components: "unet", "text_encoder", "text_encoder_2". A full path begins with one.
+Models go by the names of their components. A full path begins with one.
 """
 
 from collections.abc import Iterator, Mapping
@@ -8,9 +8,15 @@ from collections.abc import Iterator, Mapping
 import mlx.nn as nn
 from mlx.utils import tree_unflatten
 
+from ..models.blocks import Conv2d
+from ..quantization import QuantizedConv2d, QuantizedLinear
 from .layers import LoRALayer
 
 Models = Mapping[str, nn.Module]
+
+COMPONENTS = ("unet", "text_encoder", "text_encoder_2")
+
+LAYERS = (nn.Linear, Conv2d, QuantizedLinear, QuantizedConv2d)
 
 
 def attached(models: Models) -> dict[str, LoRALayer]:
@@ -30,7 +36,7 @@ def adaptable(models: Models) -> dict[str, nn.Module]:
     for path, module in _modules(models):
         if path in wrapped:
             layers[path] = module.base
-        elif path.rpartition(".")[0] not in wrapped and _is_layer(module):
+        elif path.rpartition(".")[0] not in wrapped and isinstance(module, LAYERS):
             layers[path] = module
     return layers
 
@@ -56,8 +62,3 @@ def is_pointwise(path: str, models: Models) -> bool:
     return name == "conv_shortcut" or (
         name in ("proj_in", "proj_out") and not models["unet"].config.use_linear_projection
     )
-
-
-def _is_layer(module: nn.Module) -> bool:
-    embeds = isinstance(module, nn.Embedding | nn.QuantizedEmbedding)
-    return "weight" in module and module.weight.ndim in (2, 4) and not embeds

@@ -23,9 +23,8 @@ TENSORS = (
 
 # What begins a key -> what begins a full path. The first that fits counts.
 PREFIXES = (
-    (r"lora_unet_", "unet."),
-    (r"lora_te1?_", "text_encoder."),
-    (r"lora_te2_", "text_encoder_2."),
+    # Which of kohya's underscores are dots, a model knows only.
+    (r"(?=lora_(unet|te|te1|te2)_)", ""),
     (r"(?=(unet|text_encoder|text_encoder_2)\.)", ""),
     (r"(?=(down_blocks|mid_block|up_blocks)\.)", "unet."),
 )
@@ -38,8 +37,8 @@ MODULES = (
     (r"(self_attn)\.to_out$", r"\1.out_proj"),
 )
 
-KOHYA = {"unet": "lora_unet_", "text_encoder": "lora_te_", "text_encoder_2": "lora_te2_"}
-KOHYA_XL = KOHYA | {"text_encoder": "lora_te1_"}
+# The last one is written for the one text encoder of a model that is not XL.
+KOHYA = {"unet": ("lora_unet_",), "text_encoder": ("lora_te1_", "lora_te_"), "text_encoder_2": ("lora_te2_",)}
 
 # Kinds of adapters that are not low-rank pairs, by what their keys hold.
 UNSUPPORTED = (
@@ -58,7 +57,7 @@ UNSUPPORTED = (
 
 class Spelled(NamedTuple):
     path: str
-    """The full path of a layer, kohya's underscores as they are."""
+    """The full path of a layer; of kohya's, "lora_unet_...", as it is."""
     tensor: str
     """One of TENSORS."""
 
@@ -84,7 +83,7 @@ def unsupported(key: str) -> str | None:
     return next((kind for kind, pattern in UNSUPPORTED if re.search(pattern, key)), None)
 
 
-def kohya_key(path: str, xl: bool) -> str:
-    """The module of a key as sd-scripts spell it, after diffusers' names."""
+def kohya_keys(path: str) -> list[str]:
+    """The module of a key as sd-scripts spell it, after diffusers' names: of XL, and of the others."""
     component, _, own = path.partition(".")
-    return (KOHYA_XL if xl else KOHYA)[component] + own.replace(".", "_")
+    return [beginning + own.replace(".", "_") for beginning in KOHYA[component]]

@@ -33,8 +33,11 @@ def use(models: Models, adapters: Sequence[Weighted], dtype: mx.Dtype) -> None:
         for path, layer in adapter.resolve(models).layers.items():
             changes.setdefault(path, []).append((layer, weight))
     layers = adaptable(models)
-    wrapped = {path: _together(layers[path], parts, dtype) for path, parts in changes.items()}
-    mx.eval([(layer.lora_a, layer.lora_b, layer.get("excess")) for layer in wrapped.values()])
+    wrapped = {}
+    for path, parts in changes.items():
+        wrapped[path] = _together(layers[path], parts, dtype)
+        # One at a time: a DoRA needs the dense weight of its layer.
+        mx.eval(wrapped[path].lora_a, wrapped[path].lora_b, wrapped[path].get("excess"))
     detach(models)
     replace(models, wrapped)
 
@@ -42,24 +45,24 @@ def use(models: Models, adapters: Sequence[Weighted], dtype: mx.Dtype) -> None:
 def _together(base: nn.Module, parts: Sequence[tuple[Layer, float]], dtype: mx.Dtype) -> LoRALayer:
     shape = weight_shape(base)
     downs, ups, excess = [], [], None
-    for layer, weight in parts:
-        down, up = layer.down.astype(mx.float32), layer.up.astype(mx.float32) * (weight * layer.scale)
-        down = down.reshape(layer.rank, *shape[1:])
-        if layer.dora_scale is not None:
+    for change, weight in parts:
+        down, up = change.down.astype(mx.float32), change.up.astype(mx.float32) * (weight * change.scale)
+        down = down.reshape(change.rank, *shape[1:])
+        if change.dora_scale is not None:
             dense = dense_weight(base).astype(mx.float32)
-            changed = dense + low_rank(layer.scale, down, layer.up.astype(mx.float32), shape)
-            gain = layer.dora_scale.astype(mx.float32) / output_norms(changed)
+            changed = dense + low_rank(change.scale, down, change.up.astype(mx.float32), shape)
+            gain = change.dora_scale.astype(mx.float32) / output_norms(changed)
             up = up * gain[:, None]
             more = weight * (gain - 1)
             excess = more if excess is None else excess + more
         downs.append(down)
         ups.append(up)
-    pair = mx.concatenate(downs), mx.concatenate(ups, axis=1)
-    wrapped = wrap(
-        base, *(array.astype(dtype) for array in pair), 1.0, excess=None if excess is None else excess.astype(dtype)
-    )
-    wrapped.freeze()
-    return wrapped.eval()
+    layer = wrap(base, mx.concatenate(downs).astype(dtype), mx.concatenate(ups, axis=1).astype(dtype), 1.0)
+    if excess is not None:
+        layer.excess = excess.astype(dtype)
+    layer.freeze()
+    layer.eval()
+    return layer
 
 
 class Adapters:
@@ -81,7 +84,7 @@ class Adapters:
         Raises UserError where one cannot be read or is of another model, and leaves those before in use.
         """
         if is_index(given):
-            index, folder = read_index(given), Path(str(given))
+            index, folder = read_index(given), Path(given)
             loaded = {entry.file: self._load(folder / entry.file) for entry in index.entries if entry.file is not None}
             self._use([(loaded[str(index.style.file)], 1.0)])
             self._index, self._loaded = index, loaded

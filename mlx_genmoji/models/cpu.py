@@ -7,7 +7,8 @@ faster. All of it is differentiable.
 """
 
 import math
-from typing import cast
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 import mlx.core as mx
 
@@ -193,3 +194,10 @@ def _halves(weight: mx.array, axis: int) -> list[mx.array]:
     first, middle, last = mx.split(weight, 3, axis=axis)
     zero = mx.zeros_like(first)
     return [mx.concatenate([first, middle + last, zero], axis), mx.concatenate([zero, first + middle, last], axis)]
+
+
+def dequantize(packed: Sequence[mx.array], layout: Mapping[str, Any], dtype: mx.Dtype) -> mx.array:
+    """MLX's own, given the scales in `dtype`: with half precision ones it is 3 to 30 times slower, and they are few."""
+    weight, *others = packed
+    scales, *biases = (part.astype(dtype) if mx.issubdtype(part.dtype, mx.floating) else part for part in others)
+    return mx.dequantize(weight, scales, biases[0] if biases else None, **layout, dtype=dtype)

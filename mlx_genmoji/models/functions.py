@@ -2,7 +2,8 @@
 within float32 rounding."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -86,3 +87,42 @@ def attention(
 
     out = mx.fast.scaled_dot_product_attention(split(queries), split(keys), split(values), scale=scale, mask=mask)
     return out.transpose(0, 2, 1, 3).reshape(queries.shape)
+
+
+def dequantize(packed: Sequence[mx.array], layout: Mapping[str, Any], dtype: mx.Dtype) -> mx.array:
+    """A packed weight (weight, scales and, in mode affine, biases) as the dense one; `layout`: bits, group_size, mode."""
+    if on_cpu():
+        return cpu.dequantize(packed, layout, dtype)
+    weight, scales, *biases = packed
+    return mx.dequantize(weight, scales, biases[0] if biases else None, **layout, dtype=dtype)
+
+
+def packed_matmul(x: mx.array, packed: Sequence[mx.array], layout: Mapping[str, Any]) -> mx.array:
+    """x @ W.T for a packed W, differentiable by x."""
+    if on_cpu():
+        return with_dequantized(lambda x, weight: x @ weight.T, x, packed, layout)
+    weight, scales, *biases = packed
+    return mx.quantized_matmul(x, weight, scales, biases[0] if biases else None, **layout)
+
+
+def with_dequantized(
+    operation: Callable[[mx.array, mx.array], mx.array],
+    x: mx.array,
+    packed: Sequence[mx.array],
+    layout: Mapping[str, Any],
+) -> mx.array:
+    """operation(x, dense weight), differentiable by x: the dense weight is made anew for the gradient, never kept."""
+
+    @mx.custom_function
+    def forward(x: mx.array, *packed: mx.array) -> mx.array:
+        return operation(x, dequantize(packed, layout, x.dtype))
+
+    @forward.vjp
+    def backward(primals: Sequence[mx.array], cotangent: mx.array, output: mx.array) -> tuple[mx.array, ...]:
+        x, *packed = primals
+        # Only once the cotangent is there: before, it would wait in memory.
+        weight = dequantize(mx.depends(packed, [cotangent]), layout, x.dtype)
+        _, gradients = mx.vjp(lambda x: operation(x, weight), [x], [cotangent])
+        return (gradients[0], *map(mx.zeros_like, packed))
+
+    return cast(mx.array, forward(x, *packed))
