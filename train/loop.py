@@ -6,6 +6,7 @@ was not. A `Follower` is asked along the way how well it goes, and keeps what is
 """
 
 import copy
+import hashlib
 import json
 import math
 import os
@@ -146,8 +147,9 @@ class Workers:
         self._each(self._average, [gradients for _, gradients in results], count)
         loss = sum(loss for loss, _ in results) / count
         if self.world.size > 1:
-            self.gradients = self.world.average(self.gradients)
-            loss = np.asarray(self.world.average(mx.array(loss))).item()
+            *averaged, mean = self.world.average([*self.gradients.values(), mx.array(loss)])
+            self.gradients = dict(zip(self.gradients, averaged, strict=True))
+            loss = np.asarray(mean).item()
         return loss, sum(self._each(self._squares))
 
     def _each(self, work: Callable[..., Result], *arguments: Any) -> list[Result]:
@@ -292,6 +294,8 @@ def fit(
     workers = Workers(objective, loop, threads, world, seed)
     checkpoints = Checkpoints(output / "checkpoints", loop.keep)
     settings = dict(follower.settings) if follower else {}
+    if not world.agrees(int(hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:7], 16)):
+        raise UserError("The machines' recipes, models or datasets differ: each needs the same, as files of its own.")
     first = 0
     if world.writes and checkpoints.paths:
         if not resume:

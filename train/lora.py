@@ -235,6 +235,7 @@ def train_lora(recipe: LoRARecipe, resume: bool) -> Path:
     path = recipe.output / ADAPTER
     if objective.world.writes:
         objective.save(path, recipe.loop.steps)
+    objective.world.wait()
     return path
 
 

@@ -40,7 +40,6 @@ def loss_weights(signal: Floats, prediction_type: str, min_snr_gamma: float) -> 
     if not min_snr_gamma:
         return np.ones_like(signal)
     snr = signal / np.maximum(1 - signal, 1e-12)
-    clipped = np.minimum(snr, np.float32(min_snr_gamma))
-    if prediction_type == "epsilon":
-        return clipped / np.maximum(snr, 1e-12)
-    return clipped / (snr + 1) if prediction_type == "v_prediction" else clipped
+    divisors = {"epsilon": np.maximum(snr, 1e-12), "v_prediction": snr + 1}
+    weights = np.minimum(snr, min_snr_gamma) / divisors.get(prediction_type, 1)
+    return weights.astype(np.float32)
