@@ -37,3 +37,15 @@ def run(recipe: Path, resume: bool = False, overrides: Sequence[str] = ()) -> Pa
     raise UserError(
         f"Recipe: 'objective' is {objective!r}, known are lora, autoencoder, growth, decoder and diffusion."
     )
+
+
+def dry_run(recipe: Path, overrides: Sequence[str] = ()) -> str:
+    """What a recipe of the objective lora would train, in how much memory and time, as text. Raises UserError."""
+    from .lora import LoRARecipe
+    from .plan import plan
+    from .recipe import build, read_recipe
+
+    raw = read_recipe(recipe, overrides)
+    if raw.get("objective") != "lora":
+        raise UserError(f"--dry-run is for recipes of the objective 'lora', not {raw.get('objective')!r}.")
+    return plan(build(LoRARecipe, raw))

@@ -1,5 +1,6 @@
 """A dataset folder as arrays: pictures resized once and kept on disk, captions filled in from their template."""
 
+import copy
 import hashlib
 import json
 import os
@@ -38,6 +39,13 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def head(self, count: int) -> "Dataset":
+        """The first rows alone."""
+        part = copy.copy(self)
+        part.rows, part.captions = self.rows[:count], self.captions[:count]
+        part.weights = np.full(len(part.rows), 1 / len(part.rows))
+        return part
 
     def draw(self, rng: np.random.Generator, count: int) -> NDArray[np.int64]:
         """`count` row numbers, by weight."""

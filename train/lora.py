@@ -33,6 +33,8 @@ from .data import Dataset
 from .distributed import World
 from .following import AdapterFollower
 from .loop import Batch, fit
+from .machine import memory_limit
+from .memory import check_memory, measure
 from .noise import loss_weights, offset_noise, sample_rng, shifted
 from .recipe import Data, Recipe
 from .validation import SEED, Validation, band_timestep, held_out
@@ -231,6 +233,7 @@ def train_lora(recipe: LoRARecipe, resume: bool) -> Path:
     """Train, write the file `output/adapter.safetensors` and return it."""
     dataset = Dataset(recipe.data, recipe.output.parent / "cache")
     objective = LoRAObjective(recipe, load_base(recipe), dataset)
+    check_memory(recipe, measure(objective, recipe.loop), memory_limit())
     fit(objective, recipe.loop, recipe.output, resume, recipe.seed, AdapterFollower(objective))
     path = recipe.output / ADAPTER
     if objective.world.writes:

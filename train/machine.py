@@ -15,7 +15,7 @@ CACHE_SHARE = 0.1
 
 
 def memory_limit() -> int:
-    """The bytes that a run may take here."""
+    """The bytes that a run may take here, what it has already included."""
     if mx.default_device() == mx.gpu:
         facts = mx.device_info()
         # A Mac's GPU says how much of the memory it works well with, NVIDIA's how much it has.
@@ -23,7 +23,7 @@ def memory_limit() -> int:
         if recommended:
             return int(recommended)
     if sys.platform == "linux":
-        return _available()
+        return _available() + mx.get_active_memory() + mx.get_cache_memory()
     return int(SHARE_OF_RAM * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
 
 

@@ -14,8 +14,8 @@ import train
 from mlx_genmoji.errors import UserError
 from train.data import Dataset
 from train.distributed import World
-from train.lora import LoRAObjective, LoRARecipe, load_base
 from train.loop import Workers
+from train.lora import LoRAObjective, LoRARecipe, load_base
 from train.recipe import build, read_recipe
 
 pytestmark = pytest.mark.usefixtures("cpu")
