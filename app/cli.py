@@ -19,6 +19,7 @@ import typer
 from mlx_genmoji.errors import UserError
 
 from .converting import convert
+from .fusing import fuse
 from .generating import generate
 from .measuring import bench
 from .scraping import scraping
@@ -52,6 +53,7 @@ app.add_typer(scraping, name="scrape")
 
 app.command()(generate)
 app.command()(convert)
+app.command()(fuse)
 app.command()(bench)
 app.command()(train)
 

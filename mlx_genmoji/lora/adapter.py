@@ -59,20 +59,23 @@ class Adapter:
         there = adaptable(models)
         aliases: dict[str, str] = {}
         layers: dict[str, Layer] = {}
-        unknown, misshaped = [], []
+        unknown, twice, misshaped = [], [], []
         for path, layer in self.layers.items():
             if path not in there:
                 aliases = aliases or dict(_aliases(there, models))
             known = path if path in there else aliases.get(path)
-            if known is None or known in layers:
+            if known is None:
                 unknown.append(one_line(path))
+            elif known in layers:
+                twice.append(one_line(path))
             elif (expected := weight_shape(there[known])) != (found := _shape(layer, there[known])):
                 misshaped.append(f"{one_line(path)} {found} instead of {expected}")
             else:
                 layers[known] = replace(layer, down=as_filed(layer.down, known, models))
         for complaint, names in (
             ("it changes layers that the model lacks", unknown),
-            ("shapes of layers differ", misshaped),
+            ("layers are of other shapes", misshaped),
+            ("it changes layers twice", twice),
         ):
             if names:
                 shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -48,7 +48,7 @@ class LoRAConfig:
     rslora: bool = False
     dora: bool = False
     targets: tuple[str, ...] = ("attention",)
-    """Of TARGETS, or patterns as of a shell on the full paths of layers, or on their paths within a component."""
+    """Of TARGETS, or patterns as of a shell for the full paths of layers, or for their ends ("to_q")."""
     init: str = "zero"
     """zero: the change is none. pissa (Meng et al., 2024): the change is none and what is trained is the principal part
     of the weights, whose start is taken off again; the base is left as it is, so on a quantized base this does not make
@@ -165,9 +165,8 @@ def select(paths: Mapping[str, object], targets: tuple[str, ...]) -> list[str]:
     """Those of the full paths that targets ask for. Raises UserError where one asks for none."""
     chosen: set[str] = set()
     for target in targets:
-        patterns = TARGETS.get(target, (target,))
-        names = ((path, path.partition(".")[2]) for path in paths)
-        found = {name[0] for name in names if any(fnmatchcase(part, pattern) for part in name for pattern in patterns)}
+        patterns = TARGETS.get(target, (target, f"*.{target}"))
+        found = {path for path in paths if any(fnmatchcase(path, pattern) for pattern in patterns)}
         if not found:
             there = sorted({re.sub(r"\d+", "*", path.partition(".")[0] + ".*." + _ending(path)) for path in paths})
             raise UserError(

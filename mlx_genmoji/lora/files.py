@@ -123,7 +123,7 @@ def _sources(path: Path) -> Iterator[Source]:
         return
     folders = _peft_folders(path)
     if not folders:
-        raise UserError(f"{path} is a folder without an {PEFT_CONFIG}: an adapter is a .safetensors file, or PEFT's.")
+        raise UserError(f"{path} is a folder without an index.json of adapters, or an {PEFT_CONFIG} as PEFT writes it.")
     for folder in folders:
         weights = folder / PEFT_WEIGHTS
         pickled = next((file.name for file in folder.iterdir() if file.suffix in PICKLES), None)

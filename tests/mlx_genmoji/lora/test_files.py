@@ -203,7 +203,7 @@ MISTAKES: dict[str, tuple[Tensors, str]] = {
     "unknown layer": (halves(layer=f"{LAYER}_x"), "changes layers that the model lacks: lora_unet_.*to_q_x"),
     "another model": (halves((2, 64), (64, 2)), r"another model.*\(64, 64\) instead of \(32, 32\)"),
     "kernel": (halves((2, 32, 3, 3), (32, 2, 1, 1)), "instead of"),
-    "twice": (halves() | halves(layer=PEFT_LAYER), "lacks"),
+    "twice": (halves() | halves(layer=PEFT_LAYER), "layers twice"),
 }
 
 

@@ -178,7 +178,7 @@ def test_dropout_is_of_training_only(base: Base) -> None:
         (("conv",), {"conv1", "conv2", "conv_shortcut", "proj_in", "proj_out", "conv"}),
         (("text-encoder",), {"q_proj", "k_proj", "v_proj", "out_proj"}),
         (("unet.mid_block.*.to_q", "*.fc1"), {"to_q", "fc1"}),
-        (("conv_in",), {"conv_in"}),
+        (("conv_in", "to_v"), {"conv_in", "to_v"}),
     ],
 )
 def test_targets_are_groups_or_patterns(base: Base, targets: tuple[str, ...], expected: set[str]) -> None:
