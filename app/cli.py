@@ -22,6 +22,7 @@ from .converting import convert
 from .fusing import fuse
 from .generating import generate
 from .measuring import bench
+from .quantizing import quantize
 from .scraping import scraping
 from .training import train
 
@@ -54,6 +55,7 @@ app.add_typer(scraping, name="scrape")
 app.command()(generate)
 app.command()(convert)
 app.command()(fuse)
+app.command()(quantize)
 app.command()(bench)
 app.command()(train)
 

@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from .checkpoint import load_model
-from .errors import Cancelled, UserError
+from .errors import Cancelled, UserError, one_line
 from .families import DEFAULTS_FILE, FAMILIES, Conditions, Defaults, TextTowers, guidance_embedding
 from .hub import resolve
 from .lora.using import Adapters, Given
@@ -29,6 +29,7 @@ from .models.unet import UNet2DConditionModel
 from .models.vae import AutoencoderKL
 from .pictures import fingerprint, fit_mask, fit_picture, latent_mask, to_array
 from .prompt import PERSON_TYPES, SKIN_TONES, compose
+from .quantization import Quantization
 from .samplers import History, NoiseConfig, Schedule, make_sampler, step_noise
 from .sticker import Sticker
 from .tokenizer import CLIPTokenizer
@@ -96,15 +97,18 @@ class Genmoji:
         revision: str | None = None,
         preview: str | Path | None = None,
         adapters: str | Path | Sequence[Given] = (),
+        bits: int | None = None,
     ) -> "Genmoji":
         """Load a Stable Diffusion checkpoint: a diffusers folder, or an id of the Hugging Face hub, fetched if it is
         not here yet; without either, the built-in model.
 
         1.x, 2.x, XL and what was distilled from them, inpainting models and LCM; `FAMILIES` has the pipelines by name.
         revision: a branch, tag or commit of the hub. preview: the folder or id of an AutoencoderTiny (TAESD), which
-        makes the previews of a slow autoencoder's latents quick. adapters: see `set_adapters`. Raises UserError in one
-        sentence where a file is missing, damaged or not supported.
+        makes the previews of a slow autoencoder's latents quick. adapters: see `set_adapters`. bits: of the UNet's
+        weights, packed while they are loaded; text encoders get 8 or more, the autoencoder stays as it is. Raises
+        UserError in one sentence where a file is missing, damaged or not supported.
         """
+        quantization = None if bits is None else Quantization(bits)
         if model is None:
             folder, name = BUILTIN, BUILTIN_NAME
         else:
@@ -125,9 +129,12 @@ class Genmoji:
         defaults = read_json(folder / DEFAULTS_FILE) if (folder / DEFAULTS_FILE).exists() else {}
         suffixes = [f"_{i + 1}" if i else "" for i in range(family.text_encoders)]
         tokenizers = [CLIPTokenizer.load(folder / f"tokenizer{suffix}") for suffix in suffixes]
-        encoders = [_component(folder / f"text_encoder{suffix}", CLIPTextModel) for suffix in suffixes]
+        for_text = quantization and quantization.for_text
+        encoders = [
+            _component(folder / f"text_encoder{suffix}", CLIPTextModel, quantization=for_text) for suffix in suffixes
+        ]
         genmoji = cls(
-            unet=_component(folder / "unet", UNet2DConditionModel),
+            unet=_component(folder / "unet", UNet2DConditionModel, quantization=quantization),
             text=TextTowers(tokenizers, encoders, bool(index.get("force_zeros_for_empty_prompt", True))),
             vae=_component(folder / "vae", AutoencoderKL, AutoencoderTiny),
             scheduler=scheduler,
@@ -235,7 +242,12 @@ class Genmoji:
                 "guidance": guidance,
                 "sampler": chosen.name,
                 **start.recipe,
-                "model": {"name": self.name, "revision": self._revision, "sha256": self.sha256},
+                "model": {
+                    "name": self.name,
+                    "revision": self._revision,
+                    "sha256": self.sha256,
+                    "quantization": self.quantization,
+                },
                 "adapters": self.adapters.recipe,
                 "version": _version(),
             }
@@ -260,6 +272,10 @@ class Genmoji:
             raise UserError(
                 f"The sticker was drawn by other weights, of the model {model.get('name')!r}; load that one."
             )
+        packed = model.get("quantization")
+        if packed != self.quantization:
+            theirs, ours = (one_line(value or "not packed") for value in (packed, self.quantization))
+            raise UserError(f"The sticker was drawn by weights in other bits: {theirs}; the model's here are {ours}.")
         if seed is None:
             raise UserError("The sticker was drawn from noise that a program gave, which the recipe does not hold.")
         for what, given in (("image", image), ("mask", mask)):
@@ -315,6 +331,13 @@ class Genmoji:
                 with path.open("rb") as file:
                     digest.update(hashlib.file_digest(file, "sha256").digest())
         return digest.hexdigest()
+
+    @property
+    def quantization(self) -> dict[str, Any] | None:
+        """How the weights are packed, by part; None where none are."""
+        towers = zip(("text_encoder", "text_encoder_2"), self.text.encoders, strict=False)
+        configs = {name: Quantization.read(part.raw_config) for name, part in (("unet", self.unet), *towers)}
+        return {name: config.as_config() for name, config in configs.items() if config is not None} or None
 
     @property
     def _revision(self) -> str | None:
@@ -451,9 +474,9 @@ def _sample_size(config: Mapping[str, Any]) -> tuple[int, int]:
     return sides[0], sides[1]
 
 
-def _component(folder: Path, *kinds: type) -> Any:
+def _component(folder: Path, *kinds: type, quantization: Quantization | None = None) -> Any:
     """One of a model's parts. Raises UserError where its config describes another kind."""
-    component = load_model(folder)
+    component = load_model(folder, quantization=quantization)
     if not isinstance(component, kinds):
         raise UserError(f"{folder}: config.json describes another kind of model than {kinds[0].__name__}.")
     return component

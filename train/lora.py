@@ -22,6 +22,7 @@ from mlx_genmoji import Genmoji
 from mlx_genmoji.checkpoint import load_model
 from mlx_genmoji.errors import UserError
 from mlx_genmoji.lora import LoRAConfig, adaptable, adapter_of, attach, attach_adapter, load_adapter, save_adapter
+from mlx_genmoji.models.checkpointing import checkpoint_blocks
 from mlx_genmoji.samplers import NoiseConfig, add_noise, alphas_cumprod, training_target
 
 from .autoencoder import sheet
@@ -135,6 +136,7 @@ class LoRAObjective:
         self.models = genmoji.models if trains_text else {"unet": genmoji.unet}
         self.model = Trained(self.models)
         self.model.eval()
+        checkpoint_blocks(self.model, recipe.checkpointing)
         self.painter = Genmoji(
             unet=genmoji.unet,
             text=genmoji.text if trains_text else Told(frozen),
@@ -244,7 +246,7 @@ def train_lora(recipe: LoRARecipe, resume: bool) -> Path:
 
 def load_base(recipe: LoRARecipe) -> Genmoji:
     """The model that is fine-tuned, quantized where the recipe asks for it."""
-    return Genmoji.load(recipe.base, **({} if recipe.bits is None else {"bits": recipe.bits}))
+    return Genmoji.load(recipe.base, bits=recipe.bits)
 
 
 def check_base(genmoji: Genmoji) -> None:

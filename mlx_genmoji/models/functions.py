@@ -90,7 +90,11 @@ def attention(
 
 
 def dequantize(packed: Sequence[mx.array], layout: Mapping[str, Any], dtype: mx.Dtype) -> mx.array:
-    """A packed weight (weight, scales and, in mode affine, biases) as the dense one; `layout`: bits, group_size, mode."""
+    """A packed weight (weight, scales and, in mode affine, biases) as the dense one; `layout`: bits, group_size, mode.
+
+    The scales are few, and converted before: MLX computes in their precision.
+    """
+    packed = [part.astype(dtype) if mx.issubdtype(part.dtype, mx.floating) else part for part in packed]
     if on_cpu():
         return cpu.dequantize(packed, layout, dtype)
     weight, scales, *biases = packed
