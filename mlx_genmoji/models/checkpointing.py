@@ -5,7 +5,7 @@ last of all, and keep until then the activations that it needs. Here the way bac
 """
 
 from collections.abc import Callable, Sequence
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, TypeVar, cast
 
 import mlx.core as mx
@@ -36,25 +36,29 @@ def checkpointable(call: Call) -> Call:
             return call(block, *arguments, **options)
         own = dict(cast(list[tuple[str, mx.array]], tree_flatten(block.trainable_parameters())))
 
-        def run(*arrays: mx.array) -> mx.array:
-            """The block for other arguments and other parameters, which it is rid of afterwards."""
-            block.update(tree_unflatten(list(zip(own, arrays[len(arguments) :], strict=True))))
+        def run(key: mx.array, *arrays: mx.array) -> mx.array:
+            """The block for other arguments and parameters, its dropout from `key`; afterwards all is as it was."""
+            state, mx.random.state[0] = mx.random.state[0], key
             within = within_block.set(True)
+            block.update(tree_unflatten(list(zip(own, arrays[len(arguments) :], strict=True))))
             try:
                 return call(block, *arrays[: len(arguments)], **options)
             finally:
-                within_block.reset(within)
                 block.update(tree_unflatten(list(own.items())))
+                within_block.reset(within)
+                mx.random.state[0] = state
 
         forward = mx.custom_function(run)
 
         @forward.vjp
         def backward(primals: Sequence[mx.array], cotangent: mx.array, output: mx.array) -> list[mx.array]:
-            _, gradients = mx.vjp(run, mx.depends(list(primals), [cotangent]), [cotangent])
+            key, *arrays = primals
+            _, gradients = mx.vjp(partial(run, key), mx.depends(arrays, [cotangent]), [cotangent])
             before, inside = gradients[: len(arguments)], gradients[len(arguments) :]
-            return [*(mx.depends(before, inside) if inside else before), *inside]
+            return [mx.zeros_like(key), *(mx.depends(before, inside) if inside else before), *inside]
 
-        return cast(mx.array, forward(*arguments, *own.values()))
+        key, mx.random.state[0] = mx.random.split(mx.random.state[0])
+        return cast(mx.array, forward(key, *arguments, *own.values()))
 
     return cast(Call, checkpointed)
 

@@ -437,6 +437,24 @@ def test_checkpointing_changes_no_gradient(compiled, error, monkeypatch):
     assert mx.array_equal(unet(*unet_arguments()), prediction)
 
 
+def test_a_block_that_is_computed_again_drops_the_same(error):
+    """Against the slope of the loss, since each way draws other masks."""
+    unet = trainable_unet()
+    transformer = unet.down_blocks[0].attentions[0].transformer_blocks[0]
+    transformer.attn1.to_q = nn.Sequential(nn.Dropout(0.5), transformer.attn1.to_q)
+    unet.train()
+    checkpoint_blocks(unet)
+    x, text = mx.random.normal((1, 9, 32)), mx.random.normal((1, 5, 48))
+    towards = mx.random.normal(x.shape)
+
+    def loss(x: mx.array) -> mx.array:
+        mx.random.seed(0)
+        return (transformer(x, text) ** 2).sum()
+
+    slope = (loss(x + 0.01 * towards) - loss(x - 0.01 * towards)) / 0.02
+    assert error((mx.grad(loss)(x) * towards).sum(), slope) <= 1e-2
+
+
 def test_checkpointing_saves_memory(monkeypatch):
     monkeypatch.setattr("mlx_genmoji.models.checkpointing.SCORES_AT_ONCE", 2**18)
     unet = trainable_unet()
