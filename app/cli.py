@@ -23,6 +23,7 @@ from .converting import convert
 from .fusing import fuse
 from .generating import generate
 from .measuring import bench
+from .quantizing import quantize
 from .scraping import scraping
 
 USER_MISTAKE = 2
@@ -53,6 +54,7 @@ app.add_typer(scraping, name="scrape")
 
 app.command()(generate)
 app.command()(convert)
+app.command()(quantize)
 app.command()(fuse)
 app.command()(bench)
 

@@ -54,16 +54,28 @@ def load_model(folder: str | Path, variant: str | None = None, quantization: Qua
 
     float32 on a CPU; on a GPU half precision, except for an autoencoder whose config does not say that it stands that
     (`force_upcast` false). Of a folder with files of both precisions, those of its own are read, or those of `variant`.
-    quantization: pack dense weights while they are loaded, so that they are never in memory together. Raises UserError
-    in one sentence where a file is missing or damaged, the config asks for what is not supported, tensors do not fit,
-    or weights are packed otherwise already.
+    quantization: pack dense weights one after the other, so that they are never in memory together. Raises UserError in
+    one sentence where a file is missing or damaged, the config asks for what is not supported, tensors do not fit, or
+    weights are packed otherwise already.
     """
+    model = open_model(folder, variant)
+    packed = Quantization.read(model.raw_config)
+    if quantization is not None and packed is None:
+        quantize_model(model, quantization, measure=False)
+    elif quantization not in (None, packed):
+        raise UserError(f"{folder} is packed already, as {packed}: start from the dense model.")
+    mx.eval(model.parameters())
+    return model
+
+
+def open_model(folder: str | Path, variant: str | None = None) -> Model:
+    """What `load_model` loads, its weights unread until they are needed."""
     folder = Path(folder)
     config = read_json(folder / "config.json")
     model = create_model(config)
     sensitive = isinstance(model, AutoencoderKL | AutoencoderTiny) and model.config.force_upcast
     dtype = mx.float32 if on_cpu() or sensitive else mx.float16
-    load_weights(model, find_weights(folder, half=dtype == mx.float16, variant=variant), dtype, quantization)
+    load_weights(model, find_weights(folder, half=dtype == mx.float16, variant=variant), dtype)
     model.eval()
     return model
 
@@ -82,25 +94,17 @@ def create_model(config: Mapping[str, Any]) -> Model:
     raise UserError(f"config.json asks for {one_line(repr(named))}, supported are {', '.join(MODELS)}.")
 
 
-def load_weights(
-    model: Model, paths: Sequence[Path], dtype: mx.Dtype = mx.float32, quantization: Quantization | None = None
-) -> None:
-    """Load safetensors files into `model`, every parameter exactly once. Raises UserError naming what does not fit.
+def load_weights(model: Model, paths: Sequence[Path], dtype: mx.Dtype = mx.float32) -> None:
+    """Give `model` the weights of safetensors files, every parameter exactly once, unread until they are needed.
 
-    quantization: as for `load_model`.
+    Raises UserError naming what does not fit.
     """
     tensors = list(_tensors(paths))
-    packed = Quantization.read(model.raw_config)
-    if packed is not None:
-        if quantization not in (None, packed):
-            raise UserError(f"{paths[0]} is packed otherwise already ({packed}): start from the dense model.")
-        expect_packed(model, packed, [key.removesuffix(".scales") for key, _ in tensors if key.endswith(".scales")])
+    quantization = Quantization.read(model.raw_config)
+    if quantization is not None:
+        scales = [key for key, _ in tensors if key.endswith(".scales")]
+        expect_packed(model, quantization, [key.removesuffix(".scales") for key in scales])
     assign(model, tensors, dtype, f"{paths[0]} does not fit its config.json")
-    # A tensor that is still named is kept when it was read.
-    del tensors
-    if quantization is not None and packed is None:
-        quantize_model(model, quantization, measure=False)
-    mx.eval(model.parameters())
 
 
 def assign(model: Model, tensors: Iterable[tuple[str, mx.array]], dtype: mx.Dtype, complaint: str) -> None:
@@ -195,7 +199,8 @@ def _rename(key: str, table: tuple[tuple[str, str | None], ...]) -> str | None:
 
 def _to_here(tensor: mx.array, ndim: int) -> mx.array:
     if tensor.ndim == 4 and ndim == 4:
-        return tensor.transpose(0, 2, 3, 1)
+        # A view with other strides would be copied by each convolution, and is cast as slowly as it is read.
+        return mx.contiguous(tensor.transpose(0, 2, 3, 1))
     if tensor.ndim == 4 and ndim == 2 and tensor.shape[2:] == (1, 1):
         return tensor.squeeze((2, 3))
     return tensor

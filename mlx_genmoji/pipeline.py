@@ -19,16 +19,19 @@ import numpy as np
 from PIL import Image
 
 from .checkpoint import load_model
-from .errors import Cancelled, UserError
+from .errors import Cancelled, UserError, one_line
 from .families import DEFAULTS_FILE, FAMILIES, Conditions, Defaults, TextTowers, guidance_embedding
 from .hub import resolve
 from .lora.using import Adapters, Given
 from .models.clip import CLIPTextModel
+from .models.functions import on_cpu
+from .models.metal import wired_memory
 from .models.tiny_vae import AutoencoderTiny
 from .models.unet import UNet2DConditionModel
 from .models.vae import AutoencoderKL
 from .pictures import fingerprint, fit_mask, fit_picture, latent_mask, to_array
 from .prompt import PERSON_TYPES, SKIN_TONES, compose
+from .quantization import Quantization
 from .samplers import History, NoiseConfig, Schedule, make_sampler, step_noise
 from .sticker import Sticker
 from .tokenizer import CLIPTokenizer
@@ -85,6 +88,7 @@ class Genmoji:
         self.name = name
         self.folder = folder
         self.preview_vae = preview_vae or vae
+        self._compiled: tuple[Any, Callable[..., mx.array]] | None = None
         # A norm is neither quantized nor adapted: what it is kept in is what the UNet computes in.
         self.adapters = Adapters(self.models, unet.conv_norm_out.weight.dtype, lambda: self.sha256)
 
@@ -95,6 +99,7 @@ class Genmoji:
         *,
         revision: str | None = None,
         preview: str | Path | None = None,
+        bits: int | None = None,
         adapters: str | Path | Sequence[Given] = (),
     ) -> "Genmoji":
         """Load a Stable Diffusion checkpoint: a diffusers folder, or an id of the Hugging Face hub, fetched if it is
@@ -102,9 +107,11 @@ class Genmoji:
 
         1.x, 2.x, XL and what was distilled from them, inpainting models and LCM; `FAMILIES` has the pipelines by name.
         revision: a branch, tag or commit of the hub. preview: the folder or id of an AutoencoderTiny (TAESD), which
-        makes the previews of a slow autoencoder's latents quick. adapters: see `set_adapters`. Raises UserError in one
-        sentence where a file is missing, damaged or not supported.
+        makes the previews of a slow autoencoder's latents quick. bits: of the UNet's weights, packed while they are
+        loaded; text encoders get 8 or more, the autoencoder stays as it is. adapters: see `set_adapters`. Raises
+        UserError in one sentence where a file is missing, damaged or not supported.
         """
+        quantization = None if bits is None else Quantization(bits)
         if model is None:
             folder, name = BUILTIN, BUILTIN_NAME
         else:
@@ -125,9 +132,12 @@ class Genmoji:
         defaults = read_json(folder / DEFAULTS_FILE) if (folder / DEFAULTS_FILE).exists() else {}
         suffixes = [f"_{i + 1}" if i else "" for i in range(family.text_encoders)]
         tokenizers = [CLIPTokenizer.load(folder / f"tokenizer{suffix}") for suffix in suffixes]
-        encoders = [_component(folder / f"text_encoder{suffix}", CLIPTextModel) for suffix in suffixes]
+        for_text = quantization and quantization.for_text
+        encoders = [
+            _component(folder / f"text_encoder{suffix}", CLIPTextModel, quantization=for_text) for suffix in suffixes
+        ]
         genmoji = cls(
-            unet=_component(folder / "unet", UNet2DConditionModel),
+            unet=_component(folder / "unet", UNet2DConditionModel, quantization=quantization),
             text=TextTowers(tokenizers, encoders, bool(index.get("force_zeros_for_empty_prompt", True))),
             vae=_component(folder / "vae", AutoencoderKL, AutoencoderTiny),
             scheduler=scheduler,
@@ -150,6 +160,7 @@ class Genmoji:
         """
         self.adapters.set(adapters)
 
+    @wired_memory()
     def generate(
         self,
         prompt: str,
@@ -172,9 +183,8 @@ class Genmoji:
         """Draw `count` candidates of `prompt`; candidate i is what seed + i gives alone. Evaluated on return.
 
         steps, guidance, template: None is the model's own, of the template an adapter's that has one; template
-        "{prompt}" leaves the prompt as it is. guidance
-        (Ho and Salimans, 2022): up to 1 is none, as in diffusers. sampler: None is the folder's, else a name of
-        `samplers.SAMPLERS`.
+        "{prompt}" leaves the prompt as it is. guidance (Ho and Salimans, 2022): up to 1 is none, as in diffusers.
+        sampler: None is the folder's, else a name of `samplers.SAMPLERS`.
         image: a picture to start from, changed by `strength` from 0 (hardly) to 1 (wholly), 0.8 where not said. mask:
         for an inpainting model, white where `image` is painted anew; its strength is 1 where not said.
         latents: the initial noise, (count, height / f, width / f, latent channels), before the sampler's scaling.
@@ -235,7 +245,12 @@ class Genmoji:
                 "guidance": guidance,
                 "sampler": chosen.name,
                 **start.recipe,
-                "model": {"name": self.name, "revision": self._revision, "sha256": self.sha256},
+                "model": {
+                    "name": self.name,
+                    "revision": self._revision,
+                    "sha256": self.sha256,
+                    "quantization": self.quantization,
+                },
                 "adapters": self.adapters.recipe,
                 "version": _version(),
             }
@@ -260,6 +275,10 @@ class Genmoji:
             raise UserError(
                 f"The sticker was drawn by other weights, of the model {model.get('name')!r}; load that one."
             )
+        packed = model.get("quantization")
+        if packed != self.quantization:
+            theirs, ours = (one_line(value or "not packed") for value in (packed, self.quantization))
+            raise UserError(f"The sticker was drawn by weights in other bits: {theirs}; the model's here are {ours}.")
         if seed is None:
             raise UserError("The sticker was drawn from noise that a program gave, which the recipe does not hold.")
         for what, given in (("image", image), ("mask", mask)):
@@ -317,6 +336,13 @@ class Genmoji:
         return digest.hexdigest()
 
     @property
+    def quantization(self) -> dict[str, Any] | None:
+        """How the weights are packed, by part; None where none are."""
+        towers = zip(("text_encoder", "text_encoder_2"), self.text.encoders, strict=False)
+        configs = {name: Quantization.read(part.raw_config) for name, part in (("unet", self.unet), *towers)}
+        return {name: config.as_config() for name, config in configs.items() if config is not None} or None
+
+    @property
     def _revision(self) -> str | None:
         """The commit of a model that is from the hub."""
         return self.folder.name if self.folder and COMMIT.fullmatch(self.folder.name) else None
@@ -368,6 +394,17 @@ class Genmoji:
     def _noise(self, seed: int) -> mx.array:
         return mx.random.normal((1, *self.latents_shape), key=mx.random.key(seed))
 
+    @property
+    def _unet(self) -> Callable[..., mx.array]:
+        """The UNet; on a GPU compiled. On a CPU that would take its C++ compiler a minute, for a fifth of a step."""
+        if on_cpu():
+            return self.unet
+        # Arrays may change under what is compiled, layers and numbers may not.
+        adapters = self.adapters.recipe
+        if self._compiled is None or self._compiled[0] != adapters:
+            self._compiled = adapters, mx.compile(self.unet, inputs=self.unet.state)
+        return self._compiled[1]
+
     def _predict(
         self, x: mx.array, timestep: float, conditions: Conditions, guidance: float, beside: mx.array | None
     ) -> mx.array:
@@ -379,7 +416,7 @@ class Genmoji:
         sample = mx.broadcast_to(x, (rows, *x.shape[1:])).astype(dtype)
         added = {name: value.astype(dtype) for name, value in conditions.added.items()}
         timesteps = mx.full((rows,), timestep)
-        output = self.unet(sample, timesteps, conditions.states.astype(dtype), added).astype(mx.float32)
+        output = self._unet(sample, timesteps, conditions.states.astype(dtype), added).astype(mx.float32)
         if rows == 1:
             return output
         unconditional, conditional = output[:1], output[1:]
@@ -451,9 +488,9 @@ def _sample_size(config: Mapping[str, Any]) -> tuple[int, int]:
     return sides[0], sides[1]
 
 
-def _component(folder: Path, *kinds: type) -> Any:
+def _component(folder: Path, *kinds: type, quantization: Quantization | None = None) -> Any:
     """One of a model's parts. Raises UserError where its config describes another kind."""
-    component = load_model(folder)
+    component = load_model(folder, quantization=quantization)
     if not isinstance(component, kinds):
         raise UserError(f"{folder}: config.json describes another kind of model than {kinds[0].__name__}.")
     return component
