@@ -61,6 +61,7 @@ def _together(base: nn.Module, parts: Sequence[tuple[Layer, float]], dtype: mx.D
     layer = wrap(base, mx.concatenate(downs).astype(dtype), mx.concatenate(ups, axis=1).astype(dtype), 1.0)
     if excess is not None:
         layer.excess = excess.astype(dtype)
+    layer.merges = not isinstance(base, QuantizedLayer)
     layer.freeze()
     layer.eval()
     return layer
