@@ -15,11 +15,17 @@ def run(recipe: Path, resume: bool = False, overrides: Sequence[str] = ()) -> Pa
     from .autoencoder import AutoencoderRecipe, train_autoencoder
     from .decoder import DecoderRecipe, train_decoder
     from .diffusion import DiffusionRecipe, train_diffusion
+    from .distributed import World
     from .growth import GrowthRecipe, train_growth
+    from .lora import LoRARecipe, train_lora
     from .recipe import build, read_recipe
 
     raw = read_recipe(recipe, overrides)
     objective = raw.get("objective")
+    if objective == "lora":
+        return train_lora(build(LoRARecipe, raw), resume)
+    if World().size > 1:
+        raise UserError(f"Recipe: the objective {objective!r} is for one machine; several train 'lora' together.")
     if objective == "autoencoder":
         return train_autoencoder(build(AutoencoderRecipe, raw), resume)
     if objective == "diffusion":
@@ -28,4 +34,18 @@ def run(recipe: Path, resume: bool = False, overrides: Sequence[str] = ()) -> Pa
         return train_growth(build(GrowthRecipe, raw), resume)
     if objective == "decoder":
         return train_decoder(build(DecoderRecipe, raw), resume)
-    raise UserError(f"Recipe: 'objective' is {objective!r}, known are autoencoder, growth, decoder and diffusion.")
+    raise UserError(
+        f"Recipe: 'objective' is {objective!r}, known are lora, autoencoder, growth, decoder and diffusion."
+    )
+
+
+def dry_run(recipe: Path, overrides: Sequence[str] = ()) -> str:
+    """What a recipe of the objective lora would train, in how much memory and time, as text. Raises UserError."""
+    from .lora import LoRARecipe
+    from .plan import plan
+    from .recipe import build, read_recipe
+
+    raw = read_recipe(recipe, overrides)
+    if raw.get("objective") != "lora":
+        raise UserError(f"--dry-run is for recipes of the objective 'lora', not {raw.get('objective')!r}.")
+    return plan(build(LoRARecipe, raw))
