@@ -6,9 +6,8 @@ from collections import Counter
 
 from mlx_genmoji.models.functions import on_cpu
 
-from .data import Dataset
 from .loop import Workers, flat
-from .lora import LoRAObjective, LoRARecipe, load_base
+from .lora import LoRAObjective, LoRARecipe, load_base, open_dataset
 from .machine import memory_limit
 from .memory import GB, check_memory, measure
 from .recipe import Loop
@@ -19,7 +18,7 @@ MEASURED = 8
 
 def plan(recipe: LoRARecipe) -> str:
     """What the run would train, on what, in how much memory and time. Raises UserError where it would not fit."""
-    dataset = Dataset(recipe.data, recipe.output.parent / "cache")
+    dataset = open_dataset(recipe)
     objective = LoRAObjective(recipe, load_base(recipe), dataset.head(MEASURED))
     memory, limit = measure(objective, recipe.loop), memory_limit()
     check_memory(recipe, memory, limit)
