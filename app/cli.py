@@ -54,8 +54,8 @@ app.add_typer(scraping, name="scrape")
 
 app.command()(generate)
 app.command()(convert)
-app.command()(fuse)
 app.command()(quantize)
+app.command()(fuse)
 app.command()(bench)
 app.command()(train)
 

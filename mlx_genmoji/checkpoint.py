@@ -199,7 +199,8 @@ def _rename(key: str, table: tuple[tuple[str, str | None], ...]) -> str | None:
 
 def _to_here(tensor: mx.array, ndim: int) -> mx.array:
     if tensor.ndim == 4 and ndim == 4:
-        return tensor.transpose(0, 2, 3, 1)
+        # A view with other strides would be copied by each convolution, and is cast as slowly as it is read.
+        return mx.contiguous(tensor.transpose(0, 2, 3, 1))
     if tensor.ndim == 4 and ndim == 2 and tensor.shape[2:] == (1, 1):
         return tensor.squeeze((2, 3))
     return tensor

@@ -24,6 +24,8 @@ from .families import DEFAULTS_FILE, FAMILIES, Conditions, Defaults, TextTowers,
 from .hub import resolve
 from .lora.using import Adapters, Given
 from .models.clip import CLIPTextModel
+from .models.functions import on_cpu
+from .models.metal import wired_memory
 from .models.tiny_vae import AutoencoderTiny
 from .models.unet import UNet2DConditionModel
 from .models.vae import AutoencoderKL
@@ -86,6 +88,7 @@ class Genmoji:
         self.name = name
         self.folder = folder
         self.preview_vae = preview_vae or vae
+        self._compiled: tuple[Any, Callable[..., mx.array]] | None = None
         # A norm is neither quantized nor adapted: what it is kept in is what the UNet computes in.
         self.adapters = Adapters(self.models, unet.conv_norm_out.weight.dtype, lambda: self.sha256)
 
@@ -96,16 +99,16 @@ class Genmoji:
         *,
         revision: str | None = None,
         preview: str | Path | None = None,
-        adapters: str | Path | Sequence[Given] = (),
         bits: int | None = None,
+        adapters: str | Path | Sequence[Given] = (),
     ) -> "Genmoji":
         """Load a Stable Diffusion checkpoint: a diffusers folder, or an id of the Hugging Face hub, fetched if it is
         not here yet; without either, the built-in model.
 
         1.x, 2.x, XL and what was distilled from them, inpainting models and LCM; `FAMILIES` has the pipelines by name.
         revision: a branch, tag or commit of the hub. preview: the folder or id of an AutoencoderTiny (TAESD), which
-        makes the previews of a slow autoencoder's latents quick. adapters: see `set_adapters`. bits: of the UNet's
-        weights, packed while they are loaded; text encoders get 8 or more, the autoencoder stays as it is. Raises
+        makes the previews of a slow autoencoder's latents quick. bits: of the UNet's weights, packed while they are
+        loaded; text encoders get 8 or more, the autoencoder stays as it is. adapters: see `set_adapters`. Raises
         UserError in one sentence where a file is missing, damaged or not supported.
         """
         quantization = None if bits is None else Quantization(bits)
@@ -157,6 +160,7 @@ class Genmoji:
         """
         self.adapters.set(adapters)
 
+    @wired_memory()
     def generate(
         self,
         prompt: str,
@@ -179,9 +183,8 @@ class Genmoji:
         """Draw `count` candidates of `prompt`; candidate i is what seed + i gives alone. Evaluated on return.
 
         steps, guidance, template: None is the model's own, of the template an adapter's that has one; template
-        "{prompt}" leaves the prompt as it is. guidance
-        (Ho and Salimans, 2022): up to 1 is none, as in diffusers. sampler: None is the folder's, else a name of
-        `samplers.SAMPLERS`.
+        "{prompt}" leaves the prompt as it is. guidance (Ho and Salimans, 2022): up to 1 is none, as in diffusers.
+        sampler: None is the folder's, else a name of `samplers.SAMPLERS`.
         image: a picture to start from, changed by `strength` from 0 (hardly) to 1 (wholly), 0.8 where not said. mask:
         for an inpainting model, white where `image` is painted anew; its strength is 1 where not said.
         latents: the initial noise, (count, height / f, width / f, latent channels), before the sampler's scaling.
@@ -391,6 +394,17 @@ class Genmoji:
     def _noise(self, seed: int) -> mx.array:
         return mx.random.normal((1, *self.latents_shape), key=mx.random.key(seed))
 
+    @property
+    def _unet(self) -> Callable[..., mx.array]:
+        """The UNet; on a GPU compiled. On a CPU that would take its C++ compiler a minute, for a fifth of a step."""
+        if on_cpu():
+            return self.unet
+        # Arrays may change under what is compiled, layers and numbers may not.
+        adapters = self.adapters.recipe
+        if self._compiled is None or self._compiled[0] != adapters:
+            self._compiled = adapters, mx.compile(self.unet, inputs=self.unet.state)
+        return self._compiled[1]
+
     def _predict(
         self, x: mx.array, timestep: float, conditions: Conditions, guidance: float, beside: mx.array | None
     ) -> mx.array:
@@ -402,7 +416,7 @@ class Genmoji:
         sample = mx.broadcast_to(x, (rows, *x.shape[1:])).astype(dtype)
         added = {name: value.astype(dtype) for name, value in conditions.added.items()}
         timesteps = mx.full((rows,), timestep)
-        output = self.unet(sample, timesteps, conditions.states.astype(dtype), added).astype(mx.float32)
+        output = self._unet(sample, timesteps, conditions.states.astype(dtype), added).astype(mx.float32)
         if rows == 1:
             return output
         unconditional, conditional = output[:1], output[1:]

@@ -7,7 +7,8 @@ faster. All of it is differentiable.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial
 from typing import Any, cast
 
 import mlx.core as mx
@@ -19,6 +20,17 @@ def _polynomial(x: mx.array, coefficients: tuple[float, ...]) -> mx.array:
     for coefficient in coefficients[2:]:
         value = value * x + coefficient
     return value
+
+
+# Numbers that go through a formula together: as many as a core's cache holds, with what is made of them.
+_AT_ONCE = 2**18
+
+
+def _in_parts(formula: Callable[..., Any], x: mx.array) -> mx.array:
+    """An elementwise formula of float32 numbers, a cache's worth of `x` at a time. Its steps are memory traffic."""
+    flat = x.astype(mx.float32).reshape(-1)
+    parts = [formula(flat[start : start + _AT_ONCE]) for start in range(0, max(1, flat.size), _AT_ONCE)]
+    return mx.concatenate(parts).reshape(x.shape).astype(x.dtype)
 
 
 # Minimax rational approximation of tanh on [-7.9, 7.9], odd over even, in powers of x^2 (the constants are those that
@@ -55,8 +67,7 @@ _ERF_DENOMINATOR = (
 
 def sigmoid(x: mx.array) -> mx.array:
     """1 / (1 + exp(-x))."""
-    # The coefficients are below what half precision can hold.
-    return cast(mx.array, _sigmoid(x.astype(mx.float32))).astype(x.dtype)
+    return _in_parts(_sigmoid, x)
 
 
 @mx.custom_function
@@ -73,7 +84,7 @@ def _sigmoid_vjp(x: mx.array, cotangent: mx.array, output: mx.array) -> mx.array
 
 def erf(x: mx.array) -> mx.array:
     """The error function."""
-    return cast(mx.array, _erf(x.astype(mx.float32))).astype(x.dtype)
+    return _in_parts(_erf, x)
 
 
 @mx.custom_function
@@ -86,6 +97,59 @@ def _erf(x: mx.array) -> mx.array:
 @_erf.vjp
 def _erf_vjp(x: mx.array, cotangent: mx.array, output: mx.array) -> mx.array:
     return cotangent * ((2 / math.sqrt(math.pi)) * mx.exp(-(x * x)))
+
+
+# The minimax polynomial of 2^f on [-1/2, 1/2], within 2 units in the last place of float32.
+_EXP2 = (
+    1.339887440266574e-03,
+    9.618437357674640e-03,
+    5.550332471162809e-02,
+    2.402264791363012e-01,
+    6.931472028550421e-01,
+    1.0,
+)
+# Added to a float32 it rounds it to a whole number, which then stands in the lowest bits.
+_ROUND = 1.5 * 2.0**23
+
+
+@mx.custom_function
+def _exp2(x: mx.array) -> mx.array:
+    """2^x for float32 x up to 127; below -126 it is that of -126, which is as good as zero."""
+    x = mx.maximum(x, -126)
+    rounded = x + _ROUND
+    power = mx.view(_polynomial(x - (rounded - _ROUND), _EXP2), mx.int32)
+    return mx.view(power + mx.left_shift(mx.view(rounded, mx.int32), 23), mx.float32)
+
+
+@_exp2.vjp
+def _exp2_vjp(x: mx.array, cotangent: mx.array, output: mx.array) -> mx.array:
+    return cotangent * output * math.log(2)
+
+
+# Scores computed together by `attention`: as many as the caches of a core hold, with what is made of them.
+_SCORES_AT_ONCE = 2**19
+
+
+def attention(queries: mx.array, keys: mx.array, values: mx.array, scale: float) -> mx.array:
+    """Scaled dot-product attention of (N, L, D) over (N, S, D), float32, a few rows at a time.
+
+    The sum that a softmax divides by comes out of the product with the values, as one more column of them.
+    """
+    N, L, D = queries.shape
+    S = keys.shape[1]
+    queries = queries * (scale * math.log2(math.e))
+    keys = keys.swapaxes(1, 2)
+    values = mx.concatenate([values, mx.ones((N, S, 1), values.dtype)], axis=-1)
+    rows = min(L, max(1, _SCORES_AT_ONCE // S))
+    matrices = max(1, _SCORES_AT_ONCE // (L * S))
+    parts = []
+    for n in range(0, N, matrices):
+        for row in range(0, L, rows):
+            scores = queries[n : n + matrices, row : row + rows] @ keys[n : n + matrices]
+            weights = cast(mx.array, _exp2(scores - mx.stop_gradient(scores.max(-1, keepdims=True))))
+            part = weights @ values[n : n + matrices]
+            parts.append((part[..., :D] / part[..., D:]).reshape(-1, D))
+    return mx.concatenate(parts).reshape(N, L, D)
 
 
 def group_norm(x: mx.array, groups: int, weight: mx.array, bias: mx.array, eps: float) -> mx.array:
@@ -163,6 +227,28 @@ def _conv_thin(x: mx.array, weight: mx.array, pixels: int) -> mx.array:
 
 def downsampled_conv2d(x: mx.array, weight: mx.array, padding: int) -> mx.array:
     """A 3x3 convolution of stride 2 (H and W even) as a 2x2 one of stride 1 over squares of four pixels."""
+    if max(weight.shape[0], weight.shape[3]) >= _WIDE:
+        return cast(mx.array, _wide_downsampled_conv2d(padding)(x, weight))
+    return _squares_conv2d(x, weight, padding)
+
+
+@cache
+def _wide_downsampled_conv2d(padding: int) -> Any:
+    """MLX's own convolution, whose gradient alone is slow; squares have the rearranged weight to pay for."""
+
+    @mx.custom_function
+    def conv(x: mx.array, weight: mx.array) -> mx.array:
+        x = mx.pad(x, [(0, 0), (padding, 1), (padding, 1), (0, 0)])
+        return mx.conv2d(x, weight, stride=2)
+
+    @conv.vjp
+    def conv_vjp(primals: tuple[mx.array, mx.array], cotangent: mx.array, output: mx.array) -> list[mx.array]:
+        return mx.vjp(partial(_squares_conv2d, padding=padding), list(primals), [cotangent])[1]
+
+    return conv
+
+
+def _squares_conv2d(x: mx.array, weight: mx.array, padding: int) -> mx.array:
     O, C = weight.shape[0], weight.shape[3]
     x = mx.pad(x, [(0, 0), (padding, 2 - padding), (padding, 2 - padding), (0, 0)])
     B, H, W, _ = x.shape

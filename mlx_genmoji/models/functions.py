@@ -1,5 +1,5 @@
-"""Arithmetic that every block shares. On a GPU it is MLX's own; on a CPU the forms of `cpu` stand in, equal to
-within float32 rounding."""
+"""Arithmetic that every block shares. On a GPU it is MLX's own, with a few helps from `metal`; on a CPU the forms of
+`cpu` stand in, equal to within float32 rounding."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -8,12 +8,17 @@ from typing import Any, cast
 import mlx.core as mx
 import mlx.nn as nn
 
-from . import cpu
+from . import cpu, metal
 
 
 def on_cpu() -> bool:
     """Whether MLX computes on the CPU."""
     return mx.default_device().type == mx.DeviceType.cpu
+
+
+def on_metal() -> bool:
+    """Whether MLX computes on Apple's GPU."""
+    return not on_cpu() and mx.metal.is_available()
 
 
 def silu(x: mx.array) -> mx.array:
@@ -85,7 +90,14 @@ def attention(
     def split(x: mx.array) -> mx.array:
         return x.reshape(x.shape[0], x.shape[1], heads, -1).transpose(0, 2, 1, 3)
 
-    out = mx.fast.scaled_dot_product_attention(split(queries), split(keys), split(values), scale=scale, mask=mask)
+    q, k, v = split(queries), split(keys), split(values)
+    if on_cpu() and mask is None and q.dtype == mx.float32:
+        B, _, L, D = q.shape
+        q, k, v = (x.reshape(B * heads, -1, D) for x in (q, k, v))
+        out = cpu.attention(q, k, v, scale).reshape(B, heads, L, D)
+    else:
+        attend = metal.attention if on_metal() else mx.fast.scaled_dot_product_attention
+        out = attend(q, k, v, scale=scale, mask=mask)
     return out.transpose(0, 2, 1, 3).reshape(queries.shape)
 
 
