@@ -198,6 +198,9 @@ class LoRAObjective:
     def validate(self) -> list[float]:
         """The loss of the held-out pictures in each band of timesteps, from the least noisy."""
         bands, rows = self.recipe.validation.bands, self.validation_rows
+        loop = self.recipe.loop
+        # No more at the same time than in training.
+        part_size = loop.batch_size // (loop.accumulation * loop.threads)
         losses = []
         for band in range(bands):
             samples = []
@@ -206,7 +209,7 @@ class LoRAObjective:
                 noise = np.random.default_rng((SEED, band, place)).standard_normal(self.latents.shape[1:], np.float32)
                 samples.append(Sample(row, self.dataset.captions[row], timestep, noise))
             total = 0.0
-            for part in np.array_split(np.arange(len(samples)), -(-len(samples) // self.recipe.loop.batch_size)):
+            for part in np.array_split(np.arange(len(samples)), -(-len(samples) // part_size)):
                 total += len(part) * np.asarray(self.loss(*self.arrays([samples[i] for i in part]))).item()
             losses.append(total / len(samples))
         return losses
@@ -243,7 +246,8 @@ class LoRAObjective:
 def train_lora(recipe: LoRARecipe, resume: bool) -> Path:
     """Train, write the file `output/adapter.safetensors` (and what the recipe wants fused), and return it."""
     objective = LoRAObjective(recipe, load_base(recipe), open_dataset(recipe))
-    check_memory(recipe, measure(objective, recipe.loop), memory_limit())
+    limit = memory_limit()
+    check_memory(recipe, measure(objective, recipe.loop, limit), limit)
     fit(objective, recipe.loop, recipe.output, resume, recipe.seed, AdapterFollower(objective))
     path = recipe.output / ADAPTER
     if objective.world.writes:
