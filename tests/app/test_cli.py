@@ -78,7 +78,17 @@ def library(monkeypatch: pytest.MonkeyPatch) -> FakeGenmoji:
 
 
 @pytest.mark.parametrize(
-    "arguments", ["", "--help", "--version", "generate --help", "scrape --help", "scrape font --help", "train --help"]
+    "arguments",
+    [
+        "",
+        "--help",
+        "--version",
+        "generate --help",
+        "scrape --help",
+        "scrape font --help",
+        "train --help",
+        "fuse --help",
+    ],
 )
 def test_help_answers_without_importing_mlx(arguments: str) -> None:
     code = f"""
@@ -141,6 +151,9 @@ def test_a_mistake_is_told_in_one_line(
         (["scrape", "myspace", "-o", "data"], "myspace"),
         (["scrape", "noto", "-o", "data", "--emojibase", "n" * 300], "nnn"),
         (["train", "no-such-recipe.yaml"], "no-such-recipe"),
+        (["fuse", "builtin", "-o", "fused"], "--adapter"),
+        (["fuse", "builtin", "--adapter", "no-such.safetensors", "-o", "fused"], "no-such.safetensors"),
+        (["fuse", "builtin", "--adapter", "a.safetensors", "--bits", "4", "-o", "fused"], "--lossy"),
         (["train", "t" * 300], "ttt"),
     ],
 )
