@@ -50,7 +50,7 @@ class Quantization:
     mode: str = "affine"
 
     def __post_init__(self) -> None:
-        if self.mode not in MODES:
+        if not isinstance(self.mode, str) or self.mode not in MODES:
             raise UserError(f"The quantization's mode is {one_line(repr(self.mode))}; there are {_either(MODES)}.")
         for what, value, allowed in zip(
             ("bits", "group_size"), (self.bits, self.group_size), MODES[self.mode], strict=True
@@ -223,7 +223,7 @@ def quantize_model(
     layers = packable(model)
     if not any(quantization.fits(layer.weight) for _, layer in layers):
         raise UserError(
-            f"Nothing of a {type(model).__name__} can be packed in groups of {quantization.group_size} weights."
+            f"Nothing of the {type(model).__name__} can be packed in groups of {quantization.group_size} weights."
         )
     reports: list[LayerReport] = []
     count = len(layers)
