@@ -27,7 +27,7 @@ from tqdm import tqdm
 from mlx_genmoji.errors import UserError, one_line
 from mlx_genmoji.models.functions import on_cpu
 
-from .checkpoints import Arrays, Checkpoints
+from .checkpoints import CHECKPOINTS, Arrays, Checkpoints
 from .distributed import World
 from .machine import at_work
 from .optimizers import learning_rate, make_optimizer
@@ -292,7 +292,7 @@ def fit(
         )
     world = World()
     workers = Workers(objective, loop, threads, world, seed)
-    checkpoints = Checkpoints(output / "checkpoints", loop.keep)
+    checkpoints = Checkpoints(output / CHECKPOINTS, loop.keep)
     settings = dict(follower.settings) if follower else {}
     if not world.agrees(int(hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:7], 16)):
         raise UserError("The machines' recipes, models or datasets differ: each needs the same, as files of its own.")
