@@ -57,7 +57,7 @@ def fuse(
     if bits is not None and bits < SAFE_BITS and not lossy:
         raise UserError(
             f"In {bits} bits little would be left of the adapter's change: fuse to {SAFE_BITS} bits or to half"
-            " precision, draw with the adapter beside the quantized model, or allow the loss (lossy)."
+            " precision, draw with the adapter beside the quantized model, or allow the loss (--lossy)."
         )
     genmoji = Genmoji.load(model, adapters=adapters)
     if not genmoji.adapters.active or genmoji.folder is None:

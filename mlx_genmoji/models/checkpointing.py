@@ -12,7 +12,7 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten, tree_unflatten
 
-from .functions import attention
+from .functions import attention, within_block
 
 Call = TypeVar("Call", bound=Callable[..., mx.array])
 
@@ -39,9 +39,11 @@ def checkpointable(call: Call) -> Call:
         def run(*arrays: mx.array) -> mx.array:
             """The block for other arguments and other parameters, which it is rid of afterwards."""
             block.update(tree_unflatten(list(zip(own, arrays[len(arguments) :], strict=True))))
+            within = within_block.set(True)
             try:
                 return call(block, *arrays[: len(arguments)], **options)
             finally:
+                within_block.reset(within)
                 block.update(tree_unflatten(list(own.items())))
 
         forward = mx.custom_function(run)

@@ -179,6 +179,8 @@ def conv2d(x: mx.array, weight: mx.array, stride: int, padding: int) -> mx.array
         for channels, pixels in _PIXELS_AT_ONCE:
             if weight.shape[0] + weight.shape[3] <= channels and x.shape[2] % pixels == 0:
                 return _conv_thin(x, weight, pixels)
+        if x.shape[0] * x.shape[1] * x.shape[2] < 9 * weight.shape[0]:
+            return cast(mx.array, _conv_3x3(x, weight))
     return mx.conv2d(x, weight, stride=stride, padding=padding)
 
 
@@ -223,6 +225,30 @@ def _conv_thin(x: mx.array, weight: mx.array, pixels: int) -> mx.array:
         return _thin(cotangent, flipped, pixels), gradient
 
     return cast(mx.array, conv(x, weight))
+
+
+@mx.custom_function
+def _conv_3x3(x: mx.array, weight: mx.array) -> mx.array:
+    return mx.conv2d(x, weight, padding=1)
+
+
+@_conv_3x3.vjp
+def _conv_3x3_vjp(
+    primals: tuple[mx.array, mx.array], cotangent: mx.array, output: mx.array
+) -> tuple[mx.array, mx.array]:
+    """MLX's own but for the gradient of `x`, for which MLX would turn the weight around and copy it.
+
+    One product with the weight as it lies gives the gradients of all taps, which are added where they were taken from.
+    """
+    x, weight = primals
+    B, H, W, C = x.shape
+    taps = (cotangent.reshape(B * H * W, -1) @ weight.reshape(len(weight), -1)).reshape(B, H, W, 3, 3, C)
+    padded = mx.zeros((B, H + 2, W + 2, C), taps.dtype)
+    for i in range(3):
+        for j in range(3):
+            padded[:, i : i + H, j : j + W] += taps[:, :, :, i, j]
+    _, gradients = mx.vjp(lambda weight: mx.conv2d(x, weight, padding=1), [weight], [cotangent])
+    return padded[:, 1:-1, 1:-1], gradients[0]
 
 
 def downsampled_conv2d(x: mx.array, weight: mx.array, padding: int) -> mx.array:

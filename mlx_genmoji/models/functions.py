@@ -3,6 +3,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from typing import Any, cast
 
 import mlx.core as mx
@@ -121,13 +122,22 @@ def packed_matmul(x: mx.array, packed: Sequence[mx.array], layout: Mapping[str, 
     return mx.quantized_matmul(x, weight, scales, biases[0] if biases else None, **layout)
 
 
+# Whether what is computed belongs to a block that is computed again for its gradient (`checkpointing`).
+within_block: ContextVar[bool] = ContextVar("within_block", default=False)
+
+
 def with_dequantized(
     operation: Callable[[mx.array, mx.array], mx.array],
     x: mx.array,
     packed: Sequence[mx.array],
     layout: Mapping[str, Any],
 ) -> mx.array:
-    """operation(x, dense weight), differentiable by x: the dense weight is made anew for the gradient, never kept."""
+    """operation(x, dense weight), differentiable by x: the dense weight is made anew for the gradient, never kept.
+
+    Where a whole block is computed again for its gradient, what is made for the one does for the other.
+    """
+    if within_block.get():
+        return operation(x, dequantize(packed, layout, x.dtype))
 
     @mx.custom_function
     def forward(x: mx.array, *packed: mx.array) -> mx.array:
