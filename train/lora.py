@@ -36,12 +36,13 @@ from .conditions import FrozenTexts, Told, TrainedTexts
 from .data import Dataset
 from .distributed import World
 from .following import AdapterFollower
-from .loop import Batch, fit
+from .loop import fit
 from .machine import memory_limit
 from .memory import check_memory, measure
 from .noise import loss_weights, offset_noise, sample_rng, shifted
 from .recipe import Data, Recipe
 from .validation import SEED, Validation, band_timestep, held_out
+from .workers import Batch
 
 ADAPTER = "adapter.safetensors"
 MODEL = "model"

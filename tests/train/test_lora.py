@@ -23,11 +23,12 @@ from mlx_genmoji.models.vae import AutoencoderKL
 from train.captions import caption, variants
 from train.data import Dataset
 from train.distributed import World
-from train.loop import Workers
-from train.lora import LoRAObjective, LoRARecipe, load_base, prompt_template
+from train.lora import LoRAObjective, LoRARecipe, attach_to, load_base, prompt_template
 from train.noise import loss_weights
+from train.personas import PersonasRecipe
 from train.recipe import Data, build, read_recipe
 from train.validation import held_out
+from train.workers import Workers
 
 Write = Callable[..., Path]
 
@@ -384,3 +385,13 @@ def test_a_half_written_checkpoint_is_passed_over(lora_recipe: Path, tmp_path: P
     os.truncate(newest, newest.stat().st_size // 2)
     with pytest.warns(UserWarning, match=r"000006\.safetensors is damaged.*the one before"):
         assert_equal(changes(train.run(lora_recipe, resume=True)), written)
+
+
+@pytest.mark.parametrize("name", ["lora-4bit", "lora-then-quantize", "personas"])
+def test_the_recipes_that_are_here_fit_the_model_that_is_here(name: str) -> None:
+    raw = read_recipe(Path(train.__file__).parent / "recipes" / f"{name}.yaml", [])
+    recipe: LoRARecipe = build(PersonasRecipe if name == "personas" else LoRARecipe, raw)
+    genmoji = load_base(recipe)
+    layers = attach_to(genmoji, recipe)
+    assert recipe.data.size == genmoji.size[0] and recipe.loop.steps <= 500
+    assert {"unet.mid_block.resnets.0.conv1", "unet.add_embedding.proj"} <= set(layers)
