@@ -17,6 +17,8 @@ from train.autoencoder import AutoencoderRecipe
 from train.decoder import DecoderRecipe
 from train.diffusion import DiffusionRecipe
 from train.growth import GrowthRecipe
+from train.lora import LoRARecipe
+from train.personas import PersonasRecipe
 from train.recipe import build, read_recipe
 
 ROOT = Path(__file__).parents[1]
@@ -28,6 +30,8 @@ RECIPES = {
     "decoder": DecoderRecipe,
     "diffusion": DiffusionRecipe,
     "growth": GrowthRecipe,
+    "lora": LoRARecipe,
+    "personas": PersonasRecipe,
 }
 
 
@@ -89,7 +93,8 @@ def test_a_scrape_command_reaches_the_scraper(command: str, folder: Path, monkey
 @pytest.mark.parametrize("command", commands("genmoji train"))
 def test_a_recipe_that_is_named_can_be_carried_out(command: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
-    monkeypatch.setattr(train, "run", lambda recipe, resume, overrides: asked.append(recipe))
+    for name in ("run", "compare", "dry_run"):
+        monkeypatch.setattr(train, name, lambda recipe, *_: asked.append(recipe))
     assert cli.main(shlex.split(command)[1:]) == 0
     raw = read_recipe(ROOT / asked[0], [])
     build(RECIPES[raw["objective"]], raw)

@@ -31,17 +31,18 @@ from mlx_genmoji.samplers import NoiseConfig, add_noise, alphas_cumprod, trainin
 from .autoencoder import sheet
 from .caches import dataset_latents, weights_sha256
 from .captions import tidy, variants
-from .checkpoints import write_whole
+from .checkpoints import CHECKPOINTS, Checkpoints, write_whole
 from .conditions import FrozenTexts, Told, TrainedTexts
 from .data import Dataset
 from .distributed import World
 from .following import AdapterFollower
-from .loop import Batch, fit
+from .loop import fit
 from .machine import memory_limit
 from .memory import check_memory, measure
 from .noise import loss_weights, offset_noise, sample_rng, shifted
 from .recipe import Data, Recipe
 from .validation import SEED, Validation, band_timestep, held_out
+from .workers import Batch
 
 ADAPTER = "adapter.safetensors"
 MODEL = "model"
@@ -246,8 +247,10 @@ class LoRAObjective:
 def train_lora(recipe: LoRARecipe, resume: bool) -> Path:
     """Train, write the file `output/adapter.safetensors` (and what the recipe wants fused), and return it."""
     objective = LoRAObjective(recipe, load_base(recipe), open_dataset(recipe))
-    limit = memory_limit()
-    check_memory(recipe, measure(objective, recipe.loop, limit), limit)
+    # What has begun has fitted.
+    if not Checkpoints(recipe.output / CHECKPOINTS, recipe.loop.keep).paths:
+        limit = memory_limit()
+        check_memory(recipe, measure(objective, recipe.loop, limit), limit)
     fit(objective, recipe.loop, recipe.output, resume, recipe.seed, AdapterFollower(objective))
     path = recipe.output / ADAPTER
     if objective.world.writes:

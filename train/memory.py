@@ -10,8 +10,8 @@ import mlx.core as mx
 from mlx_genmoji.errors import UserError, one_line
 from mlx_genmoji.models.functions import on_cpu
 
-from .loop import Workers
 from .recipe import Loop
+from .workers import Workers
 
 if TYPE_CHECKING:
     from .lora import LoRAObjective, LoRARecipe

@@ -6,11 +6,11 @@ from collections import Counter
 
 from mlx_genmoji.models.functions import on_cpu
 
-from .loop import Workers, flat
 from .lora import LoRAObjective, LoRARecipe, load_base, open_dataset
 from .machine import memory_limit
 from .memory import GB, at_once, check_memory, measure
 from .recipe import Loop
+from .workers import Workers, flat
 
 # Pictures whose latents are computed for the steps that are measured: the others' can wait until the run is begun.
 MEASURED = 8

@@ -18,11 +18,11 @@ from app import cli
 from mlx_genmoji import UserError
 from train import lora, machine
 from train.curve import HEIGHT, MARGIN, WIDTH, draw_curve
-from train.loop import Workers, flat
 from train.lora import LoRAObjective, LoRARecipe, load_base, open_dataset
 from train.machine import at_work, memory_limit
 from train.memory import Memory, check_memory, measure
 from train.recipe import build, read_recipe
+from train.workers import Workers, flat
 
 pytestmark = pytest.mark.usefixtures("cpu")
 
