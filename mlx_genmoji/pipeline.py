@@ -24,7 +24,7 @@ from .families import DEFAULTS_FILE, FAMILIES, Conditions, Defaults, TextTowers,
 from .hub import resolve
 from .lora.using import Adapters, Given
 from .models.clip import CLIPTextModel
-from .models.functions import on_cpu
+from .models.functions import inference, on_cpu
 from .models.metal import wired_memory
 from .models.tiny_vae import AutoencoderTiny
 from .models.unet import UNet2DConditionModel
@@ -160,6 +160,7 @@ class Genmoji:
         """
         self.adapters.set(adapters)
 
+    @inference()
     @wired_memory()
     def generate(
         self,
