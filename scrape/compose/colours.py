@@ -115,12 +115,8 @@ def recolour(image: Image.Image, own: Dominant, target: Target) -> Image.Image:
         share = np.clip((NEAR_HUE + 12 - np.abs(drift)) / 12, 0, 1) * np.clip((saturation - 0.06) / 0.1, 0, 1)
         new_saturation = np.clip(saturation * target.saturation / max(own.saturation, 0.05), 0, 1)
         new_value = np.clip(value * (target.value / own.value) ** 0.85, 0, 1)
-    if target.hue is None:
-        rows = np.linspace(0, 300, hue.shape[0])[:, None]
-        new_hue = np.broadcast_to(rows, hue.shape)
-    else:
-        new_hue = (target.hue + 0.4 * drift) % 360
-    painted = _rgb(new_hue, new_saturation, new_value)
+    wheel = np.linspace(0, 300, hue.shape[0])[:, None] + np.zeros_like(hue)
+    painted = _rgb(wheel if target.hue is None else (target.hue + 0.4 * drift) % 360, new_saturation, new_value)
     rgba = np.asarray(image).astype(np.float32)
     mixed = rgba[..., :3] + (255 * painted - rgba[..., :3]) * share[..., None]
     return Image.fromarray(np.dstack([np.round(mixed), rgba[..., 3]]).astype(np.uint8), "RGBA")

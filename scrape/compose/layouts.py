@@ -17,7 +17,7 @@ from .kinds import COUNTS
 LEFT, RIGHT = -1, 1
 
 # By how many degrees each set's wing is turned, clockwise on the right side, to rise beside a figure.
-WINGS_RAISED = {"fluent": -35.0, "noto": -25.0, "twemoji": -30.0, "openmoji": 0.0}
+WINGS_RAISED = {"fluent": -35.0, "noto": -6.0, "twemoji": -12.0, "openmoji": 0.0}
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def wings(sprites: Sequence[Sprite], second: str, rng: random.Random) -> list[La
         left, top = x - root.x * near.width, y + 0.06 - root.y * near.height
         far = near.at(left - 0.2, top - 0.02, turned=-14)
         return [far, figure.at(0, 0), near.at(left, top)]
-    pair = longer(wing, 0.74 + 0.14 * rng.random())
+    pair = longer(wing, 0.68 + 0.12 * rng.random())
     reach, height = 0.24 * figure.width, (0.52 + 0.1 * rng.random()) * figure.height
     raised = WINGS_RAISED.get(wing.source, 0.0)
     return [

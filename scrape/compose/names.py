@@ -137,7 +137,7 @@ PLURALS = {
 }
 
 # Words that begin with a vowel in writing only, or only in speech.
-CONSONANT = re.compile(r"(uni|ukul|euro|one\b|uter)", re.IGNORECASE)
+CONSONANT = re.compile(r"(uni|ukul|euro|ewe|one\b)", re.IGNORECASE)
 VOWEL = re.compile(r"([aeiou]|hour|heir|x-ray|honest)", re.IGNORECASE)
 
 
