@@ -56,12 +56,18 @@ def table() -> dict[tuple[str, str, str], tuple[float, ...]]:
     return found
 
 
+# The sets that the table was read off; another one is taken to be drawn as Noto is, which Apple's and most others are.
 SOURCES = {"f": "fluent", "n": "noto", "t": "twemoji", "o": "openmoji", "a": "any"}
+
+
+def _find(what: str, source: str, label: str) -> tuple[float, ...] | None:
+    known = source if source in SOURCES.values() else "noto"
+    return table().get((what, known, label)) or table().get((what, "any", label))
 
 
 def body(source: str, label: str) -> Body | None:
     """The places of a figure that the table has."""
-    numbers = table().get(("body", source, label))
+    numbers = _find("body", source, label)
     if numbers is None:
         return None
     spots = [Spot(*numbers[:3]), Spot(*numbers[3:6]), Spot(*numbers[6:8])]
@@ -71,12 +77,12 @@ def body(source: str, label: str) -> Body | None:
 
 def spot(what: str, source: str, label: str) -> Spot | None:
     """A place of another kind: what of a hat lies on the head, where a rider sits, where a face goes."""
-    numbers = table().get((what, source, label)) or table().get((what, "any", label))
+    numbers = _find(what, source, label)
     return Spot(*numbers) if numbers else None
 
 
 def rim(source: str, label: str) -> Rim | None:
-    numbers = table().get(("rim", source, label))
+    numbers = _find("rim", source, label)
     return Rim(*numbers) if numbers else None
 
 
@@ -103,7 +109,8 @@ def body_of(part: Figure) -> Body | None:
         return found
     if part.role == "animal":
         return CATS if "cat" in part.label.split() else None
-    return (FACES if part.role == "face" else HEADS).get(part.source)
+    kind = FACES if part.role == "face" else HEADS
+    return kind.get(part.source, kind["noto"])
 
 
 def place_of(item: str) -> str | None:

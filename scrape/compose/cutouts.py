@@ -88,13 +88,14 @@ class Cutouts:
 
     def _read(self, part: Part) -> Image.Image:
         original = part.fields.get("original")
+        picture = None
         if isinstance(original, str) and ORIGINAL.fullmatch(original) and (part.folder / original).is_file():
-            image = render_cutout((part.folder / original).read_bytes(), self.size)
-            if image is not None and np.asarray(image.getchannel("A")).min() < OPAQUE:
-                return image
-        read = read_image(part.folder, part.fields["file_name"])
-        if read is None:
-            raise ScrapeError(f"{part.folder / part.fields['file_name']} cannot be read; collect the set again.")
-        small = read[1].copy()
-        small.thumbnail((self.size, self.size), Image.Resampling.LANCZOS)
-        return Sticker(small).cutout()
+            picture = render_cutout((part.folder / original).read_bytes(), self.size)
+        if picture is None:
+            read = read_image(part.folder, part.fields["file_name"])
+            if read is None:
+                raise ScrapeError(f"{part.folder / part.fields['file_name']} cannot be read; collect the set again.")
+            picture = read[1].convert("RGBA")
+            picture.thumbnail((self.size, self.size), Image.Resampling.LANCZOS)
+        opaque = int(np.asarray(picture.getchannel("A")).min()) >= OPAQUE
+        return Sticker(picture.convert("RGB")).cutout() if opaque else picture

@@ -96,7 +96,7 @@ def wings(sprites: Sequence[Sprite], second: str, rng: random.Random) -> list[La
         return [far, figure.at(0, 0), near.at(left, top)]
     pair = longer(wing, 0.68 + 0.12 * rng.random())
     reach, height = 0.24 * figure.width, (0.52 + 0.1 * rng.random()) * figure.height
-    raised = WINGS_RAISED.get(wing.source, 0.0)
+    raised = WINGS_RAISED.get(wing.source, WINGS_RAISED["noto"])
     return [
         pair.about(root, figure.width / 2 + reach, height, raised),
         pair.about(root, figure.width / 2 - reach, height, raised, mirrored=True),
