@@ -1,4 +1,4 @@
-"""Draws the captions of the hundred held-out combinations that the composition benchmark asks for, into compositions.txt.
+"""Draws the captions of the held-out combinations that the composition benchmark asks for, into compositions.txt.
 
     python tests/benchmarks/draw_compositions.py [DATA]     # DATA holds the folders fluent/ and noto/, with originals
 

@@ -1,4 +1,4 @@
-"""What can be said of a sticker without knowing what it shows: a white border, one figure, and what it is nearest to."""
+"""What can be said of a sticker without knowing what it shows: its border, its figure, and what it is nearest to."""
 
 from __future__ import annotations
 
@@ -90,7 +90,9 @@ def sheet(
     for index, (picture, (distance, other), caption) in enumerate(zip(pictures, neighbours, captions, strict=True)):
         left, top = index % columns * width, index // columns * height
         for place, shown in enumerate((picture, other)):
-            canvas.paste(shown.convert("RGB").resize((side, side), Image.Resampling.LANCZOS), (left + place * side, top))
+            canvas.paste(
+                shown.convert("RGB").resize((side, side), Image.Resampling.LANCZOS), (left + place * side, top)
+            )
         pen.line((left + side, top + 8, left + side, top + side - 8), "#d1d5db")
         pen.text((left + 2, top + side), f"{caption[:26]}\n{distance:.3f}", "black", font, spacing=1)
     return canvas
