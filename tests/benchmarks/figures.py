@@ -27,7 +27,7 @@ def has_white_border(picture: Image.Image) -> bool:
 def is_one_figure(picture: Image.Image) -> bool:
     """Whether what is not white hangs together, corners included, but for specks. A blank picture is none."""
     figure = np.asarray(picture.convert("RGB")).min(-1) < WHITE
-    return bool(figure.any()) and largest_component(figure) >= CONNECTED * figure.sum()
+    return bool(figure.any() and largest_component(figure) >= CONNECTED * figure.sum())
 
 
 def largest_component(mask: NDArray[np.bool_]) -> int:
