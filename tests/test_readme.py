@@ -103,7 +103,7 @@ def test_the_python_example_runs(folder: Path) -> None:
 
 @pytest.mark.parametrize("command", commands("genmoji scrape"))
 def test_a_scrape_command_reaches_the_scraper(command: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    names = ("collect", "collect_emojigraph", "collect_folder", "collect_font", "merge", "summarize")
+    names = ("collect", "collect_emojigraph", "collect_folder", "collect_font", "compose", "merge", "summarize")
     recorder = MagicMock()
     for name in names:
         monkeypatch.setattr(scrape, name, getattr(recorder, name))
