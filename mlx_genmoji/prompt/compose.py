@@ -2,7 +2,7 @@
 
 import re
 
-from .errors import UserError
+from ..errors import UserError
 
 SKIN_TONES = ("light", "medium-light", "medium", "medium-dark", "dark")
 PERSON_TYPES = ("man", "woman", "person")

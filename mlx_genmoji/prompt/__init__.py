@@ -1,0 +1,1 @@
+from .compose import PERSON_TYPES, SKIN_TONES, compose
