@@ -1,11 +1,12 @@
-"""From what a user asks for to the text that a model was trained to read."""
+"""From what a user asks for to the text that a model was trained to read, where no language model has a say."""
 
 import re
 
 from ..errors import UserError
+from .lexicon import kinds, people_in
 
 SKIN_TONES = ("light", "medium-light", "medium", "medium-dark", "dark")
-PERSON_TYPES = ("man", "woman", "person")
+PERSON_TYPES = ("man", "woman", "person", "boy", "girl", "child", "baby", "old man", "old woman", "old person")
 
 
 def compose(prompt: str, template: str, skin_tone: str | None = None, person_type: str | None = None) -> str:
@@ -21,11 +22,20 @@ def compose(prompt: str, template: str, skin_tone: str | None = None, person_typ
         raise UserError(f"The template {template!r} has no {{prompt}} in it.")
     _check("skin tone", skin_tone, SKIN_TONES)
     _check("person type", person_type, PERSON_TYPES)
-    if person_type and person_type not in re.findall(r"\w+", text.lower()):
-        text = f"{person_type} {text}"
+    text = with_person(text, person_type)
     if skin_tone:
         text = f"{text}, {skin_tone} skin tone"
     return template.replace("{prompt}", text)
+
+
+def with_person(text: str, person_type: str | None) -> str:
+    """`text` with the person type before it, unless it says so itself: "grandpa" is an old man, an astronaut a person."""
+    if person_type is None:
+        return text
+    words = re.findall(r"[\w'-]+", text.lower())
+    said = {person_type, *person_type.split()} & {*people_in(words), *words}
+    neutral = person_type == "person" and any(kinds().get(word) == "person" for word in words)
+    return text if said or neutral else f"{person_type} {text}"
 
 
 def _check(what: str, value: str | None, known: tuple[str, ...]) -> None:
