@@ -22,6 +22,7 @@ from mlx_genmoji.errors import UserError
 from .converting import convert
 from .generating import generate
 from .measuring import bench
+from .rewriting import rewrite
 from .scraping import scraping
 
 USER_MISTAKE = 2
@@ -51,6 +52,7 @@ app.add_typer(scraping, name="scrape")
 
 
 app.command()(generate)
+app.command()(rewrite)
 app.command()(convert)
 app.command()(bench)
 

@@ -26,7 +26,7 @@ from .models.tiny_vae import AutoencoderTiny
 from .models.unet import UNet2DConditionModel
 from .models.vae import AutoencoderKL
 from .pictures import fingerprint, fit_mask, fit_picture, latent_mask, to_array
-from .prompt import PERSON_TYPES, SKIN_TONES, compose
+from .prompt import PERSON_TYPES, SKIN_TONES, CaptionForm, PromptPlan, Rewriter, compose
 from .samplers import History, NoiseConfig, Schedule, make_sampler, step_noise
 from .sticker import Sticker
 from .tokenizer import CLIPTokenizer
@@ -83,6 +83,7 @@ class Genmoji:
         self.name = name
         self.folder = folder
         self.preview_vae = preview_vae or vae
+        self._rewriters: dict[str, Rewriter] = {}
 
     @classmethod
     def load(
@@ -142,6 +143,7 @@ class Genmoji:
         skin_tone: str | None = None,
         person_type: str | None = None,
         template: str | None = None,
+        rewrite: "str | Path | Rewriter | PromptPlan | None" = None,
         sampler: str | None = None,
         image: Image.Image | None = None,
         strength: float | None = None,
@@ -154,6 +156,9 @@ class Genmoji:
         steps, guidance, template: None is the model's own; template "{prompt}" leaves the prompt as it is. guidance
         (Ho and Salimans, 2022): up to 1 is none, as in diffusers. sampler: None is the folder's, else a name of
         `samplers.SAMPLERS`.
+        rewrite: None is the prompt in the template. "smollm2", another language model of mlx-lm's by id or folder, or a
+        `Rewriter` makes a plan of the prompt first; a `PromptPlan`, such as an edited one, is drawn as it is. The plan
+        is in the recipe.
         image: a picture to start from, changed by `strength` from 0 (hardly) to 1 (wholly), 0.8 where not said. mask:
         for an inpainting model, white where `image` is painted anew; its strength is 1 where not said.
         latents: the initial noise, (count, height / f, width / f, latent channels), before the sampler's scaling.
@@ -164,7 +169,12 @@ class Genmoji:
         steps = self.defaults.steps if steps is None else steps
         guidance = self.defaults.guidance if guidance is None else guidance
         template = self.defaults.template if template is None else template
-        final_prompt = compose(prompt, template, skin_tone, person_type)
+        plan = self._plan(prompt, rewrite, skin_tone, person_type, template)
+        if plan is None:
+            final_prompt = compose(prompt, template, skin_tone, person_type)
+        else:
+            final_prompt, skin_tone, person_type = plan.final_prompt, plan.skin_tone, plan.person_type
+            negative_prompt = negative_prompt or plan.negative_prompt
         if count < 1:
             raise UserError(f"The count must be 1 or more, not {count}.")
         if not (math.isfinite(guidance) and guidance >= 0):
@@ -208,6 +218,7 @@ class Genmoji:
                 "skin_tone": skin_tone,
                 "person_type": person_type,
                 "template": template,
+                **({} if plan is None else {"plan": plan.to_dict()}),
                 "seed": seed + i if latents is None else None,
                 "steps": steps,
                 "guidance": guidance,
@@ -255,8 +266,16 @@ class Genmoji:
             strength=recipe.get("strength"),
             **arguments,
         )[0]
-        own = ("prompt", "skin_tone", "person_type", "template")
+        own = ("prompt", "skin_tone", "person_type", "template", "plan")
         return Sticker(drawn.image, drawn.recipe | {name: recipe[name] for name in own if name in recipe})
+
+    def caption_form(self, template: str | None = None) -> CaptionForm:
+        """How the model wants its captions: what a plan's final prompt is made by."""
+
+        def fits(text: str) -> bool:
+            return not any(tokenizer.truncated(text) for tokenizer in self.text.tokenizers)
+
+        return CaptionForm(self.defaults.template if template is None else template, fits, self.defaults.plan_fields)
 
     def preview(self, latents: mx.array) -> Image.Image:
         """What a callback's latents (1, h, w, c) look like."""
@@ -300,6 +319,27 @@ class Genmoji:
     def _guided_within(self) -> bool:
         """Whether the UNet is told the guidance, instead of predicting twice (LCM)."""
         return self.unet.config.time_cond_proj_dim is not None
+
+    def _plan(
+        self,
+        prompt: str,
+        rewrite: "str | Path | Rewriter | PromptPlan | None",
+        skin_tone: str | None,
+        person_type: str | None,
+        template: str,
+    ) -> PromptPlan | None:
+        """The plan to draw, with its final prompt; None where the prompt is not to be rewritten."""
+        if rewrite is None:
+            return None
+        form = self.caption_form(template)
+        if isinstance(rewrite, PromptPlan):
+            return rewrite if rewrite.final_prompt else rewrite.composed(form)
+        if isinstance(rewrite, (str, Path)):
+            name = str(rewrite)
+            if name not in self._rewriters:
+                self._rewriters[name] = Rewriter.load(name)
+            rewrite = self._rewriters[name]
+        return rewrite.rewrite(prompt, skin_tone, person_type, form)
 
     def _conditions(self, prompt: str, negative_prompt: str, guidance: float) -> Conditions:
         two = guidance > 1 and not self._guided_within

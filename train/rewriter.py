@@ -5,8 +5,8 @@
 writes `data/train.jsonl` and `data/valid.jsonl` into the recipe's folder, rows of a question and the answer to it in
 mlx-lm's chat format, trains (`mlx_lm.lora` with the recipe), and leaves the adapter in half precision in `adapter/`.
 
-The subjects and what to add to them are in rewriter-rows.yaml, emojibase's names of emojis and of people's roles most of
-them; what kind of thing a prompt names, and what is left open in it, is read by the rules that read a user's prompt. A
+The subjects and what to add to them are in rewriter-rows.yaml, most of them emojibase's names of emojis and of roles;
+what kind of thing a prompt names, and what is left open in it, is read by the rules that read a user's prompt. A
 prompt of the evaluation is never among the rows, in whatever order its words are.
 """
 
@@ -40,7 +40,9 @@ COLOURS = (
 SMALL = set("a an the of in on at to with and".split())
 
 
-def rows(groups: Mapping[str, Any], colours: Mapping[str, str], excluded: set[frozenset[str]]) -> Iterator[dict]:
+def rows(
+    groups: Mapping[str, Any], colours: Mapping[str, str], excluded: set[frozenset[str]]
+) -> Iterator[dict[str, Any]]:
     """Questions and answers in mlx-lm's chat format, in an order that stays the same."""
     for parsed, values in examples(groups, colours):
         if words_of(parsed.subject) in excluded:
@@ -190,7 +192,7 @@ def train(path: Path) -> None:
     run(SimpleNamespace(**options))
     trained, adapter = Path(options["adapter_path"]), Path(recipe["adapter"])
     adapter.mkdir(parents=True, exist_ok=True)
-    weights = mx.load(str(trained / "adapters.safetensors"))
+    weights: Any = mx.load(str(trained / "adapters.safetensors"))
     half = {name: value.astype(mx.float16) for name, value in weights.items()}
     mx.save_safetensors(str(adapter / "adapters.safetensors"), half)
     kept = {name: options[name] for name in ("fine_tune_type", "num_layers", "lora_parameters")}

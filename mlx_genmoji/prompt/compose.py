@@ -3,17 +3,16 @@
 import re
 
 from ..errors import UserError
-from .lexicon import kinds, people_in
-
-SKIN_TONES = ("light", "medium-light", "medium", "medium-dark", "dark")
-PERSON_TYPES = ("man", "woman", "person", "boy", "girl", "child", "baby", "old man", "old woman", "old person")
+from .lexicon import PERSON_TYPES, SKIN_TONES, kinds, people_in
+from .rules import in_words, spell_out
 
 
 def compose(prompt: str, template: str, skin_tone: str | None = None, person_type: str | None = None) -> str:
     """The final prompt: person type, prompt and skin tone, where the template has `{prompt}`.
 
-    compose("astronaut", "{prompt}, 3d", "dark", "woman") -> "woman astronaut, dark skin tone, 3d". Raises UserError for
-    an empty prompt, an unknown skin tone or person type, and a template without `{prompt}`.
+    compose("astronaut", "{prompt}, 3d", "dark", "woman") -> "woman astronaut, dark skin tone, 3d". Emojis become words,
+    their skin tone the prompt's, unless the template is "{prompt}", which leaves a prompt as it is. Raises UserError for an
+    empty prompt, an unknown skin tone or person type, and a template without `{prompt}`.
     """
     text = " ".join(prompt.split())
     if not text:
@@ -22,6 +21,10 @@ def compose(prompt: str, template: str, skin_tone: str | None = None, person_typ
         raise UserError(f"The template {template!r} has no {{prompt}} in it.")
     _check("skin tone", skin_tone, SKIN_TONES)
     _check("person type", person_type, PERSON_TYPES)
+    if template != "{prompt}" and not text.isascii():
+        parts, tones = spell_out(text)
+        text = in_words(parts) or text
+        skin_tone = tones.pop() if len(tones) == 1 else skin_tone
     text = with_person(text, person_type)
     if skin_tone:
         text = f"{text}, {skin_tone} skin tone"
@@ -29,7 +32,7 @@ def compose(prompt: str, template: str, skin_tone: str | None = None, person_typ
 
 
 def with_person(text: str, person_type: str | None) -> str:
-    """`text` with the person type before it, unless it says so itself: "grandpa" is an old man, an astronaut a person."""
+    """`text` with the person type before it, unless it says so itself: a grandpa is an old man."""
     if person_type is None:
         return text
     words = re.findall(r"[\w'-]+", text.lower())

@@ -7,8 +7,9 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from ..errors import UserError, one_line
-from .compose import PERSON_TYPES, SKIN_TONES, with_person
+from .compose import with_person
 from .guards import check_safe, clean
+from .lexicon import PERSON_TYPES, SKIN_TONES
 from .rules import Parsed
 
 OPTIONAL = ("expression", "pose", "wearing", "holding", "colours")
@@ -34,7 +35,7 @@ class CaptionForm:
 
 @dataclass(frozen=True)
 class PromptPlan:
-    """What is drawn. The subject's words, tone and person type are the user's; the optional fields a model's, or None."""
+    """What is drawn. Subject, tone and person type are the user's; the optional fields a language model's, or None."""
 
     subject: str
     category: str = "unknown"
@@ -61,7 +62,7 @@ class PromptPlan:
             if name == "dropped":
                 if not isinstance(value, Mapping):
                     raise UserError(f"The plan's dropped fields are {one_line(value)}, not fields and reasons.")
-            elif not (isinstance(value, str) or (value is None and name in OPTIONAL + ("skin_tone", "person_type"))):
+            elif not (isinstance(value, str) or (value is None and name in (*OPTIONAL, "skin_tone", "person_type"))):
                 raise UserError(f"The plan's {name} is {one_line(value)}, not a text.")
         if not self.subject.strip():
             raise UserError("The plan has no subject: say what to draw.")
@@ -73,7 +74,7 @@ class PromptPlan:
         What the prompt itself says counts more than the choice, which is then among what was dropped.
         """
         dropped = dict(parsed.dropped)
-        chosen = {"skin_tone": skin_tone, "person_type": person_type}
+        chosen: dict[str, Any] = {"skin_tone": skin_tone, "person_type": person_type}
         for name, value in chosen.items():
             said = getattr(parsed, name)
             if said and value and said != value:

@@ -7,7 +7,7 @@ It is told the subject and its kind, and adds a line for each field asked for:
     colours: pink and white
 
 Faces and colours, verbs and garments are out of the lists of `lexicon.py`, whatever stands around them is free. The
-grammar keeps chatter, marks and other scripts out; `fault` then drops, one by one, what repeats or contradicts the user.
+grammar keeps chatter, marks and other scripts out; `fault` then drops, one by one, what repeats or contradicts a user.
 """
 
 from __future__ import annotations
@@ -96,12 +96,15 @@ SMALL_WORDS = set(
     " along across behind beside near upside high wide open closed one two both three big small little tiny giant huge"
     " long short tall round fluffy cozy warm cool cold hot fresh shiny sparkly bright dark colorful rainbow striped"
     " polka-dot woolly wool knitted leather straw silk wooden paper plastic metal stylish fancy elegant vintage old new"
-    " soft cute funny magic royal pointy floppy oversized tropical festive party birthday winter summer cowboy pirate top"
-    " lab hard safety baseball chef's space fast slowly happily proudly gracefully lazily gently quietly loudly arms arm"
+    " soft cute funny magic royal pointy floppy oversized tropical festive party birthday winter summer cowboy"
+    " pirate top"
+    " lab hard safety baseball chef's space fast slowly happily proudly gracefully lazily gently quietly loudly"
+    " arms arm"
     " hand hands head feet foot legs leg tail wings wing paws paw fins ears eyes toes back belly side tongue tentacles"
     " sky air waves sea ocean clouds cloud wind rain snow grass hill tree trees branch river forest field ground floor"
     " stage table plate bowl bed beach pool park street place circles circle joy music beat hello goodbye steam smoke"
-    " bubbles flames sparks light night morning full half empty past brightly watering frying spell pile bunch loaf cup bottle".split()
+    " bubbles flames sparks light night morning full half empty past brightly watering frying spell pile bunch loaf"
+    " cup bottle".split()
 )
 CHATTER = set("note sure sorry please here subject kind add none nothing emoji picture image unknown example".split())
 

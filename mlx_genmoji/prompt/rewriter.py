@@ -1,8 +1,8 @@
 """The rewriter: a language model of mlx-lm's that fills in what a short prompt leaves open.
 
 The instructions are the same for every prompt, so they are read once, when the model is loaded, and kept as a prompt
-cache; each request goes on from a copy of it. A batch of prompts is one batch of requests. Greedy: the same prompt gives
-the same plan. A grammar (`request.grammar`, by llguidance) leaves only tokens that lead to a well-formed answer.
+cache; each request goes on from a copy of it. A batch of prompts is one batch of requests. Greedy: one prompt gives one
+plan. A grammar (`request.grammar`, by llguidance) leaves only tokens that lead to a well-formed answer.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ import numpy as np
 
 from ..errors import UserError, one_line
 from ..models.functions import on_cpu
-from .compose import PERSON_TYPES, SKIN_TONES
 from .guards import is_latin
+from .lexicon import PERSON_TYPES, SKIN_TONES
 from .plan import CaptionForm, PromptPlan
 from .request import INSTRUCTIONS, fault, fields_to_ask, grammar, question, read_answer
 from .rules import parse
@@ -189,7 +189,7 @@ class Constraint:
 
     def __call__(self, tokens: mx.array, logits: mx.array) -> mx.array:
         if self._begun and not self._matcher.is_stopped():
-            self._matcher.consume_token(int(tokens[-1].item()))
+            self._matcher.consume_token(int(np.asarray(tokens)[-1]))
         self._begun = True
         if self._matcher.is_stopped():
             return logits

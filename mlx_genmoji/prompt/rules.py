@@ -1,7 +1,7 @@
 """What a prompt says by itself, read by rules and never by a language model.
 
-In: "👩🏿‍🚀 dancing". Out: the subject's own words ("woman astronaut dancing"), skin tone, person type, role, hair, the kind
-of thing it is, and which optional fields the prompt already speaks of. The vocabulary is Unicode's: emojis by their
+In: "👩🏿‍🚀 dancing". Out: the subject's own words ("woman astronaut dancing"), skin tone, person type, role, hair, the
+kind of thing it is, and which optional fields the prompt already speaks of. The vocabulary is Unicode's: emojis by their
 labels, five skin tones, person types and roles as emojibase-data has them. English and emoji are understood; the words
 of other languages are kept as they are.
 """
@@ -10,13 +10,25 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from ..errors import UserError
 from . import guards
-from .compose import SKIN_TONES
-from .lexicon import COLOURS, GARMENTS, HAIR, POSES, TONE_WORDS, Entry, emojis, kinds, moods, people_in, person_types
+from .lexicon import (
+    COLOURS,
+    GARMENTS,
+    HAIR,
+    POSES,
+    SKIN_TONES,
+    TONE_WORDS,
+    Entry,
+    emojis,
+    kinds,
+    moods,
+    people_in,
+    person_types,
+)
 
 TONE_SIGNS = {chr(0x1F3FB + index): tone for index, tone in enumerate(SKIN_TONES)}
 LONGEST_EMOJI = 16
@@ -62,8 +74,7 @@ def parse(prompt: str) -> Parsed:
     text, lost = guards.shorten(text)
     dropped = {"subject": f"over {guards.MAX_CHARACTERS} characters: {lost}"} if lost else {}
     named, tones = spell_out(text)
-    text = guards.clean("".join(part.label if isinstance(part, Entry) else part for part in named))
-    text, said_tones = _without_tones(text)
+    text, said_tones = _without_tones(guards.clean(in_words(named)))
     tones |= said_tones
     if len(tones) > 1:
         dropped["skin_tone"] = f"more than one: {', '.join(sorted(tones))}"
@@ -110,6 +121,11 @@ def spell_out(text: str) -> tuple[list[Entry | str], set[str]]:
                 parts.append(text[start])
             start += 1
     return parts, tones
+
+
+def in_words(parts: Iterable[Entry | str]) -> str:
+    """What `spell_out` gives, as a text."""
+    return " ".join("".join(part.label if isinstance(part, Entry) else part for part in parts).split())
 
 
 def _between_letters(text: str, index: int) -> bool:
@@ -169,7 +185,11 @@ def _nouns(words: list[str]) -> Iterator[tuple[str, str, bool]]:
         for length in (2, 1):
             phrase = " ".join(words[index : index + length])
             kind = None if len(words) < index + length else kinds().get(phrase) or kinds().get(_singular(phrase))
-            if kind and phrase not in PREPOSITIONS and not (length == 1 and (verb or word in COLOURS or word in moods())):
+            if (
+                kind
+                and phrase not in PREPOSITIONS
+                and not (length == 1 and (verb or word in COLOURS or word in moods()))
+            ):
                 yield phrase, kind, inside
                 seen = True
                 index += length

@@ -68,9 +68,11 @@ def convert_gguf(path: Path, folder: Path) -> None:
     import mlx.core as mx
 
     try:
-        # Copies, since MLX's metadata holds on to the mapped file.
-        tensors, metadata = mx.load(str(path), return_metadata=True)
-        facts = {name: value.tolist() if isinstance(value, mx.array) else value for name, value in metadata.items()}
+        loaded: Any = mx.load(str(path), return_metadata=True)
+        tensors, metadata = loaded
+        facts: dict[str, Any] = {
+            name: value.tolist() if isinstance(value, mx.array) else value for name, value in metadata.items()
+        }
         heads = {"attn_q": facts["llama.attention.head_count"], "attn_k": facts["llama.attention.head_count_kv"]}
         weights = {_name(name): _in_order(name, tensor, heads) for name, tensor in tensors.items()}
         config = _config(facts, weights)

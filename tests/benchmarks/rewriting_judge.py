@@ -14,13 +14,13 @@ An optional field is **good** only if all of this holds:
 1. Every word is one this judge knows, at most six of them, no content word twice.
 2. It does not repeat a content word of the prompt, and the prompt does not already say such a field (`SAID`).
 3. expression: adverbs of `ADVERBS` and then words of one mood of `EXPRESSIONS`; the mood suits the table's: `+` wants a
-   glad, calm, bold or surprised one, `-` a sad, angry or tired one, `s` a scary, angry, bold or glad one, `any` every one
-   but sad, angry, ill and scary ones.
+   glad, calm, bold or surprised one, `-` a sad, angry, tired or ill one, `s` a scary, angry, bold or glad one, `any`
+   every one but sad, angry, ill and scary ones.
 4. colours: one to three different colours, all of them among the table's.
 5. pose: a verb in -ing first, out of those that this kind of thing can do (`POSES`), the rest known words.
 6. wearing: ends in one of `WEARABLES` (before any "with ..."), and the kind is none of `place` and `feeling`.
 7. holding: ends in one of `HOLDABLES` (before any "of ..."), and the kind has something to hold it with (`HANDS`).
-8. It shares no content word with another field (the later one loses), and a sleeping pose goes with a calm or tired face.
+8. It shares no content word with another field (the later one loses), and who sleeps has a calm or tired face.
 """
 
 from __future__ import annotations
@@ -53,15 +53,18 @@ COLOURS = set(
 )
 ADVERBS = set("very slightly a bit quietly softly gently happily totally so big wide".split())
 EXPRESSIONS = {
-    "glad": "happy smiling grinning laughing cheerful joyful excited delighted playful amused thrilled overjoyed beaming"
-    " winking silly goofy friendly loving proud grateful hopeful cute eager gleeful jolly merry festive smile grin laugh"
+    "glad": "happy smiling grinning laughing cheerful joyful excited delighted playful amused thrilled overjoyed"
+    " beaming"
+    " winking silly goofy friendly loving proud grateful hopeful cute eager gleeful jolly merry festive smile grin"
+    " laugh"
     " lovestruck adoring blushing",
     "calm": "calm peaceful relaxed content serene dreamy gentle cozy thoughtful pensive curious shy zen focused"
     " concentrated serious neutral patient wise hungry innocent",
     "bold": "confident brave determined cool fierce heroic mischievous cheeky smug sly sassy bold daring energetic"
     " dramatic strong smirking smirk cocky",
     "surprised": "surprised amazed astonished wide-eyed dazzled shocked stunned awestruck starry-eyed speechless",
-    "sad": "sad crying tearful teary gloomy heartbroken lonely disappointed worried anxious nervous scared hurt sorrowful"
+    "sad": "sad crying tearful teary gloomy heartbroken lonely disappointed worried anxious nervous scared hurt"
+    " sorrowful"
     " upset miserable embarrassed awkward frowning pleading melancholic confused jealous envious wistful longing",
     "angry": "angry furious grumpy annoyed irritated mad frustrated cranky fuming scowling",
     "tired": "tired sleepy exhausted yawning drowsy bored weary groggy worn-out unamused",
@@ -76,13 +79,15 @@ MOODS = {
 }
 
 ANY_BODY = set(
-    "dancing bouncing spinning floating standing sitting sleeping resting leaning jumping relaxing waving posing rolling"
+    "dancing bouncing spinning floating standing sitting sleeping resting leaning jumping relaxing waving posing"
+    " rolling"
     " tilting glowing sparkling shining celebrating lying napping hovering flying balancing tumbling wobbling hopping"
     " swinging sunbathing snoozing hiding peeking twirling lounging singing cheering smiling winking leaping twinkling"
     " dreaming flexing soaring drifting gliding swaying".split()
 )
 LEGS = set(
-    "running walking skipping kicking climbing crouching kneeling sneaking marching strolling stretching skating surfing"
+    "running walking skipping kicking climbing crouching kneeling sneaking marching strolling stretching skating"
+    " surfing"
     " skateboarding riding jogging dashing trotting galloping prancing crawling pouncing stomping skiing racing cycling"
     " squatting wandering tiptoeing charging chasing strutting bowing swimming diving splashing playing eating drinking"
     " licking sniffing looking gazing curling roaring barking purring howling wagging chewing nibbling munching yawning"
@@ -91,10 +96,12 @@ LEGS = set(
 ARMS = set(
     "clapping pointing saluting hugging painting cooking writing typing juggling lifting throwing catching stirring"
     " drawing building fixing working hammering shrugging facepalming thinking giving raising holding reaching teaching"
-    " studying talking speaking shouting whispering conducting mixing baking serving knitting gardening planting watering"
+    " studying talking speaking shouting whispering conducting mixing baking serving knitting gardening planting"
+    " watering"
     " performing exploring meditating praying training exercising boxing fighting casting looking listening taking"
     " driving piloting investigating inspecting testing measuring experimenting blowing pushing pulling carrying"
-    " chopping tossing flipping pouring sweeping cleaning rowing shooting aiming blocking guarding patrolling protecting"
+    " chopping tossing flipping pouring sweeping cleaning rowing shooting aiming blocking guarding patrolling"
+    " protecting"
     " rescuing spraying repairing welding sawing drilling designing planning planning sketching presenting lecturing"
     " explaining proposing rapping strumming crying sobbing sighing hanging rubbing scratching tapping opening"
     " arresting directing delivering folding tipping gesturing pressing stacking sorting counting picking harvesting"
@@ -107,10 +114,12 @@ POSES = {
     "fish": ANY_BODY
     | set("swimming diving splashing blowing stretching curling gliding jumping waving hugging juggling".split()),
     "bug": ANY_BODY | set("crawling buzzing flapping spreading climbing sipping fluttering sliding creeping".split()),
-    "food": ANY_BODY | set("steaming melting dripping sizzling oozing bubbling fizzing splashing running overflowing".split()),
+    "food": ANY_BODY | set("steaming melting dripping sizzling oozing bubbling fizzing splashing running"
+    " overflowing".split()),
     "thing": ANY_BODY
     | set("ringing blooming growing flashing ticking playing opening burning smoking beeping popping steaming".split()),
-    "vehicle": ANY_BODY | set("driving speeding racing launching landing sailing zooming blasting chugging flashing".split()),
+    "vehicle": ANY_BODY | set("driving speeding racing launching landing sailing zooming blasting chugging"
+    " flashing".split()),
     "place": ANY_BODY | set("erupting rising setting towering smoking crumbling stretching arching rumbling".split()),
     "feeling": ANY_BODY | LEGS | ARMS | {"melting", "exploding", "slumping", "drooping", "breaking", "sinking"},
 }  # fmt: skip
@@ -126,10 +135,13 @@ WEARABLES = set(
     " flower snowboots ponytail bandage".split()
 ) | {"lab coat", "hard hat"}
 HOLDABLES = set(
-    "balloon balloons flower flowers bouquet rose heart star book books pen pencil paintbrush brush palette camera phone"
-    " laptop microphone guitar drum drumstick drumsticks trumpet violin ball football basketball racket bat trophy medal"
+    "balloon balloons flower flowers bouquet rose heart star book books pen pencil paintbrush brush palette camera"
+    " phone"
+    " laptop microphone guitar drum drumstick drumsticks trumpet violin ball football basketball racket bat trophy"
+    " medal"
     " flag umbrella cup mug coffee tea glass bottle juice milk ice-cream lollipop candy cookie cake cupcake donut pizza"
-    " sandwich apple banana carrot fish bone acorn nut leaf leaves stick wand sword shield hammer wrench screwdriver saw"
+    " sandwich apple banana carrot fish bone acorn nut leaf leaves stick wand sword shield hammer wrench"
+    " screwdriver saw"
     " drill axe shovel rake hose extinguisher bucket broom mop spoon fork knife whisk pan spatula ladle rolling pin"
     " gavel scales scroll map compass telescope binoculars magnifying microscope beaker flask test tube syringe pill"
     " thermometer stethoscope clipboard briefcase bag suitcase ticket gift present box candle lantern torch flashlight"
@@ -137,7 +149,8 @@ HOLDABLES = set(
     " rice sushi noodles chopsticks taco burger popcorn drink soda cocktail coconut watermelon strawberry cherry lemon"
     " pumpkin mushroom cactus plant seedling bamboo branch feather shell pearl anchor paddle oar surfboard skateboard"
     " helmet controller dice cards card chess piece puzzle teddy bear doll toy kite yo-yo rocket robot globe calculator"
-    " ruler notebook newspaper letter envelope megaphone whistle bell badge handcuffs radio badge baton dumbbell barbell"
+    " ruler notebook newspaper letter envelope megaphone whistle bell badge handcuffs radio badge baton dumbbell"
+    " barbell"
     " sparkler firework snowball snowflake pillow blanket towel soap duck sign banner money coin gem diamond crown ring"
     " handkerchief tissue passport wheel spanner toolbox blueprint blueprints tablet screen keyboard mouse joystick"
     " trident staff orb potion treasure coin worm honey jar pot teapot kettle hay pitchfork".split()
@@ -145,20 +158,28 @@ HOLDABLES = set(
 HANDS = {"person", "beast", "bird", "fish", "feeling", "bug"}
 
 PLACES = set(
-    "sky air clouds cloud moon sun stars star rainbow rain snow wind water waves wave sea ocean beach pool pond river lake"
+    "sky air clouds cloud moon sun stars star rainbow rain snow wind water waves wave sea ocean beach pool pond"
+    " river lake"
     " hill mountain mountains tree trees forest garden grass field flowers meadow park street road city stage spotlight"
     " floor ground table plate bowl kitchen bed chair couch sofa hammock corner door window wall fence rock log branch"
-    " nest skateboard surfboard bike scooter swing rope music beat party confetti fire flames campfire steam smoke bubbles"
-    " sparkles hearts space planet night morning light joy excitement circles place toes head arms arm hands hand paws paw"
-    " legs leg feet foot eyes tail ears wings wing fins tentacles belly back side air heart thumb thumbs peace fist fists"
+    " nest skateboard surfboard bike scooter swing rope music beat party confetti fire flames campfire steam smoke"
+    " bubbles"
+    " sparkles hearts space planet night morning light joy excitement circles place toes head arms arm hands hand"
+    " paws paw"
+    " legs leg feet foot eyes tail ears wings wing fins tentacles belly back side air heart thumb thumbs peace fist"
+    " fists"
     " crowd camera viewer friend thumbs-up hello goodbye butter cheese sauce syrup sprinkles crumbs".split()
 )
 ADJECTIVES = set(
-    "big small little tiny giant huge long short tall round fluffy cozy warm cool cold hot fresh shiny sparkly bright dark"
-    " colorful colourful rainbow striped polka-dot dotted checkered plaid woolly woollen wool knitted leather straw silk"
-    " velvet denim cotton metal wooden paper plastic glass stylish fancy elegant classic vintage old new soft cute funny"
+    "big small little tiny giant huge long short tall round fluffy cozy warm cool cold hot fresh shiny sparkly"
+    " bright dark"
+    " colorful colourful rainbow striped polka-dot dotted checkered plaid woolly woollen wool knitted leather straw"
+    " silk"
+    " velvet denim cotton metal wooden paper plastic glass stylish fancy elegant classic vintage old new soft cute"
+    " funny"
     " silly magic magical royal golden pointy floppy oversized heart-shaped star-shaped tropical hawaiian festive party"
-    " birthday winter summer spring christmas santa space chef's doctor's cowboy pirate wizard's top baseball bucket flower"
+    " birthday winter summer spring christmas santa space chef's doctor's cowboy pirate wizard's top baseball"
+    " bucket flower"
     " bow sun rain snow ski lab hard safety bobble high wide open closed one two both three full empty half steaming"
     " melting burning fast slowly quickly happily proudly gracefully lazily merrily gently softly playfully sweetly"
     " loudly calmly quietly first".split()
