@@ -11,8 +11,8 @@ def compose(prompt: str, template: str, skin_tone: str | None = None, person_typ
     """The final prompt: person type, prompt and skin tone, where the template has `{prompt}`.
 
     compose("astronaut", "{prompt}, 3d", "dark", "woman") -> "woman astronaut, dark skin tone, 3d". Emojis become words,
-    their skin tone the prompt's, unless the template is "{prompt}", which leaves a prompt as it is. Raises UserError for an
-    empty prompt, an unknown skin tone or person type, and a template without `{prompt}`.
+    their skin tone the prompt's, unless the template is "{prompt}", which leaves a prompt as it is. Raises UserError
+    for an empty prompt, an unknown skin tone or person type, and a template without `{prompt}`.
     """
     text = " ".join(prompt.split())
     if not text:

@@ -80,8 +80,8 @@ class Rewriter:
             language_model, tokenizer = mlx_lm.load(folder)[:2]
             if on_cpu():
                 # Half precision and packed weights are many times slower in MLX's CPU backend.
-                language_model = dequantize_model(language_model)
                 language_model.set_dtype(mx.float32)
+                language_model = dequantize_model(language_model)
             if adapter is not None:
                 instructions = json.loads((Path(adapter) / "adapter_config.json").read_text()).get(
                     "instructions", instructions

@@ -1,9 +1,9 @@
 """What a prompt says by itself, read by rules and never by a language model.
 
 In: "👩🏿‍🚀 dancing". Out: the subject's own words ("woman astronaut dancing"), skin tone, person type, role, hair, the
-kind of thing it is, and which optional fields the prompt already speaks of. The vocabulary is Unicode's: emojis by their
-labels, five skin tones, person types and roles as emojibase-data has them. English and emoji are understood; the words
-of other languages are kept as they are.
+kind of thing it is, and which optional fields the prompt already speaks of. The vocabulary is Unicode's: emojis by
+their labels, five skin tones, person types and roles as emojibase-data has them. English and emoji are understood, the
+words of other languages are kept as they are.
 """
 
 from __future__ import annotations

@@ -110,8 +110,6 @@ def _in_order(name: str, tensor: Any, heads: Mapping[str, int]) -> Any:
 
 def _config(facts: Mapping[str, Any], weights: Mapping[str, Any]) -> dict[str, Any]:
     heads, width = facts["llama.attention.head_count"], facts["llama.embedding_length"]
-    embedding = weights["model.embed_tokens.weight"], weights["model.embed_tokens.scales"]
-    bits = 32 * embedding[0].shape[1] // width
     return {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
@@ -128,8 +126,19 @@ def _config(facts: Mapping[str, Any], weights: Mapping[str, Any]) -> dict[str, A
         "tie_word_embeddings": True,
         "bos_token_id": facts["tokenizer.ggml.bos_token_id"],
         "eos_token_id": facts["tokenizer.ggml.eos_token_id"],
-        "quantization": {"group_size": width // embedding[1].shape[1], "bits": bits, "mode": "affine"},
+        # The embedding is packed in more bits than the rest.
+        "quantization": {
+            **_packing(weights, "model.layers.0.self_attn.q_proj", width),
+            "mode": "affine",
+            "model.embed_tokens": _packing(weights, "model.embed_tokens", width),
+        },
     }
+
+
+def _packing(weights: Mapping[str, Any], module: str, width: int) -> dict[str, int]:
+    """How the rows of a module, `width` numbers each, are packed."""
+    packed, scales = (weights[f"{module}.{kind}"].shape[1] for kind in ("weight", "scales"))
+    return {"group_size": width // scales, "bits": 32 * packed // width}
 
 
 def _write_tokenizer(facts: Mapping[str, Any], folder: Path) -> None:
