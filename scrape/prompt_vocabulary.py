@@ -2,7 +2,7 @@
 
     python -m scrape.prompt_vocabulary mlx_genmoji/prompt
 
-`emoji.tsv`: each emoji without skin tone, its label, the kind of thing it is, and who the person in it is.
+`emoji.tsv`: each emoji without its skin tone, its label, the kind of thing it is, and who the person in it is.
 `words.tsv`: each word of the labels and tags, and the kind of thing that most of its emojis are.
 """
 
@@ -40,8 +40,13 @@ def kind(emoji: Emoji) -> str:
 
 
 def emoji_rows(emojis: Iterable[Emoji]) -> Iterator[str]:
+    """Of toned emojis only those that without their tones are spelled in another way, as couples are."""
+    seen = set()
     for emoji in emojis:
-        yield "\t".join((emoji.emoji, emoji.label, kind(emoji), emoji.person_type or ""))
+        characters = re.sub("[\U0001f3fb-\U0001f3ff]", "", emoji.emoji) or emoji.emoji
+        if characters.replace("\ufe0f", "") not in seen:
+            seen.add(characters.replace("\ufe0f", ""))
+            yield "\t".join((characters, emoji.label, kind(emoji), emoji.person_type or ""))
 
 
 def word_rows(emojis: Iterable[Emoji]) -> Iterator[str]:
@@ -64,9 +69,8 @@ def word_rows(emojis: Iterable[Emoji]) -> Iterator[str]:
 
 def tables(path: Path | None = None) -> dict[str, str]:
     """The text of each table by its file's name; `path` is emojibase-data where it is not npm's."""
-    emojis = [emoji for emoji in read_emojis(path).values() if not emoji.skin_tone]
-    emojis.sort(key=lambda emoji: emoji.order)
-    rows = {"emoji.tsv": emoji_rows(emojis), "words.tsv": word_rows(emojis)}
+    emojis = sorted(read_emojis(path).values(), key=lambda emoji: (bool(emoji.skin_tone), emoji.order))
+    rows = {"emoji.tsv": emoji_rows(emojis), "words.tsv": word_rows(emoji for emoji in emojis if not emoji.skin_tone)}
     return {name: "".join(f"{line}\n" for line in lines) for name, lines in rows.items()}
 
 

@@ -170,7 +170,12 @@ def _category(words: list[str]) -> tuple[str, str | None]:
     named = first_phrase or [(word, kind) for word, kind, _ in found]
     animals = [kind for _, kind in named if kind == "animal"]
     category = "animal" if animals and named[-1][1] == "person" else named[-1][1]
-    roles = [word for word, kind in named if kind == "person" and word not in person_types()]
+    people = (
+        " ".join(part for part in word.split() if part not in person_types())
+        for word, kind in named
+        if kind == "person"
+    )
+    roles = [word for word in people if word]
     return category, roles[-1] if roles and category == "person" else None
 
 
@@ -218,7 +223,7 @@ def _said(words: list[str], category: str) -> Iterator[str]:
     if any(word in GARMENTS or word in ("wearing", "dressed") for word in words):
         yield "wearing"
     # Hands that hold, or do something to something, are not free.
-    if {"with", "holding", "carrying"} & set(words) or any(index + 1 < len(words) for index in verbs):
+    if {"with", "holding", "carrying"} & set(words) or any(0 < index < len(words) - 1 for index in verbs):
         yield "holding"
     if any(word in COLOURS for word in words):
         yield "colours"
