@@ -139,35 +139,42 @@ class Rewriter:
         return plans
 
     def _answers(self, questions: Sequence[str], asked: Sequence[Sequence[str]]) -> list[str]:
-        """What the model says to each question, up to the budgets of tokens and of time."""
+        """What the model says to each question, where something is asked for."""
+        todo = [index for index, names in enumerate(asked) if names]
+        said = self._generate(
+            [self._ids(questions[index]) for index in todo],
+            [grammar(asked[index]) for index in todo],
+            [self._cache] * len(todo),
+        )
+        answers = dict(zip(todo, said, strict=True))
+        return [self.tokenizer.decode(answers.get(index, [])) for index in range(len(questions))]
+
+    def _generate(
+        self, prompts: Sequence[Sequence[int]], grammars: Sequence[str], caches: Sequence[Any] | None
+    ) -> list[list[int]]:
+        """The tokens that follow each prompt, up to the budgets of tokens and of time. Caches are copied, not changed."""
         from mlx_lm.generate import BatchGenerator
 
-        todo = [index for index, names in enumerate(asked) if names]
-        answers = [""] * len(questions)
-        if not todo:
-            return answers
-        prompts = [self._ids(questions[index]) for index in todo]
+        if not prompts:
+            return []
         generator = BatchGenerator(
             self.model, max_tokens=MOST_TOKENS, stop_tokens=[[token] for token in self.tokenizer.eos_token_ids]
         )
-        said: dict[int, list[int]] = {}
-        until = time.monotonic() + MOST_SECONDS * (1 + len(todo) // 8)
+        until = time.monotonic() + MOST_SECONDS * (1 + len(prompts) // 8)
         try:
             uids = generator.insert(
                 prompts,
-                caches=[self._cache] * len(todo),
-                logits_processors=[[Constraint(self._grammar_tokens, grammar(asked[index]))] for index in todo],
+                caches=caches,
+                logits_processors=[[Constraint(self._grammar_tokens, text)] for text in grammars],
             )
-            said = {uid: [] for uid in uids}
+            said: dict[int, list[int]] = {uid: [] for uid in uids}
             while (responses := generator.next_generated()) and time.monotonic() < until:
                 for response in responses:
                     if response.finish_reason != "stop":
                         said[response.uid].append(response.token)
         finally:
             generator.close()
-        for index, tokens in zip(todo, said.values(), strict=True):
-            answers[index] = self.tokenizer.decode(tokens)
-        return answers
+        return list(said.values())
 
     def _ids(self, asked: str) -> list[int]:
         """The tokens of a question and of what the chat template has after it."""
@@ -185,6 +192,7 @@ class Constraint:
         from llguidance import LLMatcher
 
         self._matcher = LLMatcher(tokens, LLMatcher.grammar_from_lark(text), log_level=0)
+        self._end = tokens.eos_token
         self._begun = False
 
     def __call__(self, tokens: mx.array, logits: mx.array) -> mx.array:
@@ -192,10 +200,12 @@ class Constraint:
             self._matcher.consume_token(int(np.asarray(tokens)[-1]))
         self._begun = True
         if self._matcher.is_stopped():
-            return logits
-        bits = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
-        allowed = np.unpackbits(bits, bitorder="little")[: logits.shape[-1]]
-        return mx.where(mx.array(allowed.astype(bool)), logits, mx.array(-float("inf"), logits.dtype))
+            # Nothing can follow, which the model has yet to say.
+            allowed = np.arange(logits.shape[-1]) == self._end
+        else:
+            bits = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
+            allowed = np.unpackbits(bits, bitorder="little")[: logits.shape[-1]].astype(bool)
+        return mx.where(mx.array(allowed), logits, mx.array(-float("inf"), logits.dtype))
 
 
 def _fused(model: Any) -> Any:

@@ -222,8 +222,9 @@ def _said(words: list[str], category: str) -> Iterator[str]:
         yield "pose"
     if any(word in GARMENTS or word in ("wearing", "dressed") for word in words):
         yield "wearing"
-    # Hands that hold, or do something to something, are not free.
-    if {"with", "holding", "carrying"} & set(words) or any(0 < index < len(words) - 1 for index in verbs):
+    # Hands that hold, or do something to something, are not free; in "a flying pig" they are.
+    who = next((index for index, word in enumerate(words) if word in kinds() and word not in moods()), 0)
+    if {"with", "holding", "carrying"} & set(words) or any(who < index < len(words) - 1 for index in verbs):
         yield "holding"
     if any(word in COLOURS for word in words):
         yield "colours"
