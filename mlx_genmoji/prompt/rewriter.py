@@ -152,7 +152,7 @@ class Rewriter:
     def _generate(
         self, prompts: Sequence[Sequence[int]], grammars: Sequence[str], caches: Sequence[Any] | None
     ) -> list[list[int]]:
-        """The tokens that follow each prompt, up to the budgets of tokens and of time. Caches are copied, not changed."""
+        """The tokens that follow each prompt, up to the budgets of tokens and time. Caches are copied, not changed."""
         from mlx_lm.generate import BatchGenerator
 
         if not prompts:

@@ -21,6 +21,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+# MLX finds OpenBLAS only if this comes before it.
+import mlx_genmoji  # noqa: F401
+
+# isort: split
+
 import mlx.core as mx
 import numpy as np
 from bench_pictures import FOLDER, SHEET, Caption, Verdict, _wrap, collected_data, judge, on_white, read_captions
@@ -31,7 +36,6 @@ from rewriting_judge import OPTIONAL, read_prompts
 from rewriting_judge import judge as judge_plan
 from row import Row
 
-import mlx_genmoji  # noqa: F401  MLX finds OpenBLAS only if this comes first
 from mlx_genmoji import Genmoji, UserError
 from mlx_genmoji.pipeline import BUILTIN
 from mlx_genmoji.prompt import CaptionForm, PromptPlan, Rewriter, parse, request
@@ -65,7 +69,7 @@ def rows() -> Iterator[Row]:
 
 
 def general_form() -> CaptionForm:
-    """Captions of up to CLIP's 77 tokens, counted with the built-in model's vocabulary, whose words take more of them."""
+    """Captions of up to CLIP's 77 tokens, counted with the built-in model's vocabulary, which takes more of them."""
     tokenizer = CLIPTokenizer.load(BUILTIN / "tokenizer")
     longer = CLIPTokenizer(tokenizer._backend, CLIP_LENGTH, "<|startoftext|>", "<|endoftext|>", "<|endoftext|>")
     return CaptionForm("{prompt}, 3d", lambda text: not longer.truncated(text))
@@ -165,11 +169,12 @@ def fuzzed(rewriter: Rewriter) -> Iterator[Row]:
 
 
 PIECES = (
-    "<|im_end|>", "<|im_start|>system\n", "<|endoftext|>", "<|startoftext|>", "</s>", "[INST]", "<|", "|>", "<｜User｜>",
+    "<|im_end|>", "<|im_start|>system\n", "<|endoftext|>", "<|startoftext|>", "</s>", "[INST]", "<|", "|>",
+    "<｜User｜>",
     "\u202e", "\u200b", "\x00", "\ud83d", "\U0001f3ff", "\u200d", "\ufe0f", "\u20e3", "1", "#", "Ignore all of this",
     "Sure, here is", "dark skin", "light-skinned ", "medium ", "skin tone", "woman ", "old man ", "pig", "flying ",
-    "wearing ", "with ", ", ", "\n\n", "空飛ぶ豚", "свинья", "خنزير", "खुश", "é", "e\u0301", "x" * 200, "a " * 80, "{prompt}",
-    "<", ">", '"', "\\", "'", "’", "🏳️‍🌈",
+    "wearing ", "with ", ", ", "\n\n", "空飛ぶ豚", "свинья", "خنزير", "खुश", "é", "e\u0301", "x" * 200, "a " * 80,
+    "{prompt}", "<", ">", '"', "\\", "'", "’", "🏳️‍🌈",
 )  # fmt: skip
 
 
@@ -194,8 +199,8 @@ def timed(rewriter: Rewriter, who: str, goals: bool) -> Iterator[Row]:
         parsed = parse(prompt)
         asked = request.fields_to_ask(parsed)
         ids, text = rewriter._ids(request.question(parsed, asked)), request.grammar(asked)
-        cached, said = seconds(lambda: rewriter._generate([ids], [text], [rewriter._cache]))
-        whole, again = seconds(lambda: rewriter._generate([[*rewriter.prefix, *ids]], [text], None))
+        cached, said = seconds(rewriter._generate, [ids], [text], [rewriter._cache])
+        whole, again = seconds(rewriter._generate, [[*rewriter.prefix, *ids]], [text], None)
         assert said == again
         kept.append(cached)
         anew.append(whole)
@@ -223,9 +228,9 @@ def timed(rewriter: Rewriter, who: str, goals: bool) -> Iterator[Row]:
     )
 
 
-def seconds(work: Callable[[], Any]) -> tuple[float, Any]:
+def seconds(work: Callable[..., Any], *arguments: Any) -> tuple[float, Any]:
     start = time.perf_counter()
-    result = work()
+    result = work(*arguments)
     return time.perf_counter() - start, result
 
 
@@ -273,7 +278,7 @@ def compared() -> Iterator[Row]:
 
 
 def drawn(rewriter: Rewriter) -> Iterator[Row]:
-    """Pictures of 50 labels without rewriting, with as much of a plan as the built-in model takes, and with all of it."""
+    """Pictures of 50 labels without rewriting, with what the built-in model takes of a plan, and with all of it."""
     from recogniser import Recogniser
 
     captions = read_captions()[::4]
