@@ -150,7 +150,7 @@ class Rewriter:
         return [self.tokenizer.decode(answers.get(index, [])) for index in range(len(questions))]
 
     def _generate(
-        self, prompts: Sequence[Sequence[int]], grammars: Sequence[str], caches: Sequence[Any] | None
+        self, prompts: list[list[int]], grammars: Sequence[str], caches: list[list[Any]] | None
     ) -> list[list[int]]:
         """The tokens that follow each prompt, up to the budgets of tokens and time. Caches are copied, not changed."""
         from mlx_lm.generate import BatchGenerator

