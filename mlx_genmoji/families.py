@@ -102,21 +102,30 @@ class TextTowers:
         `size`: height and width of the picture in pixels, which XL is told.
         """
         texts = [prompt] if negative_prompt is None else [negative_prompt, prompt]
-        said = [
-            encoder(mx.array(tokenizer(texts)))
-            for tokenizer, encoder in zip(self.tokenizers, self.encoders, strict=True)
-        ]
-        if len(said) == 1:
-            return Conditions(said[0].last_hidden_state, {})
-        # Podell et al. 2023, https://arxiv.org/abs/2307.01952: the layer before the last of both, the second's summary.
-        states = mx.concatenate([output.hidden_states[-2] for output in said], axis=-1)
-        pooled = said[-1].pooled
+        states, pooled = self.encode(self.tokenize(texts))
+        if pooled is None:
+            return Conditions(states, {})
         if negative_prompt == "" and self.zeros_for_empty:
             kept = mx.array([0.0, 1.0])
             states, pooled = states * kept[:, None, None], pooled * kept[:, None]
-        # The original size, where it was cropped, the size aimed at.
-        time_ids = mx.array([[*size, 0, 0, *size]] * len(texts), mx.float32)
-        return Conditions(states, {"text_embeds": pooled, "time_ids": time_ids})
+        return Conditions(states, {"text_embeds": pooled, "time_ids": time_ids(size, len(texts))})
+
+    def tokenize(self, texts: Sequence[str]) -> list[mx.array]:
+        """Token ids, (B, L) for each tower."""
+        return [mx.array(tokenizer(texts)) for tokenizer in self.tokenizers]
+
+    def encode(self, ids: Sequence[mx.array]) -> tuple[mx.array, mx.array | None]:
+        """Token ids, (B, L) for each tower -> states (B, L, D) and, of XL, `text_embeds` (B, P)."""
+        said = [encoder(own) for own, encoder in zip(ids, self.encoders, strict=True)]
+        if len(said) == 1:
+            return said[0].last_hidden_state, None
+        # Podell et al. 2023, https://arxiv.org/abs/2307.01952: the layer before the last of both, the second's summary.
+        return mx.concatenate([output.hidden_states[-2] for output in said], axis=-1), said[-1].pooled
+
+
+def time_ids(size: tuple[int, int], count: int) -> mx.array:
+    """What XL is told of `count` pictures, (count, 6): the original size, where it was cropped, the size aimed at."""
+    return mx.array([[*size, 0, 0, *size]] * count, mx.float32)
 
 
 def guidance_embedding(guidance: float, channels: int) -> mx.array:

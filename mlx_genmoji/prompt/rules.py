@@ -123,6 +123,15 @@ def spell_out(text: str) -> tuple[list[Entry | str], set[str]]:
     return parts, tones
 
 
+def said_by_emojis(text: str) -> tuple[str | None, str | None]:
+    """The skin tone and the person type of the emojis in a text, each where there is one and no more."""
+    if text.isascii():
+        return None, None
+    parts, tones = spell_out(text)
+    who = {part.person_type for part in parts if isinstance(part, Entry)} - {""}
+    return tones.pop() if len(tones) == 1 else None, who.pop() if len(who) == 1 else None
+
+
 def in_words(parts: Iterable[Entry | str]) -> str:
     """What `spell_out` gives, as a text."""
     return " ".join("".join(part.label if isinstance(part, Entry) else part for part in parts).split())

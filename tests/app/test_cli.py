@@ -51,12 +51,13 @@ class FakeGenmoji:
 
     def __init__(self) -> None:
         self.model: str | None = None
+        self.adapters: Any = ()
         self.prompt: str | None = None
         self.options: dict[str, Any] = {}
         self.saved: dict[str, Any] = {}
 
-    def load(self, model: str | None = None) -> FakeGenmoji:
-        self.model = model
+    def load(self, model: str | None = None, adapters: Any = ()) -> FakeGenmoji:
+        self.model, self.adapters = model, adapters
         return self
 
     def replay(self, recipe: Any, **options: Any) -> FakeSticker:
@@ -116,6 +117,9 @@ assert not loaded, loaded
         (["pig", "-o", "pig.exe"], "pig.exe"),
         (["pig", "-o", "p" * 300 + ".png"], "too long"),
         (["pig", "--model", "m" * 300], "mmm"),
+        (["pig", "--adapter", "no-such.safetensors:0.5"], "no-such.safetensors"),
+        (["pig", "--adapter", "a.safetensors", "--adapters", "folder"], "exclude each other"),
+        (["pig", "--adapters", "no-such-folder"], "no-such-folder"),
     ],
 )
 def test_a_mistake_is_told_in_one_line(
@@ -231,6 +235,21 @@ def test_every_option_reaches_the_library(library: FakeGenmoji) -> None:
         "strength": None,
     }
     assert set(library.saved.values()) == {False}
+
+
+def test_adapters_reach_the_library_with_their_weights(library: FakeGenmoji, tmp_path: Path) -> None:
+    (tmp_path / "b:2").touch()
+    given = "a.safetensors", "a.safetensors:0.5", "folder/a:-1", "b:2", "C:\\a.safetensors"
+    assert cli.main(["generate", "pig", *(part for text in given for part in ("--adapter", text))]) == 0
+    assert library.adapters == [
+        (Path("a.safetensors"), 1.0),
+        (Path("a.safetensors"), 0.5),
+        (Path("folder/a"), -1.0),
+        (Path("b:2"), 1.0),
+        (Path("C:\\a.safetensors"), 1.0),
+    ]
+    assert cli.main(["generate", "pig", "--adapters", "personas"]) == 0
+    assert library.adapters == Path("personas")
 
 
 def test_pictures_to_start_from_reach_the_library(library: FakeGenmoji) -> None:
