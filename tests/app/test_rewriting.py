@@ -89,7 +89,7 @@ def test_generate_hands_on_who_rewrites(
 
     class FakeGenmoji:
         @staticmethod
-        def load(model: str | None = None) -> type[FakeGenmoji]:
+        def load(model: str | None = None, **options: Any) -> type[FakeGenmoji]:
             return FakeGenmoji
 
         @staticmethod

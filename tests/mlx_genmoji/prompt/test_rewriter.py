@@ -146,7 +146,7 @@ def test_chatter_and_refusals_leave_the_plain_template(answer: str) -> None:
         ("fire truck", "pose", "racing through trucks", "repeats the subject"),
         ("pig", "pose", "running and running", "repeats itself"),
         ("pig", "pose", "dancing zzyzx", "not a word"),
-        ("doctor", "holding", "a to up", "nothing that can be held"),
+        ("doctor", "holding", "of from with", "nothing that can be held"),
         ("pig", "wearing", "a swastika hat", "unsafe"),
         ("pig", "wearing", "a note hat", "chatter"),
     ],
