@@ -106,6 +106,9 @@ SMALL_WORDS = set(
     " bubbles flames sparks light night morning full half empty past brightly watering frying spell pile bunch loaf"
     " cup bottle".split()
 )
+UNFINISHED = set("a an the and with of in on at to for from by its his her their into over under through".split())
+"""What no phrase ends with."""
+
 CHATTER = set("note sure sorry please here subject kind add none nothing emoji picture image unknown example".split())
 
 ENDINGS = (("ies", "y"), ("ing", ""), ("ches", "ch"), ("shes", "sh"), ("xes", "x"), ("oes", "o"), ("s", ""))
@@ -153,6 +156,8 @@ def fault(name: str, value: str, parsed: Parsed, others: Mapping[str, str]) -> s
         return "speaks of the person, who is the user's"
     if unknown := [word for word in words if not _is_word(word)]:
         return f"not a word that is known: {unknown[0]}"
+    if words[-1] in UNFINISHED or (name == "wearing" and "and" in words):
+        return "unfinished"
     if repeated := subject & set(content):
         return f"repeats the subject: {min(repeated)}"
     if len(content) != len(set(content)):

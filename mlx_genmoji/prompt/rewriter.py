@@ -31,7 +31,6 @@ ADAPTER = Path(__file__).parent / "adapter"
 """What SmolLM2 was tuned to the task with, by train/recipes/rewriter.yaml."""
 
 MOST_TOKENS = 40
-MOST_SECONDS = 60.0
 
 MARK = "\u2402"
 """Stands for the question where the chat template is cut in two."""
@@ -39,6 +38,9 @@ MARK = "\u2402"
 
 class Rewriter:
     """A language model with the instructions read. Use `Rewriter.load`. It belongs to the thread that loads it."""
+
+    most_seconds = 60.0
+    """For eight prompts; what is not said by then is left out."""
 
     def __init__(self, model: Any, tokenizer: Any, instructions: str = INSTRUCTIONS):
         from llguidance.hf import from_tokenizer
@@ -160,7 +162,7 @@ class Rewriter:
         generator = BatchGenerator(
             self.model, max_tokens=MOST_TOKENS, stop_tokens=[[token] for token in self.tokenizer.eos_token_ids]
         )
-        until = time.monotonic() + MOST_SECONDS * (1 + len(prompts) // 8)
+        until = time.monotonic() + self.most_seconds * (1 + len(prompts) // 8)
         try:
             uids = generator.insert(
                 prompts,

@@ -63,7 +63,7 @@ def test_what_does_not_fit_the_budget_of_tokens_is_left_out(loaded: Rewriter, mo
 
 
 def test_what_is_not_said_in_time_is_left_out(loaded: Rewriter, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rewriter, "MOST_SECONDS", 0)
+    monkeypatch.setattr(loaded, "most_seconds", 0)
     assert loaded.rewrite("pizza").source == "template"
 
 
@@ -145,8 +145,10 @@ def test_chatter_and_refusals_leave_the_plain_template(answer: str) -> None:
         ("pig", "pose", "standing in dark skin", "person"),
         ("fire truck", "pose", "racing through trucks", "repeats the subject"),
         ("pig", "pose", "running and running", "repeats itself"),
+        ("pig", "pose", "eating a", "unfinished"),
+        ("pig", "wearing", "a white and hat", "unfinished"),
         ("pig", "pose", "dancing zzyzx", "not a word"),
-        ("doctor", "holding", "of from with", "nothing that can be held"),
+        ("doctor", "holding", "happily upside his", "nothing that can be held"),
         ("pig", "wearing", "a swastika hat", "unsafe"),
         ("pig", "wearing", "a note hat", "chatter"),
     ],
