@@ -148,7 +148,7 @@ def test_chatter_and_refusals_leave_the_plain_template(answer: str) -> None:
         ("pig", "pose", "eating a", "unfinished"),
         ("pig", "wearing", "a white and hat", "unfinished"),
         ("pig", "pose", "dancing zzyzx", "not a word"),
-        ("doctor", "holding", "happily upside his", "nothing that can be held"),
+        ("doctor", "holding", "gently brightly", "nothing that can be held"),
         ("pig", "wearing", "a swastika hat", "unsafe"),
         ("pig", "wearing", "a note hat", "chatter"),
     ],
