@@ -78,7 +78,17 @@ def library(monkeypatch: pytest.MonkeyPatch) -> FakeGenmoji:
 
 
 @pytest.mark.parametrize(
-    "arguments", ["", "--help", "--version", "generate --help", "scrape --help", "scrape font --help", "train --help"]
+    "arguments",
+    [
+        "",
+        "--help",
+        "--version",
+        "generate --help",
+        "rewrite --help",
+        "scrape --help",
+        "scrape font --help",
+        "train --help",
+    ],
 )
 def test_help_answers_without_importing_mlx(arguments: str) -> None:
     code = f"""
