@@ -84,6 +84,7 @@ def library(monkeypatch: pytest.MonkeyPatch) -> FakeGenmoji:
         "--help",
         "--version",
         "generate --help",
+        "rewrite --help",
         "scrape --help",
         "scrape font --help",
         "train --help",
@@ -231,7 +232,7 @@ def test_pictures_are_named_after_the_prompt_or_as_asked(
 def test_every_option_reaches_the_library(library: FakeGenmoji) -> None:
     options = (
         "-n 2 --seed 7 --skin-tone medium-dark --person-type woman --model some/model --steps 4 --guidance 2.5"
-        " --negative-prompt blur --sampler dpm++2m --no-recipe"
+        " --negative-prompt blur --sampler dpm++2m --rewrite some/llm --no-recipe"
     )
     assert cli.main(["generate", "flying pig", *options.split()]) == 0
     assert (library.model, library.prompt) == ("some/model", "flying pig")
@@ -240,6 +241,7 @@ def test_every_option_reaches_the_library(library: FakeGenmoji) -> None:
         "seed": 7,
         "skin_tone": "medium-dark",
         "person_type": "woman",
+        "rewrite": "some/llm",
         "steps": 4,
         "guidance": 2.5,
         "negative_prompt": "blur",
