@@ -48,7 +48,8 @@ else:
     from mlx_genmoji.checkpoint import load_model
     from mlx_genmoji.models.functions import inference
     # As `Genmoji.generate` does.
-    inference().__enter__()
+    mode = inference()
+    mode.__enter__()
     import mlx.core as mx
     unet = load_model(folder)
     arguments = mx.random.normal((1, size, size, 4)), mx.array([500]), mx.random.normal((1, 77, 768))
