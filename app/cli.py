@@ -23,6 +23,7 @@ from .fusing import fuse
 from .generating import generate
 from .measuring import bench
 from .quantizing import quantize
+from .rewriting import rewrite
 from .scraping import scraping
 from .training import train
 
@@ -53,6 +54,7 @@ app.add_typer(scraping, name="scrape")
 
 
 app.command()(generate)
+app.command()(rewrite)
 app.command()(convert)
 app.command()(quantize)
 app.command()(fuse)

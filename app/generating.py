@@ -34,7 +34,7 @@ def generate(
     ] = None,
     skin_tone: Annotated[SkinTone | None, typer.Option(help="Skin tone of the people in the picture.")] = None,
     person_type: Annotated[
-        str | None, typer.Option(help="Who the people in the picture are: man, woman or person.")
+        str | None, typer.Option(help="Who the people in the picture are: man, woman, girl, old man...")
     ] = None,
     model: Annotated[
         str | None,
@@ -57,6 +57,14 @@ def generate(
         typer.Option(help="How closely to follow the prompt; up to 1 is no guidance. [default: the model's]"),
     ] = None,
     negative_prompt: Annotated[str, typer.Option(help="What not to draw.")] = "",
+    rewrite: Annotated[
+        str,
+        typer.Option(
+            metavar="MODEL|none",
+            help="A language model that adds to a short prompt: smollm2, or the id or folder of one of mlx-lm's."
+            " See genmoji rewrite.",
+        ),
+    ] = "none",
     sampler: Annotated[Sampler | None, typer.Option(help="How to denoise. [default: the model's]")] = None,
     image: Annotated[Path | None, typer.Option(help="A picture to start from: it becomes an emoji.")] = None,
     strength: Annotated[
@@ -91,6 +99,7 @@ def generate(
         "negative_prompt": negative_prompt,
         "skin_tone": skin_tone,
         "person_type": person_type,
+        "rewrite": None if rewrite == "none" else rewrite,
         "sampler": sampler,
         "strength": strength,
     }

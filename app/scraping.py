@@ -129,6 +129,22 @@ def merge(
 
 
 @scraping.command()
+def compose(
+    datasets: Annotated[
+        list[Path], typer.Argument(metavar="DATASETS", help="Collected image sets, as fluent and noto.")
+    ],
+    output: Output,
+    count: Annotated[int, typer.Option(help="How many pictures.")] = 1000,
+    seed: Annotated[int, typer.Option(help="The same seed makes the same pictures.")] = 0,
+    size: Size = 256,
+) -> None:
+    """Put emoji together by rule: a fox wearing a crown, a flying car."""
+    from scrape import compose
+
+    typer.echo(compose(datasets, output, count=count, seed=seed, size=size))
+
+
+@scraping.command()
 def report(
     dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="The dataset.")],
     output: Annotated[

@@ -13,6 +13,7 @@ import mlx.core as mx
 
 from .errors import UserError
 from .models.clip import CLIPTextModel
+from .prompt.plan import OPTIONAL
 from .tokenizer import CLIPTokenizer
 
 DEFAULTS_FILE = "genmoji.json"
@@ -25,6 +26,8 @@ class Defaults:
     template: str = "{prompt}"
     steps: int = 25
     guidance: float = 7.5
+    plan_fields: tuple[str, ...] = OPTIONAL
+    """The optional fields of a plan (`prompt.PromptPlan`) that the model's captions have."""
 
     @classmethod
     def read(cls, config: Mapping[str, Any], base: "Defaults | None" = None) -> "Defaults":
@@ -33,10 +36,13 @@ class Defaults:
         for name, value in config.items():
             if name not in kinds:
                 raise UserError(f"{DEFAULTS_FILE}: unknown field {name!r}.")
+            if name == "plan_fields" and isinstance(value, list) and all(field in OPTIONAL for field in value):
+                continue
             if not isinstance(value, (int, float) if kinds[name] is float else kinds[name]):
                 raise UserError(f"{DEFAULTS_FILE}: field {name!r} is {value!r}, not {kinds[name].__name__}.")
         base = base or cls()
-        return cls(**{name: config.get(name, getattr(base, name)) for name in kinds})
+        values = {name: config.get(name, getattr(base, name)) for name in kinds}
+        return cls(**values | {"plan_fields": tuple(values["plan_fields"])})
 
 
 @dataclass(frozen=True)

@@ -24,13 +24,14 @@ from .families import DEFAULTS_FILE, FAMILIES, Conditions, Defaults, TextTowers,
 from .hub import resolve
 from .lora.using import Adapters, Given
 from .models.clip import CLIPTextModel
-from .models.functions import on_cpu
+from .models.functions import inference, on_cpu
 from .models.metal import wired_memory
 from .models.tiny_vae import AutoencoderTiny
 from .models.unet import UNet2DConditionModel
 from .models.vae import AutoencoderKL
 from .pictures import fingerprint, fit_mask, fit_picture, latent_mask, to_array
-from .prompt import PERSON_TYPES, SKIN_TONES, compose
+from .prompt import PERSON_TYPES, SKIN_TONES, CaptionForm, PromptPlan, Rewriter, compose
+from .prompt.rules import said_by_emojis
 from .quantization import Quantization
 from .samplers import History, NoiseConfig, Schedule, make_sampler, step_noise
 from .sticker import Sticker
@@ -88,6 +89,7 @@ class Genmoji:
         self.name = name
         self.folder = folder
         self.preview_vae = preview_vae or vae
+        self._rewriters: dict[str, Rewriter] = {}
         self._compiled: tuple[Any, Callable[..., mx.array]] | None = None
         # A norm is neither quantized nor adapted: what it is kept in is what the UNet computes in.
         self.adapters = Adapters(self.models, unet.conv_norm_out.weight.dtype, lambda: self.sha256)
@@ -160,6 +162,7 @@ class Genmoji:
         """
         self.adapters.set(adapters)
 
+    @inference()
     @wired_memory()
     def generate(
         self,
@@ -173,6 +176,7 @@ class Genmoji:
         skin_tone: str | None = None,
         person_type: str | None = None,
         template: str | None = None,
+        rewrite: "str | Path | Rewriter | PromptPlan | None" = None,
         sampler: str | None = None,
         image: Image.Image | None = None,
         strength: float | None = None,
@@ -185,6 +189,9 @@ class Genmoji:
         steps, guidance, template: None is the model's own, of the template an adapter's that has one; template
         "{prompt}" leaves the prompt as it is. guidance (Ho and Salimans, 2022): up to 1 is none, as in diffusers.
         sampler: None is the folder's, else a name of `samplers.SAMPLERS`.
+        rewrite: None is the prompt in the template. "smollm2", another language model of mlx-lm's by id or folder, or a
+        `Rewriter` makes a plan of the prompt first; a `PromptPlan`, such as an edited one, is drawn as it is. The plan
+        is in the recipe.
         image: a picture to start from, changed by `strength` from 0 (hardly) to 1 (wholly), 0.8 where not said. mask:
         for an inpainting model, white where `image` is painted anew; its strength is 1 where not said.
         latents: the initial noise, (count, height / f, width / f, latent channels), before the sampler's scaling.
@@ -194,9 +201,21 @@ class Genmoji:
         """
         steps = self.defaults.steps if steps is None else steps
         guidance = self.defaults.guidance if guidance is None else guidance
+        plan = self._plan(prompt, rewrite, skin_tone, person_type)
+        if plan is not None:
+            skin_tone, person_type = plan.skin_tone, plan.person_type
+            negative_prompt = negative_prompt or plan.negative_prompt
+        elif template != "{prompt}":
+            tone, who = said_by_emojis(prompt)
+            skin_tone, person_type = tone or skin_tone, who or person_type
         self.adapters.route(skin_tone, person_type)
         template = (self.adapters.template or self.defaults.template) if template is None else template
-        final_prompt = compose(prompt, template, skin_tone, person_type)
+        if plan is None:
+            final_prompt = compose(prompt, template, skin_tone, person_type)
+        else:
+            # Only now is it known which adapter draws, and so how it wants its captions.
+            plan = plan if plan.final_prompt else plan.composed(self.caption_form(template))
+            final_prompt = plan.final_prompt
         if count < 1:
             raise UserError(f"The count must be 1 or more, not {count}.")
         if not (math.isfinite(guidance) and guidance >= 0):
@@ -240,6 +259,7 @@ class Genmoji:
                 "skin_tone": skin_tone,
                 "person_type": person_type,
                 "template": template,
+                **({} if plan is None else {"plan": plan.to_dict()}),
                 "seed": seed + i if latents is None else None,
                 "steps": steps,
                 "guidance": guidance,
@@ -298,8 +318,17 @@ class Genmoji:
                 strength=recipe.get("strength"),
                 **arguments,
             )[0]
-        own = ("prompt", "skin_tone", "person_type", "template")
+        own = ("prompt", "skin_tone", "person_type", "template", "plan")
         return Sticker(drawn.image, drawn.recipe | {name: recipe[name] for name in own if name in recipe})
+
+    def caption_form(self, template: str | None = None) -> CaptionForm:
+        """How the model wants its captions: what a plan's final prompt is made by."""
+
+        def fits(text: str) -> bool:
+            return not any(tokenizer.truncated(text) for tokenizer in self.text.tokenizers)
+
+        own = self.adapters.template or self.defaults.template
+        return CaptionForm(own if template is None else template, fits, self.defaults.plan_fields)
 
     def preview(self, latents: mx.array) -> Image.Image:
         """What a callback's latents (1, h, w, c) look like."""
@@ -356,6 +385,23 @@ class Genmoji:
     def _guided_within(self) -> bool:
         """Whether the UNet is told the guidance, instead of predicting twice (LCM)."""
         return self.unet.config.time_cond_proj_dim is not None
+
+    def _plan(
+        self,
+        prompt: str,
+        rewrite: "str | Path | Rewriter | PromptPlan | None",
+        skin_tone: str | None,
+        person_type: str | None,
+    ) -> PromptPlan | None:
+        """The plan to draw, its final prompt to come unless it is the user's; None for a prompt as it is."""
+        if rewrite is None or isinstance(rewrite, PromptPlan):
+            return rewrite
+        if isinstance(rewrite, (str, Path)):
+            name = str(rewrite)
+            if name not in self._rewriters:
+                self._rewriters[name] = Rewriter.load(name)
+            rewrite = self._rewriters[name]
+        return rewrite.rewrite(prompt, skin_tone, person_type).edited()
 
     def _conditions(self, prompt: str, negative_prompt: str, guidance: float) -> Conditions:
         two = guidance > 1 and not self._guided_within

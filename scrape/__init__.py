@@ -2,9 +2,10 @@
 
 `collect("noto", Path("data/noto"))` makes one of an image set (`SOURCES` lists them), `collect_font` of a colour font,
 `collect_folder` of a user's own pictures, `collect_emojigraph` of a web site; `merge` makes one of several, and
-`summarize` says what is in one.
+`summarize` says what is in one, and `compose` puts the emoji of some together to new pictures.
 """
 
+from .compose import Composer, compose
 from .dataset import Report
 from .emojigraph import CrawlReport, collect_emojigraph
 from .errors import ScrapeError
@@ -17,6 +18,7 @@ from .summary import Summary, summarize
 
 __all__ = [
     "SOURCES",
+    "Composer",
     "CrawlReport",
     "Report",
     "ScrapeError",
@@ -26,6 +28,7 @@ __all__ = [
     "collect_emojigraph",
     "collect_folder",
     "collect_font",
+    "compose",
     "merge",
     "summarize",
 ]

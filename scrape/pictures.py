@@ -1,4 +1,4 @@
-"""Any picture an emoji set holds, as one square RGB picture on white."""
+"""Any picture an emoji set holds, as one square picture: RGB on white, or RGBA as it was drawn."""
 
 import io
 import re
@@ -35,15 +35,32 @@ def render(data: bytes, size: int, margin: float = 0.0) -> Image.Image | None:
     """
     inner = size - 2 * round(size * margin)
     try:
-        picture = _rasterize(data, inner) if data.lstrip().startswith(b"<") else _decode(data)
+        picture = _rasterize(data, inner, "white") if data.lstrip().startswith(b"<") else _decode(data)
     except UNREADABLE:
         return None
+    # Before any resampling: transparent pixels have colours of their own, which must not bleed into the edges.
+    white = Image.new("RGBA", picture.size, "white")
+    return _squared(
+        Image.alpha_composite(white, picture).convert("RGB"), inner, Image.new("RGB", (size, size), "white")
+    )
+
+
+def render_cutout(data: bytes, size: int) -> Image.Image | None:
+    """The same as `(size, size)` RGBA, with the transparency it was drawn with; opaque where the file has none."""
+    try:
+        picture = _rasterize(data, size, None) if data.lstrip().startswith(b"<") else _decode(data)
+    except UNREADABLE:
+        return None
+    return _squared(picture, size, Image.new("RGBA", (size, size)))
+
+
+def _squared(picture: Image.Image, inner: int, square: Image.Image) -> Image.Image:
+    """`square` with `picture` in its middle, `inner` px at its longer side."""
     scale = inner / max(picture.size)
     fitted = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
     if picture.size != fitted:
         picture = picture.resize(fitted, Image.Resampling.LANCZOS)
-    square = Image.new("RGB", (size, size), "white")
-    square.paste(picture, ((size - fitted[0]) // 2, (size - fitted[1]) // 2))
+    square.paste(picture, ((square.width - fitted[0]) // 2, (square.height - fitted[1]) // 2))
     return square
 
 
@@ -52,10 +69,7 @@ def _decode(data: bytes) -> Image.Image:
         if opened.width * opened.height > MAX_PIXELS:
             raise Image.DecompressionBombError(f"{opened.width} x {opened.height} pixels")
         # A camera's photograph lies on its side, and says so.
-        picture = ImageOps.exif_transpose(_eight_bit(opened)).convert("RGBA")
-    # Before any resampling: transparent pixels have colours of their own, which must not bleed into the edges.
-    white = Image.new("RGBA", picture.size, "white")
-    return Image.alpha_composite(white, picture).convert("RGB")
+        return ImageOps.exif_transpose(_eight_bit(opened)).convert("RGBA")
 
 
 def _eight_bit(picture: Image.Image) -> Image.Image:
@@ -65,7 +79,7 @@ def _eight_bit(picture: Image.Image) -> Image.Image:
     return picture.convert("I").point(lambda value: value / 256).convert("L")
 
 
-def _rasterize(data: bytes, size: int) -> Image.Image:
+def _rasterize(data: bytes, size: int, background: str | None) -> Image.Image:
     try:
         import resvg_py
     except ModuleNotFoundError as error:
@@ -75,7 +89,7 @@ def _rasterize(data: bytes, size: int) -> Image.Image:
     if not 1 / MAX_ASPECT <= width / height <= MAX_ASPECT:
         raise Image.DecompressionBombError(f"an SVG document of {width} x {height}")
     # Without the system's fonts, so that every machine draws the same.
-    png = resvg_py.svg_to_bytes(svg_string=data.decode(), width=size, background="white", skip_system_fonts=True)
+    png = resvg_py.svg_to_bytes(svg_string=data.decode(), width=size, background=background, skip_system_fonts=True)
     return _decode(png)
 
 

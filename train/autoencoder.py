@@ -22,8 +22,9 @@ from mlx_genmoji.models.vae import AutoencoderKL
 from mlx_genmoji.pipeline import Autoencoder
 
 from .data import Dataset, to_model
-from .loop import Batch, fit
+from .loop import fit
 from .recipe import Recipe
+from .workers import Batch
 
 FIRST_LOG_VARIANCE = -8.0
 

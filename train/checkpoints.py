@@ -13,6 +13,9 @@ from mlx_genmoji.weights import check_safetensors
 
 Arrays = dict[str, mx.array]
 
+CHECKPOINTS = "checkpoints"
+"""Their folder, in the output of a run."""
+
 
 class Checkpoints:
     """The files `000200.safetensors` and so on of a folder, called by the steps that were taken."""

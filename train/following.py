@@ -3,13 +3,16 @@ it draws, and the curve of the losses."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+import mlx.core as mx
+import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from mlx_genmoji.lora import load_adapter
+from mlx_genmoji.lora import Adapter, load_adapter
 
 from .autoencoder import sheet
 from .curve import draw_curve
@@ -21,12 +24,12 @@ BEST = "best"
 
 # What may be another in a run that goes on: where things lie, of which hashes are compared, how often they are looked
 # at, and how a step is computed.
-FREE = (
-    *("output", "data.folders", "base", "start_from", "sample_prompts", "sample_seed", "validation.every"),
-    *(f"loop.{name}" for name in ("checkpoint_every", "keep", "log_every", "sample_every")),
-    *(f"loop.{name}" for name in ("compiled", "threads", "accumulation")),
-    "checkpointing",
-)
+FREE = {
+    "": ("output", "cache", "base", "start_from", "sample_prompts", "sample_seed", "checkpointing", "fuse_bits"),
+    "data.": ("folders",),
+    "validation.": ("every",),
+    "loop.": ("checkpoint_every", "keep", "log_every", "sample_every", "compiled", "threads", "accumulation"),
+}
 
 LABEL_WIDTH = 110
 
@@ -46,11 +49,13 @@ class AdapterFollower:
     def settings(self) -> dict[str, Any]:
         """What a run that goes on must have in common with the one before."""
         own = flatten(json.loads(json.dumps(asdict(self.recipe), default=str)))
-        own = {name: value for name, value in own.items() if name not in FREE}
+        for section, names in FREE.items():
+            for name in names:
+                own.pop(section + name, None)
         own["the base's weights"] = self.objective.base["base_sha256"]
         own["the dataset"] = self.objective.dataset.sha256
         if self.recipe.start_from:
-            own["the adapter to start from"] = load_adapter(self.recipe.start_from).sha256
+            own["the adapter to start from"] = fingerprint(load_adapter(self.recipe.start_from))
         return own
 
     def validate(self) -> list[float]:
@@ -100,6 +105,16 @@ def choosing_sheet(rows: dict[str, Any]) -> Image.Image:
         draw.multiline_text((8, (row + 0.5) * height), label, "black", font, anchor="lm")
         image.paste(picture, (LABEL_WIDTH, row * height))
     return image
+
+
+def fingerprint(adapter: Adapter) -> str:
+    """A hash of what an adapter does: that of its file depends on how it happens to be written."""
+    digest = hashlib.sha256()
+    for path, layer in sorted(adapter.layers.items()):
+        digest.update(f"{path} {layer.alpha}".encode())
+        for array in (layer.down, layer.up, layer.dora_scale):
+            digest.update(b"" if array is None else np.asarray(array.astype(mx.float32)).tobytes())
+    return digest.hexdigest()
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -7,6 +7,8 @@ Things and diffusers read), `adapters/` (those of the kept checkpoints and the b
 draws), `choose.png` (these drawings below one another) and `curve.png`.
 """
 
+import shutil
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,25 +24,28 @@ from mlx_genmoji import Genmoji
 from mlx_genmoji.checkpoint import load_model
 from mlx_genmoji.errors import UserError
 from mlx_genmoji.lora import LoRAConfig, adaptable, adapter_of, attach, attach_adapter, load_adapter, save_adapter
+from mlx_genmoji.lora.fusing import fuse
 from mlx_genmoji.models.checkpointing import checkpoint_blocks
 from mlx_genmoji.samplers import NoiseConfig, add_noise, alphas_cumprod, training_target
 
 from .autoencoder import sheet
-from .caches import dataset_latents
+from .caches import dataset_latents, weights_sha256
 from .captions import tidy, variants
-from .checkpoints import write_whole
+from .checkpoints import CHECKPOINTS, Checkpoints, write_whole
 from .conditions import FrozenTexts, Told, TrainedTexts
 from .data import Dataset
 from .distributed import World
 from .following import AdapterFollower
-from .loop import Batch, fit
+from .loop import fit
 from .machine import memory_limit
 from .memory import check_memory, measure
 from .noise import loss_weights, offset_noise, sample_rng, shifted
 from .recipe import Data, Recipe
 from .validation import SEED, Validation, band_timestep, held_out
+from .workers import Batch
 
 ADAPTER = "adapter.safetensors"
+MODEL = "model"
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,10 @@ class LoRARecipe(Recipe):
     sample_prompts: tuple[str, ...] = ()
     """Captions of the sample sheets."""
     sample_seed: int = 0
+    cache: Path | None = None
+    """Where latents and what is told of captions are kept; without it, `cache` beside `output`."""
+    fuse_bits: int | None = None
+    """Afterwards, also the whole model with the adapter in its weights, in so many bits: the folder `output/model`."""
     skin_tone: str | None = None
     """What the adapter is for, which is written into its file."""
     person_type: str | None = None
@@ -118,8 +127,8 @@ class LoRAObjective:
         self.dtype = genmoji.unet.conv_norm_out.weight.dtype
         self.signal = alphas_cumprod(genmoji.scheduler)
         self.prediction_type = NoiseConfig.read(genmoji.scheduler).prediction_type
-        key = [self.base["base_sha256"], recipe.bits]
-        self.latents = dataset_latents(genmoji.vae, dataset, key)
+        assert genmoji.folder is not None
+        self.latents = dataset_latents(genmoji.vae, dataset, weights_sha256(genmoji.folder / "vae"))
         self.captions = [variants(recipe.data, row, number) for number, (_, row) in enumerate(dataset.rows)]
         self.validation_rows = held_out(dataset.hashes, recipe.validation.pictures)
         weights = np.array(dataset.weights)
@@ -128,8 +137,9 @@ class LoRAObjective:
         self.cumulative = np.cumsum(weights) / np.cumsum(weights)[-1]
 
         # The captions that are told to the UNet are those of the base's own text encoder, unless that is trained.
-        told = {text for captions in (*self.captions, dataset.captions) for text in captions}
-        frozen = FrozenTexts(genmoji.text, [*dataset.captions, *told, *recipe.sample_prompts], dataset.cache, key)
+        told = {*dataset.captions, *recipe.sample_prompts, *(text for own in self.captions for text in own)}
+        towers = [genmoji.folder / name for name in genmoji.models if name != "unet"]
+        frozen = FrozenTexts(genmoji.text, sorted(told), dataset.cache, [weights_sha256(*towers), recipe.bits])
         self.layers = attach_to(genmoji, recipe)
         trains_text = any(path.startswith("text_encoder") for path in self.layers)
         self.texts: FrozenTexts | TrainedTexts = TrainedTexts(genmoji.text) if trains_text else frozen
@@ -189,6 +199,9 @@ class LoRAObjective:
     def validate(self) -> list[float]:
         """The loss of the held-out pictures in each band of timesteps, from the least noisy."""
         bands, rows = self.recipe.validation.bands, self.validation_rows
+        loop = self.recipe.loop
+        # No more at the same time than in training.
+        part_size = loop.batch_size // (loop.accumulation * loop.threads)
         losses = []
         for band in range(bands):
             samples = []
@@ -197,7 +210,7 @@ class LoRAObjective:
                 noise = np.random.default_rng((SEED, band, place)).standard_normal(self.latents.shape[1:], np.float32)
                 samples.append(Sample(row, self.dataset.captions[row], timestep, noise))
             total = 0.0
-            for part in np.array_split(np.arange(len(samples)), -(-len(samples) // self.recipe.loop.batch_size)):
+            for part in np.array_split(np.arange(len(samples)), -(-len(samples) // part_size)):
                 total += len(part) * np.asarray(self.loss(*self.arrays([samples[i] for i in part]))).item()
             losses.append(total / len(samples))
         return losses
@@ -232,16 +245,38 @@ class LoRAObjective:
 
 
 def train_lora(recipe: LoRARecipe, resume: bool) -> Path:
-    """Train, write the file `output/adapter.safetensors` and return it."""
-    dataset = Dataset(recipe.data, recipe.output.parent / "cache")
-    objective = LoRAObjective(recipe, load_base(recipe), dataset)
-    check_memory(recipe, measure(objective, recipe.loop), memory_limit())
+    """Train, write the file `output/adapter.safetensors` (and what the recipe wants fused), and return it."""
+    objective = LoRAObjective(recipe, load_base(recipe), open_dataset(recipe))
+    # What has begun has fitted.
+    if not Checkpoints(recipe.output / CHECKPOINTS, recipe.loop.keep).paths:
+        limit = memory_limit()
+        check_memory(recipe, measure(objective, recipe.loop, limit), limit)
     fit(objective, recipe.loop, recipe.output, resume, recipe.seed, AdapterFollower(objective))
     path = recipe.output / ADAPTER
     if objective.world.writes:
         objective.save(path, recipe.loop.steps)
+        if recipe.fuse_bits is not None:
+            fuse_into(recipe, path, recipe.fuse_bits, recipe.output / MODEL)
     objective.world.wait()
     return path
+
+
+def fuse_into(recipe: LoRARecipe, adapter: Path, bits: int, folder: Path) -> float:
+    """Write the model with the adapter in its weights, in place of one that a run before left.
+
+    Returns how much of the adapter's change is left in so many bits, a cosine, which is said too.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    kept = fuse(recipe.base, [adapter], folder, bits=bits, lossy=True)
+    assert kept is not None
+    told = f"in {bits} bits the change of the weights has a cosine of {kept.cosine:.2f} to what was learned."
+    warnings.warn(told, stacklevel=2)
+    return kept.cosine
+
+
+def open_dataset(recipe: LoRARecipe) -> Dataset:
+    """The rows that the recipe asks for."""
+    return Dataset(recipe.data, recipe.cache or recipe.output.parent / "cache")
 
 
 def load_base(recipe: LoRARecipe) -> Genmoji:

@@ -6,12 +6,11 @@ from collections import Counter
 
 from mlx_genmoji.models.functions import on_cpu
 
-from .data import Dataset
-from .loop import Workers, flat
-from .lora import LoRAObjective, LoRARecipe, load_base
+from .lora import LoRAObjective, LoRARecipe, load_base, open_dataset
 from .machine import memory_limit
-from .memory import GB, check_memory, measure
+from .memory import GB, at_once, check_memory, measure
 from .recipe import Loop
+from .workers import Workers, flat
 
 # Pictures whose latents are computed for the steps that are measured: the others' can wait until the run is begun.
 MEASURED = 8
@@ -19,9 +18,10 @@ MEASURED = 8
 
 def plan(recipe: LoRARecipe) -> str:
     """What the run would train, on what, in how much memory and time. Raises UserError where it would not fit."""
-    dataset = Dataset(recipe.data, recipe.output.parent / "cache")
+    dataset = open_dataset(recipe)
     objective = LoRAObjective(recipe, load_base(recipe), dataset.head(MEASURED))
-    memory, limit = measure(objective, recipe.loop), memory_limit()
+    limit = memory_limit()
+    memory = measure(objective, recipe.loop, limit)
     check_memory(recipe, memory, limit)
     seconds = seconds_per_step(objective, recipe.loop)
     trained = flat(objective.model.trainable_parameters())
@@ -35,7 +35,7 @@ def plan(recipe: LoRARecipe) -> str:
         "trains": f"{len(objective.layers)} layers, {sum(array.size for array in trained.values()):,} parameters",
         **{f"  {part}": ", ".join(f"{n} {kind}" for kind, n in sorted(own.items())) for part, own in kinds.items()},
         "pictures": f"{len(dataset) - held} of {recipe.data.size} pixels, and {held} held out",
-        "peak memory": f"{memory.peak(recipe.loop) / GB:.2f} GB, of {limit / GB:.2f} GB that this machine has for it",
+        "peak memory": f"{memory.peak(at_once(recipe.loop)) / GB:.2f} GB; this machine has {limit / GB:.2f} GB for it",
         "time": f"{seconds:.2f} s a step, {_duration(seconds * recipe.loop.steps)} for {recipe.loop.steps} steps;"
         " latents and texts, once, before",
     }

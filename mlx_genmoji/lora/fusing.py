@@ -46,7 +46,8 @@ def fuse(
 ) -> Kept | None:
     """Write a model's folder with adapters in its weights, moved into place when whole.
 
-    In half precision, a quantized model too; or packed in `bits`, and then returned is how much is left of the change.
+    In half precision, a quantized model too; or packed in `bits` (text encoders as `Quantization.for_text` says), and
+    then returned is how much is left of the change.
     lossy: allow fewer than 8 bits, in which little is. Raises UserError for that, for an `output` that is in use, and
     as loading a model and its adapters does.
     """
@@ -57,7 +58,7 @@ def fuse(
     if bits is not None and bits < SAFE_BITS and not lossy:
         raise UserError(
             f"In {bits} bits little would be left of the adapter's change: fuse to {SAFE_BITS} bits or to half"
-            " precision, draw with the adapter beside the quantized model, or allow the loss (lossy)."
+            " precision, draw with the adapter beside the quantized model, or allow the loss (--lossy)."
         )
     genmoji = Genmoji.load(model, adapters=adapters)
     if not genmoji.adapters.active or genmoji.folder is None:
@@ -74,14 +75,15 @@ def fuse(
     try:
         _copy(genmoji.folder, partial, leaving=models)
         if template is not None:
-            own = read_json(partial / DEFAULTS_FILE) if (partial / DEFAULTS_FILE).exists() else {}
-            write_json(partial / DEFAULTS_FILE, own | {"template": template})
+            said = read_json(partial / DEFAULTS_FILE) if (partial / DEFAULTS_FILE).exists() else {}
+            write_json(partial / DEFAULTS_FILE, said | {"template": template})
         measured = []
         for name, component in models.items():
             own_changes = {path: weight for path, weight in changed.items() if path.startswith(f"{name}.")}
             fused = _fused(name, component, own_changes)
             if quantization is not None:
-                quantize_model(fused, quantization, measure=False)
+                own = quantization if name == "unet" else quantization.for_text
+                quantize_model(fused, own, measure=False)
                 measured += _measure(name, component, fused, own_changes)
             save_model(fused, partial / name, mx.float16)
         if output.exists():

@@ -8,6 +8,8 @@ wrapper away gives it back. `lora_a`, the way down, is (rank, in) of a linear la
 convolution; `lora_b`, the way up, (out, rank).
 """
 
+import math
+from functools import partial
 from typing import Any
 
 import mlx.core as mx
@@ -42,7 +44,8 @@ class LoRALayer(nn.Module):
     ):
         """scale: of the product of both. dropout: of the change's input, in training. magnitude: (out,), of DoRA.
 
-        A frozen layer may have an `excess` (out,): how much of the base is added once more, to which DoRAs come down.
+        A layer that is not trained may have an `excess` (out,): how much of the base is added once more, to which DoRAs
+        come down; and it `merges`: where that is less work, it adds the change to the weight and not to the result.
         """
         super().__init__()
         self.base = base
@@ -53,6 +56,7 @@ class LoRALayer(nn.Module):
         if magnitude is not None:
             self.magnitude = magnitude
         self.offset = False
+        self.merges = False
 
     def start_from(self, offset: bool) -> None:
         """Keep the pair of now, in `start_a` and `start_b`. `offset`: what it does is taken off again.
@@ -84,6 +88,17 @@ class LoRALayer(nn.Module):
             changed = changed + weight * per_output(self.excess.astype(mx.float32), weight)
         return changed
 
+    def _merged(self, x: mx.array) -> mx.array | None:
+        """W' for this input, if there is a dense W to add to and that is less work than two more products."""
+        positions, shape = x.size // x.shape[-1], weight_shape(self.base)
+        inputs = math.prod(shape[1:])
+        if not self.merges or positions * (shape[0] + inputs) < shape[0] * inputs:
+            return None
+        weight = self.base.weight
+        if "excess" in self:
+            weight = weight * (1 + per_output(self.excess, weight))
+        return weight + low_rank(self.scale, *self.pair(self.offset), shape)
+
     def _gain(self) -> mx.array:
         """magnitude / |W + ...|, (out,); the norm is taken as a constant, as the paper does."""
         weight = mx.stop_gradient(dense_weight(self.base).astype(self.lora_a.dtype))
@@ -107,6 +122,8 @@ class LoRALinear(LoRALayer):
 
     def __call__(self, x: mx.array) -> mx.array:
         """(..., in) -> (..., out). The change is computed in the precision of the adapter."""
+        if (weight := self._merged(x)) is not None:
+            return mx.addmm(self.base.bias, x, weight.T) if "bias" in self.base else x @ weight.T
         down, up = self.pair(self.offset)
         return self._add(self.base(x), (self.dropout(x).astype(down.dtype) @ down.T) @ up.T)
 
@@ -116,12 +133,13 @@ class LoRAConv2d(LoRALayer):
 
     def __call__(self, x: mx.array, operation: Convolution | None = None) -> mx.array:
         """(B, H, W, in) -> (B, H', W', out). The change is computed in the precision of the adapter."""
-        down, up = self.pair(self.offset)
-        dropped = self.dropout(x).astype(down.dtype)
         if operation is None:
-            low = conv2d(dropped, down, stride=self.base.stride[0], padding=self.base.padding[0])
-        else:
-            low = operation(dropped, down)
+            operation = partial(conv2d, stride=self.base.stride[0], padding=self.base.padding[0])
+        if (weight := self._merged(x)) is not None:
+            y = operation(x, weight)
+            return y + self.base.bias if "bias" in self.base else y
+        down, up = self.pair(self.offset)
+        low = operation(self.dropout(x).astype(down.dtype), down)
         return self._add(self.base(x, operation), low @ up.T)
 
 

@@ -11,6 +11,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from ..errors import UserError
+from ..quantization import QuantizedLayer
 from .adapter import Adapter, Layer
 from .files import load_adapter
 from .index import Index, is_index, read_index
@@ -60,9 +61,14 @@ def _together(base: nn.Module, parts: Sequence[tuple[Layer, float]], dtype: mx.D
     layer = wrap(base, mx.concatenate(downs).astype(dtype), mx.concatenate(ups, axis=1).astype(dtype), 1.0)
     if excess is not None:
         layer.excess = excess.astype(dtype)
+    layer.merges = not isinstance(base, QuantizedLayer)
     layer.freeze()
     layer.eval()
     return layer
+
+
+def _packed(models: Models) -> bool:
+    return any(isinstance(layer, QuantizedLayer) for layer in adaptable(models).values())
 
 
 class Adapters:
@@ -138,6 +144,11 @@ class Adapters:
 
     def _load(self, path: str | Path) -> Adapter:
         adapter = load_adapter(path).resolve(self.models)
+        if adapter.metadata.get("init") == "loftq" and not _packed(self.models):
+            warnings.warn(
+                f"{adapter.name} makes up for the rounding of a quantized model, which this is not; it may draw worse.",
+                stacklevel=4,
+            )
         trained_on = adapter.metadata.get("base_sha256")
         if trained_on is not None and trained_on != self.base_sha256():
             model = adapter.metadata.get("base_model", "another model")

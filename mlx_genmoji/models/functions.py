@@ -2,7 +2,8 @@
 `cpu` stand in, equal to within float32 rounding."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, cast
 
@@ -15,6 +16,19 @@ from . import cpu, metal
 def on_cpu() -> bool:
     """Whether MLX computes on the CPU."""
     return mx.default_device().type == mx.DeviceType.cpu
+
+
+_infers: ContextVar[bool] = ContextVar("_infers", default=False)
+
+
+@contextmanager
+def inference() -> Iterator[None]:
+    """Within, nothing is differentiated or compiled, so what is quicker computed at once may be."""
+    token = _infers.set(True)
+    try:
+        yield
+    finally:
+        _infers.reset(token)
 
 
 def on_metal() -> bool:
@@ -95,7 +109,8 @@ def attention(
     if on_cpu() and mask is None and q.dtype == mx.float32:
         B, _, L, D = q.shape
         q, k, v = (x.reshape(B * heads, -1, D) for x in (q, k, v))
-        out = cpu.attention(q, k, v, scale).reshape(B, heads, L, D)
+        attend_in_parts = cpu.attention_now if _infers.get() else cpu.attention
+        out = attend_in_parts(q, k, v, scale).reshape(B, heads, L, D)
     else:
         attend = metal.attention if on_metal() else mx.fast.scaled_dot_product_attention
         out = attend(q, k, v, scale=scale, mask=mask)

@@ -78,7 +78,18 @@ def library(monkeypatch: pytest.MonkeyPatch) -> FakeGenmoji:
 
 
 @pytest.mark.parametrize(
-    "arguments", ["", "--help", "--version", "generate --help", "scrape --help", "scrape font --help", "train --help"]
+    "arguments",
+    [
+        "",
+        "--help",
+        "--version",
+        "generate --help",
+        "rewrite --help",
+        "scrape --help",
+        "scrape font --help",
+        "train --help",
+        "fuse --help",
+    ],
 )
 def test_help_answers_without_importing_mlx(arguments: str) -> None:
     code = f"""
@@ -141,6 +152,9 @@ def test_a_mistake_is_told_in_one_line(
         (["scrape", "myspace", "-o", "data"], "myspace"),
         (["scrape", "noto", "-o", "data", "--emojibase", "n" * 300], "nnn"),
         (["train", "no-such-recipe.yaml"], "no-such-recipe"),
+        (["fuse", "builtin", "-o", "fused"], "--adapter"),
+        (["fuse", "builtin", "--adapter", "no-such.safetensors", "-o", "fused"], "no-such.safetensors"),
+        (["fuse", "builtin", "--adapter", "a.safetensors", "--bits", "4", "-o", "fused"], "--lossy"),
         (["train", "t" * 300], "ttt"),
     ],
 )
@@ -218,7 +232,7 @@ def test_pictures_are_named_after_the_prompt_or_as_asked(
 def test_every_option_reaches_the_library(library: FakeGenmoji) -> None:
     options = (
         "-n 2 --seed 7 --skin-tone medium-dark --person-type woman --model some/model --steps 4 --guidance 2.5"
-        " --negative-prompt blur --sampler dpm++2m --no-recipe"
+        " --negative-prompt blur --sampler dpm++2m --rewrite some/llm --no-recipe"
     )
     assert cli.main(["generate", "flying pig", *options.split()]) == 0
     assert (library.model, library.prompt) == ("some/model", "flying pig")
@@ -227,6 +241,7 @@ def test_every_option_reaches_the_library(library: FakeGenmoji) -> None:
         "seed": 7,
         "skin_tone": "medium-dark",
         "person_type": "woman",
+        "rewrite": "some/llm",
         "steps": 4,
         "guidance": 2.5,
         "negative_prompt": "blur",

@@ -46,6 +46,10 @@ if side == "theirs":
     step = lambda: unet(*arguments).sample
 else:
     from mlx_genmoji.checkpoint import load_model
+    from mlx_genmoji.models.functions import inference
+    # As `Genmoji.generate` does.
+    mode = inference()
+    mode.__enter__()
     import mlx.core as mx
     unet = load_model(folder)
     arguments = mx.random.normal((1, size, size, 4)), mx.array([500]), mx.random.normal((1, 77, 768))

@@ -167,10 +167,28 @@ def test_attention_a_few_rows_at_a_time_is_the_same_in_both_forms(length, others
     assert_same(functions.attention, *arrays, heads=3, scale=0.3)
 
 
+@pytest.mark.parametrize(("length", "others", "at_once"), [(7, 5, 40), (64, 77, 77 * 5), (3, 4, 1), (40, 9, 700)])
+def test_attention_that_is_computed_at_once_is_the_same(length, others, at_once, error, monkeypatch):
+    arrays = normal(2, length, 24), normal(2, others, 24, seed=1), normal(2, others, 24, seed=2)
+    before = functions.attention(*arrays, heads=3, scale=0.3)
+    monkeypatch.setattr(cpu, "_SCORES_AT_ONCE", 0)
+    monkeypatch.setattr(cpu, "_SCORES_NOW", at_once)
+    used = []
+    attention_now = cpu.attention_now
+    monkeypatch.setattr(cpu, "attention_now", lambda *arguments: used.append(1) or attention_now(*arguments))
+    with functions.inference():
+        now = functions.attention(*arrays, heads=3, scale=0.3)
+    assert error(now, before) <= TOLERANCE
+    functions.attention(*arrays, heads=3, scale=0.3)
+    assert len(used) == 1
+
+
+@pytest.mark.parametrize("attention", [cpu.attention, cpu.attention_now])
 @pytest.mark.parametrize("size", [1e-3, 30, 1000])
-def test_attention_stands_scores_of_any_size(size, error):
+def test_attention_stands_scores_of_any_size(size, attention, error, monkeypatch):
+    monkeypatch.setattr(cpu, "_SCORES_AT_ONCE", 100)
     queries, keys, values = size * normal(4, 16, 8), size * normal(4, 16, 8, seed=1), normal(4, 16, 8, seed=2)
-    ours = cpu.attention(queries, keys, values, 1.0)
+    ours = attention(queries, keys, values, 1.0)
     scores = torch.from_numpy(np.array(queries)).double() @ torch.from_numpy(np.array(keys)).double().mT
     theirs = scores.softmax(-1) @ torch.from_numpy(np.array(values)).double()
     # Scores of millions are themselves rounded to tenths.

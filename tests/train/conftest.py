@@ -148,7 +148,8 @@ UNET = {
     "block_out_channels": [32, 64],
     "layers_per_block": 1,
     "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D"],
-    "up_block_types": ["CrossAttnUpBlock2D", "UpBlock2D"],
+    "up_block_types": ["UpBlock2D", "UpBlock2D"],
+    "mid_block_type": None,
     "attention_head_dim": 2,
     "cross_attention_dim": 32,
     "norm_num_groups": 8,
@@ -179,7 +180,8 @@ def write_base_folder(
 ) -> Path:
     """A diffusers folder of a model that draws 16 x 16 pixels, with random weights."""
     mx.random.seed(0)
-    index = {"scheduler": ["diffusers", "DDIMScheduler"], "unet": ["diffusers", "UNet2DConditionModel"]}
+    kinds = {"scheduler": "DDIMScheduler", "unet": "UNet2DConditionModel", "vae": "AutoencoderKL"}
+    index = {part: ["diffusers", kind] for part, kind in kinds.items()}
     towers = ["", "_2"] if xl else [""]
     for suffix in towers:
         train_clip_vocabulary(["thing of 3d and flat"], 530, folder / f"tokenizer{suffix}", 16)

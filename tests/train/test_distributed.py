@@ -14,9 +14,9 @@ import train
 from mlx_genmoji.errors import UserError
 from train.data import Dataset
 from train.distributed import World
-from train.loop import Workers
 from train.lora import LoRAObjective, LoRARecipe, load_base
 from train.recipe import build, read_recipe
+from train.workers import Workers
 
 pytestmark = pytest.mark.usefixtures("cpu")
 
@@ -36,7 +36,7 @@ from train.distributed import World
 FIRST_GRADIENTS = """
 from train.data import Dataset
 from train.lora import LoRAObjective, LoRARecipe, load_base
-from train.loop import Workers
+from train.workers import Workers
 from train.recipe import build, read_recipe
 recipe = build(LoRARecipe, read_recipe(Path(sys.argv[1]), sys.argv[3:]))
 run = LoRAObjective(recipe, load_base(recipe), Dataset(recipe.data, recipe.output.parent / "cache"))

@@ -23,11 +23,12 @@ from mlx_genmoji.models.vae import AutoencoderKL
 from train.captions import caption, variants
 from train.data import Dataset
 from train.distributed import World
-from train.loop import Workers
-from train.lora import LoRAObjective, LoRARecipe, load_base, prompt_template
+from train.lora import LoRAObjective, LoRARecipe, attach_to, load_base, prompt_template
 from train.noise import loss_weights
+from train.personas import PersonasRecipe
 from train.recipe import Data, build, read_recipe
 from train.validation import held_out
+from train.workers import Workers
 
 Write = Callable[..., Path]
 
@@ -57,7 +58,7 @@ def objective(path: Path, *overrides: str) -> LoRAObjective:
 
 
 def test_an_adapter_learns_its_pictures(lora_recipe: Path, tmp_path: Path) -> None:
-    overrides = ["loop.steps=40", "loop.log_every=10", "loop.checkpoint_every=40", "validation.every=40"]
+    overrides = ["loop.steps=24", "loop.log_every=6", "loop.checkpoint_every=24", "validation.pictures=0"]
     train.run(lora_recipe, overrides=overrides)
     losses = [entry["loss"] for entry in log(tmp_path / "runs" / "lora") if "loss" in entry]
     assert losses[-1] < 0.9 * losses[0]
@@ -110,7 +111,7 @@ def test_a_run_leaves_what_there_is_to_choose_from(lora_recipe: Path, tmp_path: 
 
 @pytest.mark.parametrize("options", [[], ["lora.dropout=0.5", "loop.ema_decay=0.9", "lora.targets=[text-encoder]"]])
 def test_a_killed_run_resumes_to_the_same_adapter(lora_recipe: Path, tmp_path: Path, options: list[str]) -> None:
-    overrides = [*options, "loop.steps=30", "validation.every=10", "sample_prompts=[]"]
+    overrides = [*options, "loop.steps=16", "validation.every=6", "sample_prompts=[]"]
     undisturbed = train.run(lora_recipe, overrides=[*overrides, f"output={tmp_path}/runs/undisturbed"])
     code = "import sys, train, mlx.core as mx; from pathlib import Path; mx.set_default_device(mx.cpu);"
     code += "train.run(Path(sys.argv[1]), True, sys.argv[2:])"
@@ -125,7 +126,7 @@ def test_a_killed_run_resumes_to_the_same_adapter(lora_recipe: Path, tmp_path: P
     assert (folder / "checkpoints").exists(), "the run did not begin"
     assert not (folder / "adapter.safetensors").exists(), "the kill came too late"
     subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
-    for name in ("adapter.safetensors", "checkpoints/000030.safetensors", "adapters/best.safetensors"):
+    for name in ("adapter.safetensors", "checkpoints/000016.safetensors", "adapters/best.safetensors"):
         assert_equal(changes(folder / name), changes(undisturbed.parent / name))
     told = [[entry.get("loss"), entry.get("validation_loss")] for entry in log(folder)]
     assert told == [[entry.get("loss"), entry.get("validation_loss")] for entry in log(undisturbed.parent)]
@@ -384,3 +385,13 @@ def test_a_half_written_checkpoint_is_passed_over(lora_recipe: Path, tmp_path: P
     os.truncate(newest, newest.stat().st_size // 2)
     with pytest.warns(UserWarning, match=r"000006\.safetensors is damaged.*the one before"):
         assert_equal(changes(train.run(lora_recipe, resume=True)), written)
+
+
+@pytest.mark.parametrize("name", ["lora-4bit", "lora-then-quantize", "personas"])
+def test_the_recipes_that_are_here_fit_the_model_that_is_here(name: str) -> None:
+    raw = read_recipe(Path(train.__file__).parent / "recipes" / f"{name}.yaml", [])
+    recipe: LoRARecipe = build(PersonasRecipe if name == "personas" else LoRARecipe, raw)
+    genmoji = load_base(recipe)
+    layers = attach_to(genmoji, recipe)
+    assert recipe.data.size == genmoji.size[0] and recipe.loop.steps <= 500
+    assert {"unet.mid_block.resnets.0.conv1", "unet.add_embedding.proj"} <= set(layers)

@@ -31,9 +31,9 @@ from train.autoencoder import (
 )
 from train.data import Dataset, to_model
 from train.decoder import DecoderObjective, DecoderRecipe
-from train.loop import Workers
 from train.optimizers import learning_rate
 from train.recipe import Data, Loop, build, read_recipe
+from train.workers import Workers
 
 # On a GPU the gradient of an embedding is summed in any order, so weights are not the same to the last bit.
 pytestmark = pytest.mark.usefixtures("cpu")
@@ -71,7 +71,7 @@ def test_a_diffusion_model_learns_its_latents(vae_recipe: Path, diffusion_recipe
     train.run(vae_recipe)
     train.run(
         diffusion_recipe,
-        overrides=["loop.steps=300", "loop.log_every=20", "loop.sample_every=0", "loop.learning_rate=0.02"],
+        overrides=["loop.steps=300", "loop.log_every=20", "loop.sample_every=0", "loop.learning_rate=0.01"],
     )
     losses = [entry["loss"] for entry in log(tmp_path / "runs" / "model")]
     assert losses[-1] < 0.8 * losses[0]

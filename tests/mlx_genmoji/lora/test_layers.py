@@ -326,3 +326,24 @@ def test_loftq_starts_closer_to_the_dense_model_and_its_adapter_is_for_either_ba
     expected = said(genmoji)
     attach_adapter(genmoji.models, as_trained)
     assert error(said(genmoji), expected) <= 1e-5
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("excess", [False, True])
+def test_a_change_of_the_weight_is_that_of_the_result(kind: str, excess: bool, error: Error) -> None:
+    _, make, operation, _ = KINDS[kind]
+    generator = np.random.default_rng(2)
+
+    def draw(*shape: int) -> mx.array:
+        return mx.array(generator.standard_normal(shape), mx.float32)
+
+    base = make()
+    layer = wrap(base, draw(3, *base.weight.shape[1:]), draw(10, 3), 0.5)
+    if excess:
+        layer.excess = draw(10)
+    extra = () if operation is None else (operation,)
+    many, few = draw(2, 8, 12, 12), draw(1, 1, 1, 12)
+    expected = layer(many, *extra)
+    layer.merges = True
+    assert layer._merged(many) is not None and layer._merged(few) is None
+    assert error(layer(many, *extra), expected) <= 1e-5

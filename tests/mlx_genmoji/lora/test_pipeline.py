@@ -169,6 +169,8 @@ def test_a_recipe_replays_to_the_bit_with_its_adapters_only(genmoji: Genmoji, fo
 def test_what_was_trained_on_other_weights_is_told(genmoji: Genmoji, make: Callable[..., Path]) -> None:
     with pytest.warns(UserWarning, match=r"other\.safetensors was trained on other weights, those of someone/else"):
         genmoji.set_adapters([make("other", base_model="someone/else", base_sha256="ab12")])
+    with pytest.warns(UserWarning, match=r"repair\.safetensors makes up for the rounding of a quantized model"):
+        genmoji.set_adapters([make("repair", init="loftq")])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         genmoji.set_adapters([make("own", base_model="tiny", base_sha256=str(genmoji.sha256))])

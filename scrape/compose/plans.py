@@ -1,0 +1,172 @@
+"""A plan: which parts are put together, how, and what the caption says. Nothing is drawn here."""
+
+import random
+import re
+from bisect import bisect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+from ..errors import ScrapeError
+from . import anchors
+from .catalogue import Catalogue
+from .colours import ALIKE, Dominant
+from .kinds import ATTRIBUTES, EMOTIONS, KINDS, RAIN, SNOW, Kind
+from .names import UNCOUNTED, plural, with_article
+from .parts import Part
+
+HELD_OUT = Path(__file__).with_name("held_out.tsv")
+
+# How often: a caption begins with an article; a person has one of the five skin tones, where the set has them.
+ARTICLES, TONED = 0.35, 0.8
+
+# Second parts whose own phrases say it better than the kind's.
+ALWAYS_MORE = frozenset((RAIN, SNOW, "rainbow", "plate", "cloud", "crescent moon"))
+
+# Those who can do something, and what only they do.
+ALIVE = ("animal", "face", "person")
+DOING = re.compile(r"sitting|standing|paddling|taking|bathing|eating|drinking|playing|reading|carrying|in love|loving")
+
+# After so many choices that cannot be, nothing is left to compose.
+TRIES = 2000
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One composition.
+
+    parts: the names of the subject and of what it is put together with; pictures: the drawings of these, one alone
+    where the second is a colour or a number; draw_seed: what the drawing's own chances come from.
+    """
+
+    kind: str
+    parts: tuple[str, str]
+    caption: str
+    source: str
+    license: str
+    skin_tone: tuple[str, ...]
+    pictures: tuple[Part, ...]
+    draw_seed: int
+
+
+@cache
+def held_out() -> dict[frozenset[str], tuple[str, str, str]]:
+    """The combinations that are never planned, in whatever relation: both parts -> kind and parts, in their order."""
+    lines = HELD_OUT.read_text("utf-8").splitlines()
+    rows = [tuple(line.split("\t")) for line in lines if line and not line.startswith("#")]
+    return {frozenset((first, second)): (kind, first, second) for kind, first, second in rows}
+
+
+class Planner:
+    """Plans for a list of sets. The same sets, seed and index give the same plan."""
+
+    def __init__(self, catalogues: Sequence[Catalogue], colour: Callable[[Part], Dominant | None], seed: int):
+        self._colour = colour
+        self._seed = seed
+        self._sets = [(catalogue, menu) for catalogue in catalogues if (menu := _menu(catalogue))]
+        if not self._sets:
+            raise ScrapeError("None of the datasets has two emoji that can be put together; add another set.")
+        self._weights = [list(accumulate(kind.weight for kind, _, _ in menu)) for _, menu in self._sets]
+
+    @property
+    def sources(self) -> list[str]:
+        return [catalogue.source for catalogue, _ in self._sets]
+
+    def plan(self, index: int) -> Plan:
+        rng = random.Random(f"{self._seed}/{index}")
+        for _ in range(TRIES):
+            place = int(rng.random() * len(self._sets))
+            catalogue, menu = self._sets[place]
+            weights = self._weights[place]
+            kind, firsts, seconds = menu[bisect(weights, rng.random() * weights[-1])]
+            first, second = _pick(rng, firsts), _pick(rng, seconds)
+            if first == second or frozenset((first, second)) in held_out():
+                continue
+            plan = self._plan(catalogue, kind, first, second, rng)
+            if plan is not None:
+                return plan
+        raise ScrapeError("Nothing is left to compose of these datasets; add another set.")
+
+    def combine(self, source: str, kind: str, first: str, second: str, index: int = 0) -> Plan | None:
+        """A plan of exactly this combination, held out or not; None where the set has not what it takes."""
+        rng = random.Random(f"{self._seed}/{index}/{source}/{kind}/{first}/{second}")
+        for catalogue, menu in self._sets:
+            for known, firsts, seconds in menu:
+                if (catalogue.source, known.name) == (source, kind) and first in firsts and second in seconds:
+                    return self._plan(catalogue, known, first, second, rng)
+        return None
+
+    def _plan(self, catalogue: Catalogue, kind: Kind, first: str, second: str, rng: random.Random) -> Plan | None:
+        pictures = self._pictures(catalogue, kind, first, second, rng)
+        if pictures is None:
+            return None
+        return Plan(
+            kind.name,
+            (first, second),
+            caption(kind, pictures[0], second, rng),
+            catalogue.source,
+            pictures[0].license,
+            pictures[0].skin_tone,
+            pictures,
+            int(rng.random() * 2**32),
+        )
+
+    def _pictures(
+        self, catalogue: Catalogue, kind: Kind, first: str, second: str, rng: random.Random
+    ) -> tuple[Part, ...] | None:
+        """The drawings of both parts, or of one; None where these do not go together."""
+        toned = catalogue.toned.get(first)
+        subject = _pick(rng, toned if toned and rng.random() < TONED else catalogue.by_name[first])
+        if kind.name == "count":
+            return (subject,)
+        if kind.name == "colour":
+            own = self._colour(subject)
+            return None if own is None or second in ALIKE.get(own.name, {own.name}) else (subject,)
+        if kind.name == "emotion":
+            labels = [label for label in EMOTIONS[second] if label in catalogue.by_label]
+            return (subject, catalogue.by_label[_pick(rng, labels)]) if anchors.face(subject) else None
+        shown = ATTRIBUTES.get(second)
+        other = catalogue.by_label[shown] if shown else _pick(rng, catalogue.drawings[second])
+        if kind.name == "wearing" and not anchors.can_wear(subject, other.label):
+            return None
+        if kind.name == "riding" and anchors.seat(other) is None:
+            return None
+        return subject, other
+
+
+def caption(kind: Kind, subject: Part, second: str, rng: random.Random) -> str:
+    """One of the kind's phrasings, filled in."""
+    phrases = kind.phrases
+    if second in kind.more and (rng.random() < 0.6 or second in ALWAYS_MORE):
+        phrases = kind.more[second]
+    if subject.role not in ALIVE:
+        still = [phrase for phrase in phrases if not DOING.search(phrase)]
+        phrases = tuple(still) or kind.phrases[:1]
+    phrase = _pick(rng, phrases)
+    counted = subject.name not in UNCOUNTED
+    article = counted and rng.random() < ARTICLES and (kind.name != "count" or phrase.split()[0] in ("pair", "group"))
+    if kind.name == "and" and not article:
+        phrase = phrase.replace("{y}", "{Y}")
+    return fill(phrase, subject, second, article)
+
+
+def fill(phrase: str, subject: Part, second: str, article: bool = False) -> str:
+    """A phrase with the names of both parts; a person's with its skin tone."""
+    tone = f" with {subject.skin_tone[0]} skin tone" if subject.skin_tone else ""
+    if tone:
+        phrase = phrase.replace("{x} with ", "{x} and ")
+    text = phrase.format(x=subject.name + tone, xs=plural(subject.name) + tone, y=with_article(second), Y=second)
+    return with_article(text) if article else text
+
+
+def _menu(catalogue: Catalogue) -> list[tuple[Kind, list[str], list[str]]]:
+    """The kinds that a set has both parts for, with the names of these."""
+    menu = [(kind, kind.firsts(catalogue), kind.seconds(catalogue)) for kind in KINDS]
+    return [(kind, firsts, seconds) for kind, firsts, seconds in menu if firsts and seconds]
+
+
+def _pick(rng: random.Random, of: Sequence[Any]) -> Any:
+    return of[int(rng.random() * len(of))]

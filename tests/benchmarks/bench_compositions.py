@@ -1,0 +1,310 @@
+"""What the built-in model makes of what it never saw: held-out combinations, synonyms, tones; and a sticker's form.
+
+`rows()` draws, each once, with seeds that training never saw:
+
+- the hundred captions of compositions.txt, combinations that `scrape.compose` holds out. A recogniser of parts
+  (part_recogniser.py, taught by other vendors' drawings) looks for both parts among its five likeliest. The same
+  combinations, put together by rule from Noto's and Fluent's own drawings, are judged in the same run, and as controls
+  plain pictures of the first part, and the captions in another order;
+- for each of these the nearest of the training pictures: every emoji, and `NEIGHBOURS` compositions;
+- the hundred synonyms of paraphrases.txt and the emoji names they stand for, judged by recogniser.py;
+- twenty people in five skin tones, judged by tones.py, their originals beside them;
+- the captions of captions.txt: a white border, and one figure (figures.py), their originals beside them.
+
+    python tests/benchmarks/bench_compositions.py [MODEL]     # prints the figures of any model, and writes nothing
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from bench_pictures import FIRST_SEED, ROOT, SHUFFLE_SEED, Caption, Verdict, contact_sheet, draw, on_white
+from bench_pictures import read_captions as read_single_captions
+from draw_captions import STYLES
+from draw_compositions import FILE as CAPTIONS
+from draw_compositions import SEED as COMPOSER_SEED
+from draw_compositions import SOURCES
+from figures import has_white_border, is_one_figure, nearest, sheet
+from part_recogniser import TOP, PartRecogniser
+from PIL import Image
+from recogniser import CACHE, Recogniser
+from row import Row
+from tones import Person, Tones, draw_people, judge
+from tqdm import tqdm
+
+from scrape.compose import Composer
+from scrape.emojibase import SKIN_TONES
+from scrape.sources import collect
+
+if TYPE_CHECKING:
+    from mlx_genmoji import Genmoji
+
+FOLDER = Path(__file__).parent
+PARAPHRASES = FOLDER / "paraphrases.txt"
+RESULTS = FOLDER / "compositions-results.tsv"
+SHEET = ROOT / "docs" / "pictures" / "compositions-100.png"
+NEAREST_SHEET = ROOT / "docs" / "pictures" / "compositions-nearest.png"
+
+SIZE = 128
+NEIGHBOURS = 20_000
+NEIGHBOUR_SEED = 1
+
+# Seeds of each set of pictures, apart from each other and from bench_pictures.py's.
+COMPOSITION_SEED, PARAPHRASE_SEED, TONE_SEED = (FIRST_SEED + 10_000 * place for place in (1, 2, 3))
+
+
+class Combination(NamedTuple):
+    """A line of compositions.txt."""
+
+    caption: str
+    kind: str
+    first: str
+    second: str
+    source: str
+    number: int
+
+    @property
+    def prompt(self) -> str:
+        return f"{self.caption}, {STYLES[self.source]}"
+
+
+class Found(NamedTuple):
+    """Which parts of a picture were found, and what the recogniser named."""
+
+    first: bool
+    second: bool
+    said: list[str]
+
+    @property
+    def both(self) -> bool:
+        return self.first and self.second
+
+
+def rows() -> Iterator[Row]:
+    from mlx_genmoji import Genmoji
+
+    yield from measure(Genmoji.load(), write=True)
+
+
+def measure(genmoji: Genmoji, write: bool) -> Iterator[Row]:
+    """The figures of a model; with `write`, sheets and verdicts too."""
+    data = sets()
+    yield from compositions(genmoji, data, write)
+    yield paraphrases(genmoji, data)
+    yield tones(genmoji, data)
+    yield from form(genmoji)
+
+
+def sets() -> Path:
+    """Fluent and Noto with their originals, collected now where they are missing."""
+    folder = CACHE.parent / "sets"
+    for source in SOURCES:
+        if not (folder / source / "metadata.jsonl").exists():
+            collect(source, folder / source, keep_originals=True)
+    return folder
+
+
+def read_combinations() -> list[Combination]:
+    lines = [line.split("\t") for line in CAPTIONS.read_text(encoding="utf-8").splitlines()[1:]]
+    return [Combination(*cells[:-1], int(cells[-1])) for cells in lines]
+
+
+def compositions(genmoji: Genmoji, data: Path, write: bool) -> Iterator[Row]:
+    wanted = read_combinations()
+    parts = PartRecogniser.load(data)
+    composer = Composer([data / source for source in SOURCES], SIZE, COMPOSER_SEED)
+    pictures = [
+        draw(genmoji, combination.prompt, COMPOSITION_SEED + index)
+        for index, combination in enumerate(tqdm(wanted, "compositions", disable=None))
+    ]
+    by_rule = [by_rule_picture(composer, combination) for combination in wanted]
+    plain = [plain_picture(composer, data, combination) for combination in wanted]
+    shuffled = list(wanted)
+    random.Random(SHUFFLE_SEED).shuffle(shuffled)
+    ours, rule = find(parts, pictures, wanted), find(parts, by_rule, wanted)
+    control, chance = find(parts, plain, wanted), find(parts, pictures, shuffled)
+    if write:
+        save(RESULTS, wanted, ours, rule)
+        SHEET.parent.mkdir(parents=True, exist_ok=True)
+        captions = [Caption(combination.caption, combination.first, "", combination.source) for combination in wanted]
+        verdicts = [Verdict(found.both, found.first or found.second, "") for found in ours]
+        contact_sheet(pictures, captions, verdicts).save(SHEET, optimize=True)
+    share = count(ours) / len(wanted)
+    yield Row(
+        what=f"{len(wanted)} held-out combinations: both parts found (top {TOP} of {len(parts.labels)} labels)",
+        goal=">= 50 %",
+        measured=f"{share:.0%}; composed by rule of real drawings: {count(rule) / len(wanted):.0%}",
+        met=share >= 0.5,
+        note=f"first part {sum(found.first for found in ours)}, second {sum(found.second for found in ours)}; "
+        f"captions shuffled: {count(chance)}",
+    )
+    yield Row(
+        what="a plain picture of the first part passes for the combination (control)",
+        goal="<= 5 %",
+        measured=f"{count(control) / len(wanted):.0%}",
+        met=count(control) <= 0.05 * len(wanted),
+        note=f"of another vendor's compositions {parts.held_out:.0%} are found without having seen the vendor",
+    )
+    yield neighbours(pictures, by_rule, wanted, data, write)
+
+
+def by_rule_picture(composer: Composer, combination: Combination) -> Image.Image:
+    plan = composer.combine(combination.source, *combination[1:4], combination.number)
+    assert plan is not None, combination
+    return Image.fromarray(composer.picture(plan))
+
+
+def plain_picture(composer: Composer, data: Path, combination: Combination) -> Image.Image:
+    """The emoji that the combination by rule has as its first part."""
+    plan = composer.combine(combination.source, *combination[1:4], combination.number)
+    assert plan is not None, combination
+    with Image.open(data / combination.source / plan.pictures[0].fields["file_name"]) as picture:
+        return picture.convert("RGB")
+
+
+def find(parts: PartRecogniser, pictures: Sequence[Image.Image], combinations: Sequence[Combination]) -> list[Found]:
+    said = parts.top(TOP, [on_white(picture) for picture in pictures])
+    return [
+        Found(combination.first in labels, combination.second in labels, labels)
+        for combination, labels in zip(combinations, said, strict=True)
+    ]
+
+
+def count(found: Sequence[Found]) -> int:
+    return sum(one.both for one in found)
+
+
+def save(path: Path, wanted: Sequence[Combination], ours: Sequence[Found], rule: Sequence[Found]) -> None:
+    columns = [f"{whose} {what}" for whose in ("generated", "by rule") for what in ("first", "second", "said")]
+    lines = ["\t".join(("caption", "first", "second", *columns))]
+    for combination, *verdicts in zip(wanted, ours, rule, strict=True):
+        cells = [cell for v in verdicts for cell in (str(int(v.first)), str(int(v.second)), ", ".join(v.said))]
+        lines.append("\t".join((combination.caption, combination.first, combination.second, *cells)))
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def neighbours(
+    pictures: Sequence[Image.Image],
+    by_rule: Sequence[Image.Image],
+    wanted: Sequence[Combination],
+    data: Path,
+    write: bool,
+) -> Row:
+    """How far each picture is from its nearest training picture; those by rule, which are none, say what is usual."""
+    folders = [data / source for source in SOURCES]
+
+    def training() -> Iterator[Image.Image]:
+        for folder in folders:
+            for line in (folder / "metadata.jsonl").read_text("utf-8").splitlines():
+                with Image.open(folder / json.loads(line)["file_name"]) as picture:
+                    yield picture.convert("RGB").resize((SIZE, SIZE), Image.Resampling.BOX)
+        composer = Composer(folders, SIZE, NEIGHBOUR_SEED)
+        for index in tqdm(range(NEIGHBOURS), "neighbours", disable=None):
+            yield Image.fromarray(composer.draw(index).picture)
+
+    both = nearest([*pictures, *by_rule], training())
+    ours, rule = both[: len(pictures)], both[len(pictures) :]
+    if write:
+        captions = [combination.caption for combination in wanted]
+        sheet(pictures, ours, captions).save(NEAREST_SHEET, optimize=True)
+    medians = [float(np.median([distance for distance, _ in found])) for found in (ours, rule)]
+    return Row(
+        what="their distance to the nearest training picture, median (root mean square of 32 x 32 px, 0 to 1)",
+        goal="reported",
+        measured=f"{medians[0]:.3f}; of the same combinations by rule: {medians[1]:.3f}",
+        met=None,
+        note=f"of every emoji and {NEIGHBOURS:,} compositions; both are in {NEAREST_SHEET.name}",
+    )
+
+
+def paraphrases(genmoji: Genmoji, data: Path) -> Row:
+    """How often what a synonym draws is recognised, against what the emoji's own name draws."""
+    pairs = [line.split("\t") for line in PARAPHRASES.read_text(encoding="utf-8").splitlines()[1:]]
+    tags = {}
+    for source in SOURCES:
+        for line in (data / source / "metadata.jsonl").read_text("utf-8").splitlines():
+            row = json.loads(line)
+            tags.setdefault(row["label"], set()).update(row["tags"])
+    recogniser = Recogniser.load(data)
+    right: list[list[bool]] = []
+    for place in (0, 1):
+        drawn = [
+            draw(genmoji, f"{pair[place]}, {list(STYLES.values())[index % 2]}", PARAPHRASE_SEED + index)
+            for index, pair in enumerate(tqdm(pairs, ("synonyms", "names")[place], disable=None))
+        ]
+        said = recogniser.top(5, [on_white(picture) for picture in drawn])
+        right.append([label in labels for (_, label), labels in zip(pairs, said, strict=True)])
+    synonyms, names = (sum(verdicts) for verdicts in right)
+    tagged = [synonym in tags.get(label, ()) for synonym, label in pairs]
+    untagged = [verdict for verdict, tag in zip(right[0], tagged, strict=True) if not tag]
+    return Row(
+        what=f"{len(pairs)} synonyms, recognised (top-5), against the emoji's names",
+        goal=">= 0.6 x",
+        measured=f"{synonyms} / {names} = {synonyms / max(names, 1):.2f}",
+        met=synonyms >= 0.6 * names,
+        note=f"of the {len(untagged)} that are no tag of the emoji either: {sum(untagged)}",
+    )
+
+
+def tones(genmoji: Genmoji, data: Path) -> Row:
+    people = draw_people(data, SOURCES)
+    measure = Tones(people)
+    wanted: list[tuple[Person, str]] = [(person, tone) for person in people for tone in SKIN_TONES]
+    generated = {
+        (person, tone): draw(genmoji, person.caption(tone, STYLES[person.source]), TONE_SEED + index)
+        for index, (person, tone) in enumerate(tqdm(wanted, "tones", disable=None))
+    }
+    originals = {
+        (person, tone): Image.open(path)
+        for person in people
+        for tone, path in zip(SKIN_TONES, person.originals, strict=True)
+    }
+    right, near = judge(measure, generated)
+    real, _ = judge(measure, originals)
+    return Row(
+        what=f"skin tone: 5 tones x {len(people)} people, nearest in CIE Lab",
+        goal=">= 90 %",
+        measured=f"{right / len(wanted):.0%}; original pictures: {real / len(wanted):.0%}",
+        met=right >= 0.9 * len(wanted),
+        note=f"at most one tone off: {near / len(wanted):.0%}",
+    )
+
+
+def form(genmoji: Genmoji) -> Iterator[Row]:
+    """White border and one figure, of the captions of captions.txt and of their originals."""
+    captions = read_single_captions()
+    files = {}
+    for source in SOURCES:
+        for line in (sets() / source / "metadata.jsonl").read_text("utf-8").splitlines():
+            row = json.loads(line)
+            files[source, row["hexcode"]] = sets() / source / row["file_name"]
+    generated = [
+        draw(genmoji, caption.text, FIRST_SEED + index)
+        for index, caption in enumerate(tqdm(captions, "form", disable=None))
+    ]
+    size = generated[0].size
+    originals = [
+        Image.open(files[caption.source, caption.hexcode]).resize(size, Image.Resampling.LANCZOS)
+        for caption in captions
+    ]
+    for what, test in (("a white border (>= 99 % of it)", has_white_border), ("one connected figure", is_one_figure)):
+        ours, real = (100 * sum(map(test, pictures)) / len(captions) for pictures in (generated, originals))
+        yield Row(
+            what=f"{len(captions)} captions: pictures with {what}",
+            goal="within 3 points of the originals",
+            measured=f"{ours:.1f} %; originals: {real:.1f} %",
+            met=ours >= real - 3,
+        )
+
+
+if __name__ == "__main__":
+    from mlx_genmoji import Genmoji
+
+    for row in measure(Genmoji.load(*sys.argv[1:2]), write=False):
+        print(f"{row.what}: {row.measured} (goal: {row.goal}; {row.note})", flush=True)
