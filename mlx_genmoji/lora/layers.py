@@ -16,6 +16,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from ..models.blocks import Convolution
+from ..models.checkpointing import Dropout
 from ..models.functions import conv2d
 from ..quantization import QuantizedLayer
 
@@ -52,7 +53,7 @@ class LoRALayer(nn.Module):
         self.lora_a = lora_a
         self.lora_b = lora_b
         self.scale = scale
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         if magnitude is not None:
             self.magnitude = magnitude
         self.offset = False

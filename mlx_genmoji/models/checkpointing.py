@@ -5,6 +5,7 @@ last of all, and keep until then the activations that it needs. Here the way bac
 """
 
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from functools import partial, wraps
 from typing import Any, TypeVar, cast
 
@@ -18,6 +19,25 @@ Call = TypeVar("Call", bound=Callable[..., mx.array])
 
 # Attention's matrices are computed for so many queries at a time that one holds at most as many scores.
 SCORES_AT_ONCE = 2**24
+
+
+# The key of what is dropped next in the block that is computed.
+_key: ContextVar[list[mx.array] | None] = ContextVar("_key", default=None)
+
+
+class Dropout(nn.Dropout):
+    """MLX's, but where a block is computed again, it drops the same again."""
+
+    def __init__(self, probability: float):
+        super().__init__(probability)
+        self.kept = 1 - probability
+
+    def __call__(self, x: mx.array) -> mx.array:
+        keys = _key.get()
+        if keys is None or self.kept == 1 or not self.training:
+            return super().__call__(x)
+        keys[0], key = mx.random.split(keys[0])
+        return mx.random.bernoulli(self.kept, x.shape, key) * x * (1 / self.kept)
 
 
 def checkpoint_blocks(model: nn.Module, on: bool = True) -> None:
@@ -38,15 +58,14 @@ def checkpointable(call: Call) -> Call:
 
         def run(key: mx.array, *arrays: mx.array) -> mx.array:
             """The block for other arguments and parameters, its dropout from `key`; afterwards all is as it was."""
-            state, mx.random.state[0] = mx.random.state[0], key
-            within = within_block.set(True)
+            tokens = within_block.set(True), _key.set([key])
             block.update(tree_unflatten(list(zip(own, arrays[len(arguments) :], strict=True))))
             try:
                 return call(block, *arrays[: len(arguments)], **options)
             finally:
                 block.update(tree_unflatten(list(own.items())))
-                within_block.reset(within)
-                mx.random.state[0] = state
+                within_block.reset(tokens[0])
+                _key.reset(tokens[1])
 
         forward = mx.custom_function(run)
 
@@ -57,7 +76,7 @@ def checkpointable(call: Call) -> Call:
             before, inside = gradients[: len(arguments)], gradients[len(arguments) :]
             return [mx.zeros_like(key), *(mx.depends(before, inside) if inside else before), *inside]
 
-        key, mx.random.state[0] = mx.random.split(mx.random.state[0])
+        key = mx.random.randint(0, 2**31 - 1, (2,)).astype(mx.uint32)
         return cast(mx.array, forward(key, *arguments, *own.values()))
 
     return cast(Call, checkpointed)

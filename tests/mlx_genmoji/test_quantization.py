@@ -15,7 +15,7 @@ from mlx_genmoji import Genmoji
 from mlx_genmoji.checkpoint import create_model, load_model, save_model
 from mlx_genmoji.errors import UserError
 from mlx_genmoji.models.blocks import Conv2d, Downsample2D, PointwiseConv, Upsample2D
-from mlx_genmoji.models.checkpointing import attention_in_parts, checkpoint_blocks
+from mlx_genmoji.models.checkpointing import Dropout, attention_in_parts, checkpoint_blocks
 from mlx_genmoji.models.functions import attention
 from mlx_genmoji.pipeline import BUILTIN
 from mlx_genmoji.quantization import PACKED, Quantization, QuantizedConv2d, QuantizedLayer, quantize_model
@@ -441,7 +441,7 @@ def test_a_block_that_is_computed_again_drops_the_same(error):
     """Against the slope of the loss, since each way draws other masks."""
     unet = trainable_unet()
     transformer = unet.down_blocks[0].attentions[0].transformer_blocks[0]
-    transformer.attn1.to_q = nn.Sequential(nn.Dropout(0.5), transformer.attn1.to_q)
+    transformer.attn1.to_q = nn.Sequential(Dropout(0.5), transformer.attn1.to_q)
     unet.train()
     checkpoint_blocks(unet)
     x, text = mx.random.normal((1, 9, 32)), mx.random.normal((1, 5, 48))
