@@ -23,10 +23,11 @@ Tree = TypeVar("Tree")
 class World:
     """The machines that train together."""
 
-    def __init__(self) -> None:
+    def __init__(self, alone: bool = False) -> None:
+        """`alone`: without the others, for what this machine does by itself."""
         self.group = mx.distributed.init()
-        self.rank: int = self.group.rank()
-        self.size: int = self.group.size()
+        self.rank: int = 0 if alone else self.group.rank()
+        self.size: int = 1 if alone else self.group.size()
 
     @property
     def writes(self) -> bool:

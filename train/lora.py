@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from mlx_genmoji import Genmoji
 from mlx_genmoji.checkpoint import load_model
 from mlx_genmoji.errors import UserError
+from mlx_genmoji.families import TextTowers
 from mlx_genmoji.lora import LoRAConfig, adaptable, adapter_of, attach, attach_adapter, load_adapter, save_adapter
 from mlx_genmoji.lora.fusing import fuse
 from mlx_genmoji.models.checkpointing import checkpoint_blocks
@@ -136,20 +137,25 @@ class LoRAObjective:
         # Rounding must not leave the last of them below 1.
         self.cumulative = np.cumsum(weights) / np.cumsum(weights)[-1]
 
-        # The captions that are told to the UNet are those of the base's own text encoder, unless that is trained.
-        told = {*dataset.captions, *recipe.sample_prompts, *(text for own in self.captions for text in own)}
-        towers = [genmoji.folder / name for name in genmoji.models if name != "unet"]
-        frozen = FrozenTexts(genmoji.text, sorted(told), dataset.cache, [weights_sha256(*towers), recipe.bits])
         self.layers = attach_to(genmoji, recipe)
-        trains_text = any(path.startswith("text_encoder") for path in self.layers)
-        self.texts: FrozenTexts | TrainedTexts = TrainedTexts(genmoji.text) if trains_text else frozen
-        self.models = genmoji.models if trains_text else {"unet": genmoji.unet}
+        self.texts: FrozenTexts | TrainedTexts
+        text: TextTowers
+        if any(path.startswith("text_encoder") for path in self.layers):
+            self.models = genmoji.models
+            self.texts, text = TrainedTexts(genmoji.text), genmoji.text
+        else:
+            self.models = {"unet": genmoji.unet}
+            told = {*dataset.captions, *recipe.sample_prompts, *(text for own in self.captions for text in own)}
+            towers = [genmoji.folder / name for name in genmoji.models if name != "unet"]
+            key = [weights_sha256(*towers), recipe.bits]
+            self.texts = FrozenTexts(genmoji.text, sorted(told), dataset.cache, key)
+            text = Told(self.texts)
         self.model = Trained(self.models)
         self.model.eval()
         checkpoint_blocks(self.model, recipe.checkpointing)
         self.painter = Genmoji(
             unet=genmoji.unet,
-            text=genmoji.text if trains_text else Told(frozen),
+            text=text,
             vae=genmoji.vae,
             scheduler=genmoji.scheduler,
             defaults=genmoji.defaults,

@@ -10,6 +10,7 @@ import mlx.core as mx
 from mlx_genmoji.errors import UserError, one_line
 from mlx_genmoji.models.functions import on_cpu
 
+from .distributed import World
 from .recipe import Loop
 from .workers import Workers
 
@@ -55,7 +56,7 @@ def measure(objective: LoRAObjective, loop: Loop, limit: int) -> Memory:
     steps: dict[int, int] = {}
     drawing = 0
     try:
-        workers = Workers(objective, uncompiled, threads)
+        workers = Workers(objective, uncompiled, threads, World(alone=True))
         batch = objective.batch(0)
         # From the first step on there are gradients, which stay.
         workers.step(0, tuple(array[:threads] for array in batch))

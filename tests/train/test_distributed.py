@@ -102,6 +102,6 @@ def test_machines_with_different_recipes_do_not_train_together(lora_recipe: Path
 
 
 def test_other_objectives_are_for_one_machine(vae_recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(World, "__init__", lambda self: vars(self).update(rank=0, size=2))
+    monkeypatch.setattr(World, "__init__", lambda self, alone=False: vars(self).update(rank=0, size=2))
     with pytest.raises(UserError, match="one machine"):
         train.run(vae_recipe)

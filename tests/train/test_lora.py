@@ -219,7 +219,9 @@ def test_two_machines_draw_together_what_one_draws_alone(lora_recipe: Path, monk
     whole = objective(lora_recipe, "loop.batch_size=8").batch(5)
     halves = []
     for rank in range(2):
-        monkeypatch.setattr(World, "__init__", lambda self, rank=rank: vars(self).update(rank=rank, size=2))
+        monkeypatch.setattr(
+            World, "__init__", lambda self, alone=False, rank=rank: vars(self).update(rank=rank, size=2)
+        )
         halves.append(objective(lora_recipe).batch(5))
     for array, *parts in zip(whole, *halves, strict=True):
         assert mx.array_equal(array, mx.concatenate(parts))
