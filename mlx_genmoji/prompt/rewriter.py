@@ -28,7 +28,7 @@ from .rules import parse
 from .smollm2 import NAME, smollm2_folder
 
 ADAPTER = Path(__file__).parent / "adapter"
-"""What SmolLM2 was tuned to the task with, by train/recipes/rewriter.yaml."""
+"""What tunes SmolLM2 to the task, where train/recipes/rewriter.yaml has been carried out and its adapter put here."""
 
 MOST_TOKENS = 40
 

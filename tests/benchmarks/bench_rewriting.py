@@ -57,16 +57,17 @@ POSITIONS = 500
 
 def rows() -> Iterator[Row]:
     warnings.simplefilter("ignore")
-    tuned = Rewriter.load("smollm2")
-    untuned = Rewriter(Rewriter.load(smollm2_folder()).model, tuned.tokenizer)
+    untuned = Rewriter.load(smollm2_folder())
     yield from judged(untuned, UNTUNED, "SmolLM2 as it is", goals=not ADAPTER.exists())
+    yield from timed(untuned, "SmolLM2 as it is", goals=True)
+    shipped = untuned
     if ADAPTER.exists():
-        yield from judged(tuned, RESULTS, "SmolLM2, tuned", goals=True)
-    yield from fuzzed(tuned)
-    yield from timed(untuned, "SmolLM2 as it is, long instructions", goals=True)
-    yield from timed(tuned, "SmolLM2, tuned, none", goals=False)
+        shipped = Rewriter.load("smollm2")
+        yield from judged(shipped, RESULTS, "SmolLM2, tuned", goals=True)
+        yield from timed(shipped, "SmolLM2, tuned, without instructions", goals=False)
+    yield from fuzzed(shipped)
     yield from compared()
-    yield from drawn(tuned)
+    yield from drawn(shipped)
 
 
 def general_form() -> CaptionForm:
