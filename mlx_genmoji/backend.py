@@ -37,11 +37,8 @@ def prefer_openblas() -> bool:
     return True
 
 
-def keep_memory() -> bool:
-    """Let the C library keep what arrays give back, and tell whether it will. Only glibc has to be told."""
-    if sys.platform != "linux":
-        return False
-    try:
-        return all(ctypes.CDLL(None).mallopt(option, value) for option, value in KEPT.items())
-    except (OSError, AttributeError):
-        return False
+def keep_memory() -> None:
+    """Let the C library keep what arrays give back. Only glibc has to be told, and only it has `mallopt`."""
+    if sys.platform == "linux" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)):
+        for option, value in KEPT.items():
+            mallopt(option, value)

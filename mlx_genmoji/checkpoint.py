@@ -7,7 +7,6 @@ A module's parameter path is the checkpoint's key, so loading is: read, move con
 import json
 import os
 import re
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -117,7 +116,6 @@ def assign(model: Model, tensors: Iterable[tuple[str, mx.array]], dtype: mx.Dtyp
     legacy = next((table for kind, table in LEGACY_KEYS.items() if isinstance(model, kind)), ())
     packed = packed_parts(model)
     loaded: dict[str, mx.array] = {}
-    streams = _streams()
     unexpected, misshaped = [], []
     for key, tensor in tensors:
         name = _rename(key, legacy)
@@ -126,15 +124,14 @@ def assign(model: Model, tensors: Iterable[tuple[str, mx.array]], dtype: mx.Dtyp
         if name not in expected or name in loaded:
             unexpected.append(one_line(key))
             continue
-        stream = streams[len(loaded) % len(streams)]
         if name not in packed:
-            tensor = _to_here(tensor, expected[name].ndim, stream)
+            tensor = _to_here(tensor, expected[name].ndim)
         if tensor.shape != expected[name].shape:
             misshaped.append(f"{one_line(key)} {tensor.shape} instead of {expected[name].shape}")
         wanted = expected[name].dtype if name in packed else dtype
         if tensor.dtype != wanted and not all(mx.issubdtype(kind, mx.floating) for kind in (tensor.dtype, wanted)):
             unexpected.append(f"{one_line(key)} of type {tensor.dtype}")
-        loaded[name] = tensor.astype(wanted, stream=stream)
+        loaded[name] = tensor.astype(wanted)
     problems = {
         "missing": [name for name in expected if name not in loaded],
         "unexpected": unexpected,
@@ -200,23 +197,10 @@ def _rename(key: str, table: tuple[tuple[str, str | None], ...]) -> str | None:
     return key
 
 
-_own = threading.local()
-
-
-def _streams() -> list[mx.Stream]:
-    """Those that weights are rearranged and cast on: a stream of the CPU is one core, and belongs to a thread."""
-    default = mx.default_stream(mx.default_device())
-    if not on_cpu():
-        return [default]
-    if "stream" not in _own.__dict__:
-        _own.stream = mx.new_stream(mx.cpu)
-    return [default, _own.stream]
-
-
-def _to_here(tensor: mx.array, ndim: int, stream: mx.Stream | None = None) -> mx.array:
+def _to_here(tensor: mx.array, ndim: int) -> mx.array:
     if tensor.ndim == 4 and ndim == 4:
         # A view with other strides would be copied by each convolution, and is cast as slowly as it is read.
-        return mx.contiguous(tensor.transpose(0, 2, 3, 1, stream=stream), stream=stream)
+        return mx.contiguous(tensor.transpose(0, 2, 3, 1))
     if tensor.ndim == 4 and ndim == 2 and tensor.shape[2:] == (1, 1):
         return tensor.squeeze((2, 3))
     return tensor

@@ -3,7 +3,6 @@
 text -> tokenizer -> text encoder -> UNet, once for each step of the sampler -> autoencoder -> picture
 """
 
-import hashlib
 import math
 import re
 import secrets
@@ -36,7 +35,7 @@ from .quantization import Quantization
 from .samplers import History, NoiseConfig, Schedule, make_sampler, step_noise
 from .sticker import Sticker
 from .tokenizer import CLIPTokenizer
-from .weights import find_weights, read_json
+from .weights import read_json, weights_sha256
 
 __all__ = ["DEFAULTS_FILE", "PERSON_TYPES", "SKIN_TONES", "Defaults", "Genmoji"]
 
@@ -356,19 +355,12 @@ class Genmoji:
         """A hash of the weights of all components; None where the model has no folder."""
         if self.folder is None:
             return None
-        digest = hashlib.sha256()
-        towers = ["text_encoder", "text_encoder_2"][: len(self.text.encoders)]
-        for part in ("unet", *towers, "vae"):
-            for path in find_weights(self.folder / part):
-                with path.open("rb") as file:
-                    digest.update(hashlib.file_digest(file, "sha256").digest())
-        return digest.hexdigest()
+        return weights_sha256(*(self.folder / part for part in (*self.models, "vae")))
 
     @property
     def quantization(self) -> dict[str, Any] | None:
         """How the weights are packed, by part; None where none are."""
-        towers = zip(("text_encoder", "text_encoder_2"), self.text.encoders, strict=False)
-        configs = {name: Quantization.read(part.raw_config) for name, part in (("unet", self.unet), *towers)}
+        configs = {name: Quantization.read(part.raw_config) for name, part in self.models.items()}
         return {name: config.as_config() for name, config in configs.items() if config is not None} or None
 
     @property

@@ -4,6 +4,7 @@ A folder may hold the same weights twice, in full and in half precision: `model.
 `model.fp16.safetensors`, in diffusers' word a variant. Each may be one file, or several with an index that lists them.
 """
 
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,6 +48,15 @@ def find_weights(folder: Path, half: bool = False, variant: str | None = None) -
         )
     needed = " or ".join(path.name for path in _candidates(folder, variant or "") if path.suffix == ".safetensors")
     raise UserError(f"{folder} holds no weights: {needed} is missing.")
+
+
+def weights_sha256(*folders: Path) -> str:
+    """A hash of the files that hold the weights of components, in this order."""
+    digest = hashlib.sha256()
+    for path in (path for folder in folders for path in find_weights(folder)):
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
 
 
 def check_safetensors(path: Path) -> None:

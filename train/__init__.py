@@ -42,7 +42,7 @@ def run(recipe: Path, resume: bool = False, overrides: Sequence[str] = ()) -> Pa
     if objective == "decoder":
         return train_decoder(build(DecoderRecipe, raw), resume)
     raise UserError(
-        f"Recipe: 'objective' is {objective!r}, known are lora, autoencoder, growth, decoder and diffusion."
+        f"Recipe: 'objective' is {objective!r}, known are lora, personas, autoencoder, growth, decoder and diffusion."
     )
 
 

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlx_genmoji.pipeline import Autoencoder
-from mlx_genmoji.weights import find_weights
 
 from .autoencoder import encode_all
 from .data import Dataset
@@ -34,15 +33,6 @@ def cached(folder: Path, name: str, key: Any, compute: Callable[[], NDArray[Any]
             partial.unlink(missing_ok=True)
     mapped: NDArray[Any] = np.load(path, mmap_mode="r")
     return mapped
-
-
-def weights_sha256(*folders: Path) -> str:
-    """A hash of the weights of parts of a model."""
-    digest = hashlib.sha256()
-    for path in (path for folder in folders for path in find_weights(folder)):
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
 
 
 def dataset_latents(vae: Autoencoder, dataset: Dataset, key: Any) -> NDArray[np.float32]:

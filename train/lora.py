@@ -10,7 +10,7 @@ draws), `choose.png` (these drawings below one another) and `curve.png`.
 import shutil
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -21,16 +21,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlx_genmoji import Genmoji
-from mlx_genmoji.checkpoint import load_model
 from mlx_genmoji.errors import UserError
 from mlx_genmoji.families import TextTowers
-from mlx_genmoji.lora import LoRAConfig, adaptable, adapter_of, attach, attach_adapter, load_adapter, save_adapter
+from mlx_genmoji.lora import LoRAConfig, adapter_of, attach, attach_adapter, dense_weights, load_adapter, save_adapter
 from mlx_genmoji.lora.fusing import fuse
 from mlx_genmoji.models.checkpointing import checkpoint_blocks
 from mlx_genmoji.samplers import NoiseConfig, add_noise, alphas_cumprod, training_target
+from mlx_genmoji.weights import weights_sha256
 
 from .autoencoder import sheet
-from .caches import dataset_latents, weights_sha256
+from .caches import dataset_latents
 from .captions import tidy, variants
 from .checkpoints import CHECKPOINTS, Checkpoints, write_whole
 from .conditions import FrozenTexts, Told, TrainedTexts
@@ -307,7 +307,8 @@ def check_base(genmoji: Genmoji) -> None:
 def attach_to(genmoji: Genmoji, recipe: LoRARecipe) -> list[str]:
     """Give the base an adapter to train, a new one or that of `start_from`; the paths of the layers that it changes."""
     if recipe.start_from is None:
-        dense = dense_weights(genmoji) if recipe.lora.init == "loftq" else None
+        assert genmoji.folder is not None
+        dense = dense_weights(genmoji.folder) if recipe.lora.init == "loftq" else None
         return attach(genmoji.models, recipe.lora, recipe.seed, dense)
     adapter = load_adapter(recipe.start_from)
     base = adapter.metadata.get("base_sha256")
@@ -317,13 +318,6 @@ def attach_to(genmoji: Genmoji, recipe: LoRARecipe) -> list[str]:
             " these as 'base', or start without 'start_from'."
         )
     return attach_adapter(genmoji.models, adapter, recipe.lora.dropout)
-
-
-def dense_weights(genmoji: Genmoji) -> Callable[[str], mx.array]:
-    """The weights of layers by their full paths, as they were before they were quantized."""
-    assert genmoji.folder is not None
-    layers = adaptable({name: load_model(genmoji.folder / name) for name in genmoji.models})
-    return lambda path: layers[path].weight
 
 
 def prompt_template(data: Data) -> str | None:

@@ -8,7 +8,7 @@ faster. All of it is differentiable but for `attention_now`.
 
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 from typing import Any, cast
@@ -132,32 +132,18 @@ def _exp2_vjp(x: mx.array, cotangent: mx.array, output: mx.array) -> mx.array:
 
 # Scores computed together by `attention`: as many as the caches of a core hold, with what is made of them.
 _SCORES_AT_ONCE = 2**19
+# And by `attention_now`: they fit the cache that cores share.
+_SCORES_NOW = 2**22
 
 
 def attention(queries: mx.array, keys: mx.array, values: mx.array, scale: float) -> mx.array:
-    """Scaled dot-product attention of (N, L, D) over (N, S, D), float32, a few rows at a time.
+    """Scaled dot-product attention of (N, L, D) over (N, S, D), float32, a few rows at a time."""
 
-    The sum that a softmax divides by comes out of the product with the values, as one more column of them.
-    """
-    N, L, D = queries.shape
-    S = keys.shape[1]
+    def weigh(scores: mx.array) -> mx.array:
+        return cast(mx.array, _exp2(scores - mx.stop_gradient(scores.max(-1, keepdims=True))))
+
     queries = queries * (scale * math.log2(math.e))
-    keys = keys.swapaxes(1, 2)
-    values = mx.concatenate([values, mx.ones((N, S, 1), values.dtype)], axis=-1)
-    rows = min(L, max(1, _SCORES_AT_ONCE // S))
-    matrices = max(1, _SCORES_AT_ONCE // (L * S))
-    parts = []
-    for n in range(0, N, matrices):
-        for row in range(0, L, rows):
-            scores = queries[n : n + matrices, row : row + rows] @ keys[n : n + matrices]
-            weights = cast(mx.array, _exp2(scores - mx.stop_gradient(scores.max(-1, keepdims=True))))
-            part = weights @ values[n : n + matrices]
-            parts.append((part[..., :D] / part[..., D:]).reshape(-1, D))
-    return mx.concatenate(parts).reshape(N, L, D)
-
-
-# Scores that `attention_now` has in memory at once: together they fit the cache that cores share.
-_SCORES_NOW = 2**22
+    return mx.concatenate(list(_attended(queries, keys, values, _SCORES_AT_ONCE, weigh))).reshape(queries.shape)
 
 
 def attention_now(queries: mx.array, keys: mx.array, values: mx.array, scale: float) -> mx.array:
@@ -165,27 +151,40 @@ def attention_now(queries: mx.array, keys: mx.array, values: mx.array, scale: fl
 
     NumPy's `exp` is 30 times as quick as MLX's, and all cores compute it.
     """
+    if queries.shape[0] * queries.shape[1] * keys.shape[1] <= _SCORES_AT_ONCE:
+        return attention(queries, keys, values, scale)
+
+    def weigh(scores: mx.array) -> mx.array:
+        mx.eval(scores)
+        # A view: what is written to it is in the array.
+        rows = np.array(scores, copy=False).reshape(-1, scores.shape[-1])
+        list(_cores().map(_exponentiate, np.array_split(rows, os.cpu_count() or 1)))
+        return scores
+
+    parts = []
+    for part in _attended(queries * scale, keys, values, _SCORES_NOW, weigh):
+        mx.eval(part)
+        parts.append(part)
+    return mx.concatenate(parts).reshape(queries.shape)
+
+
+def _attended(
+    queries: mx.array, keys: mx.array, values: mx.array, at_once: int, weigh: Callable[[mx.array], mx.array]
+) -> Iterator[mx.array]:
+    """Attention in parts (rows, D), one after the other; `weigh` makes weights of so many scores, of any sum.
+
+    The sum that a softmax divides by comes out of the product with the values, as one more column of them.
+    """
     N, L, D = queries.shape
     S = keys.shape[1]
-    if N * L * S <= _SCORES_AT_ONCE:
-        return attention(queries, keys, values, scale)
-    queries, keys = queries * scale, keys.swapaxes(1, 2)
+    keys = keys.swapaxes(1, 2)
     values = mx.concatenate([values, mx.ones((N, S, 1), values.dtype)], axis=-1)
-    mx.eval(queries, keys, values)
-    rows = min(L, max(1, _SCORES_NOW // S))
-    matrices = max(1, _SCORES_NOW // (L * S))
-    parts = []
+    rows, matrices = min(L, max(1, at_once // S)), max(1, at_once // (L * S))
     for n in range(0, N, matrices):
         for row in range(0, L, rows):
             scores = queries[n : n + matrices, row : row + rows] @ keys[n : n + matrices]
-            mx.eval(scores)
-            # A view: what is written to it is in the array.
-            shared = np.array(scores, copy=False).reshape(-1, S)
-            list(_cores().map(_exponentiate, np.array_split(shared, os.cpu_count() or 1)))
-            part = scores @ values[n : n + matrices]
-            parts.append((part[..., :D] / part[..., D:]).reshape(-1, D))
-            mx.eval(parts[-1])
-    return mx.concatenate(parts).reshape(N, L, D)
+            part = weigh(scores) @ values[n : n + matrices]
+            yield (part[..., :D] / part[..., D:]).reshape(-1, D)
 
 
 def _exponentiate(rows: NDArray[np.float32]) -> None:

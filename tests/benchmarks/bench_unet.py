@@ -47,14 +47,12 @@ if side == "theirs":
 else:
     from mlx_genmoji.checkpoint import load_model
     from mlx_genmoji.models.functions import inference
-    # As `Genmoji.generate` does.
-    mode = inference()
-    mode.__enter__()
     import mlx.core as mx
     unet = load_model(folder)
     arguments = mx.random.normal((1, size, size, 4)), mx.array([500]), mx.random.normal((1, 77, 768))
     mx.eval(arguments)
-    step = lambda: mx.eval(unet(*arguments))
+    # As `Genmoji.generate` does.
+    step = inference()(lambda: mx.eval(unet(*arguments)))
 loaded = time.perf_counter() - started
 times = []
 for _ in range(steps):

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from skin import lab as cielab
 
 from scrape.emojibase import SKIN_TONES
 
@@ -106,14 +107,5 @@ def judge(tones: Tones, pictures: Mapping[tuple[Person, str], Image.Image]) -> t
 
 
 def lab(picture: Image.Image) -> Plane:
-    """CIE L*a*b* under D65, `(SIZE, SIZE, 3)`, of a picture in sRGB (IEC 61966-2-1)."""
-    small = picture.convert("RGB").resize((SIZE, SIZE), Image.Resampling.BOX)
-    rgb = np.asarray(small).astype(np.float64) / 255
-    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
-    xyz = linear @ XYZ.T / WHITE
-    f = np.where(xyz > (6 / 29) ** 3, np.cbrt(xyz), xyz / (3 * (6 / 29) ** 2) + 4 / 29)
-    return np.stack([116 * f[..., 1] - 16, 500 * (f[..., 0] - f[..., 1]), 200 * (f[..., 1] - f[..., 2])], axis=-1)
-
-
-XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
-WHITE = np.array([0.9505, 1.0, 1.089])
+    """CIE L*a*b*, `(SIZE, SIZE, 3)`, of a picture."""
+    return cielab(np.asarray(picture.convert("RGB").resize((SIZE, SIZE), Image.Resampling.BOX)))
