@@ -8,9 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from numpy.typing import ArrayLike
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from mlx_genmoji.models import functions
+from train.vocabulary import train_clip_vocabulary
 
 # The models here are so small that threads cost more than they save.
 torch.set_num_threads(1)
@@ -207,3 +210,90 @@ def original_layout() -> Callable[..., State]:
         return {f"{prefix}{key}": tensor for prefix, part in parts.items() for key, tensor in part.items()}
 
     return original_layout
+
+
+CAPTIONS = ["a flying pig", "a red apple on a plate", "an astronaut, waving, at night", "a happy octopus", "two cats"]
+
+
+@pytest.fixture(scope="session")
+def vocabulary(tmp_path_factory: pytest.TempPathFactory) -> CLIPTokenizer:
+    folder = tmp_path_factory.mktemp("vocabulary")
+    train_clip_vocabulary(CAPTIONS, 600, folder, 77)
+    return CLIPTokenizer.from_pretrained(folder)
+
+
+def _encoder(kind: type, tokenizer: CLIPTokenizer, width: int, **more: Any) -> Any:
+    return kind(
+        CLIPTextConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=width,
+            intermediate_size=48,
+            num_hidden_layers=3,
+            num_attention_heads=4,
+            eos_token_id=tokenizer.eos_token_id,
+            bos_token_id=tokenizer.bos_token_id,
+            **more,
+        )
+    )
+
+
+@pytest.fixture(scope="session")
+def write_pipeline(vocabulary: CLIPTokenizer) -> Callable[..., Path]:
+    """`write_pipeline(folder, kind, scheduler, **unet fields)`: a small one of 16 pixels with random weights."""
+
+    def write_pipeline(folder: Path, kind: type, scheduler: Any, **fields: Any) -> Path:
+        torch.manual_seed(0)
+        xl = "XL" in kind.__name__
+        settings: dict[str, Any] = {
+            "sample_size": 8,
+            "block_out_channels": (32, 64),
+            "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+            "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
+            "layers_per_block": 1,
+            "attention_head_dim": 4,
+            "cross_attention_dim": 72 if xl else 32,
+            "norm_num_groups": 8,
+        }
+        if xl:
+            settings |= {
+                "addition_embed_type": "text_time",
+                "addition_time_embed_dim": 8,
+                "projection_class_embeddings_input_dim": 24 + 6 * 8,
+                "use_linear_projection": True,
+                "transformer_layers_per_block": (1, 2),
+            }
+        parts: dict[str, Any] = {
+            "vae": AutoencoderKL(
+                block_out_channels=(16, 32),
+                down_block_types=("DownEncoderBlock2D",) * 2,
+                up_block_types=("UpDecoderBlock2D",) * 2,
+                norm_num_groups=8,
+                sample_size=16,
+            ),
+            "text_encoder": _encoder(CLIPTextModel, vocabulary, 32, hidden_act="quick_gelu"),
+            "unet": UNet2DConditionModel(**settings | fields),
+        }
+        if xl:
+            second = _encoder(CLIPTextModelWithProjection, vocabulary, 40, hidden_act="gelu", projection_dim=24)
+            parts["text_encoder_2"] = second
+        with torch.no_grad():
+            for model in parts.values():
+                for parameter in model.parameters():
+                    parameter.add_(0.02 * torch.randn_like(parameter))
+            # The text should matter to the picture more than in a random model it does.
+            for name, parameter in parts["unet"].named_parameters():
+                if "attn2" in name:
+                    parameter.mul_(4)
+            # diffusers draws the latents of a picture from their distribution; of no variance, it is their mean.
+            channels = parts["vae"].config.latent_channels
+            parts["vae"].quant_conv.weight[channels:] = 0
+            parts["vae"].quant_conv.bias[channels:] = -30
+        parts |= {"tokenizer": vocabulary, "scheduler": scheduler}
+        if xl:
+            parts["tokenizer_2"] = vocabulary
+        else:
+            parts |= {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+        kind(**parts).save_pretrained(folder)
+        return folder
+
+    return write_pipeline

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from diffusers import (
-    AutoencoderKL,
     AutoencoderTiny,
     DDIMScheduler,
     DPMSolverMultistepScheduler,
@@ -23,20 +22,16 @@ from diffusers import (
     StableDiffusionPipeline,
     StableDiffusionXLInpaintPipeline,
     StableDiffusionXLPipeline,
-    UNet2DConditionModel,
     UniPCMultistepScheduler,
 )
 from PIL import Image
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from mlx_genmoji import Cancelled, Genmoji, UserError
 from mlx_genmoji.sticker import Sticker, read_recipe
-from train.vocabulary import train_clip_vocabulary
 
 pytestmark = pytest.mark.usefixtures("cpu")
 
 NOISE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
-CAPTIONS = ["a flying pig", "a red apple on a plate", "an astronaut, waving, at night", "a happy octopus", "two cats"]
 PROMPT = "a flying pig"
 SIDE = 16
 """Pixels; the latents have half as many a side."""
@@ -49,96 +44,10 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-@pytest.fixture(scope="module")
-def vocabulary(tmp_path_factory: pytest.TempPathFactory) -> CLIPTokenizer:
-    folder = tmp_path_factory.mktemp("vocabulary")
-    train_clip_vocabulary(CAPTIONS, 600, folder, 77)
-    return CLIPTokenizer.from_pretrained(folder)
-
-
-def encoder(kind: type, tokenizer: CLIPTokenizer, width: int, **more: Any) -> Any:
-    return kind(
-        CLIPTextConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=width,
-            intermediate_size=48,
-            num_hidden_layers=3,
-            num_attention_heads=4,
-            eos_token_id=tokenizer.eos_token_id,
-            **more,
-        )
-    )
-
-
-def unet(width: int, **more: Any) -> Any:
-    settings = {
-        "sample_size": SIDE // 2,
-        "block_out_channels": (32, 64),
-        "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
-        "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
-        "layers_per_block": 1,
-        "attention_head_dim": 4,
-        "cross_attention_dim": width,
-        "norm_num_groups": 8,
-    }
-    return UNet2DConditionModel(**settings | more)
-
-
-def autoencoder() -> Any:
-    return AutoencoderKL(
-        block_out_channels=(16, 32),
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
-        norm_num_groups=8,
-        sample_size=SIDE,
-    )
-
-
 @pytest.fixture
-def make(tmp_path: Path, vocabulary: CLIPTokenizer) -> Make:
+def make(tmp_path: Path, write_pipeline: Callable[..., Path]) -> Make:
     """Writes a folder of a diffusers pipeline class with random weights: `make(kind, scheduler, **unet fields)`."""
-
-    def write(kind: type, scheduler: Any, **fields: Any) -> Path:
-        torch.manual_seed(0)
-        xl = "XL" in kind.__name__
-        if xl:
-            fields |= {
-                "addition_embed_type": "text_time",
-                "addition_time_embed_dim": 8,
-                "projection_class_embeddings_input_dim": 24 + 6 * 8,
-                "use_linear_projection": True,
-                "transformer_layers_per_block": (1, 2),
-            }
-        parts = {
-            "vae": autoencoder(),
-            "text_encoder": encoder(CLIPTextModel, vocabulary, 32, hidden_act="quick_gelu"),
-            "unet": unet(72 if xl else 32, **fields),
-        }
-        if xl:
-            second = encoder(CLIPTextModelWithProjection, vocabulary, 40, hidden_act="gelu", projection_dim=24)
-            parts["text_encoder_2"] = second
-        with torch.no_grad():
-            for model in parts.values():
-                for parameter in model.parameters():
-                    parameter.add_(0.02 * torch.randn_like(parameter))
-            # The text should matter to the picture more than in a random model it does.
-            for name, parameter in parts["unet"].named_parameters():
-                if "attn2" in name:
-                    parameter.mul_(4)
-            # diffusers draws the latents of a picture from their distribution; of no variance, it is their mean.
-            channels = parts["vae"].config.latent_channels
-            parts["vae"].quant_conv.weight[channels:] = 0
-            parts["vae"].quant_conv.bias[channels:] = -30
-        parts |= {"tokenizer": vocabulary, "scheduler": scheduler}
-        if xl:
-            parts["tokenizer_2"] = vocabulary
-        else:
-            parts |= {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
-        folder = tmp_path / kind.__name__
-        kind(**parts).save_pretrained(folder)
-        return folder
-
-    return write
+    return lambda kind, scheduler, **fields: write_pipeline(tmp_path / kind.__name__, kind, scheduler, **fields)
 
 
 def psnr(folder: Path, kind: type, mine: dict[str, Any], theirs: dict[str, Any], steps: int = 5) -> float:
