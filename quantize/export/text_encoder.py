@@ -1,0 +1,82 @@
+"""The text encoder of CLIP as a Core ML function: token ids to hidden states and what stands for the whole text."""
+
+from __future__ import annotations
+
+import mlx.nn as nn
+import numpy as np
+
+from mlx_genmoji.models.clip import CLIPAttention, CLIPTextModel, CLIPTextModelWithProjection
+from mlx_genmoji.models.functions import gelu, quick_gelu
+
+from .graph import Graph, Var, op_name
+
+# What a score becomes of a word that comes later: its weight is none, and half precision has the number.
+NEVER = -1e4
+
+
+def emit_text_encoder(model: CLIPTextModel, xl: bool, g: Graph, given: dict[str, Var]) -> list[Var]:
+    """`input_ids` (1, L), float32 -> `last_hidden_state` (1, L, C), of XL `hidden_embeds`, the layer before the last;
+    and `pooled_outputs` (1, C or what it is projected to)."""
+    ids = g.cast(given["input_ids"], "int32")
+    length = ids.shape[1]
+    path = "text_model.embeddings"
+    embeddings = model.text_model.embeddings
+    table = g.weight(f"{path}.token_embedding", embeddings.token_embedding)
+    x = g.mb.gather(x=table, indices=ids, axis=0, name=op_name(f"{path}.token_embedding"))
+    places = g.vector(embeddings.position_embedding.weight[None, :length], f"{path}.position_embedding.weight")
+    x = g.mb.add(x=x, y=places)
+    mask = g.constant(np.triu(np.full((1, 1, length, length), NEVER, g.dtype), 1), "mask")
+    before = x
+    for i, layer in enumerate(model.text_model.encoder.layers):
+        before, path = x, f"text_model.encoder.layers.{i}"
+        attended = _attention(g, f"{path}.self_attn", layer.self_attn, _norm(g, f"{path}.layer_norm1", layer.layer_norm1, x), mask)
+        x = g.mb.add(x=x, y=attended)
+        h = g.linear(f"{path}.mlp.fc1", layer.mlp.fc1, _norm(g, f"{path}.layer_norm2", layer.layer_norm2, x))
+        h = g.linear(f"{path}.mlp.fc2", layer.mlp.fc2, _activation(g, layer.mlp.activation, h))
+        x = g.mb.add(x=x, y=h, name=op_name(path))
+    last = _norm(g, "text_model.final_layer_norm", model.text_model.final_layer_norm, x)
+    pooled = _at_the_end(g, model, ids, last)
+    if isinstance(model, CLIPTextModelWithProjection):
+        pooled = g.linear("text_projection", model.text_projection, pooled)
+    states, name = (before, "hidden_embeds") if xl else (last, "last_hidden_state")
+    return [g.cast(states, "fp32", name), g.cast(pooled, "fp32", "pooled_outputs")]
+
+
+def _norm(g: Graph, path: str, layer: nn.LayerNorm, x: Var) -> Var:
+    gamma, beta = g.vector(layer.weight, f"{path}.weight"), g.vector(layer.bias, f"{path}.bias")
+    return g.mb.layer_norm(x=x, axes=[-1], gamma=gamma, beta=beta, epsilon=g.dtype.type(layer.eps), name=op_name(path))
+
+
+def _attention(g: Graph, path: str, layer: CLIPAttention, x: Var, mask: Var) -> Var:
+    B, L, C = x.shape
+
+    def heads(name: str) -> Var:
+        y = g.mb.reshape(x=g.linear(f"{path}.{name}", layer[name], x), shape=[B, L, layer.heads, C // layer.heads])
+        return g.mb.transpose(x=y, perm=[0, 2, 1, 3])
+
+    q, k, v = heads("q_proj"), heads("k_proj"), heads("v_proj")
+    q = g.mb.mul(x=q, y=g.as_type_of(layer.scale, q))
+    scores = g.mb.add(x=g.mb.matmul(x=q, y=k, transpose_y=True), y=mask)
+    attended = g.mb.matmul(x=g.mb.softmax(x=scores, axis=-1), y=v)
+    flat = g.mb.reshape(x=g.mb.transpose(x=attended, perm=[0, 2, 1, 3]), shape=[B, L, C])
+    return g.linear(f"{path}.out_proj", layer.out_proj, flat)
+
+
+def _activation(g: Graph, activation: object, x: Var) -> Var:
+    if activation is gelu:
+        return g.mb.gelu(x=x, mode="EXACT")
+    if activation is quick_gelu:
+        return g.mb.mul(x=x, y=g.mb.sigmoid(x=g.mb.mul(x=x, y=g.as_type_of(1.702, x))))
+    return g.silu(x)
+
+
+def _at_the_end(g: Graph, model: CLIPTextModel, ids: Var, states: Var) -> Var:
+    """The state (1, C) at the end of the text: at the first of the ids that say so."""
+    length = ids.shape[1]
+    end = model.config.eos_token_id
+    wanted = g.mb.reduce_max(x=ids, axes=[1], keep_dims=True) if end in (None, 2) else np.int32(end)
+    # Ends are the padding too. The first is where this is largest, by itself: whose place a tie has is not said.
+    order = g.constant(np.arange(length, 0, -1, dtype=np.int32)[None], "order")
+    first = g.mb.mul(x=g.cast(g.mb.equal(x=ids, y=wanted), "int32"), y=order)
+    place = g.mb.reduce_argmax(x=first, axis=1, keep_dims=False)
+    return g.mb.squeeze(x=g.mb.gather(x=states, indices=place, axis=1), axes=[1])
