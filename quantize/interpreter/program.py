@@ -89,7 +89,7 @@ class Program:
         plan = self._function(function)
         values = self._accept(inputs, plan, half)
         uses = Counter(name for operation in plan.operations for name in operation.names_used())
-        uses.update(plan.outputs)
+        uses.update(list(plan.outputs))
         for operation in plan.operations:
             results = self._compute(operation, values, function, half)
             for name in operation.names_used():
