@@ -190,11 +190,19 @@ class Graph:
 
     def attention(self, q: Var, k: Var, v: Var, heads: int, scale: float) -> Var:
         """(B, heads * D, 1, L) over (B, heads * D, 1, S) -> (B, heads * D, 1, L)."""
-        q = self.mb.mul(x=q, y=self.as_type_of(scale, q))
+        q = self.times(q, scale)
         return (self._split_attention if self.split else self._whole_attention)(q, k, v, heads)
 
-    def as_type_of(self, number: float, x: Var) -> np.generic:
-        return (np.float32 if x.dtype == self.types.fp32 else np.float16)(number)
+    def times(self, x: Var, number: float) -> Var:
+        """x * number. Where half precision has no such number, two of its numbers whose product it is."""
+        if x.dtype == self.types.fp32:
+            return self.mb.mul(x=x, y=np.float32(number))
+        if float(np.float16(number)) == number:
+            return self.mb.mul(x=x, y=np.float16(number))
+        firsts = (np.arange(1024) / 1024 + 1).astype(np.float16)
+        seconds = (number / firsts.astype(np.float64)).astype(np.float16)
+        best = np.abs(firsts.astype(np.float64) * seconds - number).argmin()
+        return self.mb.mul(x=self.mb.mul(x=x, y=seconds[best]), y=firsts[best])
 
     def _split_attention(self, q: Var, k: Var, v: Var, heads: int) -> Var:
         """Head by head, the softmax over axis 1: https://machinelearning.apple.com/research/neural-engine-transformers"""

@@ -76,7 +76,7 @@ class Steps:
     scales: np.ndarray
 
     def dense(self) -> np.ndarray:
-        return self.values.astype(np.float16) * _per_output(self.scales, self.values)
+        return self.values * _per_output(self.scales.astype(np.float32), self.values)
 
 
 @dataclass(frozen=True)
@@ -95,9 +95,9 @@ class Blocks:
 
     def dense(self) -> np.ndarray:
         size = self.values.shape[1] // self.scales.shape[1]
-        values = self.values.astype(np.float16)
+        values = self.values.astype(np.float32)
         if self.offsets is not None:
-            values = values - np.repeat(self.offsets, size, axis=1)
+            values -= np.repeat(self.offsets, size, axis=1)
         return np.repeat(self.scales, size, axis=1) * values
 
 

@@ -55,7 +55,7 @@ def _attention(g: Graph, path: str, layer: CLIPAttention, x: Var, mask: Var) -> 
         return g.mb.transpose(x=y, perm=[0, 2, 1, 3])
 
     q, k, v = heads("q_proj"), heads("k_proj"), heads("v_proj")
-    q = g.mb.mul(x=q, y=g.as_type_of(layer.scale, q))
+    q = g.times(q, layer.scale)
     scores = g.mb.add(x=g.mb.matmul(x=q, y=k, transpose_y=True), y=mask)
     attended = g.mb.matmul(x=g.mb.softmax(x=scores, axis=-1), y=v)
     flat = g.mb.reshape(x=g.mb.transpose(x=attended, perm=[0, 2, 1, 3]), shape=[B, L, C])
@@ -66,7 +66,7 @@ def _activation(g: Graph, activation: object, x: Var) -> Var:
     if activation is gelu:
         return g.mb.gelu(x=x, mode="EXACT")
     if activation is quick_gelu:
-        return g.mb.mul(x=x, y=g.mb.sigmoid(x=g.mb.mul(x=x, y=g.as_type_of(1.702, x))))
+        return g.mb.mul(x=x, y=g.mb.sigmoid(x=g.times(x, 1.702)))
     return g.silu(x)
 
 

@@ -17,7 +17,7 @@ def emit_decoder(model: AutoencoderKL, g: Graph, given: dict[str, Var]) -> list[
     decoder = model.decoder
     z = g.own_precision(given["z"])
     if shift := model.config.shift_factor:
-        z = g.mb.add(x=z, y=g.as_type_of(shift, z))
+        z = g.mb.add(x=z, y=g.dtype.type(shift))
     if "post_quant_conv" in model:
         z = g.conv("post_quant_conv", model.post_quant_conv, z)
     x = _mid(g, "decoder.mid_block", decoder.mid_block, g.conv("decoder.conv_in", decoder.conv_in, z))
