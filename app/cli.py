@@ -19,6 +19,7 @@ import typer
 from mlx_genmoji.errors import UserError
 
 from .converting import convert
+from .exporting import export
 from .fusing import fuse
 from .generating import generate
 from .measuring import bench
@@ -58,6 +59,7 @@ app.command()(rewrite)
 app.command()(convert)
 app.command()(quantize)
 app.command()(fuse)
+app.command()(export)
 app.command()(bench)
 app.command()(train)
 

@@ -1,6 +1,8 @@
-"""Core ML packages for apps, from our modules' weights, and the proof that they compute what the modules do."""
+"""A model as apps take it: Core ML packages from our modules' weights, with the proof that they compute what the modules
+do; and diffusers folders in half precision."""
 
+from .diffusers import export_diffusers
 from .folder import Options, export_coreml
 from .source import Source
 
-__all__ = ["Options", "Source", "export_coreml"]
+__all__ = ["Options", "Source", "export_coreml", "export_diffusers"]
