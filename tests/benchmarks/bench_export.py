@@ -1,0 +1,264 @@
+"""Core ML packages: how exact they are, read back and run in numpy; their size; what writing them takes.
+
+Small models of each family, the built-in model, and one of Stable Diffusion 1.5's size with random weights. coremltools'
+own palettization of the same UNet, which the time is held against, takes a quarter of an hour by itself.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import mlx.core as mx
+import numpy as np
+from PIL import Image
+from random_models import NOISE, SMALL, write_small_pipeline, write_unet
+from row import Row
+
+from mlx_genmoji import Genmoji
+from mlx_genmoji.checkpoint import create_model, open_model, save_model, write_json
+from mlx_genmoji.lora import Adapter, Layer, adaptable, save_adapter
+from mlx_genmoji.pipeline import BUILTIN
+from mlx_genmoji.samplers import make_sampler
+from quantize.export import Options, Source, export_coreml
+from quantize.export.levels import APPLES, Levels
+from quantize.interpreter import Program
+
+PROMPT = "red apple"
+STEPS = 4
+GUIDANCE = 2.0
+SEED = 3
+
+# What the schedulers of Apple's package do, by the names of a scheduler_config.json.
+APPLES_SCHEDULER = {
+    **APPLES,
+    "_class_name": "DPMSolverMultistepScheduler",
+    "prediction_type": "epsilon",
+    "timestep_spacing": "linspace",
+    "final_sigmas_type": "sigma_min",
+}
+
+TEXT_ENCODER = {
+    "architectures": ["CLIPTextModel"],
+    "vocab_size": 49408,
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "eos_token_id": 49407,
+}
+VAE = {
+    "_class_name": "AutoencoderKL",
+    "block_out_channels": [128, 256, 512, 512],
+    "down_block_types": ["DownEncoderBlock2D"] * 4,
+    "up_block_types": ["UpDecoderBlock2D"] * 4,
+    "layers_per_block": 2,
+}
+
+
+class Cost(NamedTuple):
+    seconds: float
+    bytes_of_memory: int
+
+
+def rows() -> Iterator[Row]:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        yield from _exactness(folder)
+        yield from _chains(folder)
+        yield from _full_size(folder)
+
+
+def _exactness(folder: Path) -> Iterator[Row]:
+    models = {family: write_small_pipeline(family, folder / family) for family in SMALL} | {"built-in": BUILTIN}
+    for family, model in models.items():
+        options = Options(bits=16, verification="full")
+        packages = export_coreml(Source(model), folder / f"{family}-export", options)["packages"]
+        for kind, goal in (("exact", 100), ("half", 60)):
+            by_part = {part: report["psnr"]["main"][kind] for part, report in packages.items()}
+            worst = min(by_part, key=lambda part: by_part[part])
+            what = "exact arithmetic" if kind == "exact" else "rounded to half precision"
+            measured = f"{by_part[worst]:.1f} dB ({worst}), UNet {by_part['Unet']:.1f}"
+            yield Row(
+                f"{family}, fp16 packages against MLX at t = 1, 500, 999, {what}",
+                f">= {goal} dB",
+                measured,
+                by_part[worst] >= goal,
+            )
+
+
+def _chains(folder: Path) -> Iterator[Row]:
+    """The whole of a generation in packages, with Apple's schedule, against `Genmoji.generate` with the same."""
+    expected = draw_with_apples_schedule(Genmoji.load())
+    for bits in (6, 4, 8, 16):
+        target = folder / f"built-in-{bits}"
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            export_coreml(Source(None), target, Options(bits=bits, verification="off"))
+        db = psnr_of_pictures(expected, draw_in_packages(target))
+        yield Row(
+            f"built-in model at {bits} bits, text to picture in packages, {STEPS} steps, against Genmoji.generate",
+            ">= 35 dB" if bits == 6 else "",
+            f"{db:.1f} dB",
+            db >= 35 if bits == 6 else None,
+        )
+
+
+class _PredictsEpsilon:
+    """The built-in UNet as the export has it: what Apple's schedulers expect, at their timesteps."""
+
+    def __init__(self, genmoji: Genmoji):
+        self.unet = genmoji.unet
+        self.levels = Levels.of(genmoji.scheduler)
+        self.config, self.raw_config = genmoji.unet.config, genmoji.unet.raw_config
+        self.conv_norm_out, self.named_modules = genmoji.unet.conv_norm_out, genmoji.unet.named_modules
+
+    def __call__(self, sample: mx.array, timesteps: mx.array, text: mx.array, added: Any = None) -> mx.array:
+        whole = np.asarray(timesteps).astype(np.int64)
+        output = self.unet(sample, mx.array(self.levels.timesteps[whole]), text, added)
+        return mx.array(self.levels.epsilon(np.asarray(output), np.asarray(sample), whole))
+
+
+def draw_with_apples_schedule(genmoji: Genmoji) -> Image.Image:
+    """The picture of MLX, its scheduler Apple's."""
+    view: Any = _PredictsEpsilon(genmoji)
+    genmoji.unet, genmoji.scheduler = view, APPLES_SCHEDULER
+    return genmoji.generate(PROMPT, steps=STEPS, guidance=GUIDANCE, seed=SEED)[0].image
+
+
+def draw_in_packages(folder: Path, half: bool = False) -> Image.Image:
+    """The picture of an export: its packages run in numpy as Apple's pipeline runs them."""
+    genmoji = Genmoji.load()
+    text, unet, decoder = (
+        Program.open(folder / f"{name}.mlpackage") for name in ("TextEncoder", "Unet", "VAEDecoder")
+    )
+    prompt = genmoji.defaults.template.replace("{prompt}", PROMPT)
+    ids = genmoji.text.tokenize(["", prompt])[0]
+    states = [
+        text.run({"input_ids": np.asarray(row)[None].astype(np.float32)}, half=half)["last_hidden_state"] for row in ids
+    ]
+    told = np.concatenate(states).transpose(0, 2, 1)[:, :, None]
+    schedule = make_sampler(APPLES_SCHEDULER).schedule(STEPS)
+    noise = mx.random.normal((1, *genmoji.latents_shape), key=mx.random.key(SEED))
+    x, history = noise * schedule.init_noise_sigma, ()
+    for step, timestep in enumerate(schedule.timesteps):
+        sample = np.asarray(x).transpose(0, 3, 1, 2).repeat(2, axis=0)
+        given = {"sample": sample, "timestep": np.full(2, timestep, np.float32), "encoder_hidden_states": told}
+        without, with_prompt = unet.run(given, half=half)["noise_pred"]
+        guided = without + GUIDANCE * (with_prompt - without)
+        x, history = schedule.step(mx.array(guided.transpose(1, 2, 0)[None]), step, x, history)
+    z = np.asarray(x).transpose(0, 3, 1, 2) / genmoji.vae.config.scaling_factor
+    pixels = decoder.run({"z": z}, half=half)["image"][0].transpose(1, 2, 0)
+    return Image.fromarray(np.round(np.clip(pixels / 2 + 0.5, 0, 1) * 255).astype(np.uint8))
+
+
+def psnr_of_pictures(expected: Image.Image, found: Image.Image) -> float:
+    ours, theirs = (np.asarray(picture, np.float64) for picture in (expected, found))
+    return float(20 * np.log10(255 / max(np.sqrt(np.square(ours - theirs).mean()), 1e-9)))
+
+
+def write_full_pipeline(folder: Path) -> Path:
+    """A model of Stable Diffusion 1.5's size."""
+    write_unet("SD 1.5", folder / "unet")
+    for name, config in (("text_encoder", TEXT_ENCODER), ("vae", VAE)):
+        save_model(create_model(config), folder / name, mx.float16)
+    (folder / "tokenizer").symlink_to(BUILTIN / "tokenizer")
+    write_json(folder / "scheduler" / "scheduler_config.json", NOISE)
+    write_json(folder / "model_index.json", {"_class_name": "StableDiffusionPipeline"})
+    return folder
+
+
+def write_attention_adapter(model: Path, path: Path, seed: int, rank: int = 16) -> Path:
+    """A LoRA of the UNet's attention."""
+    models = {"unet": open_model(model / "unet")}
+    random = np.random.default_rng(seed)
+
+    def drawn(*shape: int) -> mx.array:
+        return mx.array(0.01 * random.standard_normal(shape, np.float32))
+
+    layers = {
+        name: Layer(drawn(rank, layer.weight.shape[1]), drawn(layer.weight.shape[0], rank), float(rank))
+        for name, layer in adaptable(models).items()
+        if name.endswith(("to_q", "to_k", "to_v", "to_out.0"))
+    }
+    save_adapter(Adapter(layers), path)
+    return path
+
+
+def _full_size(folder: Path) -> Iterator[Row]:
+    model = write_full_pipeline(folder / "full")
+    dense = folder / "fp16"
+    _export(model, dense, "--bits", "16", "--verify", "off")
+    theirs = palettize_by_coremltools(dense / "Unet.mlpackage")
+    ours = _export(model, folder / "six", "--bits", "6")
+    limit = 1.2 * theirs.seconds
+    yield Row(
+        "genmoji export of SD 1.5's size, 6 bits, verified, by coremltools' palettization of the UNet alone",
+        "<= 1.2 x",
+        f"{ours.seconds / theirs.seconds:.2f} x ({ours.seconds:.0f} s by {theirs.seconds:.0f} s)",
+        ours.seconds <= limit,
+    )
+    memory = ours.bytes_of_memory / 1e9
+    yield Row("peak memory of the same", "<= 4 GB", f"{memory:.2f} GB", memory <= 4)
+    whole = size_of(dense)
+    _export(model, folder / "four", "--bits", "4", "--verify", "off", "--target", "ios18")
+    four = size_of(folder / "four")
+    yield _size_row("SD 1.5-size UNet at 4 bits / fp16", 0.27, four / whole)
+    _export(model, folder / "packed", "--bits", "4", "--method", "mlx", "--verify", "off")
+    yield _size_row("the same, --method mlx / fp16", 0.29, size_of(folder / "packed") / whole)
+    adapters = [write_attention_adapter(model, folder / f"adapter-{i}.safetensors", i) for i in range(8)]
+    given = [option for path in adapters for option in ("--adapter", str(path))]
+    _export(model, folder / "eight", "--bits", "4", "--functions", *given, "--verify", "off")
+    eight = size_of(folder / "eight") / four
+    yield _size_row("4 bits with 8 rank-16 attention adapters as functions / the base alone", 1.2, eight)
+
+
+def _size_row(what: str, most: float, measured: float) -> Row:
+    return Row(what, f"<= {most}", f"{measured:.3f}", measured <= most)
+
+
+def size_of(folder: Path) -> int:
+    """Bytes of an export's UNet."""
+    return json.loads((folder / "export.json").read_text())["packages"]["Unet"]["bytes"]
+
+
+def _export(model: Path, output: Path, *options: str) -> Cost:
+    return _run("-m", "mlx_genmoji", "export", str(model), "-o", str(output), *options)
+
+
+def palettize_by_coremltools(package: Path, bits: int = 6) -> Cost:
+    """What its own k-means takes, in a process of its own; the seconds are those of the call alone."""
+    script = f"""
+import time, coremltools as ct, coremltools.optimize as cto
+model = ct.models.MLModel({str(package)!r}, skip_model_load=True)
+how = cto.coreml.OpPalettizerConfig(mode="kmeans", nbits={bits})
+begun = time.perf_counter()
+cto.coreml.palettize_weights(model, cto.coreml.OptimizationConfig(global_config=how))
+print("SECONDS", time.perf_counter() - begun)
+"""
+    return _run("-c", script)
+
+
+def _run(*arguments: str) -> Cost:
+    """Run Python, and measure it; its own word for the seconds counts."""
+    script = (
+        "import resource, subprocess, sys, time; begun = time.perf_counter();"
+        " done = subprocess.run([sys.executable, *sys.argv[1:]], stdout=subprocess.PIPE, text=True);"
+        " took = time.perf_counter() - begun;"
+        " said = [line.split()[1] for line in done.stdout.splitlines() if line.startswith('SECONDS')];"
+        " print(done.returncode, said[0] if said else took,"
+        " resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+    )
+    answer = subprocess.run([sys.executable, "-c", script, *arguments], stdout=subprocess.PIPE, text=True, check=True)
+    code, seconds, kilobytes = answer.stdout.split()
+    if code != "0":
+        raise RuntimeError(f"python {' '.join(arguments)} exited with {code}")
+    return Cost(float(seconds), int(kilobytes) * 1024)
+
+

@@ -1,0 +1,294 @@
+"""Exports of small models: what their packages hold, that they compute what MLX does, and that a fault is noticed."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from bench_export import draw_in_packages, draw_with_apples_schedule, psnr_of_pictures
+
+from app import cli
+from mlx_genmoji import Genmoji
+from mlx_genmoji.errors import UserError
+from mlx_genmoji.pipeline import BUILTIN
+from mlx_genmoji.tokenizer import CLIPTokenizer
+from quantize.export import Options, Source, export_coreml, unet
+from quantize.export.graph import Graph
+from quantize.interpreter import Program
+
+pytestmark = pytest.mark.usefixtures("cpu")
+
+Small = Callable[[str], Path]
+MakeAdapter = Callable[..., Path]
+
+
+def export(model: Path | None, output: Path, *adapters: Path, **options: Any) -> dict[str, Any]:
+    """Export without a word; random weights in few bits are warned of."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return export_coreml(Source(model, [(path, 1.0) for path in adapters]), output, Options(**options))
+
+
+@pytest.mark.parametrize("family", ["SD 1.5", "SD 2.1", "SDXL", "built-in"])
+def test_packages_in_half_precision_compute_what_the_model_does(family: str, small: Small, tmp_path: Path) -> None:
+    model = None if family == "built-in" else small(family)
+    record = export(model, tmp_path / "export", bits=16, verification="full")
+    for part, report in record["packages"].items():
+        assert report["psnr"]["main"]["exact"] >= 100, part
+        assert report["psnr"]["main"]["half"] >= 60, part
+    assert set(record["packages"]) >= {"TextEncoder", "Unet", "VAEDecoder", "VAEEncoder"}
+    assert ("TextEncoder2" in record["packages"]) == (family == "SDXL")
+
+
+def interface(package: Path) -> tuple[dict[str, tuple[Any, str]], dict[str, tuple[Any, str]]]:
+    program = Program.open(package)
+    told, said = program.inputs(), program.outputs()
+    return tuple({name: (shape, str(dtype)) for name, (shape, dtype) in each.items()} for each in (told, said))  # type: ignore[return-value]
+
+
+def test_inputs_and_outputs_are_those_of_apples_package(small: Small, tmp_path: Path) -> None:
+    export(small("SD 1.5"), tmp_path / "sd", bits=16, verification="off")
+    assert interface(tmp_path / "sd" / "TextEncoder.mlpackage") == (
+        {"input_ids": ((1, 24), "float32")},
+        {"last_hidden_state": ((1, 24, 64), "float32"), "pooled_outputs": ((1, 64), "float32")},
+    )
+    assert interface(tmp_path / "sd" / "Unet.mlpackage") == (
+        {
+            "sample": ((2, 4, 16, 16), "float16"),
+            "timestep": ((2,), "float16"),
+            "encoder_hidden_states": ((2, 64, 1, 24), "float16"),
+        },
+        {"noise_pred": ((2, 4, 16, 16), "float32")},
+    )
+    assert interface(tmp_path / "sd" / "VAEDecoder.mlpackage") == (
+        {"z": ((1, 4, 16, 16), "float16")},
+        {"image": ((1, 3, 32, 32), "float32")},
+    )
+    assert interface(tmp_path / "sd" / "VAEEncoder.mlpackage") == (
+        {"z": ((1, 3, 32, 32), "float16")},
+        {"latent": ((1, 8, 16, 16), "float32")},
+    )
+
+
+def test_xl_has_two_text_encoders_and_is_told_sizes(small: Small, tmp_path: Path) -> None:
+    export(small("SDXL"), tmp_path / "xl", bits=16, verification="off", height=48, width=32)
+    told, _ = interface(tmp_path / "xl" / "Unet.mlpackage")
+    assert told["sample"] == ((2, 4, 24, 16), "float16")
+    assert told["time_ids"] == ((2, 6), "float16")
+    assert told["text_embeds"] == ((2, 32), "float16")
+    _, said = interface(tmp_path / "xl" / "TextEncoder2.mlpackage")
+    assert said == {"hidden_embeds": ((1, 24, 64), "float32"), "pooled_outputs": ((1, 32), "float32")}
+
+
+@pytest.mark.parametrize(
+    ("options", "decibels"),
+    [
+        ({"bits": 6}, 25),
+        ({"bits": 4}, 15),
+        ({"bits": 8, "system": 18}, 38),
+        ({"bits": 8, "method": "linear"}, 35),
+        ({"bits": 4, "method": "linear"}, 15),
+        ({"bits": 4, "method": "mlx"}, 17),
+        ({"bits": 8, "method": "mlx", "attention": "original"}, 38),
+    ],
+)
+def test_weights_in_few_bits_are_unpacked_to_what_they_stand_for(
+    options: dict[str, Any], decibels: float, small: Small, tmp_path: Path
+) -> None:
+    # The export compares every layer with the model of the same rounded weights; only the price is left to see.
+    packages = export(small("SD 1.5"), tmp_path / "export", **options)["packages"]
+    assert decibels < packages["Unet"]["psnr"]["main"]["exact"] < decibels + 20
+    assert packages["TextEncoder"]["psnr"]["main"]["exact"] > 40
+
+
+def test_a_model_that_is_packed_is_exported_as_it_is(small: Small, tmp_path: Path) -> None:
+    assert cli.main(["quantize", str(small("SD 1.5")), "-o", str(tmp_path / "packed"), "--group-size", "32"]) == 0
+    packages = export(tmp_path / "packed", tmp_path / "export", bits=4, method="mlx")["packages"]
+    assert packages["Unet"]["psnr"]["main"]["exact"] > 60
+    assert packages["Unet"]["bytes"] < 0.5 * export_size(small("SD 1.5"), tmp_path / "dense")
+
+
+def export_size(model: Path, output: Path, **options: Any) -> int:
+    return int(export(model, output, bits=16, verification="off", **options)["packages"]["Unet"]["bytes"])
+
+
+def test_two_chunks_are_the_whole(small: Small, tmp_path: Path) -> None:
+    whole = export_size(small("SD 2.1"), tmp_path / "whole")
+    record = export(small("SD 2.1"), tmp_path / "chunks", bits=16, chunk=True)
+    assert record["packages"]["Unet"]["psnr"]["main"]["exact"] >= 100
+    sizes = [
+        sum(file.stat().st_size for file in (tmp_path / "chunks" / f"UnetChunk{i}.mlpackage").rglob("*.bin"))
+        for i in (1, 2)
+    ]
+    assert not (tmp_path / "chunks" / "Unet.mlpackage").exists()
+    assert max(sizes) < 0.7 * whole
+
+
+def test_an_adapter_is_fused_or_a_function(small: Small, adapter: MakeAdapter, tmp_path: Path) -> None:
+    files = [
+        adapter("tone-dark", ("to_q", "to_v", "conv1", "q_proj"), ("unet", "text_encoder")),
+        adapter("2nd style", ("proj_in", "conv_shortcut", "ff.net.2"), seed=1),
+    ]
+    fused = export(small("SD 1.5"), tmp_path / "fused", files[0], bits=16)
+    assert fused["packages"]["Unet"]["psnr"]["main"]["exact"] > 60
+    together = export(small("SD 1.5"), tmp_path / "functions", *files, bits=4, functions=True)
+    unet_package, text_package = (
+        Program.open(tmp_path / "functions" / f"{name}.mlpackage") for name in ("Unet", "TextEncoder")
+    )
+    names = {"main", "tone_dark", "adapter_2nd_style"}
+    assert set(unet_package.functions) == set(text_package.functions) == names
+    assert set(together["packages"]["Unet"]["psnr"]) == names
+    example = {
+        name: np.random.default_rng(0).standard_normal(shape).astype(np.float32)  # type: ignore[arg-type]
+        for name, (shape, _) in unet_package.inputs().items()
+    } | {"timestep": np.array([999, 999], np.float32)}
+    said = {name: unet_package.run(example, name)["noise_pred"] for name in names}
+    export(small("SD 1.5"), tmp_path / "alone", bits=4, system=18, verification="off")
+    alone = Program.open(tmp_path / "alone" / "Unet.mlpackage").run(example)["noise_pred"]
+    assert np.array_equal(said["main"], alone)
+    assert not np.allclose(said["tone_dark"], alone, atol=0.1)
+    size = sum(path.stat().st_size for path in (tmp_path / "alone" / "Unet.mlpackage").rglob("*.bin"))
+    shared = sum(path.stat().st_size for path in (tmp_path / "functions" / "Unet.mlpackage").rglob("*.bin"))
+    assert size < shared < 1.8 * size
+
+
+def swap_keys_and_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    conv = Graph.conv
+
+    def swapped(g: Graph, path: str, layer: Any, x: Any, *arguments: Any, **options: Any) -> Any:
+        if path.endswith("mid_block.attentions.0.transformer_blocks.0.attn1.to_k"):
+            layer = swapped.values  # type: ignore[attr-defined]
+        return conv(g, path, layer, x, *arguments, **options)
+
+    emit = unet.emit_attention
+
+    def remembering(g: Graph, path: str, layer: Any, x: Any, context: Any) -> Any:
+        swapped.values = layer.to_v  # type: ignore[attr-defined]
+        return emit(g, path, layer, x, context)
+
+    monkeypatch.setattr(Graph, "conv", swapped)
+    monkeypatch.setattr(unet, "emit_attention", remembering)
+
+
+def cross_keys_and_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    attention = Graph.attention
+
+    def crossed(g: Graph, q: Any, k: Any, v: Any, heads: int, scale: float) -> Any:
+        return attention(g, q, v, k, heads, scale)
+
+    monkeypatch.setattr(Graph, "attention", crossed)
+
+
+def bend_a_bias(monkeypatch: pytest.MonkeyPatch) -> None:
+    vector = Graph.vector
+
+    def bent(g: Graph, values: Any, key: str, shape: Any = None) -> Any:
+        return vector(g, values * 1.02 if key == "up_blocks.0.resnets.1.conv1.bias" else values, key, shape)
+
+    monkeypatch.setattr(Graph, "vector", bent)
+
+
+def embed_the_time_in_half_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    def halved(g: Graph, numbers: Any, channels: int, flip: bool, shift: float, name: str) -> Any:
+        half = channels // 2
+        frequencies = np.exp(np.arange(half) * (-np.log(10000) / (half - shift))).astype(np.float16)[None]
+        numbers = g.mb.expand_dims(x=g.cast(numbers, "fp16"), axes=[1])
+        angles = g.mb.mul(x=numbers, y=g.constant(frequencies, f"{name}.frequencies"))
+        return g.mb.concat(values=[g.mb.cos(x=angles), g.mb.sin(x=angles)], axis=1, name=name)
+
+    monkeypatch.setattr(unet, "_waves", halved)
+
+
+@pytest.mark.parametrize(
+    ("fault", "layer"),
+    [
+        (swap_keys_and_values, r"mid_block\.attentions\.0\.transformer_blocks\.0\.attn1\.to_k"),
+        (cross_keys_and_values, r"down_blocks\.0\.attentions\.0\.transformer_blocks\.0\.attn1\.to_out\.0"),
+        (bend_a_bias, r"up_blocks\.0\.resnets\.1\.conv1"),
+        (embed_the_time_in_half_precision, r"time_embedding"),
+    ],
+)
+@pytest.mark.parametrize("bits", ["16", "4"])
+def test_a_package_that_is_not_the_model_is_not_exported(
+    fault: Callable[[pytest.MonkeyPatch], None],
+    layer: str,
+    bits: str,
+    small: Small,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    fault(monkeypatch)
+    output = tmp_path / "export"
+    assert cli.main(["export", str(small("SD 1.5")), "-o", str(output), "--bits", bits]) == 2
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert re.match(rf"genmoji: Unet: the package is not the model; the first layer that differs is {layer}\b", told)
+    assert not list(tmp_path.iterdir())
+
+
+def test_less_than_apples_floor_is_warned_of(small: Small, tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match=r"^Unet is \d+\.\d dB .*: \w+_blocks?[\w.]+, .*, [\w.]+\.$"):
+        export_coreml(Source(small("SD 1.5")), tmp_path / "export", Options(bits=4))
+
+
+def test_a_picture_from_packages_is_mlx_s_by_apples_schedule(tmp_path: Path) -> None:
+    export(None, tmp_path / "export", bits=6, verification="off")
+    expected = draw_with_apples_schedule(Genmoji.load())
+    assert psnr_of_pictures(expected, draw_in_packages(tmp_path / "export")) >= 35
+    # By a schedule that is not the model's own, the same picture as by its own, nearly.
+    assert psnr_of_pictures(Genmoji.load().generate("red apple", seed=3)[0].image, expected) > 20
+
+
+def test_what_an_app_needs_lies_beside_the_packages(small: Small, tmp_path: Path) -> None:
+    output = tmp_path / "export"
+    export(small("SD 2.1"), output, bits=16, verification="off")
+    assert {path.name for path in output.iterdir()} == {
+        *(f"{name}.mlpackage" for name in ("TextEncoder", "Unet", "VAEDecoder", "VAEEncoder")),
+        *("vocab.json", "merges.txt", "Makefile", "README.md", "metadata.json", "export.json"),
+    }
+    readme = (output / "README.md").read_text()
+    assert "wanted.decoderScaleFactor = 0.18215\n" in readme
+    assert "\txcrun coremlcompiler compile $< Resources\n" in (output / "Makefile").read_text()
+    assert json.loads((output / "metadata.json").read_text())["prediction_type"] == "epsilon"
+    for name in ("vocab.json", "merges.txt"):
+        (tmp_path / name).write_bytes((output / name).read_bytes())
+    theirs = CLIPTokenizer.load(tmp_path)(["a red apple, 3d"])[0]
+    ours = CLIPTokenizer.load(BUILTIN / "tokenizer")(["a red apple, 3d"])[0]
+    length = int((ours == ours[-1]).argmax()) + 1
+    assert theirs[:length].tolist() == ours[:length].tolist()
+
+
+@pytest.mark.skipif(sys.platform != "darwin", reason="Core ML predicts on a Mac only")
+def test_core_ml_says_the_same(tmp_path: Path) -> None:
+    import coremltools
+
+    export(None, tmp_path / "export", bits=6, verification="off")
+    package = tmp_path / "export" / "Unet.mlpackage"
+    given = {
+        name: np.random.default_rng(0).standard_normal(shape).astype(np.float32)  # type: ignore[arg-type]
+        for name, (shape, _) in Program.open(package).inputs().items()
+    } | {"timestep": np.array([500, 500], np.float32)}
+    model = coremltools.models.MLModel(str(package), compute_units=coremltools.ComputeUnit.CPU_ONLY)
+    theirs, ours = model.predict(given)["noise_pred"], Program.open(package).run(given, half=True)["noise_pred"]
+    assert np.linalg.norm(theirs - ours) < 1e-2 * np.linalg.norm(ours)
+
+
+@pytest.mark.parametrize(
+    ("options", "clue"),
+    [
+        ({"bits": 5}, "The method palettize has weights of 4, 6, 8 bits, or 16 for none; not of 5."),
+        ({"bits": 6, "method": "mlx"}, "The method mlx has weights of 4, 8 bits"),
+        ({"bits": 4, "method": "linear", "system": 17}, "iOS 17 cannot read 4 bits by the method linear"),
+        ({"functions": True, "system": 17}, "iOS 17 cannot read functions: it takes --target ios18."),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(options: dict[str, Any], clue: str) -> None:
+    with pytest.raises(UserError, match=re.escape(clue)):
+        Options(**options)
