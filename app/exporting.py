@@ -15,6 +15,7 @@ Attention = Literal["split-einsum", "original"]
 Target = Literal["ios17", "ios18"]
 Verification = Literal["full", "quick", "off"]
 
+
 def export(
     model: Annotated[str, typer.Argument(metavar="MODEL", help='The model: a folder, an id on the hub, or "builtin".')],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="The new folder to write.")],
@@ -32,7 +33,9 @@ def export(
     target: Annotated[
         Target | None, typer.Option(help="The system that has to read it. [default: the first that can]")
     ] = None,
-    chunk: Annotated[bool, typer.Option("--chunk", help="Write the UNet in two packages, as iPhones want large ones.")] = False,
+    chunk: Annotated[
+        bool, typer.Option("--chunk", help="Write the UNet in two packages, as iPhones want large ones.")
+    ] = False,
     height: Annotated[int | None, typer.Option(help="Of pictures, in pixels. [default: the model's]")] = None,
     width: Annotated[int | None, typer.Option(help="Of pictures, in pixels. [default: the model's]")] = None,
     functions: Annotated[

@@ -63,5 +63,3 @@ def _dense(model: Model) -> Model:
     dense = create_model({key: value for key, value in model.raw_config.items() if key != CONFIG_KEY})
     dense.update(tree_unflatten(list(weights.items())))
     return dense
-
-

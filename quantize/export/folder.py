@@ -1,4 +1,4 @@
-"""A model's folder to one of Core ML packages, or to one in half precision for other apps, moved into place when whole."""
+"""A model's folder to one of Core ML packages and what an app needs beside them, moved into place when whole."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from ..coreml import import_coremltools
 from .graph import Attention, Graph, Var
 from .levels import APPLES
 from .package import Function, write_package
-from .parts import Part, parts_of
 from .papers import MAKEFILE, readme
+from .parts import Part, parts_of
 from .source import Source, Weighted
 from .storage import METHODS, Method, Storage
 from .unet import Flow, Stage
@@ -186,8 +186,8 @@ def _export_part(
             if min(measured.values()) < FLOOR:
                 worst = ", ".join(path for path, _ in storage.worst()) or "none by rounding"
                 warnings.warn(
-                    f"{part.name} is {min(measured.values())} dB from the model, less than {FLOOR:g}: export it with more"
-                    f" bits. The layers whose weights lost most: {worst}.",
+                    f"{part.name} is {min(measured.values())} dB from the model, less than {FLOOR:g}: export it with"
+                    f" more bits. The layers whose weights lost most: {worst}.",
                     stacklevel=2,
                 )
     return report
@@ -261,5 +261,3 @@ def _write_vocabularies(source: Source, folder: Path) -> None:
 
 def _size(package: Path) -> int:
     return sum(path.stat().st_size for path in package.rglob("*") if path.is_file())
-
-

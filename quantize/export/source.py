@@ -33,7 +33,9 @@ class Source:
         self.folder = BUILTIN if model is None else resolve(model)
         self.name = BUILTIN_NAME if model is None else self.folder.name
         if self.folder.is_file():
-            raise UserError(f"{model} is one file, not a folder; make a folder of it: genmoji convert {model} -o FOLDER")
+            raise UserError(
+                f"{model} is one file, not a folder; make a folder of it: genmoji convert {model} -o FOLDER"
+            )
         asked = read_json(self.folder / "model_index.json").get("_class_name")
         family = FAMILIES.get(asked) if isinstance(asked, str) else None
         if family is None:
@@ -51,7 +53,12 @@ class Source:
         """A part, its weights unread, its layers that adapters change as LoRALayers."""
         model = open_model(self.folder / component)
         own = [
-            (replace(adapter, layers={path: layer for path, layer in adapter.layers.items() if _is_of(path, component)}), weight)
+            (
+                replace(
+                    adapter, layers={path: layer for path, layer in adapter.layers.items() if _is_of(path, component)}
+                ),
+                weight,
+            )
             for adapter, weight in adapters
         ]
         changing = [(adapter, weight) for adapter, weight in own if adapter.layers]

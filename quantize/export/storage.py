@@ -128,8 +128,8 @@ class Storage:
         packed = Quantization.read(model.raw_config)
         if method == "mlx" and packed is not None and (packed.mode != "affine" or packed.bits not in METHODS["mlx"]):
             raise UserError(
-                f"The weights are packed in {packed.bits} bits of mode {packed.mode}, which Core ML has not; export with"
-                " --method palettize, or quantize the model in mode affine with 4 or 8 bits."
+                f"The weights are packed in {packed.bits} bits of mode {packed.mode}, which Core ML has not; export"
+                " with --method palettize, or quantize the model in mode affine with 4 or 8 bits."
             )
         self.packed = packed or (Quantization(bits) if method == "mlx" and bits < 16 else None)
 
@@ -259,5 +259,3 @@ def _rounded(numbers: np.ndarray, largest: int) -> np.ndarray:
 
 def _per_output(numbers: np.ndarray, weight: np.ndarray) -> np.ndarray:
     return numbers.reshape(-1, *[1] * (weight.ndim - 1))
-
-

@@ -29,7 +29,9 @@ def emit_text_encoder(model: CLIPTextModel, xl: bool, g: Graph, given: dict[str,
     before = x
     for i, layer in enumerate(model.text_model.encoder.layers):
         before, path = x, f"text_model.encoder.layers.{i}"
-        attended = _attention(g, f"{path}.self_attn", layer.self_attn, _norm(g, f"{path}.layer_norm1", layer.layer_norm1, x), mask)
+        attended = _attention(
+            g, f"{path}.self_attn", layer.self_attn, _norm(g, f"{path}.layer_norm1", layer.layer_norm1, x), mask
+        )
         x = g.mb.add(x=x, y=attended)
         h = g.linear(f"{path}.mlp.fc1", layer.mlp.fc1, _norm(g, f"{path}.layer_norm2", layer.layer_norm2, x))
         h = g.linear(f"{path}.mlp.fc2", layer.mlp.fc2, _activation(g, layer.mlp.activation, h))

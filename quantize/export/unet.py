@@ -48,7 +48,12 @@ def check_unet(model: UNet2DConditionModel) -> None:
     config = model.config
     for name, value, allowed, why in (
         ("in_channels", config.in_channels, config.out_channels, "inpainting models are not supported there"),
-        ("time_cond_proj_dim", config.time_cond_proj_dim, None, "models with their guidance inside are not supported there"),
+        (
+            "time_cond_proj_dim",
+            config.time_cond_proj_dim,
+            None,
+            "models with their guidance inside are not supported there",
+        ),
         ("center_input_sample", config.center_input_sample, False, "which is not supported there"),
     ):
         if value != allowed:
@@ -88,7 +93,9 @@ def stages(model: UNet2DConditionModel, levels: Levels) -> list[Stage]:
     for i, block in enumerate(model.down_blocks):
         listed.append(Stage(partial(_down, f"down_blocks.{i}", block), needs(block), _count(block)))
     if "mid_block" in model:
-        listed.append(Stage(partial(_mid, "mid_block", model.mid_block), needs(model.mid_block), _count(model.mid_block)))
+        listed.append(
+            Stage(partial(_mid, "mid_block", model.mid_block), needs(model.mid_block), _count(model.mid_block))
+        )
     for i, block in enumerate(model.up_blocks):
         listed.append(Stage(partial(_up, f"up_blocks.{i}", block), needs(block), _count(block)))
     last = () if levels.prediction_type == "epsilon" else ("sample", "timestep")
@@ -266,7 +273,9 @@ def _transformer(g: Graph, path: str, layer: Transformer2DModel, x: Var, text: V
 
 def _block(g: Graph, path: str, block: BasicTransformerBlock, x: Var, text: Var) -> Var:
     own = g.layer_norm(f"{path}.norm1", block.norm1, x)
-    x = g.mb.add(x=x, y=emit_attention(g, f"{path}.attn1", block.attn1, own, text if block.only_cross_attention else own))
+    x = g.mb.add(
+        x=x, y=emit_attention(g, f"{path}.attn1", block.attn1, own, text if block.only_cross_attention else own)
+    )
     told = g.layer_norm(f"{path}.norm2", block.norm2, x)
     x = g.mb.add(x=x, y=emit_attention(g, f"{path}.attn2", block.attn2, told, text))
     h = g.conv(f"{path}.ff.net.0.proj", block.ff.net[0].proj, g.layer_norm(f"{path}.norm3", block.norm3, x))
@@ -285,4 +294,3 @@ def emit_attention(g: Graph, path: str, layer: Attention, x: Var, context: Var) 
         projected = [g.cast(array, "fp32") for array in projected]
     attended = g.own_precision(g.attention(*projected, layer.heads, layer.scale))
     return g.conv(f"{path}.to_out.0", layer.to_out[0], attended)
-

@@ -66,5 +66,3 @@ def _mid(g: Graph, path: str, block: Any, x: Var) -> Var:
 def _end(g: Graph, path: str, half: Any, x: Var) -> Var:
     x = g.silu(g.group_norm(f"{path}.conv_norm_out", half.conv_norm_out, x))
     return g.conv(f"{path}.conv_out", half.conv_out, x)
-
-

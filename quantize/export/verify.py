@@ -90,9 +90,7 @@ def psnr(expected: np.ndarray, found: np.ndarray) -> float:
 
 def _worst_psnr(expected: Arrays, found: Arrays) -> float:
     """Of each output's rows, the worst."""
-    return min(
-        psnr(row, other) for name in expected for row, other in zip(expected[name], found[name], strict=True)
-    )
+    return min(psnr(row, other) for name in expected for row, other in zip(expected[name], found[name], strict=True))
 
 
 def _answer(
@@ -257,10 +255,8 @@ def _differs(part: Part, path: str, how: str) -> UserError:
     )
 
 
-def _run(
-    programs: Sequence[Program], function: str, example: Arrays, half: bool, watch: Any = None
-) -> Arrays:
-    """Chunks one after the other, each given what the first was and what the one before said, as Apple's package does."""
+def _run(programs: Sequence[Program], function: str, example: Arrays, half: bool, watch: Any = None) -> Arrays:
+    """Chunks in turn, each given what the first was and what the one before said, as Apple's package does."""
     given: Arrays = dict(example)
     outputs: Arrays = {}
     for program in programs:

@@ -1,7 +1,7 @@
 """Core ML packages: how exact they are, read back and run in numpy; their size; what writing them takes.
 
-Small models of each family, the built-in model, and one of Stable Diffusion 1.5's size with random weights. coremltools'
-own palettization of the same UNet, which the time is held against, takes a quarter of an hour by itself.
+Small models of each family, the built-in model, and one of Stable Diffusion 1.5's size with random weights.
+coremltools' own palettization of the same UNet, which the time is held against, takes a quarter of an hour by itself.
 """
 
 from __future__ import annotations
@@ -135,9 +135,7 @@ def draw_with_apples_schedule(genmoji: Genmoji) -> Image.Image:
 def draw_in_packages(folder: Path, half: bool = False) -> Image.Image:
     """The picture of an export: its packages run in numpy as Apple's pipeline runs them."""
     genmoji = Genmoji.load()
-    text, unet, decoder = (
-        Program.open(folder / f"{name}.mlpackage") for name in ("TextEncoder", "Unet", "VAEDecoder")
-    )
+    text, unet, decoder = (Program.open(folder / f"{name}.mlpackage") for name in ("TextEncoder", "Unet", "VAEDecoder"))
     prompt = genmoji.defaults.template.replace("{prompt}", PROMPT)
     ids = genmoji.text.tokenize(["", prompt])[0]
     states = [
@@ -260,5 +258,3 @@ def _run(*arguments: str) -> Cost:
     if code != "0":
         raise RuntimeError(f"python {' '.join(arguments)} exited with {code}")
     return Cost(float(seconds), int(kilobytes) * 1024)
-
-

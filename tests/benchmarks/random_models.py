@@ -130,9 +130,9 @@ SMALL: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
 
 
 def write_small_pipeline(family: str, folder: Path, **unet: Any) -> Path:
-    """A whole model of 32 pixels with random weights in half precision, norms and biases too; the tokenizer is the built-in model's.
+    """A whole model of 32 pixels with random weights in half precision, norms and biases too.
 
-    `unet`: more fields of the UNet's config.
+    The tokenizer is the built-in model's. `unet`: more fields of the UNet's config.
     """
     own, scheduler, text = SMALL[family]
     shutil.copytree(BUILTIN / "tokenizer", folder / "tokenizer")
