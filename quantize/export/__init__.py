@@ -1,5 +1,5 @@
-"""A model as apps take it: Core ML packages from our modules' weights, with the proof that they compute what these do; and
-diffusers folders in half precision."""
+"""A model as apps take it: Core ML packages from our modules' weights, with the proof that they compute what these do;
+and diffusers folders in half precision."""
 
 from .diffusers import export_diffusers
 from .folder import Options, export_coreml

@@ -109,13 +109,12 @@ class Graph:
         if isinstance(kept, Steps):
             values = shaped(kept.values)
             if self.system < 18:
-                how = {"zero_point": np.int8(0), "axis": np.int32(0)}
-                return {"quantized_data": values, "scale": kept.scales, **how}
+                fixed: dict[str, np.ndarray] = {"zero_point": np.array(0, np.int8), "axis": np.array(0, np.int32)}
+                return {"quantized_data": values, "scale": kept.scales, **fixed}
             return {"data": values, "scale": kept.scales.reshape(-1, *[1] * (values.ndim - 1))}
-        signed = kept.offsets is None
-        parts = {"data": self._few_bits(shaped(kept.values), f"{'int' if signed else 'uint'}{kept.bits}")}
-        parts["scale"] = shaped(kept.scales)
-        return parts if signed else {**parts, "offset": shaped(kept.offsets)}
+        kind = ("int" if kept.offsets is None else "uint") + str(kept.bits)
+        parts = {"data": self._few_bits(shaped(kept.values), kind), "scale": shaped(kept.scales)}
+        return parts if kept.offsets is None else {**parts, "offset": shaped(kept.offsets)}
 
     def _few_bits(self, values: np.ndarray, kind: str) -> np.ndarray:
         return values.astype(self.types.nptype_from_builtin(self.types.string_to_builtin(kind)))
@@ -136,7 +135,7 @@ class Graph:
         y = self.mb.conv(**parts, **how, name=f"{op_name(path)}_base" if beside else op_name(path))
         if not beside:
             return y
-        down, up = self._pair(path, layer)
+        down, up = self._pair(layer)
         down = down.transpose(0, 3, 1, 2) if down.ndim == 4 else down[:, :, None, None]
         low = self.mb.conv(x=x, weight=self._own(down, f"{path}.lora_a"), **how)
         change = self.mb.conv(x=low, weight=self._own(up[:, :, None, None], f"{path}.lora_b"))
@@ -152,12 +151,12 @@ class Graph:
         y = self.mb.linear(**parts, name=f"{op_name(path)}_base" if beside else op_name(path))
         if not beside:
             return y
-        down, up = self._pair(path, layer)
+        down, up = self._pair(layer)
         low = self.mb.linear(x=x, weight=self._own(down, f"{path}.lora_a"))
         change = self.mb.linear(x=low, weight=self._own(up, f"{path}.lora_b"))
         return self.mb.add(x=y, y=change, name=op_name(path))
 
-    def _pair(self, path: str, layer: LoRALayer) -> list[np.ndarray]:
+    def _pair(self, layer: Any) -> list[np.ndarray]:
         if "excess" in layer or "magnitude" in layer:
             raise UserError(f"{self.adapter} is a DoRA, which is no pair beside a layer: export it fused.")
         down, up = layer.pair(False)

@@ -44,8 +44,8 @@ class Levels:
         timesteps = np.interp(-strengths[0], -strengths[1], own)
         if len(ours) == len(theirs) and np.allclose(ours, theirs, rtol=SAME, atol=0):
             timesteps = own.astype(np.float64)
-        parts = timesteps, np.sqrt(theirs), np.sqrt(1 - theirs)
-        return cls(*(part.astype(np.float32) for part in parts), config.prediction_type)
+        single = [part.astype(np.float32) for part in (timesteps, np.sqrt(theirs), np.sqrt(1 - theirs))]
+        return cls(single[0], single[1], single[2], config.prediction_type)
 
     @property
     def same_timesteps(self) -> bool:

@@ -11,7 +11,6 @@ from functools import partial
 from typing import Any
 
 import mlx.core as mx
-import mlx.nn as nn
 import numpy as np
 
 from mlx_genmoji.errors import UserError
@@ -41,15 +40,15 @@ class Part:
     inputs: Shapes
     half: bool
     """Whether it computes in half precision, which its inputs then are in; else all is in full."""
-    emit: Callable[[nn.Module, Graph, dict[str, Var]], list[Var]]
-    answer: Callable[[nn.Module, Arrays], Arrays]
+    emit: Callable[[Any, Graph, dict[str, Var]], list[Var]]
+    answer: Callable[[Any, Arrays], Arrays]
     """The outputs of the model in MLX, in the layout of Core ML, float32."""
     examples: Sequence[Arrays]
     """Inputs to compare both with, the first of them for a quick look."""
     channels_last: bool = False
     """Whether its activations are in the same layout as MLX's."""
     half_inputs: bool = True
-    chunks: Callable[[nn.Module], tuple[list[Stage], list[Stage]]] | None = None
+    chunks: Callable[[Any], tuple[list[Stage], list[Stage]]] | None = None
 
 
 def text_encoder(source: Source, component: str, length: int) -> Part:
@@ -62,7 +61,7 @@ def text_encoder(source: Source, component: str, length: int) -> Part:
     # A text that ends in the middle, whatever the vocabulary makes of it.
     ids[:, length // 2 :] = last if end in (None, 2) else end
 
-    def answer(model: nn.Module, given: Arrays) -> Arrays:
+    def answer(model: CLIPTextModel, given: Arrays) -> Arrays:
         said = model(mx.array(given["input_ids"].astype(np.int32)))
         states = {"hidden_embeds": said.hidden_states[-2]} if xl else {"last_hidden_state": said.last_hidden_state}
         return {name: np.asarray(array) for name, array in {**states, "pooled_outputs": said.pooled}.items()}
@@ -93,16 +92,18 @@ def unet(source: Source, height: int, width: int, length: int, chunk: bool) -> P
     levels = Levels.of(source.scheduler)
     shapes = inputs_of(model, height, width, length)
 
-    def emit(model: nn.Module, g: Graph, given: dict[str, Var]) -> list[Var]:
+    def emit(model: UNet2DConditionModel, g: Graph, given: dict[str, Var]) -> list[Var]:
         flow = Flow()
         for stage in stages(model, levels):
             flow = stage.emit(g, flow, given)
         return [flow.x]
 
-    def answer(model: nn.Module, given: Arrays) -> Arrays:
+    def answer(model: UNet2DConditionModel, given: Arrays) -> Arrays:
         timesteps = given["timestep"].astype(np.int64)
         text = given["encoder_hidden_states"][:, :, 0].transpose(0, 2, 1)
-        added = {name: mx.array(given[name]) for name in ("time_ids", "text_embeds") if name in given}
+        added: dict[str, mx.array] = {
+            name: mx.array(given[name]) for name in ("time_ids", "text_embeds") if name in given
+        }
         latents = mx.array(given["sample"].transpose(0, 2, 3, 1))
         output = model(latents, mx.array(levels.timesteps[timesteps]), mx.array(text), added)
         predicted = np.asarray(output).transpose(0, 3, 1, 2)
@@ -171,6 +172,3 @@ def parts_of(source: Source, height: int, width: int, chunk: bool) -> list[Part]
     }
     texts = [text_encoder(source, name, length) for name, length in lengths.items()]
     return [*texts, unet(source, height, width, max(lengths.values()), chunk), *autoencoder(source, height, width)]
-
-
-__all__ = ["Arrays", "Part", "UNet2DConditionModel", "parts_of"]

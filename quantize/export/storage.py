@@ -245,8 +245,11 @@ def _blocks(packed: list[np.ndarray], quantization: Quantization) -> Blocks:
     values = ((words[..., None] >> shifts) & (2**bits - 1)).astype(np.uint8).reshape(*words.shape[:-1], -1)
     wide = scales.astype(np.float32)
     offsets = np.divide(-biases.astype(np.float32), wide, out=np.zeros_like(wide), where=wide != 0)
-    parts = values, _half(scales), _half(offsets)
-    return Blocks(*(np.ascontiguousarray(np.moveaxis(part, -1, 1)) for part in parts), bits)
+
+    def inputs_second(array: np.ndarray) -> np.ndarray:
+        return np.ascontiguousarray(np.moveaxis(array, -1, 1))
+
+    return Blocks(inputs_second(values), inputs_second(_half(scales)), inputs_second(_half(offsets)), bits)
 
 
 def _half(numbers: np.ndarray) -> np.ndarray:

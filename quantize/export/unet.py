@@ -6,7 +6,9 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
+import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 from mlx.utils import tree_flatten
@@ -96,8 +98,8 @@ def stages(model: UNet2DConditionModel, levels: Levels) -> list[Stage]:
         listed.append(
             Stage(partial(_mid, "mid_block", model.mid_block), needs(model.mid_block), _count(model.mid_block))
         )
-    for i, block in enumerate(model.up_blocks):
-        listed.append(Stage(partial(_up, f"up_blocks.{i}", block), needs(block), _count(block)))
+    for i, later in enumerate(model.up_blocks):
+        listed.append(Stage(partial(_up, f"up_blocks.{i}", later), needs(later), _count(later)))
     last = () if levels.prediction_type == "epsilon" else ("sample", "timestep")
     listed.append(Stage(partial(_end, model, levels), last, _count(model.conv_out)))
     return listed
@@ -111,11 +113,13 @@ def halves(listed: Sequence[Stage]) -> tuple[list[Stage], list[Stage]]:
 
 
 def _count(module: nn.Module) -> int:
-    return sum(parameter.size for _, parameter in tree_flatten(module.parameters()))
+    parameters: dict[str, mx.array] = dict(tree_flatten(module.parameters()))
+    return sum(parameter.size for parameter in parameters.values())
 
 
 def _begin(model: UNet2DConditionModel, levels: Levels, g: Graph, flow: Flow, given: dict[str, Var]) -> Flow:
     config = model.config
+    added: Any = model.get("add_embedding")
     # In full precision: a timestep of 999 has no room in half precision for what tells it from its neighbours' waves.
     timesteps = g.cast(given["timestep"], "fp32")
     if not levels.same_timesteps:
@@ -124,7 +128,7 @@ def _begin(model: UNet2DConditionModel, levels: Levels, g: Graph, flow: Flow, gi
     waves = _waves(g, timesteps, config.block_out_channels[0], config.flip_sin_to_cos, config.freq_shift, "time_waves")
     time = _embedding(g, "time_embedding", model.time_embedding, _column(g, waves))
     if config.addition_embed_type == "text":
-        more = _text_embedding(g, "add_embedding", model.add_embedding, given["encoder_hidden_states"])
+        more = _text_embedding(g, "add_embedding", added, given["encoder_hidden_states"])
         time = g.mb.add(x=time, y=more)
     if config.addition_embed_type == "text_time":
         rows, ids = given["time_ids"].shape
@@ -133,7 +137,7 @@ def _begin(model: UNet2DConditionModel, levels: Levels, g: Graph, flow: Flow, gi
         sizes_waves = _waves(g, flat, sizes, config.flip_sin_to_cos, config.freq_shift, "size_waves")
         told = g.mb.reshape(x=g.own_precision(sizes_waves), shape=[rows, ids * sizes])
         both = g.mb.concat(values=[given["text_embeds"], told], axis=1)
-        time = g.mb.add(x=time, y=_embedding(g, "add_embedding", model.add_embedding, _column(g, both)))
+        time = g.mb.add(x=time, y=_embedding(g, "add_embedding", added, _column(g, both)))
     x = g.conv("conv_in", model.conv_in, given["sample"])
     return Flow(x, g.silu(time), [x])
 
@@ -292,5 +296,6 @@ def emit_attention(g: Graph, path: str, layer: Attention, x: Var, context: Var) 
     ]
     if layer.upcast and g.dtype == np.float16:
         projected = [g.cast(array, "fp32") for array in projected]
-    attended = g.own_precision(g.attention(*projected, layer.heads, layer.scale))
+    q, k, v = projected
+    attended = g.own_precision(g.attention(q, k, v, layer.heads, layer.scale))
     return g.conv(f"{path}.to_out.0", layer.to_out[0], attended)

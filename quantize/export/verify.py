@@ -39,8 +39,8 @@ WAVES = "time_waves"
 # Numbers of a layer's output that are compared.
 SAMPLES = 2**14
 
-LAYERS = (GroupNorm, nn.LayerNorm, QuantizedLayer, LoRALayer, *PACKED)
-BLOCKS = (ResnetBlock2D, BasicTransformerBlock, Transformer2DModel, CLIPEncoderLayer)
+LAYERS: tuple[type[nn.Module], ...] = (GroupNorm, nn.LayerNorm, QuantizedLayer, LoRALayer, *PACKED)
+BLOCKS: tuple[type[nn.Module], ...] = (ResnetBlock2D, BasicTransformerBlock, Transformer2DModel, CLIPEncoderLayer)
 
 Samples = dict[str, tuple[str, np.ndarray]]
 
@@ -113,7 +113,10 @@ def _answer(
     with _on_cpu():
         if storage is not None:
             _round_others(model, storage)
-        layers = [(path, layer) for path, layer in model.named_modules() if isinstance(layer, (*LAYERS, *BLOCKS))]
+        modules: list[tuple[str, Any]] = model.named_modules()
+        layers: list[tuple[str, Any]] = [
+            (path, layer) for path, layer in modules if isinstance(layer, (*LAYERS, *BLOCKS))
+        ]
         inside = [f"{path}." for path, layer in layers if isinstance(layer, LoRALayer)]
         # The innermost first, since what is around a layer finds it by its path.
         for path, layer in sorted(layers, key=lambda item: -item[0].count(".")):
@@ -196,8 +199,9 @@ def _rounded(path: str, layer: nn.Module, storage: Storage, beside: bool) -> nn.
 def _round_others(model: nn.Module, storage: Storage) -> None:
     """Round the few parameters that belong to no layer of their own."""
     places = ("positional_embedding", "position_embedding.weight")
-    parameters = [(path, value) for path, value in tree_flatten(model.parameters()) if path.endswith(places)]
-    rounded = [(path, np.asarray(value.astype(mx.float32)).astype(storage.dtype)) for path, value in parameters]
+    parameters: dict[str, mx.array] = dict(tree_flatten(model.parameters()))
+    own = [(path, value) for path, value in parameters.items() if path.endswith(places)]
+    rounded = [(path, np.asarray(value.astype(mx.float32)).astype(storage.dtype)) for path, value in own]
     model.update(tree_unflatten([(path, mx.array(array.astype(np.float32))) for path, array in rounded]))
 
 
