@@ -26,14 +26,12 @@ def loss(numbers: np.ndarray, table: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("bits", [4, 6])
-@pytest.mark.parametrize("kind", ["normal", "laplace", "two"])
+@pytest.mark.parametrize("kind", ["standard_normal", "laplace"])
 def test_a_palette_is_nearly_the_best_there_is(bits: int, kind: str) -> None:
     kmeans1d = pytest.importorskip("coremltools._deps.kmeans1d")
-    random = np.random.default_rng(0)
-    drawn = random.laplace(size=6000) if kind == "laplace" else random.standard_normal(6000)
-    numbers = (0.02 * (drawn + 20 * (np.arange(6000) % 2) if kind == "two" else drawn)).astype(np.float16)
+    numbers = (0.02 * getattr(np.random.default_rng(0), kind)(size=40_000)).astype(np.float16)
     best = np.array(kmeans1d.cluster(numbers.astype(np.float64), 2**bits).centroids)
-    assert loss(numbers, palette(numbers, bits)) <= 1.05 * loss(numbers, best)
+    assert loss(numbers, palette(numbers, bits)) <= 1.03 * loss(numbers, best)
 
 
 def test_few_distinct_numbers_are_kept() -> None:
