@@ -49,6 +49,18 @@ class Done(Exception):
     """Ends a run in the interpreter that has shown what was wanted."""
 
 
+@contextmanager
+def _on_cpu() -> Iterator[None]:
+    """Where models are float32, and their products too."""
+    device = mx.default_device()
+    mx.set_default_device(mx.cpu)
+    try:
+        yield
+    finally:
+        mx.set_default_device(device)
+
+
+@_on_cpu()
 def verify(
     part: Part,
     packages: Sequence[Path],
@@ -110,30 +122,16 @@ def _answer(
         if samples is not None:
             samples[op_name(path)] = path, _sample(np.asarray(values), part.channels_last)
 
-    with _on_cpu():
-        if storage is not None:
-            _round_others(model, storage)
-        modules: list[tuple[str, Any]] = model.named_modules()
-        layers: list[tuple[str, Any]] = [
-            (path, layer) for path, layer in modules if isinstance(layer, (*LAYERS, *BLOCKS))
-        ]
-        inside = [f"{path}." for path, layer in layers if isinstance(layer, LoRALayer)]
-        # The innermost first, since what is around a layer finds it by its path.
-        for path, layer in sorted(layers, key=lambda item: -item[0].count(".")):
-            if not path.startswith(tuple(inside)) and not path.endswith("position_embedding"):
-                replace_layer(model, path, _Watched(path, layer, storage, beside, see))
-        return part.answer(model, example)
-
-
-@contextmanager
-def _on_cpu() -> Iterator[None]:
-    """Where products are those of float32."""
-    device = mx.default_device()
-    mx.set_default_device(mx.cpu)
-    try:
-        yield
-    finally:
-        mx.set_default_device(device)
+    if storage is not None:
+        _round_others(model, storage)
+    modules: list[tuple[str, Any]] = model.named_modules()
+    layers: list[tuple[str, Any]] = [(path, layer) for path, layer in modules if isinstance(layer, (*LAYERS, *BLOCKS))]
+    inside = [f"{path}." for path, layer in layers if isinstance(layer, LoRALayer)]
+    # The innermost first, since what is around a layer finds it by its path.
+    for path, layer in sorted(layers, key=lambda item: -item[0].count(".")):
+        if not path.startswith(tuple(inside)) and not path.endswith("position_embedding"):
+            replace_layer(model, path, _Watched(path, layer, storage, beside, see))
+    return part.answer(model, example)
 
 
 class _Watched(nn.Module):

@@ -53,7 +53,7 @@ def adapter_of_the_built_in(file: str) -> None:
         if path.endswith("conv2"):
             out, *inner = layer.weight.shape
             down = random.standard_normal((4, *inner), np.float32) / np.prod(inner) ** 0.5
-            layers[path] = Layer(mx.array(down), mx.array(0.1 * random.standard_normal((out, 4), np.float32)), 4.0)
+            layers[path] = Layer(mx.array(down), mx.array(0.4 * random.standard_normal((out, 4), np.float32)), 4.0)
     save_adapter(Adapter(layers), file)
 
 
