@@ -193,15 +193,16 @@ def _full_size(folder: Path) -> Iterator[Row]:
     model = write_full_pipeline(folder / "full")
     dense = folder / "fp16"
     _export(model, dense, "--bits", "16", "--verify", "off")
-    theirs = palettize_by_coremltools(dense / "Unet.mlpackage")
     ours = _export(model, folder / "six", "--bits", "6")
-    limit = 1.2 * theirs.seconds
-    yield Row(
-        "genmoji export of SD 1.5's size, 6 bits, verified, by coremltools' palettization of the UNet alone",
-        "<= 1.2 x",
-        f"{ours.seconds / theirs.seconds:.2f} x ({ours.seconds:.0f} s by {theirs.seconds:.0f} s)",
-        ours.seconds <= limit,
-    )
+    what = "genmoji export of SD 1.5's size, 6 bits, verified, by coremltools' palettization of the UNet alone"
+    try:
+        theirs = palettize_by_coremltools(dense / "Unet.mlpackage")
+    except RuntimeError:
+        note = "coremltools' own k-means did not run here: it wants scikit-learn up to 1.5.1"
+        yield Row(what, "<= 1.2 x", f"{ours.seconds:.0f} s", None, note)
+    else:
+        measured = f"{ours.seconds / theirs.seconds:.2f} x ({ours.seconds:.0f} s by {theirs.seconds:.0f} s)"
+        yield Row(what, "<= 1.2 x", measured, ours.seconds <= 1.2 * theirs.seconds)
     memory = ours.bytes_of_memory / 1e9
     yield Row("peak memory of the same", "<= 4 GB", f"{memory:.2f} GB", memory <= 4)
     whole = size_of(dense)
