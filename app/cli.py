@@ -12,7 +12,6 @@ import sys
 import warnings
 from collections.abc import Sequence
 from importlib.metadata import version
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -20,9 +19,13 @@ import typer
 from mlx_genmoji.errors import UserError
 
 from .converting import convert
+from .fusing import fuse
 from .generating import generate
 from .measuring import bench
+from .quantizing import quantize
+from .rewriting import rewrite
 from .scraping import scraping
+from .training import train
 
 USER_MISTAKE = 2
 INTERRUPTED = 130
@@ -51,22 +54,12 @@ app.add_typer(scraping, name="scrape")
 
 
 app.command()(generate)
+app.command()(rewrite)
 app.command()(convert)
+app.command()(quantize)
+app.command()(fuse)
 app.command()(bench)
-
-
-@app.command()
-def train(
-    recipe: Annotated[Path, typer.Argument(metavar="RECIPE.yaml", help="What to train, on what, for how long.")],
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where the last run was stopped.")] = False,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a value of the recipe; repeatable.")
-    ] = None,
-) -> None:
-    """Train what RECIPE.yaml describes."""
-    from train import run
-
-    run(recipe, resume, overrides or [])
+app.command()(train)
 
 
 def main(args: Sequence[str] | None = None) -> int:

@@ -11,12 +11,15 @@ import typer
 
 from mlx_genmoji.errors import UserError
 
+from .adapter_options import AdapterFiles, parse_adapter
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
     from mlx_genmoji import Genmoji, Sticker
 
 SkinTone = Literal["light", "medium-light", "medium", "medium-dark", "dark"]
+Chosen = Path | list[tuple[Path, float]]
 Sampler = Literal["ddim", "euler", "euler-ancestral", "dpm++2m", "lcm", "unipc"]
 
 
@@ -31,7 +34,7 @@ def generate(
     ] = None,
     skin_tone: Annotated[SkinTone | None, typer.Option(help="Skin tone of the people in the picture.")] = None,
     person_type: Annotated[
-        str | None, typer.Option(help="Who the people in the picture are: man, woman or person.")
+        str | None, typer.Option(help="Who the people in the picture are: man, woman, girl, old man...")
     ] = None,
     model: Annotated[
         str | None,
@@ -41,12 +44,27 @@ def generate(
             " [default: the built-in one]",
         ),
     ] = None,
+    adapter: AdapterFiles = [],  # noqa: B006
+    adapters: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="A folder of adapters with an index: the skin tone and person type choose."
+        ),
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Denoising steps. [default: the model's]")] = None,
     guidance: Annotated[
         float | None,
         typer.Option(help="How closely to follow the prompt; up to 1 is no guidance. [default: the model's]"),
     ] = None,
     negative_prompt: Annotated[str, typer.Option(help="What not to draw.")] = "",
+    rewrite: Annotated[
+        str,
+        typer.Option(
+            metavar="MODEL|none",
+            help="A language model that adds to a short prompt: smollm2, or the id or folder of one of mlx-lm's."
+            " See genmoji rewrite.",
+        ),
+    ] = "none",
     sampler: Annotated[Sampler | None, typer.Option(help="How to denoise. [default: the model's]")] = None,
     image: Annotated[Path | None, typer.Option(help="A picture to start from: it becomes an emoji.")] = None,
     strength: Annotated[
@@ -81,6 +99,7 @@ def generate(
         "negative_prompt": negative_prompt,
         "skin_tone": skin_tone,
         "person_type": person_type,
+        "rewrite": None if rewrite == "none" else rewrite,
         "sampler": sampler,
         "strength": strength,
     }
@@ -90,6 +109,9 @@ def generate(
         asked = [name for name, value in options.items() if value not in (None, "") and (name, value) != ("count", 1)]
         if asked:
             raise UserError(f"--replay takes {asked[0].replace('_', ' ')} from the recipe; leave it out.")
+    if adapter and adapters is not None:
+        raise UserError("--adapter and --adapters exclude each other: give files, or a folder that chooses.")
+    chosen = adapters if adapters is not None else [parse_adapter(text) for text in adapter]
     stem = slug(prompt) if prompt is not None else f"{replay.stem}-again" if replay else ""
     output = output or Path(f"{stem}.png")
     check_writable(output)
@@ -99,10 +121,10 @@ def generate(
     pictures = {name: _open(path) for name, path in (("image", image), ("mask", mask)) if path is not None}
 
     if replay is not None:
-        stickers = [_replay(replay, model, pictures)]
+        stickers = [_replay(replay, model, chosen, pictures)]
     else:
         assert prompt is not None
-        stickers = _draw(prompt, model, options | pictures)
+        stickers = _draw(prompt, model, chosen, options | pictures)
     for sticker, path in zip(stickers, paths, strict=True):
         try:
             sticker.save(path, recipe=not no_recipe)
@@ -111,11 +133,11 @@ def generate(
         typer.echo(path)
 
 
-def _draw(prompt: str, model: str | None, options: dict[str, Any]) -> list[Sticker]:
+def _draw(prompt: str, model: str | None, adapters: Chosen, options: dict[str, Any]) -> list[Sticker]:
     """The stickers, with a progress bar while they are drawn."""
     from tqdm import tqdm
 
-    pipeline = _load(model)
+    pipeline = _load(model, adapters)
     with tqdm(disable=None, leave=False, unit="step") as bar:
 
         def show(step: int, steps: int, latents: Any) -> None:
@@ -125,7 +147,7 @@ def _draw(prompt: str, model: str | None, options: dict[str, Any]) -> list[Stick
         return pipeline.generate(prompt, callback=show, **options)
 
 
-def _replay(path: Path, model: str | None, pictures: dict[str, Image]) -> Sticker:
+def _replay(path: Path, model: str | None, adapters: Chosen, pictures: dict[str, Image]) -> Sticker:
     """The sticker of the recipe in a PNG, by the model that it names unless another place of it is given."""
     from PIL import Image, UnidentifiedImageError
 
@@ -146,13 +168,13 @@ def _replay(path: Path, model: str | None, pictures: dict[str, Image]) -> Sticke
         if not revision:
             raise UserError(f"{path} was drawn by the model {name!r}; say where it is with --model.")
         model = f"{name}@{revision}"
-    return _load(model).replay(recipe, **pictures)
+    return _load(model, adapters).replay(recipe, **pictures)
 
 
-def _load(model: str | None) -> Genmoji:
+def _load(model: str | None, adapters: Chosen) -> Genmoji:
     from mlx_genmoji import Genmoji
 
-    return Genmoji.load(model)
+    return Genmoji.load(model, adapters=adapters)
 
 
 def _open(path: Path) -> Image:

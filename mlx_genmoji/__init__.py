@@ -12,7 +12,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .backend import prefer_openblas
+from .backend import keep_memory, prefer_openblas
 from .errors import Cancelled, UserError
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ _MODULES = {"Genmoji": "pipeline", "Sticker": "sticker"}
 
 # Here, because every module of the package that imports MLX comes after this line.
 prefer_openblas()
+keep_memory()
 
 
 def __getattr__(name: str) -> Any:

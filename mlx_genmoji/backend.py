@@ -3,6 +3,9 @@
 MLX's published CPU build for Linux is linked to the reference BLAS (a few GFLOP/s). Where the system has OpenBLAS,
 loading it with global symbols before `mlx.core` makes MLX's matrix products and convolutions use it instead, 15 to 30
 times faster. `GENMOJI_NO_OPENBLAS=1` leaves MLX as it was published.
+
+Its CPU build also asks the C library for each array and gives it back at once. From glibc's first threshold on, 128 KB,
+that is a mapping of fresh pages each time, which costs more than a simple formula; so such memory is kept for the next.
 """
 
 from __future__ import annotations
@@ -13,6 +16,10 @@ import sys
 
 OPENBLAS = "libopenblas.so.0"
 OPT_OUT = "GENMOJI_NO_OPENBLAS"
+
+# glibc's mallopt: the size from which memory is mapped (32 MiB is its maximum), and the free memory that is kept.
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+KEPT = {M_MMAP_THRESHOLD: 32 * 2**20, M_TRIM_THRESHOLD: 2**31 - 1}
 
 
 def prefer_openblas() -> bool:
@@ -28,3 +35,13 @@ def prefer_openblas() -> bool:
     except OSError:
         return False
     return True
+
+
+def keep_memory() -> bool:
+    """Let the C library keep what arrays give back, and tell whether it will. Only glibc has to be told."""
+    if sys.platform != "linux":
+        return False
+    try:
+        return all(ctypes.CDLL(None).mallopt(option, value) for option, value in KEPT.items())
+    except (OSError, AttributeError):
+        return False

@@ -7,6 +7,7 @@ A module's parameter path is the checkpoint's key, so loading is: read, move con
 import json
 import os
 import re
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from .models.functions import on_cpu
 from .models.tiny_vae import AutoencoderTiny
 from .models.unet import UNet2DConditionModel
 from .models.vae import AutoencoderKL
+from .quantization import Quantization, expect_packed, packed_parts, quantize_model
 from .weights import STEMS, check_safetensors, find_weights, read_json
 
 Model = AutoencoderKL | AutoencoderTiny | CLIPTextModel | UNet2DConditionModel
@@ -48,14 +50,27 @@ LEGACY_KEYS: dict[type, tuple[tuple[str, str | None], ...]] = {
 }
 
 
-def load_model(folder: str | Path, variant: str | None = None) -> Model:
-    """Build one component from its folder and load its weights, evaluated.
+def load_model(folder: str | Path, variant: str | None = None, quantization: Quantization | None = None) -> Model:
+    """Build one component from its folder and load its weights, evaluated; packed where config.json says so.
 
     float32 on a CPU; on a GPU half precision, except for an autoencoder whose config does not say that it stands that
     (`force_upcast` false). Of a folder with files of both precisions, those of its own are read, or those of `variant`.
-    Raises UserError in one sentence where a file is missing or damaged, the config asks for what is not supported, or
-    tensors do not fit.
+    quantization: pack dense weights one after the other, so that they are never in memory together. Raises UserError in
+    one sentence where a file is missing or damaged, the config asks for what is not supported, tensors do not fit, or
+    weights are packed otherwise already.
     """
+    model = open_model(folder, variant)
+    packed = Quantization.read(model.raw_config)
+    if quantization is not None and packed is None:
+        quantize_model(model, quantization, measure=False)
+    elif quantization not in (None, packed):
+        raise UserError(f"{folder} is packed already, as {packed}: start from the dense model.")
+    mx.eval(model.parameters())
+    return model
+
+
+def open_model(folder: str | Path, variant: str | None = None) -> Model:
+    """What `load_model` loads, its weights unread until they are needed."""
     folder = Path(folder)
     config = read_json(folder / "config.json")
     model = create_model(config)
@@ -81,9 +96,16 @@ def create_model(config: Mapping[str, Any]) -> Model:
 
 
 def load_weights(model: Model, paths: Sequence[Path], dtype: mx.Dtype = mx.float32) -> None:
-    """Load safetensors files into `model`, every parameter exactly once. Raises UserError naming what does not fit."""
-    assign(model, _tensors(paths), dtype, f"{paths[0]} does not fit its config.json")
-    mx.eval(model.parameters())
+    """Give `model` the weights of safetensors files, every parameter exactly once, unread until they are needed.
+
+    Raises UserError naming what does not fit.
+    """
+    tensors = list(_tensors(paths))
+    quantization = Quantization.read(model.raw_config)
+    if quantization is not None:
+        scales = [key for key, _ in tensors if key.endswith(".scales")]
+        expect_packed(model, quantization, [key.removesuffix(".scales") for key in scales])
+    assign(model, tensors, dtype, f"{paths[0]} does not fit its config.json")
 
 
 def assign(model: Model, tensors: Iterable[tuple[str, mx.array]], dtype: mx.Dtype, complaint: str) -> None:
@@ -93,7 +115,9 @@ def assign(model: Model, tensors: Iterable[tuple[str, mx.array]], dtype: mx.Dtyp
     """
     expected: dict[str, mx.array] = dict(tree_flatten(model.parameters()))
     legacy = next((table for kind, table in LEGACY_KEYS.items() if isinstance(model, kind)), ())
+    packed = packed_parts(model)
     loaded: dict[str, mx.array] = {}
+    streams = _streams()
     unexpected, misshaped = [], []
     for key, tensor in tensors:
         name = _rename(key, legacy)
@@ -102,12 +126,15 @@ def assign(model: Model, tensors: Iterable[tuple[str, mx.array]], dtype: mx.Dtyp
         if name not in expected or name in loaded:
             unexpected.append(one_line(key))
             continue
-        tensor = _to_here(tensor, expected[name].ndim)
+        stream = streams[len(loaded) % len(streams)]
+        if name not in packed:
+            tensor = _to_here(tensor, expected[name].ndim, stream)
         if tensor.shape != expected[name].shape:
             misshaped.append(f"{one_line(key)} {tensor.shape} instead of {expected[name].shape}")
-        if not mx.issubdtype(tensor.dtype, mx.floating):
+        wanted = expected[name].dtype if name in packed else dtype
+        if tensor.dtype != wanted and not all(mx.issubdtype(kind, mx.floating) for kind in (tensor.dtype, wanted)):
             unexpected.append(f"{one_line(key)} of type {tensor.dtype}")
-        loaded[name] = tensor.astype(dtype)
+        loaded[name] = tensor.astype(wanted, stream=stream)
     problems = {
         "missing": [name for name in expected if name not in loaded],
         "unexpected": unexpected,
@@ -120,12 +147,19 @@ def assign(model: Model, tensors: Iterable[tuple[str, mx.array]], dtype: mx.Dtyp
 
 
 def save_model(model: Model, folder: Path, dtype: mx.Dtype = mx.float32) -> None:
-    """Write `config.json` and weights as diffusers and transformers read them, each moved into place when whole."""
+    """Write `config.json` and weights as diffusers and transformers read them, each moved into place when whole.
+
+    `dtype` is that of what is not packed. Packed weights are written as they are, convolutions OHWI, as mlx-lm does.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     parameters: dict[str, mx.array] = dict(tree_flatten(model.parameters()))
     pointwise = {name for name, module in model.named_modules() if isinstance(module, PointwiseConv)}
+    packed = packed_parts(model)
     tensors = {}
     for name, tensor in parameters.items():
+        if name in packed:
+            tensors[name] = tensor
+            continue
         owner, _, kind = name.rpartition(".")
         if kind == "weight" and owner in pointwise:
             tensor = tensor[:, None, None]
@@ -166,9 +200,23 @@ def _rename(key: str, table: tuple[tuple[str, str | None], ...]) -> str | None:
     return key
 
 
-def _to_here(tensor: mx.array, ndim: int) -> mx.array:
+_own = threading.local()
+
+
+def _streams() -> list[mx.Stream]:
+    """Those that weights are rearranged and cast on: a stream of the CPU is one core, and belongs to a thread."""
+    default = mx.default_stream(mx.default_device())
+    if not on_cpu():
+        return [default]
+    if "stream" not in _own.__dict__:
+        _own.stream = mx.new_stream(mx.cpu)
+    return [default, _own.stream]
+
+
+def _to_here(tensor: mx.array, ndim: int, stream: mx.Stream | None = None) -> mx.array:
     if tensor.ndim == 4 and ndim == 4:
-        return tensor.transpose(0, 2, 3, 1)
+        # A view with other strides would be copied by each convolution, and is cast as slowly as it is read.
+        return mx.contiguous(tensor.transpose(0, 2, 3, 1, stream=stream), stream=stream)
     if tensor.ndim == 4 and ndim == 2 and tensor.shape[2:] == (1, 1):
         return tensor.squeeze((2, 3))
     return tensor

@@ -13,6 +13,7 @@ import mlx.core as mx
 
 from .errors import UserError
 from .models.clip import CLIPTextModel
+from .prompt.plan import OPTIONAL
 from .tokenizer import CLIPTokenizer
 
 DEFAULTS_FILE = "genmoji.json"
@@ -25,6 +26,8 @@ class Defaults:
     template: str = "{prompt}"
     steps: int = 25
     guidance: float = 7.5
+    plan_fields: tuple[str, ...] = OPTIONAL
+    """The optional fields of a plan (`prompt.PromptPlan`) that the model's captions have."""
 
     @classmethod
     def read(cls, config: Mapping[str, Any], base: "Defaults | None" = None) -> "Defaults":
@@ -33,10 +36,13 @@ class Defaults:
         for name, value in config.items():
             if name not in kinds:
                 raise UserError(f"{DEFAULTS_FILE}: unknown field {name!r}.")
+            if name == "plan_fields" and isinstance(value, list) and all(field in OPTIONAL for field in value):
+                continue
             if not isinstance(value, (int, float) if kinds[name] is float else kinds[name]):
                 raise UserError(f"{DEFAULTS_FILE}: field {name!r} is {value!r}, not {kinds[name].__name__}.")
         base = base or cls()
-        return cls(**{name: config.get(name, getattr(base, name)) for name in kinds})
+        values = {name: config.get(name, getattr(base, name)) for name in kinds}
+        return cls(**values | {"plan_fields": tuple(values["plan_fields"])})
 
 
 @dataclass(frozen=True)
@@ -96,21 +102,30 @@ class TextTowers:
         `size`: height and width of the picture in pixels, which XL is told.
         """
         texts = [prompt] if negative_prompt is None else [negative_prompt, prompt]
-        said = [
-            encoder(mx.array(tokenizer(texts)))
-            for tokenizer, encoder in zip(self.tokenizers, self.encoders, strict=True)
-        ]
-        if len(said) == 1:
-            return Conditions(said[0].last_hidden_state, {})
-        # Podell et al. 2023, https://arxiv.org/abs/2307.01952: the layer before the last of both, the second's summary.
-        states = mx.concatenate([output.hidden_states[-2] for output in said], axis=-1)
-        pooled = said[-1].pooled
+        states, pooled = self.encode(self.tokenize(texts))
+        if pooled is None:
+            return Conditions(states, {})
         if negative_prompt == "" and self.zeros_for_empty:
             kept = mx.array([0.0, 1.0])
             states, pooled = states * kept[:, None, None], pooled * kept[:, None]
-        # The original size, where it was cropped, the size aimed at.
-        time_ids = mx.array([[*size, 0, 0, *size]] * len(texts), mx.float32)
-        return Conditions(states, {"text_embeds": pooled, "time_ids": time_ids})
+        return Conditions(states, {"text_embeds": pooled, "time_ids": time_ids(size, len(texts))})
+
+    def tokenize(self, texts: Sequence[str]) -> list[mx.array]:
+        """Token ids, (B, L) for each tower."""
+        return [mx.array(tokenizer(texts)) for tokenizer in self.tokenizers]
+
+    def encode(self, ids: Sequence[mx.array]) -> tuple[mx.array, mx.array | None]:
+        """Token ids, (B, L) for each tower -> states (B, L, D) and, of XL, `text_embeds` (B, P)."""
+        said = [encoder(own) for own, encoder in zip(ids, self.encoders, strict=True)]
+        if len(said) == 1:
+            return said[0].last_hidden_state, None
+        # Podell et al. 2023, https://arxiv.org/abs/2307.01952: the layer before the last of both, the second's summary.
+        return mx.concatenate([output.hidden_states[-2] for output in said], axis=-1), said[-1].pooled
+
+
+def time_ids(size: tuple[int, int], count: int) -> mx.array:
+    """What XL is told of `count` pictures, (count, 6): the original size, where it was cropped, the size aimed at."""
+    return mx.array([[*size, 0, 0, *size]] * count, mx.float32)
 
 
 def guidance_embedding(guidance: float, channels: int) -> mx.array:

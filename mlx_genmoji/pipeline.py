@@ -7,26 +7,32 @@ import hashlib
 import math
 import re
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import mlx.core as mx
+import mlx.nn as nn
 import numpy as np
 from PIL import Image
 
 from .checkpoint import load_model
-from .errors import Cancelled, UserError
+from .errors import Cancelled, UserError, one_line
 from .families import DEFAULTS_FILE, FAMILIES, Conditions, Defaults, TextTowers, guidance_embedding
 from .hub import resolve
+from .lora.using import Adapters, Given
 from .models.clip import CLIPTextModel
+from .models.functions import inference, on_cpu
+from .models.metal import wired_memory
 from .models.tiny_vae import AutoencoderTiny
 from .models.unet import UNet2DConditionModel
 from .models.vae import AutoencoderKL
 from .pictures import fingerprint, fit_mask, fit_picture, latent_mask, to_array
-from .prompt import PERSON_TYPES, SKIN_TONES, compose
+from .prompt import PERSON_TYPES, SKIN_TONES, CaptionForm, PromptPlan, Rewriter, compose
+from .prompt.rules import said_by_emojis
+from .quantization import Quantization
 from .samplers import History, NoiseConfig, Schedule, make_sampler, step_noise
 from .sticker import Sticker
 from .tokenizer import CLIPTokenizer
@@ -83,19 +89,31 @@ class Genmoji:
         self.name = name
         self.folder = folder
         self.preview_vae = preview_vae or vae
+        self._rewriters: dict[str, Rewriter] = {}
+        self._compiled: tuple[Any, Callable[..., mx.array]] | None = None
+        # A norm is neither quantized nor adapted: what it is kept in is what the UNet computes in.
+        self.adapters = Adapters(self.models, unet.conv_norm_out.weight.dtype, lambda: self.sha256)
 
     @classmethod
     def load(
-        cls, model: str | Path | None = None, *, revision: str | None = None, preview: str | Path | None = None
+        cls,
+        model: str | Path | None = None,
+        *,
+        revision: str | None = None,
+        preview: str | Path | None = None,
+        bits: int | None = None,
+        adapters: str | Path | Sequence[Given] = (),
     ) -> "Genmoji":
         """Load a Stable Diffusion checkpoint: a diffusers folder, or an id of the Hugging Face hub, fetched if it is
         not here yet; without either, the built-in model.
 
         1.x, 2.x, XL and what was distilled from them, inpainting models and LCM; `FAMILIES` has the pipelines by name.
         revision: a branch, tag or commit of the hub. preview: the folder or id of an AutoencoderTiny (TAESD), which
-        makes the previews of a slow autoencoder's latents quick. Raises UserError in one sentence where a file is
-        missing, damaged or not supported.
+        makes the previews of a slow autoencoder's latents quick. bits: of the UNet's weights, packed while they are
+        loaded; text encoders get 8 or more, the autoencoder stays as it is. adapters: see `set_adapters`. Raises
+        UserError in one sentence where a file is missing, damaged or not supported.
         """
+        quantization = None if bits is None else Quantization(bits)
         if model is None:
             folder, name = BUILTIN, BUILTIN_NAME
         else:
@@ -116,9 +134,12 @@ class Genmoji:
         defaults = read_json(folder / DEFAULTS_FILE) if (folder / DEFAULTS_FILE).exists() else {}
         suffixes = [f"_{i + 1}" if i else "" for i in range(family.text_encoders)]
         tokenizers = [CLIPTokenizer.load(folder / f"tokenizer{suffix}") for suffix in suffixes]
-        encoders = [_component(folder / f"text_encoder{suffix}", CLIPTextModel) for suffix in suffixes]
+        for_text = quantization and quantization.for_text
+        encoders = [
+            _component(folder / f"text_encoder{suffix}", CLIPTextModel, quantization=for_text) for suffix in suffixes
+        ]
         genmoji = cls(
-            unet=_component(folder / "unet", UNet2DConditionModel),
+            unet=_component(folder / "unet", UNet2DConditionModel, quantization=quantization),
             text=TextTowers(tokenizers, encoders, bool(index.get("force_zeros_for_empty_prompt", True))),
             vae=_component(folder / "vae", AutoencoderKL, AutoencoderTiny),
             scheduler=scheduler,
@@ -128,8 +149,21 @@ class Genmoji:
             preview_vae=None if preview is None else _component(resolve(preview), AutoencoderTiny, AutoencoderKL),
         )
         genmoji._check_fit()
+        genmoji.set_adapters(adapters)
         return genmoji
 
+    def set_adapters(self, adapters: str | Path | Sequence[Given]) -> None:
+        """Draw with adapters in place of those before: files, each alone or with its weight: (file, 0.8).
+
+        None of them is the model as it is. Or a folder with an index (`lora.index`): each request is then drawn by the
+        adapter for its skin tone and person type, else by the style's, with a warning. Quick: the model stays loaded.
+        Raises UserError where one cannot be read or is of another model; warns of one that was trained on other
+        weights.
+        """
+        self.adapters.set(adapters)
+
+    @inference()
+    @wired_memory()
     def generate(
         self,
         prompt: str,
@@ -142,6 +176,7 @@ class Genmoji:
         skin_tone: str | None = None,
         person_type: str | None = None,
         template: str | None = None,
+        rewrite: "str | Path | Rewriter | PromptPlan | None" = None,
         sampler: str | None = None,
         image: Image.Image | None = None,
         strength: float | None = None,
@@ -151,9 +186,12 @@ class Genmoji:
     ) -> list[Sticker]:
         """Draw `count` candidates of `prompt`; candidate i is what seed + i gives alone. Evaluated on return.
 
-        steps, guidance, template: None is the model's own; template "{prompt}" leaves the prompt as it is. guidance
-        (Ho and Salimans, 2022): up to 1 is none, as in diffusers. sampler: None is the folder's, else a name of
-        `samplers.SAMPLERS`.
+        steps, guidance, template: None is the model's own, of the template an adapter's that has one; template
+        "{prompt}" leaves the prompt as it is. guidance (Ho and Salimans, 2022): up to 1 is none, as in diffusers.
+        sampler: None is the folder's, else a name of `samplers.SAMPLERS`.
+        rewrite: None is the prompt in the template. "smollm2", another language model of mlx-lm's by id or folder, or a
+        `Rewriter` makes a plan of the prompt first; a `PromptPlan`, such as an edited one, is drawn as it is. The plan
+        is in the recipe.
         image: a picture to start from, changed by `strength` from 0 (hardly) to 1 (wholly), 0.8 where not said. mask:
         for an inpainting model, white where `image` is painted anew; its strength is 1 where not said.
         latents: the initial noise, (count, height / f, width / f, latent channels), before the sampler's scaling.
@@ -163,8 +201,21 @@ class Genmoji:
         """
         steps = self.defaults.steps if steps is None else steps
         guidance = self.defaults.guidance if guidance is None else guidance
-        template = self.defaults.template if template is None else template
-        final_prompt = compose(prompt, template, skin_tone, person_type)
+        plan = self._plan(prompt, rewrite, skin_tone, person_type)
+        if plan is not None:
+            skin_tone, person_type = plan.skin_tone, plan.person_type
+            negative_prompt = negative_prompt or plan.negative_prompt
+        elif template != "{prompt}":
+            tone, who = said_by_emojis(prompt)
+            skin_tone, person_type = tone or skin_tone, who or person_type
+        self.adapters.route(skin_tone, person_type)
+        template = (self.adapters.template or self.defaults.template) if template is None else template
+        if plan is None:
+            final_prompt = compose(prompt, template, skin_tone, person_type)
+        else:
+            # Only now is it known which adapter draws, and so how it wants its captions.
+            plan = plan if plan.final_prompt else plan.composed(self.caption_form(template))
+            final_prompt = plan.final_prompt
         if count < 1:
             raise UserError(f"The count must be 1 or more, not {count}.")
         if not (math.isfinite(guidance) and guidance >= 0):
@@ -208,12 +259,19 @@ class Genmoji:
                 "skin_tone": skin_tone,
                 "person_type": person_type,
                 "template": template,
+                **({} if plan is None else {"plan": plan.to_dict()}),
                 "seed": seed + i if latents is None else None,
                 "steps": steps,
                 "guidance": guidance,
                 "sampler": chosen.name,
                 **start.recipe,
-                "model": {"name": self.name, "revision": self._revision, "sha256": self.sha256},
+                "model": {
+                    "name": self.name,
+                    "revision": self._revision,
+                    "sha256": self.sha256,
+                    "quantization": self.quantization,
+                },
+                "adapters": self.adapters.recipe,
                 "version": _version(),
             }
             stickers.append(Sticker(self._decode(x, self.vae), recipe))
@@ -224,8 +282,8 @@ class Genmoji:
     ) -> Sticker:
         """Draw a sticker again from its recipe (`sticker.read_recipe`), to the bit on the machine that drew it.
 
-        `image` and `mask`: those that it started from, where it did. Raises UserError where another model, another
-        picture or something else that the recipe lacks would give another sticker.
+        `image` and `mask`: those that it started from, where it did. Raises UserError where another model, other
+        adapters, another picture or something else that the recipe lacks would give another sticker.
         """
         try:
             model, final_prompt, seed = recipe["model"], recipe["final_prompt"], recipe["seed"]
@@ -237,6 +295,10 @@ class Genmoji:
             raise UserError(
                 f"The sticker was drawn by other weights, of the model {model.get('name')!r}; load that one."
             )
+        packed = model.get("quantization")
+        if packed != self.quantization:
+            theirs, ours = (one_line(value or "not packed") for value in (packed, self.quantization))
+            raise UserError(f"The sticker was drawn by weights in other bits: {theirs}; the model's here are {ours}.")
         if seed is None:
             raise UserError("The sticker was drawn from noise that a program gave, which the recipe does not hold.")
         for what, given in (("image", image), ("mask", mask)):
@@ -246,21 +308,37 @@ class Genmoji:
             if expected != found:
                 wanted = f"needs the {what} that it started from" if expected else f"started from no {what}"
                 raise UserError(f"The sticker {wanted}; {'another one' if given else 'none'} was given.")
-        drawn = self.generate(
-            final_prompt,
-            template="{prompt}",
-            seed=seed,
-            image=image,
-            mask=mask,
-            strength=recipe.get("strength"),
-            **arguments,
-        )[0]
-        own = ("prompt", "skin_tone", "person_type", "template")
+        with self.adapters.of_recipe(recipe):
+            drawn = self.generate(
+                final_prompt,
+                template="{prompt}",
+                seed=seed,
+                image=image,
+                mask=mask,
+                strength=recipe.get("strength"),
+                **arguments,
+            )[0]
+        own = ("prompt", "skin_tone", "person_type", "template", "plan")
         return Sticker(drawn.image, drawn.recipe | {name: recipe[name] for name in own if name in recipe})
+
+    def caption_form(self, template: str | None = None) -> CaptionForm:
+        """How the model wants its captions: what a plan's final prompt is made by."""
+
+        def fits(text: str) -> bool:
+            return not any(tokenizer.truncated(text) for tokenizer in self.text.tokenizers)
+
+        own = self.adapters.template or self.defaults.template
+        return CaptionForm(own if template is None else template, fits, self.defaults.plan_fields)
 
     def preview(self, latents: mx.array) -> Image.Image:
         """What a callback's latents (1, h, w, c) look like."""
         return self._decode(latents, self.preview_vae)
+
+    @property
+    def models(self) -> dict[str, nn.Module]:
+        """The parts that an adapter can change, by their names in the model's folder."""
+        towers = zip(("text_encoder", "text_encoder_2"), self.text.encoders, strict=False)
+        return {"unet": self.unet, **dict(towers)}
 
     @property
     def latents_shape(self) -> tuple[int, int, int]:
@@ -287,6 +365,13 @@ class Genmoji:
         return digest.hexdigest()
 
     @property
+    def quantization(self) -> dict[str, Any] | None:
+        """How the weights are packed, by part; None where none are."""
+        towers = zip(("text_encoder", "text_encoder_2"), self.text.encoders, strict=False)
+        configs = {name: Quantization.read(part.raw_config) for name, part in (("unet", self.unet), *towers)}
+        return {name: config.as_config() for name, config in configs.items() if config is not None} or None
+
+    @property
     def _revision(self) -> str | None:
         """The commit of a model that is from the hub."""
         return self.folder.name if self.folder and COMMIT.fullmatch(self.folder.name) else None
@@ -300,6 +385,23 @@ class Genmoji:
     def _guided_within(self) -> bool:
         """Whether the UNet is told the guidance, instead of predicting twice (LCM)."""
         return self.unet.config.time_cond_proj_dim is not None
+
+    def _plan(
+        self,
+        prompt: str,
+        rewrite: "str | Path | Rewriter | PromptPlan | None",
+        skin_tone: str | None,
+        person_type: str | None,
+    ) -> PromptPlan | None:
+        """The plan to draw, its final prompt to come unless it is the user's; None for a prompt as it is."""
+        if rewrite is None or isinstance(rewrite, PromptPlan):
+            return rewrite
+        if isinstance(rewrite, (str, Path)):
+            name = str(rewrite)
+            if name not in self._rewriters:
+                self._rewriters[name] = Rewriter.load(name)
+            rewrite = self._rewriters[name]
+        return rewrite.rewrite(prompt, skin_tone, person_type).edited()
 
     def _conditions(self, prompt: str, negative_prompt: str, guidance: float) -> Conditions:
         two = guidance > 1 and not self._guided_within
@@ -338,18 +440,29 @@ class Genmoji:
     def _noise(self, seed: int) -> mx.array:
         return mx.random.normal((1, *self.latents_shape), key=mx.random.key(seed))
 
+    @property
+    def _unet(self) -> Callable[..., mx.array]:
+        """The UNet; on a GPU compiled. On a CPU that would take its C++ compiler a minute, for a fifth of a step."""
+        if on_cpu():
+            return self.unet
+        # Arrays may change under what is compiled, layers and numbers may not.
+        adapters = self.adapters.recipe
+        if self._compiled is None or self._compiled[0] != adapters:
+            self._compiled = adapters, mx.compile(self.unet, inputs=self.unet.state)
+        return self._compiled[1]
+
     def _predict(
         self, x: mx.array, timestep: float, conditions: Conditions, guidance: float, beside: mx.array | None
     ) -> mx.array:
         """The guided prediction, float32, for latents (1, h, w, c)."""
-        dtype = self.unet.conv_in.weight.dtype
+        dtype = self.unet.conv_norm_out.weight.dtype
         if beside is not None:
             x = mx.concatenate([x, beside], axis=-1)
         rows = len(conditions.states)
         sample = mx.broadcast_to(x, (rows, *x.shape[1:])).astype(dtype)
         added = {name: value.astype(dtype) for name, value in conditions.added.items()}
         timesteps = mx.full((rows,), timestep)
-        output = self.unet(sample, timesteps, conditions.states.astype(dtype), added).astype(mx.float32)
+        output = self._unet(sample, timesteps, conditions.states.astype(dtype), added).astype(mx.float32)
         if rows == 1:
             return output
         unconditional, conditional = output[:1], output[1:]
@@ -421,9 +534,9 @@ def _sample_size(config: Mapping[str, Any]) -> tuple[int, int]:
     return sides[0], sides[1]
 
 
-def _component(folder: Path, *kinds: type) -> Any:
+def _component(folder: Path, *kinds: type, quantization: Quantization | None = None) -> Any:
     """One of a model's parts. Raises UserError where its config describes another kind."""
-    component = load_model(folder)
+    component = load_model(folder, quantization=quantization)
     if not isinstance(component, kinds):
         raise UserError(f"{folder}: config.json describes another kind of model than {kinds[0].__name__}.")
     return component

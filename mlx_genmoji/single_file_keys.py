@@ -5,7 +5,7 @@ shapes tell, and the same tensors renamed. All raise UserError naming a tensor t
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from typing import Any
 
@@ -76,7 +76,8 @@ UNUSED = re.compile(
 
 def unet(tensors: Tensors, heads: int | None) -> Converted:
     """UNet2DConditionModel. `heads`: of every attention; None: as many as give each head 64 channels."""
-    modules, down, up = _unet_modules(tensors)
+    down, up = _unet_depths(tensors)
+    modules = unet_modules([len(depths) for depths in down])
     renamed = {_unet_key(key, modules): tensor for key, tensor in tensors.items()}
     channels = [_size(renamed, f"down_blocks.{i}.resnets.0.conv1.weight", 0) for i in range(len(down))]
     attention = next((key for key in renamed if key.endswith("attn2.to_k.weight")), "attn2.to_k.weight")
@@ -192,34 +193,39 @@ def _clip_config(tensors: Tensors, activation: str) -> dict[str, Any]:
     }
 
 
-def _unet_modules(tensors: Tensors) -> tuple[dict[str, str], list[list[int]], list[list[int]]]:
-    """The name of each module of the UNet by its original one; the transformer blocks behind each resnet of each block
-    of the way down, and up. A block ends where its feature map is halved or doubled."""
+def unet_modules(layers: Sequence[int]) -> dict[str, str]:
+    """The name of each module of the UNet by its original one. `layers`: the resnets of each block of the way down; a
+    block ends where its feature map is halved or doubled."""
     modules = dict(UNET_MODULES)
+    numbers = count(1)
+    for block, resnets in enumerate(layers):
+        for layer, i in zip(range(resnets), numbers, strict=False):
+            modules[f"input_blocks.{i}.0"] = f"down_blocks.{block}.resnets.{layer}"
+            modules[f"input_blocks.{i}.1"] = f"down_blocks.{block}.attentions.{layer}"
+        modules[f"input_blocks.{next(numbers)}.0.op"] = f"down_blocks.{block}.downsamplers.0.conv"
+    numbers = count()
+    for block, resnets in enumerate(reversed(layers)):
+        for layer, i in zip(range(resnets + 1), numbers, strict=False):
+            modules[f"output_blocks.{i}.0"] = f"up_blocks.{block}.resnets.{layer}"
+            modules[f"output_blocks.{i}.1"] = f"up_blocks.{block}.attentions.{layer}"
+            for place in (1, 2):
+                modules[f"output_blocks.{i}.{place}.conv"] = f"up_blocks.{block}.upsamplers.0.conv"
+    return modules
+
+
+def _unet_depths(tensors: Tensors) -> tuple[list[list[int]], list[list[int]]]:
+    """The transformer blocks behind each resnet of each block of the way down, and up."""
     down: list[list[int]] = [[]]
     for i in count(1):
-        block = f"down_blocks.{len(down) - 1}"
         if f"input_blocks.{i}.0.op.weight" in tensors:
-            modules[f"input_blocks.{i}.0.op"] = f"{block}.downsamplers.0.conv"
             down.append([])
         elif f"input_blocks.{i}.0.in_layers.0.weight" in tensors:
-            modules[f"input_blocks.{i}.0"] = f"{block}.resnets.{len(down[-1])}"
-            modules[f"input_blocks.{i}.1"] = f"{block}.attentions.{len(down[-1])}"
             down[-1].append(_depth(tensors, f"input_blocks.{i}.1"))
         else:
             break
-    up: list[list[int]] = []
     numbers = count()
-    for layers in map(len, reversed(down)):
-        block = f"up_blocks.{len(up)}"
-        up.append([])
-        for layer, i in zip(range(layers + 1), numbers, strict=False):
-            modules[f"output_blocks.{i}.0"] = f"{block}.resnets.{layer}"
-            modules[f"output_blocks.{i}.1"] = f"{block}.attentions.{layer}"
-            for place in (1, 2):
-                modules[f"output_blocks.{i}.{place}.conv"] = f"{block}.upsamplers.0.conv"
-            up[-1].append(_depth(tensors, f"output_blocks.{i}.1"))
-    return modules, down, up
+    up = [[_depth(tensors, f"output_blocks.{next(numbers)}.1") for _ in (*block, None)] for block in reversed(down)]
+    return down, up
 
 
 def _unet_key(key: str, modules: Mapping[str, str]) -> str:

@@ -1,1 +1,5 @@
-"""A workshop: shrinks a model to fewer bits and exports it. Empty so far."""
+"""A workshop: shrinks a model to fewer bits and exports it."""
+
+from .folder import PartReport, quantize_folder
+
+__all__ = ["PartReport", "quantize_folder"]

@@ -13,10 +13,16 @@ from PIL import Image
 import scrape
 import train
 from app import cli
+from mlx_genmoji import Genmoji
+from mlx_genmoji.lora import LoRAConfig, adapter_of, attach, save_adapter
+from mlx_genmoji.lora.index import Entry, Index, write_index
+from mlx_genmoji.pipeline import BUILTIN
 from train.autoencoder import AutoencoderRecipe
 from train.decoder import DecoderRecipe
 from train.diffusion import DiffusionRecipe
 from train.growth import GrowthRecipe
+from train.lora import LoRARecipe
+from train.personas import PersonasRecipe
 from train.recipe import build, read_recipe
 
 ROOT = Path(__file__).parents[1]
@@ -28,6 +34,8 @@ RECIPES = {
     "decoder": DecoderRecipe,
     "diffusion": DiffusionRecipe,
     "growth": GrowthRecipe,
+    "lora": LoRARecipe,
+    "personas": PersonasRecipe,
 }
 
 
@@ -41,6 +49,24 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.fixture
+def adapters(folder: Path) -> None:
+    """The adapters that the commands name, in their places."""
+    genmoji = Genmoji.load()
+    attach(genmoji.models, LoRAConfig(rank=1, targets=("conv",)), seed=1)
+    for path in ("style.safetensors", "other.safetensors", "runs/personas/adapters/style.safetensors"):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        save_adapter(adapter_of(genmoji.models), Path(path))
+    write_index(Path("runs/personas/adapters"), Index((Entry("style.safetensors"),)))
+
+
+@pytest.mark.parametrize("command", [*commands("genmoji fuse"), *commands("genmoji quantize")])
+def test_a_command_that_writes_a_model_writes_one_that_draws(command: str, folder: Path, adapters: None) -> None:
+    arguments = [str(BUILTIN) if word == "MODEL" else word for word in shlex.split(command)[1:]]
+    assert cli.main(arguments) == 0
+    assert cli.main(["generate", "apple", "--model", arguments[arguments.index("-o") + 1], "-o", "apple.png"]) == 0
+
+
 def test_the_readme_has_commands_of_every_kind() -> None:
     kinds = {" ".join(command.split()[:2]) for command in COMMANDS}
     assert {"genmoji generate", "genmoji scrape", "genmoji train", "make demo", "make test", "make bench"} <= kinds
@@ -49,7 +75,7 @@ def test_the_readme_has_commands_of_every_kind() -> None:
 @pytest.mark.parametrize(
     "command", [c for c in commands("genmoji generate") if "--model" not in c and "--replay" not in c]
 )
-def test_a_command_that_draws_draws(command: str, folder: Path) -> None:
+def test_a_command_that_draws_draws(command: str, folder: Path, adapters: None) -> None:
     arguments = shlex.split(command)[1:]
     assert cli.main(arguments) == 0
     pictures = sorted(folder.glob("*.png"))
@@ -89,7 +115,8 @@ def test_a_scrape_command_reaches_the_scraper(command: str, folder: Path, monkey
 @pytest.mark.parametrize("command", commands("genmoji train"))
 def test_a_recipe_that_is_named_can_be_carried_out(command: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
-    monkeypatch.setattr(train, "run", lambda recipe, resume, overrides: asked.append(recipe))
+    for name in ("run", "compare", "dry_run"):
+        monkeypatch.setattr(train, name, lambda recipe, *_: asked.append(recipe))
     assert cli.main(shlex.split(command)[1:]) == 0
     raw = read_recipe(ROOT / asked[0], [])
     build(RECIPES[raw["objective"]], raw)

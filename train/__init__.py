@@ -2,9 +2,13 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 # Before anything that imports MLX: the package chooses the linear algebra that MLX will use.
 from mlx_genmoji.errors import UserError
+
+if TYPE_CHECKING:
+    from .lora import LoRARecipe
 
 
 def run(recipe: Path, resume: bool = False, overrides: Sequence[str] = ()) -> Path:
@@ -15,11 +19,20 @@ def run(recipe: Path, resume: bool = False, overrides: Sequence[str] = ()) -> Pa
     from .autoencoder import AutoencoderRecipe, train_autoencoder
     from .decoder import DecoderRecipe, train_decoder
     from .diffusion import DiffusionRecipe, train_diffusion
+    from .distributed import World
     from .growth import GrowthRecipe, train_growth
+    from .lora import LoRARecipe, train_lora
+    from .personas import PersonasRecipe, train_personas
     from .recipe import build, read_recipe
 
     raw = read_recipe(recipe, overrides)
     objective = raw.get("objective")
+    if objective == "lora":
+        return train_lora(build(LoRARecipe, raw), resume)
+    if objective == "personas":
+        return train_personas(build(PersonasRecipe, raw), resume)
+    if World().size > 1:
+        raise UserError(f"Recipe: the objective {objective!r} is for one machine; several train adapters.")
     if objective == "autoencoder":
         return train_autoencoder(build(AutoencoderRecipe, raw), resume)
     if objective == "diffusion":
@@ -28,4 +41,31 @@ def run(recipe: Path, resume: bool = False, overrides: Sequence[str] = ()) -> Pa
         return train_growth(build(GrowthRecipe, raw), resume)
     if objective == "decoder":
         return train_decoder(build(DecoderRecipe, raw), resume)
-    raise UserError(f"Recipe: 'objective' is {objective!r}, known are autoencoder, growth, decoder and diffusion.")
+    raise UserError(
+        f"Recipe: 'objective' is {objective!r}, known are lora, autoencoder, growth, decoder and diffusion."
+    )
+
+
+def dry_run(recipe: Path, overrides: Sequence[str] = ()) -> str:
+    """What a recipe of the objective lora would train, in how much memory and time, as text. Raises UserError."""
+    from .plan import plan
+
+    return plan(_lora_recipe(recipe, overrides, "--dry-run"))
+
+
+def compare(recipe: Path, resume: bool = False, overrides: Sequence[str] = ()) -> str:
+    """Carry out a recipe of the objective lora over the base as it is, in 8 and in 4 bits; what each costs and gives,
+    as a table in Markdown. Raises UserError."""
+    from .comparing import compare
+
+    return compare(_lora_recipe(recipe, overrides, "--compare"), resume)
+
+
+def _lora_recipe(recipe: Path, overrides: Sequence[str], option: str) -> "LoRARecipe":
+    from .lora import LoRARecipe
+    from .recipe import build, read_recipe
+
+    raw = read_recipe(recipe, overrides)
+    if raw.get("objective") != "lora":
+        raise UserError(f"{option} is for recipes of the objective 'lora', not {raw.get('objective')!r}.")
+    return build(LoRARecipe, raw)

@@ -19,10 +19,12 @@ from mlx_genmoji.checkpoint import create_model, load_model, save_model
 from mlx_genmoji.errors import UserError
 from mlx_genmoji.models.functions import on_cpu
 from mlx_genmoji.models.vae import AutoencoderKL
+from mlx_genmoji.pipeline import Autoencoder
 
 from .data import Dataset, to_model
-from .loop import Batch, fit
+from .loop import fit
 from .recipe import Recipe
+from .workers import Batch
 
 FIRST_LOG_VARIANCE = -8.0
 
@@ -123,7 +125,7 @@ def sheet(pictures: NDArray[np.uint8], columns: int) -> Image.Image:
     return image
 
 
-def encode_all(model: AutoencoderKL, pictures: NDArray[np.uint8], batch_size: int = 8) -> NDArray[np.float32]:
+def encode_all(model: Autoencoder, pictures: NDArray[np.uint8], batch_size: int = 8) -> NDArray[np.float32]:
     """The mean latents of every picture, (N, h, w, latent_channels), unscaled."""
     building = threading.Lock()
 

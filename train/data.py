@@ -1,9 +1,11 @@
 """A dataset folder as arrays: pictures resized once and kept on disk, captions filled in from their template."""
 
+import copy
 import hashlib
 import json
 import os
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,41 +13,67 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mlx_genmoji.errors import UserError
+from mlx_genmoji.errors import UserError, one_line
 
+from .captions import caption
 from .recipe import Data
 
 
 class Dataset:
-    """Rows of one or more dataset folders, in the order of their files.
+    """Rows of one or more dataset folders, in the order of their files, those that `data.where` asks for.
 
-    pictures: uint8 (N, size, size, 3), mapped from a cache file; captions: N strings; weights: float64 (N,), how often
-    each row is drawn, summing to 1.
+    captions: N strings; weights: float64 (N,), how often each row is drawn, summing to 1.
     """
 
     def __init__(self, data: Data, cache: Path):
-        self.rows = [(folder, row) for folder in data.folders for row in read_metadata(folder)]
+        self.data, self.cache = data, cache
+        rows = [(folder, row) for folder in data.folders for row in read_metadata(folder)]
+        self.rows = [(folder, row) for folder, row in rows if matches(row, data.where)]
+        if not self.rows:
+            raise UserError(f"Recipe: 'data.where' leaves none of {len(rows)} pictures: {one_line(data.where)}.")
         self.captions = [caption(data, row) for _, row in self.rows]
         weights = np.array([data.tone_weight if row.get("skin_tone") else 1.0 for _, row in self.rows])
         if not weights.sum() > 0:
             raise UserError("Recipe: 'data.tone_weight' leaves no picture to draw.")
         self.weights = weights / weights.sum()
-        self.pictures = self._load_pictures(data.size, cache)
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def head(self, count: int) -> "Dataset":
+        """The first rows alone."""
+        part = copy.copy(self)
+        part.rows, part.captions = self.rows[:count], self.captions[:count]
+        part.weights = np.full(len(part.rows), 1 / len(part.rows))
+        return part
 
     def draw(self, rng: np.random.Generator, count: int) -> NDArray[np.int64]:
         """`count` row numbers, by weight."""
         return rng.choice(len(self), size=count, p=self.weights)
 
-    def _load_pictures(self, size: int, cache: Path) -> NDArray[np.uint8]:
-        names = json.dumps(
-            [row.get("png_sha256") or _identity(folder / row["file_name"]) for folder, row in self.rows] + [size]
-        )
-        path = cache / f"pictures-{hashlib.sha256(names.encode()).hexdigest()[:16]}.npy"
+    @cached_property
+    def identities(self) -> list[Any]:
+        """What tells each picture from all others."""
+        return [row.get("png_sha256") or _identity(folder / row["file_name"]) for folder, row in self.rows]
+
+    @cached_property
+    def hashes(self) -> list[str]:
+        """The SHA-256 of each picture's file."""
+        return [row.get("png_sha256") or _file_sha256(folder / row["file_name"]) for folder, row in self.rows]
+
+    @cached_property
+    def sha256(self) -> str:
+        """A hash of pictures and captions, the same on every machine."""
+        return hashlib.sha256(json.dumps([self.hashes, self.captions, self.data.size]).encode()).hexdigest()
+
+    @cached_property
+    def pictures(self) -> NDArray[np.uint8]:
+        """uint8 (N, size, size, 3), mapped from a cache file."""
+        size = self.data.size
+        names = json.dumps([*self.identities, size])
+        path = self.cache / f"pictures-{hashlib.sha256(names.encode()).hexdigest()[:16]}.npy"
         if not path.exists():
-            cache.mkdir(parents=True, exist_ok=True)
+            self.cache.mkdir(parents=True, exist_ok=True)
             partial = path.with_suffix(f".{os.getpid()}.npy")
             pictures = np.lib.format.open_memmap(partial, "w+", np.uint8, (len(self), size, size, 3))
 
@@ -53,12 +81,31 @@ class Dataset:
                 folder, row = self.rows[index]
                 pictures[index] = read_picture(folder / row["file_name"], size)
 
-            with ThreadPoolExecutor() as pool:
-                list(pool.map(load, range(len(self))))
-            pictures.flush()
-            os.replace(partial, path)
+            try:
+                with ThreadPoolExecutor() as pool:
+                    list(pool.map(load, range(len(self))))
+                pictures.flush()
+                os.replace(partial, path)
+            finally:
+                partial.unlink(missing_ok=True)
         mapped: NDArray[np.uint8] = np.load(path, mmap_mode="r")
         return mapped
+
+
+def matches(row: dict[str, Any], where: dict[str, Any]) -> bool:
+    """Whether each field has the value asked for, or one of a list of values; of a field with several, any of them.
+
+    {skin_tone: dark} also takes a row of ["dark", "light"], {skin_tone: [[dark]]} does not. Raises UserError for a
+    field that the row lacks.
+    """
+    for name, wanted in where.items():
+        if name not in row:
+            raise UserError(f"Recipe: 'data.where' asks for {name!r}, which the picture {row['file_name']} lacks.")
+        values = wanted if isinstance(wanted, list) else [wanted]
+        own = row[name]
+        if own not in values and not (isinstance(own, list) and any(item in values for item in own)):
+            return False
+    return True
 
 
 def _identity(path: Path) -> list[Any]:
@@ -68,6 +115,14 @@ def _identity(path: Path) -> list[Any]:
     except OSError:
         raise UserError(f"The picture {path} cannot be read.") from None
     return [str(path.resolve()), stat.st_size, stat.st_mtime_ns]
+
+
+def _file_sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        raise UserError(f"The picture {path} cannot be read.") from None
 
 
 def read_metadata(folder: Path) -> list[dict[str, Any]]:
@@ -95,14 +150,6 @@ def read_picture(path: Path, size: int) -> NDArray[np.uint8]:
     except (OSError, SyntaxError) as error:
         raise UserError(f"The picture {path} cannot be read: {error}.") from None
     return np.asarray(flat)
-
-
-def caption(data: Data, row: dict[str, Any]) -> str:
-    """The caption template filled in with the row's fields. Raises UserError for a field it lacks."""
-    try:
-        return data.caption.format(**row, style=data.styles.get(row.get("source", ""), ""))
-    except (KeyError, IndexError, ValueError, TypeError, AttributeError) as error:
-        raise UserError(f"The caption template {data.caption!r} does not fit the dataset's rows: {error}.") from None
 
 
 def to_model(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -24,8 +24,9 @@ from mlx_genmoji.samplers import History, make_sampler
 
 from .autoencoder import cached_latents, load_vae, reconstruction_loss, sheet, to_pixels
 from .data import Dataset, to_model
-from .loop import Batch, fit
+from .loop import fit
 from .recipe import Recipe
+from .workers import Batch
 
 
 @dataclass(frozen=True)

@@ -26,10 +26,11 @@ from mlx_genmoji.tokenizer import CLIPTokenizer
 
 from .autoencoder import cached_latents, load_vae, sheet
 from .data import Dataset
-from .loop import Batch, fit
+from .loop import fit
 from .recipe import Loop, Recipe
 from .text import TextObjective, TextRegressor
 from .vocabulary import train_clip_vocabulary
+from .workers import Batch
 
 
 @dataclass(frozen=True)

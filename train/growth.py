@@ -19,8 +19,9 @@ from mlx_genmoji.models.vae import AutoencoderKL
 
 from .autoencoder import initialise, load_vae, reconstruction_loss, sheet, to_pixels
 from .data import Dataset, to_model
-from .loop import Batch, fit, flat
+from .loop import fit
 from .recipe import Recipe
+from .workers import Batch, flat
 
 
 @dataclass(frozen=True)

@@ -2,255 +2,186 @@
 
 An `Objective` brings the model (whose `trainable_parameters()` are what is fitted), batches and their loss. Everything
 random in a batch comes from (seed, step), so a run that was killed and resumed ends in the same weights as one that
-was not.
+was not. A `Follower` is asked along the way how well it goes, and keeps what is worth keeping.
 """
 
-import copy
+import hashlib
 import json
 import math
 import os
-import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Protocol
 
 import mlx.core as mx
-import mlx.nn as nn
-import mlx.optimizers as optim
 import numpy as np
-from mlx.utils import tree_flatten, tree_unflatten
 from tqdm import tqdm
 
-from mlx_genmoji.errors import UserError
+from mlx_genmoji.errors import UserError, one_line
 from mlx_genmoji.models.functions import on_cpu
 
+from .checkpoints import CHECKPOINTS, Checkpoints
+from .distributed import World
+from .machine import at_work
+from .optimizers import learning_rate
 from .recipe import Loop
-
-Batch = tuple[mx.array, ...]
-Result = TypeVar("Result")
+from .workers import Objective, Workers
 
 
-class Objective(Protocol):
-    """What is fitted."""
+class Follower(Protocol):
+    """What goes along with a run. Its methods find the parameters that are worth keeping in the objective's model."""
 
     @property
-    def model(self) -> nn.Module:
-        """Its `trainable_parameters()` are what is fitted. A plain attribute: copies are given models of their own."""
+    def settings(self) -> Mapping[str, Any]:
+        """What a run that goes on must have in common with the one before, by name; JSON values."""
 
     @property
-    def loss(self) -> Callable[..., mx.array]:
-        """The mean loss of the arrays of a batch, a scalar."""
+    def may_change(self) -> tuple[str, ...]:
+        """The settings of which a change is only said."""
 
-    def batch(self, step: int) -> Batch:
-        """The arrays of one step; the first axis of each is the batch."""
+    @property
+    def validate_every(self) -> int:
+        """Steps from one validation to the next; 0: none."""
 
-    def sample(self, path: Path) -> None:
-        """Write a sheet of what the model makes now."""
+    def validate(self) -> list[float]:
+        """The losses of held-out pictures, one for each band of timesteps."""
 
+    def keep(self, steps: int, checkpoint: bool, best: bool) -> None:
+        """Keep what there is after `steps` steps, for one reason or both; `best`: no validation before was as good."""
 
-def learning_rate(loop: Loop, step: int) -> float:
-    """Linear warmup, constant, linear decay to zero."""
-    warmup = min(1.0, (step + 1) / max(1, loop.warmup_steps))
-    decay = min(1.0, (loop.steps - step) / max(1, loop.decay_steps))
-    return loop.learning_rate * min(warmup, decay)
-
-
-class Workers:
-    """Gradients and updates; on a CPU each by several threads at the same time.
-
-    MLX computes elementwise work on one core for each stream, and a stream belongs to the thread that made it. So each
-    worker has a thread with a stream and a compiled function of its own, takes one part of a batch, and keeps one group
-    of the parameters up to date, of about equal size. OpenBLAS should then stay with one thread
-    (OPENBLAS_NUM_THREADS=1).
-    """
-
-    def __init__(self, objective: Objective, loop: Loop, count: int):
-        # Tracing leaves placeholders in a model, so each worker has a model of its own to leave them in.
-        clones: list[Any] = [copy.copy(objective) for _ in range(count)]
-        for clone in clones:
-            clone.model = copy.deepcopy(objective.model)
-        functions = [mx.value_and_grad(_pure_loss(clone)) for clone in clones]
-        self.functions = [mx.compile(function) for function in functions] if loop.compiled else functions
-        self.threads = [ThreadPoolExecutor(1) for _ in clones]
-        # MLX's bookkeeping of transformations is not made for several threads; its evaluation is.
-        self.building = threading.Lock()
-
-        self.parameters = flat(objective.model.trainable_parameters())
-        self.mean = dict(self.parameters) if loop.ema_decay else {}
-        self.gradients: dict[str, mx.array] = {}
-        self.loop = loop
-        self.groups: list[list[str]] = [[] for _ in range(count)]
-        sizes = [0] * count
-        for name in sorted(self.parameters, key=lambda name: (-self.parameters[name].size, name)):
-            smallest = sizes.index(min(sizes))
-            self.groups[smallest].append(name)
-            sizes[smallest] += self.parameters[name].size
-        self.optimizers = [
-            optim.AdamW(loop.learning_rate, list(loop.betas), weight_decay=loop.weight_decay, bias_correction=True)
-            for _ in range(count)
-        ]
-        for optimizer, group in zip(self.optimizers, self.groups, strict=True):
-            optimizer.init({name: self.parameters[name] for name in group})
-        mx.eval(self.parameters, self.mean, [optimizer.state for optimizer in self.optimizers])
-
-    def step(self, step: int, batch: Batch) -> tuple[float, float]:
-        """Take one step; the loss of the batch and the norm of its gradients. Raises UserError where not finite."""
-        loss, squares = self.differentiate(batch)
-        if not (math.isfinite(loss) and math.isfinite(squares)):
-            raise UserError(f"The loss is {loss} at step {step}: lower the learning rate and resume.")
-        norm = math.sqrt(squares)
-        clip = min(1.0, self.loop.clip_norm / (norm + 1e-6))
-        self._each(self._update, step, clip)
-        return loss, norm
-
-    def differentiate(self, batch: Batch) -> tuple[float, float]:
-        """Leave the gradients of a batch in `gradients`; its loss and the squared norm of the gradients."""
-        count = len(self.threads)
-        parts = [[mx.contiguous(array[index::count]) for array in batch] for index in range(count)]
-        mx.eval(parts)
-        results = self._each(self._part, tree_unflatten(list(self.parameters.items())), parts)
-        squares = self._each(self._average, [gradients for _, gradients in results])
-        return sum(loss for loss, _ in results) / count, sum(squares)
-
-    def _each(self, work: Callable[..., Result], *arguments: Any) -> list[Result]:
-        futures = [thread.submit(work, index, *arguments) for index, thread in enumerate(self.threads)]
-        return [future.result() for future in futures]
-
-    def _part(self, index: int, parameters: Any, parts: list[list[mx.array]]) -> tuple[float, dict[str, mx.array]]:
-        with self.building:
-            loss, gradients = self.functions[index](parameters, *parts[index])
-        mx.eval(loss, gradients)
-        return np.asarray(loss).item(), flat(gradients)
-
-    def _average(self, index: int, parts: list[dict[str, mx.array]]) -> float:
-        first, *others = parts
-        group = {}
-        for name in self.groups[index]:
-            group[name] = sum((part[name] for part in others), first[name]) / len(parts)
-        squares = sum((gradient.square().sum() for gradient in group.values()), mx.zeros(()))
-        mx.eval(group, squares)
-        self.gradients.update(group)
-        return np.asarray(squares).item()
-
-    def _update(self, index: int, step: int, clip: float) -> None:
-        optimizer, names = self.optimizers[index], self.groups[index]
-        optimizer.learning_rate = learning_rate(self.loop, step)
-        gradients = {name: clip * self.gradients[name] for name in names}
-        parameters = optimizer.apply_gradients(gradients, {name: self.parameters[name] for name in names})
-        mean = {}
-        if self.mean:
-            decay = min(self.loop.ema_decay, (step + 1) / (step + 10))
-            mean = {name: decay * self.mean[name] + (1 - decay) * parameters[name] for name in names}
-        mx.eval(parameters, mean, optimizer.state)
-        self.parameters.update(parameters)
-        self.mean.update(mean)
-
-    def result(self) -> Any:
-        """The tree of parameters that is worth keeping: their running mean where there is one."""
-        return tree_unflatten(list((self.mean or self.parameters).items()))
-
-    def save(self, path: Path, steps: int) -> None:
-        """Write a checkpoint after `steps` steps, moved into place when whole."""
-        arrays = {f"model/{name}": array for name, array in self.parameters.items()}
-        arrays |= {f"mean/{name}": array for name, array in self.mean.items()}
-        for optimizer in self.optimizers:
-            arrays |= {f"optimizer/{name}": array for name, array in flat(optimizer.state).items()}
-        partial = path.with_suffix(".partial.safetensors")
-        mx.save_safetensors(str(partial), arrays, {"step": str(steps)})
-        os.replace(partial, path)
-
-    def restore(self, path: Path) -> int:
-        """Read a checkpoint and return the steps that were taken. Raises UserError where it does not fit."""
-        try:
-            arrays, metadata = cast(Any, mx.load(str(path), return_metadata=True))
-            for name, array in self.parameters.items():
-                if arrays[f"model/{name}"].shape != array.shape:
-                    raise ValueError(f"{name} has another shape")
-            self.parameters = {name: arrays[f"model/{name}"] for name in self.parameters}
-            self.mean = {name: arrays[f"mean/{name}"] for name in self.mean}
-            for optimizer, group in zip(self.optimizers, self.groups, strict=True):
-                state = {name: {kind: arrays[f"optimizer/{name}.{kind}"] for kind in ("m", "v")} for name in group}
-                optimizer.state = state | {"step": arrays["optimizer/step"], "learning_rate": mx.array(0.0)}
-            mx.eval(self.parameters, self.mean, [optimizer.state for optimizer in self.optimizers])
-            return int(metadata["step"])
-        except (RuntimeError, ValueError, KeyError) as error:
-            raise UserError(f"The checkpoint {path} is damaged or of another recipe: {error}.") from None
+    def draw(self, log: list[dict[str, Any]]) -> None:
+        """Show how the run went so far."""
 
 
-def _pure_loss(objective: Objective) -> Any:
-    def loss(parameters: Any, *batch: mx.array) -> mx.array:
-        objective.model.update(parameters)
-        return objective.loss(*batch)
+class Log:
+    """The JSON lines of a run: losses of its steps and validations."""
 
-    return loss
+    def __init__(self, path: Path, first: int):
+        """Without what a killed run did after its last checkpoint, at `first`: those steps are taken again."""
+        self.path = path
+        self.entries: list[dict[str, Any]] = []
+        if path.exists():
+            whole = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+            self.entries = [entry for line in whole if (entry := json.loads(line))["step"] <= first]
+            partial = path.with_suffix(".partial")
+            partial.write_text("".join(json.dumps(entry) + "\n" for entry in self.entries))
+            os.replace(partial, path)
+
+    def add(self, **entry: Any) -> None:
+        self.entries.append(entry)
+        with self.path.open("a") as file:
+            file.write(json.dumps(entry) + "\n")
+
+    @property
+    def best(self) -> float:
+        """The lowest validation loss so far."""
+        return min((entry["validation_loss"] for entry in self.entries if "validation_loss" in entry), default=math.inf)
 
 
-def flat(tree: Any) -> dict[str, mx.array]:
-    """The arrays of a tree of parameters by their path."""
-    return dict(cast(list[tuple[str, mx.array]], tree_flatten(tree)))
-
-
-def _forget(log: Path, first: int) -> None:
-    """Drop from a log what a killed run did after its last checkpoint: those steps are taken again."""
-    if not log.exists():
-        return
-    whole = [line for line in log.read_text().splitlines(keepends=True) if line.endswith("\n")]
-    kept = [line for line in whole if json.loads(line)["step"] <= first]
-    partial = log.with_suffix(".partial")
-    partial.write_text("".join(kept))
-    os.replace(partial, log)
-
-
-def fit(objective: Objective, loop: Loop, output: Path, resume: bool) -> None:
+def fit(
+    objective: Objective, loop: Loop, output: Path, resume: bool, seed: int = 0, follower: Follower | None = None
+) -> None:
     """Fit `objective.model` in place, ending in the running mean of its parameters where the recipe asks for one.
 
-    `output` gets `checkpoint.safetensors` (replaced as the run goes), `log.jsonl` and sample sheets. Raises UserError
-    where `output` holds a checkpoint and `resume` is not set.
+    `output` gets `checkpoints/` (the last few), `log.jsonl` and sample sheets. Raises UserError where `output` holds a
+    checkpoint and `resume` is not set, and where a resumed run's settings are not those that it was begun with.
     """
     threads = loop.threads if on_cpu() else 1
-    if loop.batch_size % threads:
+    if loop.batch_size % (threads * loop.accumulation):
         raise UserError(
-            f"Recipe: 'loop.batch_size' must be a multiple of the {threads} threads, not {loop.batch_size}."
+            f"Recipe: 'loop.batch_size' must be a multiple of the {threads * loop.accumulation} parts that 'threads'"
+            f" and 'accumulation' make of it, not {loop.batch_size}."
         )
-    workers = Workers(objective, loop, threads)
-    checkpoint = output / "checkpoint.safetensors"
+    world = World()
+    workers = Workers(objective, loop, threads, world, seed)
+    checkpoints = Checkpoints(output / CHECKPOINTS, loop.keep)
+    settings = dict(follower.settings) if follower else {}
+    if not world.agrees(int(hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:7], 16)):
+        raise UserError("The machines' recipes, models or datasets differ: each needs the same, as files of its own.")
     first = 0
-    if checkpoint.exists():
+    if world.writes and checkpoints.paths:
         if not resume:
             raise UserError(f"{output} holds a checkpoint: continue it with --resume, or remove the folder.")
-        first = workers.restore(checkpoint)
+        first = _resume(workers, checkpoints, settings, follower.may_change if follower else ())
+    first = np.asarray(world.share(mx.array(first))).item()
+    workers.share()
     output.mkdir(parents=True, exist_ok=True)
-    log = output / "log.jsonl"
-    _forget(log, first)
+    log = Log(output / "log.jsonl", first) if world.writes else None
+
+    def show(done: int) -> None:
+        """What is worth seeing, and keeping, after a step."""
+        assert log is not None
+        last = done == loop.steps
+        checkpoint = done > first and (done % loop.checkpoint_every == 0 or last)
+        sample = done > first and loop.sample_every and (done % loop.sample_every == 0 or last)
+        validate = follower and follower.validate_every and (done % follower.validate_every == 0 or last)
+        validate = validate and not any(e["step"] == done and "validation_loss" in e for e in log.entries)
+        if not (checkpoint or sample or validate):
+            return
+        objective.model.update(workers.result())
+        best = False
+        if follower and validate:
+            bands = follower.validate()
+            mean = sum(bands) / len(bands)
+            best = mean < log.best
+            log.add(step=done, validation_loss=mean, validation_bands=bands)
+        if follower and (checkpoint or best):
+            follower.keep(done, bool(checkpoint), best)
+        if checkpoint:
+            checkpoints.save(done, workers.state(), {"settings": json.dumps(settings)})
+        if sample:
+            objective.sample(output / f"samples-{done:06d}.png")
+        if follower:
+            follower.draw(log.entries)
 
     losses: list[float] = []
-    started = time.perf_counter()
-    bar = tqdm(range(first, loop.steps), initial=first, total=loop.steps, disable=None)
-    for step in bar:
-        loss, norm = workers.step(step, objective.batch(step))
-        losses.append(loss)
-
-        done = step + 1
-        last = done == loop.steps
-        if done % loop.log_every == 0 or last:
-            entry = {
-                "step": done,
-                "loss": sum(losses) / len(losses),
-                "gradient_norm": norm,
-                "learning_rate": learning_rate(loop, step),
-                "seconds_per_step": (time.perf_counter() - started) / len(losses),
-                "peak_memory_gb": mx.get_peak_memory() / 1e9,
-            }
-            with log.open("a") as file:
-                file.write(json.dumps(entry) + "\n")
-            bar.set_postfix(loss=f"{entry['loss']:.4f}", memory=f"{entry['peak_memory_gb']:.1f}G")
-            losses, started = [], time.perf_counter()
-        if done % loop.checkpoint_every == 0 or last:
-            workers.save(checkpoint, done)
-        if loop.sample_every and (done % loop.sample_every == 0 or last):
-            objective.model.update(workers.result())
-            objective.sample(output / f"samples-{done:06d}.png")
-            started = time.perf_counter()
+    bar = tqdm(range(first, loop.steps), initial=first, total=loop.steps, disable=None if log else True)
+    with at_work():
+        if log:
+            show(first)
+        started = time.perf_counter()
+        for step in bar:
+            loss, norm = workers.step(step, objective.batch(step))
+            losses.append(loss)
+            done = step + 1
+            if log is None:
+                continue
+            if done % loop.log_every == 0 or done == loop.steps:
+                log.add(
+                    step=done,
+                    loss=sum(losses) / len(losses),
+                    gradient_norm=norm,
+                    learning_rate=learning_rate(loop, step),
+                    seconds_per_step=(time.perf_counter() - started) / len(losses),
+                    peak_memory_gb=mx.get_peak_memory() / 1e9,
+                )
+                memory = f"{mx.get_active_memory() / 1e9:.1f}G, peak {mx.get_peak_memory() / 1e9:.1f}G"
+                bar.set_postfix(loss=f"{log.entries[-1]['loss']:.4f}", memory=memory)
+                losses, started = [], time.perf_counter()
+            shown = time.perf_counter()
+            show(done)
+            started += time.perf_counter() - shown
     objective.model.update(workers.result())
+
+
+def _resume(workers: Workers, checkpoints: Checkpoints, settings: dict[str, Any], may_change: tuple[str, ...]) -> int:
+    """Go on from the last whole checkpoint; the steps that were taken. Raises UserError where it is of another run."""
+    found = checkpoints.newest()
+    assert found is not None
+    path, arrays, metadata = found
+    before = json.loads(metadata.get("settings", "{}"))
+    for name in sorted(before.keys() | settings.keys()):
+        then, now = before.get(name), settings.get(name)
+        if then == now:
+            continue
+        change = f"{name} was {one_line(json.dumps(then), 60)} and is {one_line(json.dumps(now), 60)}"
+        if name not in may_change:
+            raise UserError(f"The run cannot go on: {change}. Change it back, or start anew in another 'output'.")
+        warnings.warn(f"the run goes on, but {change}.", stacklevel=2)
+    try:
+        workers.restore(arrays)
+    except (ValueError, KeyError) as error:
+        raise UserError(f"The checkpoint {path} is of another recipe: {error}.") from None
+    return int(metadata["step"])

@@ -1,9 +1,9 @@
 """A recipe: the YAML file that says everything about a training run, so that the run can be repeated.
 
-    objective: autoencoder          # or diffusion
-    output: runs/builtin-vae        # where checkpoints, log and result go
-    data: {folders: [data/fluent, data/noto], size: 160}
-    loop: {steps: 2000, batch_size: 16, learning_rate: 0.001}
+    objective: lora                 # or autoencoder, growth, decoder, diffusion, personas
+    output: runs/twemoji            # where checkpoints, log and result go
+    data: {folders: [data/twemoji], size: 128}
+    loop: {steps: 500, batch_size: 16, learning_rate: 0.001}
     ...                             # what the objective itself needs
 
 Relative paths are taken from the folder in which the command runs. An unknown key, or a value of the wrong kind, is an
@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -33,11 +33,28 @@ class Data:
     size: int
     """Pixels along each side that pictures are resized to."""
     caption: str = "{text}"
-    """The caption of a row; its fields in braces, and `{style}`."""
+    """The caption of a row; its fields in braces, and `{style}`. Lists are joined by commas, empty parts left out."""
     styles: dict[str, str] = field(default_factory=dict)
     """The `{style}` of each `source`."""
     tone_weight: float = 1.0
     """How often a picture with a skin tone is drawn, relative to one without."""
+    where: dict[str, Any] = field(default_factory=dict)
+    """Only rows whose field has this value, or one of a list of values: `{skin_tone: dark, source: [noto, fluent]}`."""
+    tag_shuffle: bool = False
+    """Whether the `{tags}` of a caption are in another order each time."""
+    tag_dropout: float = 0.0
+    """Share of the `{tags}` that a caption is without."""
+    caption_variants: int = 8
+    """How many captions a picture has, where its tags are shuffled or dropped."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("size", 1), ("caption_variants", 1)):
+            if getattr(self, name) < least:
+                raise UserError(f"Recipe: 'data.{name}' must be {least} or more, not {getattr(self, name)}.")
+        if not 0 <= self.tag_dropout <= 1:
+            raise UserError(f"Recipe: 'data.tag_dropout' must be from 0 to 1, not {self.tag_dropout}.")
+        if (self.tag_shuffle or self.tag_dropout) and "{tags}" not in self.caption:
+            raise UserError("Recipe: 'data.tag_shuffle' and 'data.tag_dropout' need {tags} in 'data.caption'.")
 
 
 @dataclass(frozen=True)
@@ -46,16 +63,25 @@ class Loop:
 
     steps: int
     batch_size: int
+    """Pictures of a step; of each machine, where several train together."""
     learning_rate: float
+    accumulation: int = 1
+    """In how many parts a batch is computed, one after another: the same gradients in less memory."""
+    optimizer: Literal["adamw", "adafactor", "lion", "muon"] = "adamw"
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """How the learning rate falls to zero after the warmup; `constant` does in the last `decay_steps`, linearly."""
     warmup_steps: int = 100
     decay_steps: int = 0
-    """Over this many last steps the learning rate falls linearly to zero."""
+    """Over this many last steps the learning rate falls to zero; 0: all after the warmup, or with `constant` none."""
     weight_decay: float = 0.01
     betas: tuple[float, float] = (0.9, 0.99)
+    """Of AdamW and Lion."""
     clip_norm: float = 1.0
     ema_decay: float = 0.0
     """Decay, per step, of the running mean of the parameters that is saved as the result; 0: none."""
     checkpoint_every: int = 200
+    keep: int = 3
+    """How many checkpoints are kept, the last ones."""
     log_every: int = 20
     sample_every: int = 0
     """A sheet of samples every so many steps; 0: none."""
@@ -65,7 +91,7 @@ class Loop:
     """On a CPU: parts of a batch that are computed at the same time, each on a core of its own."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "checkpoint_every", "log_every", "threads"):
+        for name in ("steps", "batch_size", "accumulation", "checkpoint_every", "keep", "log_every", "threads"):
             if getattr(self, name) < 1:
                 raise UserError(f"Recipe: 'loop.{name}' must be 1 or more, not {getattr(self, name)}.")
         if len(self.betas) != 2:
@@ -132,6 +158,10 @@ def _value(hint: Any, value: Any, where: str) -> Any:
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
         return None if value is None else _value(next(a for a in arguments if a is not type(None)), value, where)
+    if origin is Literal:
+        if value in arguments:
+            return value
+        raise UserError(f"Recipe: {where!r} must be one of {', '.join(map(str, arguments))}, not {value!r}.")
     if origin is tuple and isinstance(value, list):
         return tuple(_value(arguments[0], item, where) for item in value)
     if origin is dict and isinstance(value, dict):

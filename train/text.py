@@ -20,7 +20,7 @@ from mlx_genmoji.models.functions import silu
 from mlx_genmoji.models.unet import UNet2DConditionModel
 
 from .data import Dataset
-from .loop import Batch
+from .workers import Batch
 
 
 class TextRegressor(nn.Module):

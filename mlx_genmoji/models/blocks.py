@@ -6,6 +6,7 @@ from functools import partial
 import mlx.core as mx
 import mlx.nn as nn
 
+from .checkpointing import attention_in_parts, checkpointable
 from .functions import attention, conv2d, downsampled_conv2d, group_norm, silu, upsampled_conv2d
 
 # (B, H, W, C) and a weight (O, kh, kw, C) -> (B, H', W', O)
@@ -55,6 +56,8 @@ class GroupNorm(nn.Module):
 class ResnetBlock2D(nn.Module):
     """Two normalised convolutions beside a shortcut, shifted (or scaled and shifted) by the time embedding."""
 
+    checkpointing = False
+
     def __init__(
         self,
         in_channels: int,
@@ -75,6 +78,7 @@ class ResnetBlock2D(nn.Module):
         if in_channels != out_channels:
             self.conv_shortcut = PointwiseConv(in_channels, out_channels)
 
+    @checkpointable
     def __call__(self, x: mx.array, activated_time: mx.array | None = None) -> mx.array:
         """`activated_time` is SiLU(time embedding), (B, time_channels): the same for all blocks, so computed once."""
         h = self.conv1(silu(self.norm1(x)))
@@ -123,6 +127,8 @@ class Upsample2D(nn.Module):
 class Attention(nn.Module):
     """Attention over positions; to itself, or to `context` where that is given."""
 
+    checkpointing = False
+
     def __init__(
         self,
         channels: int,
@@ -157,4 +163,5 @@ class Attention(nn.Module):
             q, k, v = (array.astype(mx.float32) for array in projected)
         else:
             q, k, v = projected
-        return self.to_out[0](attention(q, k, v, self.heads, self.scale).astype(x.dtype))
+        attend = attention_in_parts if self.checkpointing else attention
+        return self.to_out[0](attend(q, k, v, self.heads, self.scale).astype(x.dtype))

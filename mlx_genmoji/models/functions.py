@@ -1,18 +1,39 @@
-"""Arithmetic that every block shares. On a GPU it is MLX's own; on a CPU the forms of `cpu` stand in, equal to
-within float32 rounding."""
+"""Arithmetic that every block shares. On a GPU it is MLX's own, with a few helps from `metal`; on a CPU the forms of
+`cpu` stand in, equal to within float32 rounding."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, cast
 
 import mlx.core as mx
 import mlx.nn as nn
 
-from . import cpu
+from . import cpu, metal
 
 
 def on_cpu() -> bool:
     """Whether MLX computes on the CPU."""
     return mx.default_device().type == mx.DeviceType.cpu
+
+
+_infers: ContextVar[bool] = ContextVar("_infers", default=False)
+
+
+@contextmanager
+def inference() -> Iterator[None]:
+    """Within, nothing is differentiated or compiled, so what is quicker computed at once may be."""
+    token = _infers.set(True)
+    try:
+        yield
+    finally:
+        _infers.reset(token)
+
+
+def on_metal() -> bool:
+    """Whether MLX computes on Apple's GPU."""
+    return not on_cpu() and mx.metal.is_available()
 
 
 def silu(x: mx.array) -> mx.array:
@@ -84,5 +105,65 @@ def attention(
     def split(x: mx.array) -> mx.array:
         return x.reshape(x.shape[0], x.shape[1], heads, -1).transpose(0, 2, 1, 3)
 
-    out = mx.fast.scaled_dot_product_attention(split(queries), split(keys), split(values), scale=scale, mask=mask)
+    q, k, v = split(queries), split(keys), split(values)
+    if on_cpu() and mask is None and q.dtype == mx.float32:
+        B, _, L, D = q.shape
+        q, k, v = (x.reshape(B * heads, -1, D) for x in (q, k, v))
+        attend_in_parts = cpu.attention_now if _infers.get() else cpu.attention
+        out = attend_in_parts(q, k, v, scale).reshape(B, heads, L, D)
+    else:
+        attend = metal.attention if on_metal() else mx.fast.scaled_dot_product_attention
+        out = attend(q, k, v, scale=scale, mask=mask)
     return out.transpose(0, 2, 1, 3).reshape(queries.shape)
+
+
+def dequantize(packed: Sequence[mx.array], layout: Mapping[str, Any], dtype: mx.Dtype) -> mx.array:
+    """A packed weight (weight, scales and, in mode affine, biases) as the dense one; `layout`: bits, group_size, mode.
+
+    The scales are few, and converted before: MLX computes in their precision.
+    """
+    packed = [part.astype(dtype) if mx.issubdtype(part.dtype, mx.floating) else part for part in packed]
+    if on_cpu():
+        return cpu.dequantize(packed, layout, dtype)
+    weight, scales, *biases = packed
+    return mx.dequantize(weight, scales, biases[0] if biases else None, **layout, dtype=dtype)
+
+
+def packed_matmul(x: mx.array, packed: Sequence[mx.array], layout: Mapping[str, Any]) -> mx.array:
+    """x @ W.T for a packed W, differentiable by x."""
+    if on_cpu():
+        return with_dequantized(lambda x, weight: x @ weight.T, x, packed, layout)
+    weight, scales, *biases = packed
+    return mx.quantized_matmul(x, weight, scales, biases[0] if biases else None, **layout)
+
+
+# Whether what is computed belongs to a block that is computed again for its gradient (`checkpointing`).
+within_block: ContextVar[bool] = ContextVar("within_block", default=False)
+
+
+def with_dequantized(
+    operation: Callable[[mx.array, mx.array], mx.array],
+    x: mx.array,
+    packed: Sequence[mx.array],
+    layout: Mapping[str, Any],
+) -> mx.array:
+    """operation(x, dense weight), differentiable by x: the dense weight is made anew for the gradient, never kept.
+
+    Where a whole block is computed again for its gradient, what is made for the one does for the other.
+    """
+    if within_block.get():
+        return operation(x, dequantize(packed, layout, x.dtype))
+
+    @mx.custom_function
+    def forward(x: mx.array, *packed: mx.array) -> mx.array:
+        return operation(x, dequantize(packed, layout, x.dtype))
+
+    @forward.vjp
+    def backward(primals: Sequence[mx.array], cotangent: mx.array, output: mx.array) -> tuple[mx.array, ...]:
+        x, *packed = primals
+        # Only once the cotangent is there: before, it would wait in memory.
+        weight = dequantize(mx.depends(packed, [cotangent]), layout, x.dtype)
+        _, gradients = mx.vjp(lambda x: operation(x, weight), [x], [cotangent])
+        return (gradients[0], *map(mx.zeros_like, packed))
+
+    return cast(mx.array, forward(x, *packed))

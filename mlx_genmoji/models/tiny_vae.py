@@ -6,12 +6,13 @@ are those that the UNet sees: its `scaling_factor` is 1.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
 
-from .blocks import Conv2d
+from .blocks import Conv2d, Convolution
 from .config import Count, Depth, field_error, keep_config, parse_config, require_few_layers
 from .functions import downsampled_conv2d, relu, upsampled_conv2d
 
@@ -63,15 +64,15 @@ class Activation(nn.Module):
 class HalvingConv2d(Conv2d):
     """A 3x3 convolution of stride 2, padded all around."""
 
-    def __call__(self, x: mx.array) -> mx.array:
-        return downsampled_conv2d(x, self.weight, padding=1)
+    def __call__(self, x: mx.array, operation: Convolution | None = None) -> mx.array:
+        return super().__call__(x, operation or partial(downsampled_conv2d, padding=1))
 
 
 class DoublingConv2d(Conv2d):
     """Nearest-neighbour doubling, then a 3x3 convolution; in a checkpoint's keys the doubling is a layer before it."""
 
-    def __call__(self, x: mx.array) -> mx.array:
-        return upsampled_conv2d(x, self.weight)
+    def __call__(self, x: mx.array, operation: Convolution | None = None) -> mx.array:
+        return super().__call__(x, operation or upsampled_conv2d)
 
 
 class AutoencoderTinyBlock(nn.Module):

@@ -4,6 +4,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from .blocks import Attention, GroupNorm, PointwiseConv
+from .checkpointing import checkpointable
 from .functions import gelu
 
 # Transformers normalise with an eps of their own, whatever `norm_eps` says.
@@ -36,6 +37,8 @@ class FeedForward(nn.Module):
 class BasicTransformerBlock(nn.Module):
     """Self-attention, attention to the text, feed-forward, each added to its normalised input."""
 
+    checkpointing = False
+
     def __init__(self, channels: int, text_channels: int, heads: int, only_cross_attention: bool, upcast: bool):
         super().__init__()
         self.only_cross_attention = only_cross_attention
@@ -47,6 +50,7 @@ class BasicTransformerBlock(nn.Module):
         self.norm3 = nn.LayerNorm(channels)
         self.ff = FeedForward(channels)
 
+    @checkpointable
     def __call__(self, x: mx.array, text: mx.array) -> mx.array:
         x = x + self.attn1(self.norm1(x), text if self.only_cross_attention else None)
         x = x + self.attn2(self.norm2(x), text)

@@ -51,12 +51,13 @@ class FakeGenmoji:
 
     def __init__(self) -> None:
         self.model: str | None = None
+        self.adapters: Any = ()
         self.prompt: str | None = None
         self.options: dict[str, Any] = {}
         self.saved: dict[str, Any] = {}
 
-    def load(self, model: str | None = None) -> FakeGenmoji:
-        self.model = model
+    def load(self, model: str | None = None, adapters: Any = ()) -> FakeGenmoji:
+        self.model, self.adapters = model, adapters
         return self
 
     def replay(self, recipe: Any, **options: Any) -> FakeSticker:
@@ -77,7 +78,18 @@ def library(monkeypatch: pytest.MonkeyPatch) -> FakeGenmoji:
 
 
 @pytest.mark.parametrize(
-    "arguments", ["", "--help", "--version", "generate --help", "scrape --help", "scrape font --help", "train --help"]
+    "arguments",
+    [
+        "",
+        "--help",
+        "--version",
+        "generate --help",
+        "rewrite --help",
+        "scrape --help",
+        "scrape font --help",
+        "train --help",
+        "fuse --help",
+    ],
 )
 def test_help_answers_without_importing_mlx(arguments: str) -> None:
     code = f"""
@@ -116,6 +128,9 @@ assert not loaded, loaded
         (["pig", "-o", "pig.exe"], "pig.exe"),
         (["pig", "-o", "p" * 300 + ".png"], "too long"),
         (["pig", "--model", "m" * 300], "mmm"),
+        (["pig", "--adapter", "no-such.safetensors:0.5"], "no-such.safetensors"),
+        (["pig", "--adapter", "a.safetensors", "--adapters", "folder"], "exclude each other"),
+        (["pig", "--adapters", "no-such-folder"], "no-such-folder"),
     ],
 )
 def test_a_mistake_is_told_in_one_line(
@@ -137,6 +152,9 @@ def test_a_mistake_is_told_in_one_line(
         (["scrape", "myspace", "-o", "data"], "myspace"),
         (["scrape", "noto", "-o", "data", "--emojibase", "n" * 300], "nnn"),
         (["train", "no-such-recipe.yaml"], "no-such-recipe"),
+        (["fuse", "builtin", "-o", "fused"], "--adapter"),
+        (["fuse", "builtin", "--adapter", "no-such.safetensors", "-o", "fused"], "no-such.safetensors"),
+        (["fuse", "builtin", "--adapter", "a.safetensors", "--bits", "4", "-o", "fused"], "--lossy"),
         (["train", "t" * 300], "ttt"),
     ],
 )
@@ -214,7 +232,7 @@ def test_pictures_are_named_after_the_prompt_or_as_asked(
 def test_every_option_reaches_the_library(library: FakeGenmoji) -> None:
     options = (
         "-n 2 --seed 7 --skin-tone medium-dark --person-type woman --model some/model --steps 4 --guidance 2.5"
-        " --negative-prompt blur --sampler dpm++2m --no-recipe"
+        " --negative-prompt blur --sampler dpm++2m --rewrite some/llm --no-recipe"
     )
     assert cli.main(["generate", "flying pig", *options.split()]) == 0
     assert (library.model, library.prompt) == ("some/model", "flying pig")
@@ -223,6 +241,7 @@ def test_every_option_reaches_the_library(library: FakeGenmoji) -> None:
         "seed": 7,
         "skin_tone": "medium-dark",
         "person_type": "woman",
+        "rewrite": "some/llm",
         "steps": 4,
         "guidance": 2.5,
         "negative_prompt": "blur",
@@ -230,6 +249,21 @@ def test_every_option_reaches_the_library(library: FakeGenmoji) -> None:
         "strength": None,
     }
     assert set(library.saved.values()) == {False}
+
+
+def test_adapters_reach_the_library_with_their_weights(library: FakeGenmoji, tmp_path: Path) -> None:
+    (tmp_path / "b:2").touch()
+    given = "a.safetensors", "a.safetensors:0.5", "folder/a:-1", "b:2", "C:\\a.safetensors"
+    assert cli.main(["generate", "pig", *(part for text in given for part in ("--adapter", text))]) == 0
+    assert library.adapters == [
+        (Path("a.safetensors"), 1.0),
+        (Path("a.safetensors"), 0.5),
+        (Path("folder/a"), -1.0),
+        (Path("b:2"), 1.0),
+        (Path("C:\\a.safetensors"), 1.0),
+    ]
+    assert cli.main(["generate", "pig", "--adapters", "personas"]) == 0
+    assert library.adapters == Path("personas")
 
 
 def test_pictures_to_start_from_reach_the_library(library: FakeGenmoji) -> None:

@@ -426,3 +426,10 @@ def test_loading_models_leaves_no_history_of_random_keys(oracles: dict[str, Path
     load_model(oracles["unet"])
     mx.export_to_dot(str(tmp_path / "history.dot"), mx.random.state[0])
     assert "RandomBits" not in (tmp_path / "history.dot").read_text()
+
+
+def test_convolutions_lie_in_memory_as_they_are_used(oracles):
+    """A weight with other strides is the same to look at, and several times as slow to convolve with."""
+    unet = load_model(oracles["unet"])
+    for name, weight in tree_flatten(unet.parameters()):
+        assert memoryview(weight).c_contiguous, name

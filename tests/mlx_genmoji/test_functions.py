@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from mlx_genmoji.models import cpu, functions
+from mlx_genmoji.models import cpu, functions, metal
 
 pytestmark = pytest.mark.usefixtures("cpu")
 
@@ -158,3 +158,68 @@ def test_attention_is_torch_s(mask, error):
         split(queries), split(keys), split(values), scale=0.3, is_causal=mask == "causal"
     )
     assert error(ours, theirs.transpose(1, 2).reshape(2, 7, 24)) <= TOLERANCE
+
+
+@pytest.mark.parametrize(("length", "others", "at_once"), [(7, 5, 2**19), (7, 5, 40), (64, 77, 77 * 5), (3, 4, 1)])
+def test_attention_a_few_rows_at_a_time_is_the_same_in_both_forms(length, others, at_once, assert_same, monkeypatch):
+    monkeypatch.setattr(cpu, "_SCORES_AT_ONCE", at_once)
+    arrays = normal(2, length, 24), normal(2, others, 24, seed=1), normal(2, others, 24, seed=2)
+    assert_same(functions.attention, *arrays, heads=3, scale=0.3)
+
+
+@pytest.mark.parametrize(("length", "others", "at_once"), [(7, 5, 40), (64, 77, 77 * 5), (3, 4, 1), (40, 9, 700)])
+def test_attention_that_is_computed_at_once_is_the_same(length, others, at_once, error, monkeypatch):
+    arrays = normal(2, length, 24), normal(2, others, 24, seed=1), normal(2, others, 24, seed=2)
+    before = functions.attention(*arrays, heads=3, scale=0.3)
+    monkeypatch.setattr(cpu, "_SCORES_AT_ONCE", 0)
+    monkeypatch.setattr(cpu, "_SCORES_NOW", at_once)
+    used = []
+    attention_now = cpu.attention_now
+    monkeypatch.setattr(cpu, "attention_now", lambda *arguments: used.append(1) or attention_now(*arguments))
+    with functions.inference():
+        now = functions.attention(*arrays, heads=3, scale=0.3)
+    assert error(now, before) <= TOLERANCE
+    functions.attention(*arrays, heads=3, scale=0.3)
+    assert len(used) == 1
+
+
+@pytest.mark.parametrize("attention", [cpu.attention, cpu.attention_now])
+@pytest.mark.parametrize("size", [1e-3, 30, 1000])
+def test_attention_stands_scores_of_any_size(size, attention, error, monkeypatch):
+    monkeypatch.setattr(cpu, "_SCORES_AT_ONCE", 100)
+    queries, keys, values = size * normal(4, 16, 8), size * normal(4, 16, 8, seed=1), normal(4, 16, 8, seed=2)
+    ours = attention(queries, keys, values, 1.0)
+    scores = torch.from_numpy(np.array(queries)).double() @ torch.from_numpy(np.array(keys)).double().mT
+    theirs = scores.softmax(-1) @ torch.from_numpy(np.array(values)).double()
+    # Scores of millions are themselves rounded to tenths.
+    assert error(ours, theirs) <= (TOLERANCE if size < 1 else 1e-4 if size < 100 else 0.5)
+    assert mx.isfinite(ours).all().item()
+
+
+def test_an_elementwise_formula_in_parts_is_the_same(monkeypatch):
+    whole = cpu.sigmoid(WIDE), cpu.erf(WIDE)
+    monkeypatch.setattr(cpu, "_AT_ONCE", 1000)
+    assert all(mx.array_equal(a, b).item() for a, b in zip(whole, (cpu.sigmoid(WIDE), cpu.erf(WIDE)), strict=True))
+    assert cpu.sigmoid(mx.zeros((0, 3))).shape == (0, 3)
+
+
+@pytest.mark.parametrize("channels", [40, 64, 160, 300])
+def test_a_padded_head_attends_like_one_that_is_not(channels, error):
+    queries, keys, values = (normal(1, 2, 9, channels, seed=seed) for seed in range(3))
+    ours = metal.attention(queries, keys, values, scale=0.2)
+    theirs = mx.fast.scaled_dot_product_attention(queries, keys, values, scale=0.2)
+    assert ours.shape == theirs.shape
+    assert error(ours, theirs) <= TOLERANCE
+
+
+def test_memory_is_wired_on_metal_alone_and_as_before_afterwards(monkeypatch):
+    calls = []
+    monkeypatch.setattr(metal.mx, "set_wired_limit", lambda limit: calls.append(limit) or 5)
+    with metal.wired_memory():
+        pass
+    assert not calls
+    monkeypatch.setattr(metal.mx.metal, "is_available", lambda: True)
+    monkeypatch.setattr(metal.mx, "device_info", lambda: {"max_recommended_working_set_size": 12e9})
+    with pytest.raises(ZeroDivisionError), metal.wired_memory():
+        _ = 1 / 0
+    assert calls == [12_000_000_000, 5]

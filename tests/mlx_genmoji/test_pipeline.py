@@ -370,3 +370,21 @@ def test_a_folders_own_defaults_are_used(broken: Path) -> None:
 )
 def test_the_final_prompt_is_composed(arguments: tuple[str, ...], expected: str) -> None:
     assert compose(*arguments) == expected
+
+
+def test_a_compiled_step_draws_the_same(folder, monkeypatch):
+    genmoji = Genmoji.load(folder)
+    expected = np.asarray(genmoji.generate("a flying pig", seed=3, steps=2)[0].image).astype(int)
+    compiled = Genmoji.load(folder)
+    compilations = []
+    compile = mx.compile
+    monkeypatch.setattr("mlx_genmoji.pipeline.on_cpu", lambda: False)
+    monkeypatch.setattr(mx, "compile", lambda *args, **options: compilations.append(args) or compile(*args, **options))
+    for seed in (3, 4):
+        drawn = np.asarray(compiled.generate("a flying pig", seed=seed, steps=2)[0].image)
+        assert (np.abs(drawn - expected).max() <= 1) == (seed == 3)
+    assert len(compilations) == 1
+    # A changed weight is seen by what has been compiled.
+    compiled.unet.conv_out.bias = compiled.unet.conv_out.bias + 1
+    drawn = np.asarray(compiled.generate("a flying pig", seed=3, steps=2)[0].image)
+    assert np.abs(drawn - expected).max() > 1

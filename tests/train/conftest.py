@@ -1,12 +1,18 @@
-"""A dataset of eight two-coloured pictures and two recipes small enough to train in seconds."""
+"""A dataset of eight two-coloured pictures, models and recipes small enough to train in seconds."""
 
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
+import mlx.core as mx
 import numpy as np
 import pytest
 import yaml
 from PIL import Image
+
+from mlx_genmoji.checkpoint import create_model, save_model, write_json
+from train.vocabulary import train_clip_vocabulary
 
 VAE = {
     "_class_name": "AutoencoderKL",
@@ -132,3 +138,110 @@ def diffusion_recipe(tmp_path: Path, dataset: Path) -> Path:
 def write_recipe(path: Path, recipe: dict) -> Path:
     path.write_text(yaml.safe_dump(recipe))
     return path
+
+
+UNET = {
+    "_class_name": "UNet2DConditionModel",
+    "in_channels": 4,
+    "out_channels": 4,
+    "sample_size": 4,
+    "block_out_channels": [32, 64],
+    "layers_per_block": 1,
+    "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D"],
+    "up_block_types": ["UpBlock2D", "UpBlock2D"],
+    "mid_block_type": None,
+    "attention_head_dim": 2,
+    "cross_attention_dim": 32,
+    "norm_num_groups": 8,
+}
+TEXT = {
+    "architectures": ["CLIPTextModel"],
+    "model_type": "clip_text_model",
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "max_position_embeddings": 16,
+    "hidden_act": "quick_gelu",
+    "projection_dim": 32,
+}
+SCHEDULER = {
+    "_class_name": "DDIMScheduler",
+    "beta_schedule": "scaled_linear",
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "clip_sample": False,
+    "steps_offset": 1,
+}
+
+
+def write_base_folder(
+    folder: Path, xl: bool = False, unet: Mapping[str, Any] = {}, scheduler: Mapping[str, Any] = {}
+) -> Path:
+    """A diffusers folder of a model that draws 16 x 16 pixels, with random weights."""
+    mx.random.seed(0)
+    kinds = {"scheduler": "DDIMScheduler", "unet": "UNet2DConditionModel", "vae": "AutoencoderKL"}
+    index = {part: ["diffusers", kind] for part, kind in kinds.items()}
+    towers = ["", "_2"] if xl else [""]
+    for suffix in towers:
+        train_clip_vocabulary(["thing of 3d and flat"], 530, folder / f"tokenizer{suffix}", 16)
+        vocabulary = json.loads((folder / f"tokenizer{suffix}" / "vocab.json").read_text(encoding="utf-8"))
+        end = len(vocabulary) - 1
+        kind = "CLIPTextModelWithProjection" if suffix else "CLIPTextModel"
+        ids = {"vocab_size": len(vocabulary), "bos_token_id": end - 1, "eos_token_id": end, "pad_token_id": end}
+        save_model(create_model(TEXT | ids | {"architectures": [kind]}), folder / f"text_encoder{suffix}")
+        index |= {
+            f"text_encoder{suffix}": ["transformers", kind],
+            f"tokenizer{suffix}": ["transformers", "CLIPTokenizer"],
+        }
+    config = UNET | dict(unet)
+    if xl:
+        config |= {
+            "cross_attention_dim": 64,
+            "addition_embed_type": "text_time",
+            "addition_time_embed_dim": 8,
+            "projection_class_embeddings_input_dim": 32 + 6 * 8,
+        }
+    save_model(create_model(config), folder / "unet")
+    save_model(create_model(VAE | {"scaling_factor": 0.5}), folder / "vae")
+    write_json(folder / "scheduler" / "scheduler_config.json", SCHEDULER | dict(scheduler))
+    write_json(folder / "genmoji.json", {"steps": 2, "guidance": 2.0})
+    name = "StableDiffusionXLPipeline" if xl else "StableDiffusionPipeline"
+    write_json(folder / "model_index.json", {"_class_name": name} | index)
+    return folder
+
+
+@pytest.fixture
+def write_base() -> Callable[..., Path]:
+    return write_base_folder
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_base_folder(tmp_path_factory.mktemp("bases") / "tiny")
+
+
+@pytest.fixture
+def lora_recipe(tmp_path: Path, dataset: Path, base: Path) -> Path:
+    return write_recipe(
+        tmp_path / "lora.yaml",
+        {
+            "objective": "lora",
+            "output": str(tmp_path / "runs" / "lora"),
+            "base": str(base),
+            "data": {"folders": [str(dataset)], "size": 16, "caption": "{text}, flat"},
+            "lora": {"rank": 4, "targets": ["attention", "conv"]},
+            "validation": {"pictures": 1, "every": 3, "bands": 2},
+            "sample_prompts": ["thing 1, flat", "thing 2, flat"],
+            "loop": {
+                "steps": 6,
+                "batch_size": 4,
+                "learning_rate": 0.01,
+                "warmup_steps": 1,
+                "checkpoint_every": 2,
+                "keep": 2,
+                "log_every": 1,
+                "compiled": False,
+            },
+        },
+    )

@@ -31,8 +31,9 @@ from train.autoencoder import (
 )
 from train.data import Dataset, to_model
 from train.decoder import DecoderObjective, DecoderRecipe
-from train.loop import Workers, learning_rate
+from train.optimizers import learning_rate
 from train.recipe import Data, Loop, build, read_recipe
+from train.workers import Workers
 
 # On a GPU the gradient of an embedding is summed in any order, so weights are not the same to the last bit.
 pytestmark = pytest.mark.usefixtures("cpu")
@@ -46,6 +47,10 @@ def assert_equal(a: dict[str, mx.array], b: dict[str, mx.array]) -> None:
     assert a.keys() == b.keys()
     for name in a:
         assert mx.array_equal(a[name], b[name]), name
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    return sorted((folder / "checkpoints").glob("*.safetensors"))
 
 
 def log(folder: Path) -> list[dict]:
@@ -66,7 +71,7 @@ def test_a_diffusion_model_learns_its_latents(vae_recipe: Path, diffusion_recipe
     train.run(vae_recipe)
     train.run(
         diffusion_recipe,
-        overrides=["loop.steps=300", "loop.log_every=20", "loop.sample_every=0", "loop.learning_rate=0.02"],
+        overrides=["loop.steps=300", "loop.log_every=20", "loop.sample_every=0", "loop.learning_rate=0.01"],
     )
     losses = [entry["loss"] for entry in log(tmp_path / "runs" / "model")]
     assert losses[-1] < 0.8 * losses[0]
@@ -90,7 +95,7 @@ def test_the_diffusion_model_starts_from_the_text_side_so_learned(
     train.run(vae_recipe)
     still = ["loop.steps=1", "loop.sample_every=0", "loop.learning_rate=0"]
     folder = train.run(diffusion_recipe, overrides=[TEXT_LOOP, *still])
-    fitted = mx.load(str(tmp_path / "runs" / "model" / "text" / "checkpoint.safetensors"))
+    fitted = mx.load(str(checkpoints(tmp_path / "runs" / "model" / "text")[-1]))
     for part, name in (("text_encoder", "text_model.final_layer_norm.weight"), ("unet", "add_embedding.proj.weight")):
         expected = fitted[f"model/text_encoder.{name}" if part == "text_encoder" else f"model/{name}"]
         assert mx.array_equal(weights(folder / part)[name], expected.astype(mx.float16).astype(mx.float32))
@@ -103,9 +108,12 @@ def test_a_run_stopped_in_its_text_phase_resumes_to_the_same_weights(
     undisturbed = train.run(diffusion_recipe, overrides=[TEXT_LOOP, f"output={tmp_path}/runs/undisturbed"])
     train.run(diffusion_recipe, overrides=[TEXT_LOOP, "loop.steps=1"])
     shutil.rmtree(tmp_path / "runs" / "model" / "model")
-    (tmp_path / "runs" / "model" / "checkpoint.safetensors").unlink()
+    shutil.rmtree(tmp_path / "runs" / "model" / "checkpoints")
+    shutil.rmtree(tmp_path / "runs" / "model" / "text" / "checkpoints")
     train.run(diffusion_recipe, overrides=[TEXT_LOOP, "text_loop.steps=2", f"output={tmp_path}/runs/stopped"])
-    shutil.copy(tmp_path / "runs" / "stopped" / "text" / "checkpoint.safetensors", tmp_path / "runs" / "model" / "text")
+    shutil.copytree(
+        tmp_path / "runs" / "stopped" / "text" / "checkpoints", tmp_path / "runs" / "model" / "text" / "checkpoints"
+    )
     resumed = train.run(diffusion_recipe, resume=True, overrides=[TEXT_LOOP])
     for part in ("unet", "text_encoder"):
         assert_equal(weights(resumed / part), weights(undisturbed / part))
@@ -118,7 +126,7 @@ def test_a_frozen_text_encoder_stays_as_its_phase_left_it_and_the_rest_learns_th
     overrides = [TEXT_LOOP, "loop.steps=3", "loop.sample_every=0", "loop.warmup_steps=0"]
     free = train.run(diffusion_recipe, overrides=[*overrides, f"output={tmp_path}/runs/free"])
     frozen = train.run(diffusion_recipe, overrides=[*overrides, "text_frozen=true"])
-    fitted = mx.load(str(tmp_path / "runs" / "model" / "text" / "checkpoint.safetensors"))
+    fitted = mx.load(str(checkpoints(tmp_path / "runs" / "model" / "text")[-1]))
     for name, weight in weights(frozen / "text_encoder").items():
         assert mx.array_equal(weight, fitted[f"model/text_encoder.{name}"].astype(mx.float16).astype(mx.float32)), name
     losses = [log(tmp_path / "runs" / name)[0]["loss"] for name in ("free", "model")]
@@ -212,13 +220,13 @@ def test_a_killed_run_resumes_to_the_same_weights(diffusion_recipe: Path, vae_re
     code += "train.run(Path(sys.argv[1]), True, sys.argv[2:])"
     command = [sys.executable, "-c", code, str(diffusion_recipe), *steps]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    checkpoint = tmp_path / "runs" / "model" / "checkpoint.safetensors"
     deadline = time.monotonic() + 60
-    while not checkpoint.exists() and process.poll() is None and time.monotonic() < deadline:
+    while not checkpoints(tmp_path / "runs" / "model") and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert checkpoint.exists() and not (tmp_path / "runs" / "model" / "model").exists(), "the kill came too late"
+    assert checkpoints(tmp_path / "runs" / "model"), "the run did not begin"
+    assert not (tmp_path / "runs" / "model" / "model").exists(), "the kill came too late"
     subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
     for part in ("unet", "text_encoder"):
         assert_equal(weights(tmp_path / "runs" / "model" / "model" / part), weights(undisturbed / part))
@@ -246,12 +254,66 @@ def test_a_run_killed_before_its_result_was_written_writes_it_when_resumed(vae_r
     assert_equal(weights(train.run(vae_recipe, resume=True)), written)
 
 
-def test_a_damaged_checkpoint_is_named(vae_recipe: Path, tmp_path: Path) -> None:
+def test_the_last_checkpoints_are_kept(vae_recipe: Path, tmp_path: Path) -> None:
+    train.run(vae_recipe, overrides=["loop.keep=2"])
+    assert [path.stem for path in checkpoints(tmp_path / "runs" / "vae")] == ["000004", "000006"]
+
+
+def test_a_half_written_checkpoint_is_passed_over_for_the_one_before(vae_recipe: Path, tmp_path: Path) -> None:
+    written = weights(train.run(vae_recipe))
+    newest = checkpoints(tmp_path / "runs" / "vae")[-1]
+    os.truncate(newest, newest.stat().st_size // 2)
+    with pytest.warns(UserWarning, match=r"000006\.safetensors is damaged.*the one before"):
+        assert_equal(weights(train.run(vae_recipe, resume=True)), written)
+
+
+def test_where_all_checkpoints_are_damaged_one_is_named(vae_recipe: Path, tmp_path: Path) -> None:
     train.run(vae_recipe)
-    checkpoint = tmp_path / "runs" / "vae" / "checkpoint.safetensors"
-    os.truncate(checkpoint, checkpoint.stat().st_size // 2)
-    with pytest.raises(UserError, match=r"checkpoint\.safetensors"):
+    for path in checkpoints(tmp_path / "runs" / "vae"):
+        os.truncate(path, path.stat().st_size // 2)
+    with pytest.raises(UserError, match=r"000002\.safetensors is damaged"), pytest.warns(UserWarning):
         train.run(vae_recipe, resume=True)
+
+
+def test_a_full_disk_is_said_and_leaves_earlier_checkpoints(
+    vae_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train.run(vae_recipe, overrides=["loop.steps=2"])
+    save = mx.save_safetensors
+
+    def fill(path: str, *arguments: object) -> None:
+        save(path, *arguments)
+        os.truncate(path, 100)
+        raise RuntimeError("[write] Unable to write 334556 bytes to file.")
+
+    monkeypatch.setattr(mx, "save_safetensors", fill)
+    with pytest.raises(UserError, match=r"Unable to write.*Earlier checkpoints are intact"):
+        train.run(vae_recipe, resume=True)
+    monkeypatch.undo()
+    assert [path.name for path in (tmp_path / "runs" / "vae" / "checkpoints").iterdir()] == ["000002.safetensors"]
+    train.run(vae_recipe, resume=True)
+
+
+@pytest.mark.parametrize("optimizer", ["adafactor", "lion", "muon"])
+def test_a_run_resumes_to_the_same_weights_whatever_the_optimizer(
+    vae_recipe: Path, tmp_path: Path, optimizer: str
+) -> None:
+    overrides = [f"loop.optimizer={optimizer}", "loop.learning_rate=1e-3"]
+    undisturbed = train.run(vae_recipe, overrides=[*overrides, f"output={tmp_path}/runs/undisturbed"])
+    train.run(vae_recipe, overrides=[*overrides, "loop.steps=2"])
+    assert_equal(weights(train.run(vae_recipe, resume=True, overrides=overrides)), weights(undisturbed))
+
+
+def test_a_batch_in_parts_has_the_gradients_of_the_whole(vae_recipe: Path, tmp_path: Path) -> None:
+    recipe = build(AutoencoderRecipe, read_recipe(vae_recipe, []))
+    objective = AutoencoderObjective(recipe, Dataset(recipe.data, tmp_path / "cache"))
+    batch = objective.batch(0)
+    whole = Workers(objective, recipe.loop, 1)
+    parts = Workers(objective, replace(recipe.loop, accumulation=2), 2)
+    assert whole.differentiate(batch) == pytest.approx(parts.differentiate(batch), rel=1e-4)
+    for name, expected in whole.gradients.items():
+        difference = mx.linalg.norm(parts.gradients[name] - expected)
+        assert difference <= 1e-4 * mx.linalg.norm(expected) + 1e-6, name
 
 
 def test_a_checkpoint_of_another_recipe_is_refused(vae_recipe: Path) -> None:
@@ -271,7 +333,7 @@ def test_what_the_finished_model_needs_is_checked_before_the_training(
     ):
         with pytest.raises(UserError, match=named):
             train.run(diffusion_recipe, overrides=[override])
-    assert not (tmp_path / "runs" / "model" / "checkpoint.safetensors").exists()
+    assert not checkpoints(tmp_path / "runs" / "model")
 
 
 def test_a_number_without_a_point_is_a_number(vae_recipe: Path) -> None:
@@ -378,6 +440,13 @@ def test_the_learning_rate_warms_up_and_decays_to_zero() -> None:
     assert learning_rate(loop, 99) == pytest.approx(0.05)
 
 
+def test_a_cosine_schedule_is_half_way_down_in_the_middle() -> None:
+    loop = Loop(steps=110, batch_size=1, learning_rate=1.0, warmup_steps=10, schedule="cosine")
+    assert [learning_rate(loop, step) for step in (10, 60, 110)] == pytest.approx([1.0, 0.5, 0.0])
+    linear = replace(loop, schedule="linear")
+    assert [learning_rate(linear, step) for step in (10, 85, 110)] == pytest.approx([1.0, 0.25, 0.0])
+
+
 @pytest.mark.parametrize(
     ("override", "named"),
     [
@@ -398,6 +467,11 @@ def test_the_learning_rate_warms_up_and_decays_to_zero() -> None:
         ("loop.batch_size=3", "loop.batch_size"),
         ("loop.log_every=0", "loop.log_every"),
         ("loop.betas=[0.9]", "loop.betas"),
+        ("loop.optimizer=sgd", "loop.optimizer"),
+        ("loop.accumulation=3", "accumulation"),
+        ("data.where={skin_tone: blue}", "data.where"),
+        ("data.where={skin: dark}", "skin"),
+        ("data.tag_shuffle=true", "data.tag_shuffle"),
         ("loop.learning_rate=1e9", "learning rate"),
     ],
 )

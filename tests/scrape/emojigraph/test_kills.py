@@ -90,7 +90,7 @@ def test_a_renewal_that_is_killed_ends_as_an_undisturbed_one(listed: list[Listed
 
 
 def test_ctrl_c_stops_in_one_line_and_the_next_run_goes_on(listed: list[Listed], tmp_path: Path) -> None:
-    site = emoji_site(listed, delay=0.01)
+    site = emoji_site(listed, delay=0.1)
     emojibase = write_emojibase(tmp_path / "emojibase", listed)
     with serve(site) as url:
         process = crawl(tmp_path / "out", url, emojibase)

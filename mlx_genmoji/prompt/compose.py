@@ -1,0 +1,46 @@
+"""From what a user asks for to the text that a model was trained to read, where no language model has a say."""
+
+import re
+
+from ..errors import UserError
+from .lexicon import PERSON_TYPES, SKIN_TONES, kinds, people_in
+from .rules import in_words, spell_out
+
+
+def compose(prompt: str, template: str, skin_tone: str | None = None, person_type: str | None = None) -> str:
+    """The final prompt: person type, prompt and skin tone, where the template has `{prompt}`.
+
+    compose("astronaut", "{prompt}, 3d", "dark", "woman") -> "woman astronaut, dark skin tone, 3d". Emojis become words,
+    their skin tone the prompt's, unless the template is "{prompt}", which leaves a prompt as it is. Raises UserError
+    for an empty prompt, an unknown skin tone or person type, and a template without `{prompt}`.
+    """
+    text = " ".join(prompt.split())
+    if not text:
+        raise UserError('The prompt is empty: say what to draw, for example "flying pig".')
+    if "{prompt}" not in template:
+        raise UserError(f"The template {template!r} has no {{prompt}} in it.")
+    _check("skin tone", skin_tone, SKIN_TONES)
+    _check("person type", person_type, PERSON_TYPES)
+    if template != "{prompt}" and not text.isascii():
+        parts, tones = spell_out(text)
+        text = in_words(parts) or text
+        skin_tone = tones.pop() if len(tones) == 1 else skin_tone
+    text = with_person(text, person_type)
+    if skin_tone:
+        text = f"{text}, {skin_tone} skin tone"
+    return template.replace("{prompt}", text)
+
+
+def with_person(text: str, person_type: str | None) -> str:
+    """`text` with the person type before it, unless it says so itself: a grandpa is an old man."""
+    if person_type is None:
+        return text
+    words = re.findall(r"[\w'-]+", text.lower())
+    said = {person_type, *person_type.split()} & {*people_in(words), *words}
+    neutral = person_type == "person" and any(kinds().get(word) == "person" for word in words)
+    return text if said or neutral else f"{person_type} {text}"
+
+
+def _check(what: str, value: str | None, known: tuple[str, ...]) -> None:
+    if value is not None and value not in known:
+        raise UserError(f"There is no {what} {value!r}; there are {', '.join(known)}.")

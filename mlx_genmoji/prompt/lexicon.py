@@ -1,0 +1,195 @@
+"""The words that the rules and the grammar know, beside the two tables made from emojibase-data.
+
+`emoji.tsv` and `words.tsv` are written by `scrape/prompt_vocabulary.py`; what is here is what Unicode has no list of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+FOLDER = Path(__file__).parent
+
+SKIN_TONES = ("light", "medium-light", "medium", "medium-dark", "dark")
+PERSON_TYPES = ("man", "woman", "person", "boy", "girl", "child", "baby", "old man", "old woman", "old person")
+
+EXPRESSIONS = {
+    "glad": "happy, smiling, grinning, laughing, cheerful, joyful, excited, delighted, playful, amused, overjoyed,"
+    " winking, silly, friendly, loving, proud, grateful, jolly, energetic, beaming, thrilled, goofy, hopeful",
+    "calm": "calm, peaceful, relaxed, content, serene, dreamy, thoughtful, mysterious, curious, shy, focused,"
+    " serious, gentle,"
+    " concentrated",
+    "bold": "confident, brave, determined, fierce, mischievous, cheeky, smug, sly, cool, heroic",
+    "surprised": "surprised, amazed, astonished, wide-eyed, shocked, starry-eyed",
+    "sad": "sad, crying, tearful, gloomy, lonely, worried, nervous, scared, heartbroken, embarrassed, disappointed",
+    "angry": "angry, furious, grumpy, annoyed, frustrated",
+    "tired": "tired, sleepy, exhausted, yawning, bored",
+    "ill": "sick, dizzy",
+    "scary": "scary, menacing, wicked, spooky",
+}
+"""What a face can show, by mood; the first word is what others of its mood are compared to."""
+
+COLOURS = (
+    "red orange yellow green blue purple pink brown black white grey gold silver turquoise teal cream beige tan"
+    " lavender navy golden"
+).split()
+
+POSES = (
+    "balancing baking barking beeping blooming blowing bouncing bowing breathing building burning buzzing carrying"
+    " casting"
+    " catching celebrating charging cheering chirping chopping clapping climbing conducting cooking crawling crossing"
+    " crouching cuddling curling cycling dancing dashing digging diving drawing drinking dreaming drifting dripping"
+    " driving drumming"
+    " eating erupting explaining exploring facepalming fixing fizzing flapping flashing flexing flipping floating"
+    " fluttering"
+    " flying galloping gazing giving gliding glowing growing growling gardening hammering hanging harvesting hiding"
+    " hopping"
+    " hovering howling hugging inspecting investigating juggling jumping kicking kneeling knitting landing"
+    " launching leaning"
+    " leaping licking lifting listening looking lounging lying marching meditating melting mixing munching napping"
+    " nibbling"
+    " nodding oozing opening painting peeking perching performing piloting planting playing pointing posing"
+    " pouncing pouring"
+    " prancing presenting purring pushing racing raising reaching reading relaxing resting riding ringing rising"
+    " roaring"
+    " rocking rolling rowing running sailing saluting serving setting shining shrugging singing sipping sitting"
+    " sizzling"
+    " skateboarding skating skiing skipping sleeping sliding slumping sneaking sniffing snoozing soaring sparkling"
+    " speaking"
+    " speeding spinning splashing spraying spreading squatting standing steaming stirring stomping stretching strolling"
+    " strutting studying sunbathing surfing swaying sweeping swimming swinging talking teaching testing thinking"
+    " throwing"
+    " ticking tilting tiptoeing tossing towering training trotting tumbling twinkling twirling typing waddling wagging"
+    " walking watering waving winking wobbling working writing yawning zooming"
+).split()  # fmt: skip
+
+GARMENTS = (
+    "apron backpack badge bandana beanie belt beret boots bow bowtie bracelet cap cape cloak coat collar crown"
+    " dress earmuffs"
+    " earrings eyepatch fedora glasses gloves goggles gown headband headphones helmet hat hoodie jacket jeans"
+    " kimono lei"
+    " mask medal mittens monocle necklace nightcap overalls pajamas poncho raincoat ribbon robe sandals sash scarf"
+    " shirt shoes"
+    " shorts skirt slippers snorkel sneakers socks sombrero spacesuit stethoscope suit sunglasses sweater t-shirt tiara"
+    " tie tutu tuxedo uniform vest veil watch wig wreath"
+).split()
+
+ROLES = (
+    "acrobat actor alien archer athlete baker ballerina barber barista blacksmith boxer builder butcher caption captain"
+    " carpenter cashier chef clown cowboy dancer dentist diver dj doctor driver drummer engineer explorer fisherman"
+    " gamer"
+    " gardener guitarist hairdresser hiker janitor jockey journalist knight lawyer librarian lifeguard magician mailman"
+    " monk musician nun nurse painter paramedic photographer pianist pirate plumber poet postman programmer president"
+    " professor racer rapper referee robber runner sailor samurai sculptor shepherd skater soldier spy surfer surgeon"
+    " sushi-chef swimmer tailor thief trucker vet viking waiter waitress warrior witch wizard worker writer yogi"
+).split()
+
+PERSON_WORDS = {
+    "man": "man men male guy guys gentleman dad daddy father husband uncle brother king prince businessman policeman"
+    " fireman cowboy waiter groom merman",
+    "woman": "woman women female lady ladies mom mum mommy mother wife aunt sister queen princess businesswoman"
+    " policewoman cowgirl waitress bride ballerina mermaid",
+    "boy": "boy boys son",
+    "girl": "girl girls daughter",
+    "baby": "baby babies infant newborn",
+    "child": "child children kid kids toddler",
+    "person": "person someone somebody",
+    "old man": "grandpa grandfather granddad grandad",
+    "old woman": "grandma grandmother granny nana",
+    "old person": "grandparent",
+}
+
+MORE_KINDS = {
+    "animal": "alpaca beagle bulldog bunny calf canary chihuahua chinchilla corgi cub dachshund ferret gecko goldfish"
+    " greyhound guppy heron husky iguana jackal labrador lemur manatee meerkat moose narwhal ocelot ostrich panther"
+    " pelican"
+    " piglet pigeon platypus pug puma pup retriever robin salamander seagull seahorse sparrow stork terrier toucan"
+    " walrus"
+    " weasel wombat",
+    "food": "applesauce biscuit brownie cheesecake cheeseburger cookie crisps jam jelly juice lasagna latte macaron"
+    " milkshake"
+    " muffin nachos noodle omelette pasta pudding porridge ravioli risotto smoothie soda sausage spaghetti toast"
+    " tortilla",
+    "thing": "acorn bone bouquet bow branch bunch card clipboard fence hose pipe pitchfork plate potion sword thumb"
+    " torch"
+    " thumbs wand blender bookshelf broomstick calculator candlestick dishwasher doll fridge hammock iron jukebox"
+    " kettle"
+    " keyboard kite ladle lawnmower mug oven pillow puppet rug skateboard snowman stapler stove suitcase surfboard"
+    " teapot"
+    " toaster toy typewriter vacuum wallet yo-yo",
+    "vehicle": "airplane balloon camper canoe cart hovercraft jet kayak motorhome ship sled snowmobile spaceship"
+    " spacecraft"
+    " submarine tank van yacht zeppelin ufo",
+    "place": "attic barn bridge canyon cave cottage glacier iceberg lighthouse meadow museum pyramid ruin"
+    " skyscraper swamp"
+    " temple treehouse village waterfall windmill",
+    "creature": "cyborg demon golem monster ogre robot yeti",
+}
+"""Nouns that Unicode has no emoji of, or that mean another thing than the emoji does."""
+
+TONE_WORDS = {
+    "light": "light fair pale",
+    "medium-light": "medium-light",
+    "medium": "medium tan tanned olive",
+    "medium-dark": "medium-dark brown",
+    "dark": "dark deep black",
+}
+
+HAIR = "red curly white blond blonde black brown grey gray long short straight wavy pink blue green purple".split()
+
+
+class Entry(NamedTuple):
+    """An emoji without skin tone: its name, what kind of thing it is, who the person in it is ("" for none)."""
+
+    label: str
+    kind: str
+    person_type: str
+
+
+@cache
+def emojis() -> dict[str, Entry]:
+    """By their characters, without U+FE0F."""
+    rows = (line.split("\t") for line in (FOLDER / "emoji.tsv").read_text(encoding="utf-8").splitlines())
+    return {emoji.replace("\ufe0f", ""): Entry(*facts) for emoji, *facts in rows}
+
+
+@cache
+def kinds() -> dict[str, str]:
+    """The kind of thing that a word, or two, names."""
+    rows = (line.split("\t") for line in (FOLDER / "words.tsv").read_text(encoding="utf-8").splitlines())
+    more = {word: kind for kind, words in MORE_KINDS.items() for word in words.split()}
+    return dict(rows) | more | dict.fromkeys((*ROLES, *person_types()), "person")
+
+
+@cache
+def person_types() -> dict[str, str]:
+    """Who a word says that the person is; the labels of emojis that fix it (santa claus) among them."""
+    known = {word: who for who, words in PERSON_WORDS.items() for word in words.split()}
+    for entry in emojis().values():
+        words = entry.label.split()
+        if entry.person_type in ("man", "woman") and len(words) <= 2 and not known.keys() & words:
+            known[entry.label] = entry.person_type
+    for age in ("old", "older", "elderly"):
+        known |= {f"{age} {who}": f"old {who}" for who in ("man", "woman", "person")}
+    return known
+
+
+def people_in(words: Sequence[str]) -> Iterator[str]:
+    """The person types that lower-case words name."""
+    index = 0
+    while index < len(words):
+        for length in (2, 1):
+            who = person_types().get(" ".join(words[index : index + length]))
+            if who and index + length <= len(words):
+                yield who
+                index += length - 1
+                break
+        index += 1
+
+
+@cache
+def moods() -> dict[str, str]:
+    """The mood of each word of `EXPRESSIONS`."""
+    return {word: mood for mood, words in EXPRESSIONS.items() for word in words.split(", ")}

@@ -1,0 +1,282 @@
+"""Adapters in a pipeline: folders that route requests, recipes that are replayed, and fusing."""
+
+import json
+import shutil
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from diffusers import StableDiffusionPipeline
+
+from mlx_genmoji import Genmoji, UserError
+from mlx_genmoji.checkpoint import save_model
+from mlx_genmoji.lora import (
+    Entry,
+    Index,
+    LoRAConfig,
+    adapter_of,
+    attach,
+    attached,
+    detach,
+    read_index,
+    save_adapter,
+    write_index,
+)
+from mlx_genmoji.lora.fusing import fuse
+from mlx_genmoji.quantization import Quantization, quantize_model
+from mlx_genmoji.sticker import Sticker, read_recipe
+
+Base = Callable[[str], Path]
+
+TARGETS = ("attention", "conv", "text-encoder")
+
+
+@pytest.fixture(scope="module")
+def genmoji(base: Base) -> Genmoji:
+    return Genmoji.load(base("sd"))
+
+
+@pytest.fixture
+def make(genmoji: Genmoji, tmp_path: Path) -> Callable[..., Path]:
+    """`make("dark", template="{prompt}, 3d")`: the file of an adapter, another one for each name."""
+
+    def make(name: str, dora: bool = False, **metadata: str) -> Path:
+        seed = sum(name.encode())
+        attach(genmoji.models, LoRAConfig(rank=2, targets=TARGETS, dora=dora), seed)
+        for number, layer in enumerate(attached(genmoji.models).values()):
+            layer.lora_b = 0.3 * mx.random.normal(layer.lora_b.shape, key=mx.random.key(seed + number))
+        adapter = replace(adapter_of(genmoji.models), metadata=metadata)
+        detach(genmoji.models)
+        save_adapter(adapter, tmp_path / f"{name}.safetensors", dtype=mx.float32)
+        return tmp_path / f"{name}.safetensors"
+
+    return make
+
+
+@pytest.fixture
+def folder(make: Callable[..., Path], tmp_path: Path) -> Path:
+    """Adapters for a style, dark skin, women and dark-skinned women; too few pictures of light skin."""
+    for name in ("style", "dark", "woman"):
+        make(name, template=f"{{prompt}}, {name}")
+    make("dark-woman")
+    entries = (
+        Entry("style.safetensors", examples=100),
+        Entry("dark.safetensors", "dark", examples=20),
+        Entry("woman.safetensors", None, "woman", examples=30),
+        Entry("dark-woman.safetensors", "dark", "woman", examples=9),
+        Entry(None, "light", None, examples=3),
+    )
+    write_index(tmp_path, Index(entries, "tiny", "ab12"))
+    return tmp_path
+
+
+def pixels(sticker: Sticker) -> list[int]:
+    return np.asarray(sticker.image).ravel().tolist()
+
+
+def used(sticker: Sticker) -> list[str]:
+    return [one["name"].removesuffix(".safetensors") for one in sticker.recipe["adapters"]]
+
+
+def test_an_index_is_read_as_it_was_written(folder: Path) -> None:
+    index = read_index(folder)
+    assert index.base_name == "tiny" and index.base_sha256 == "ab12"
+    assert index.entries[3] == Entry("dark-woman.safetensors", "dark", "woman", 9)
+    assert json.loads((folder / "index.json").read_text())["adapters"][4] == {
+        "file": None,
+        "skin_tone": "light",
+        "person_type": None,
+        "examples": 3,
+    }
+
+
+@pytest.mark.parametrize(
+    ("skin_tone", "person_type", "expected", "note"),
+    [
+        (None, None, "style", None),
+        ("dark", None, "dark", None),
+        ("dark", "woman", "dark-woman", None),
+        (None, "woman", "woman", None),
+        ("dark", "man", "dark", "no adapter for dark skin and man: dark.safetensors draws"),
+        ("light", "woman", "woman", "no adapter for light skin, of which the data had 3 pictures: woman"),
+        ("light", None, "style", "no adapter for light skin, of which the data had 3 pictures: style"),
+        ("medium", None, "style", "no adapter for medium skin: style"),
+    ],
+)
+def test_a_request_is_drawn_by_the_most_specific_adapter(
+    genmoji: Genmoji, folder: Path, skin_tone: Any, person_type: Any, expected: str, note: str | None
+) -> None:
+    genmoji.set_adapters(folder)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        routed = genmoji.generate("pig", seed=1, steps=1, skin_tone=skin_tone, person_type=person_type)[0]
+    assert used(routed) == [expected]
+    messages = [str(warning.message) for warning in said]
+    assert (note is None and not messages) or (note is not None and any(note in message for message in messages))
+    genmoji.set_adapters([folder / f"{expected}.safetensors"])
+    alone = genmoji.generate("pig", seed=1, steps=1, skin_tone=skin_tone, person_type=person_type)[0]
+    assert pixels(routed) == pixels(alone) and routed.recipe == alone.recipe
+    template = "{prompt}" if expected == "dark-woman" else f"{{prompt}}, {expected}"
+    assert routed.recipe["template"] == template
+
+
+def test_routes_are_exchanged_without_a_trace(genmoji: Genmoji, folder: Path) -> None:
+    genmoji.set_adapters([])
+    before = pixels(genmoji.generate("pig", seed=1, steps=1)[0])
+    genmoji.set_adapters(folder)
+    first = pixels(genmoji.generate("pig", seed=1, steps=1, skin_tone="dark")[0])
+    genmoji.generate("pig", seed=1, steps=1, person_type="woman")
+    assert pixels(genmoji.generate("pig", seed=1, steps=1, skin_tone="dark")[0]) == first
+    genmoji.set_adapters([])
+    assert pixels(genmoji.generate("pig", seed=1, steps=1)[0]) == before
+
+
+def test_a_template_of_the_users_is_preferred_to_an_adapters(genmoji: Genmoji, make: Callable[..., Path]) -> None:
+    genmoji.set_adapters([make("style", template="{prompt}, 3d")])
+    assert genmoji.generate("pig", seed=1, steps=1)[0].recipe["final_prompt"] == "pig, 3d"
+    assert genmoji.generate("pig", seed=1, steps=1, template="{prompt}")[0].recipe["final_prompt"] == "pig"
+
+
+@pytest.mark.parametrize("routed", [False, True])
+def test_a_recipe_replays_to_the_bit_with_its_adapters_only(genmoji: Genmoji, folder: Path, routed: bool) -> None:
+    some = [(folder / "style.safetensors", 0.5), folder / "dark.safetensors"]
+    genmoji.set_adapters(folder if routed else some)
+    genmoji.generate("pig", seed=3, steps=2, skin_tone="dark")[0].save(folder / "pig.png")
+    recipe = read_recipe(folder / "pig.png")
+    assert recipe is not None and str(folder.parent) not in json.dumps(recipe)
+    assert [one["weight"] for one in recipe["adapters"]] == ([1.0] if routed else [0.5, 1.0])
+    if routed:
+        genmoji.generate("pig", seed=3, steps=1)
+    drawn = genmoji.replay(recipe)
+    assert pixels(drawn) == pixels(genmoji.generate("pig", seed=3, steps=2, skin_tone="dark")[0])
+    assert drawn.recipe == recipe
+    for others in ([], [folder / "woman.safetensors"], [(folder / "dark.safetensors", 0.9)], some[::-1]):
+        genmoji.set_adapters(others)
+        with pytest.raises(UserError, match=r"drawn with .*dark\.safetensors with a weight of 1\.0; give the same"):
+            genmoji.replay(recipe)
+    genmoji.set_adapters(folder)
+    with pytest.raises(UserError, match="drawn with no adapters"):
+        genmoji.replay(recipe | {"adapters": []})
+    with pytest.raises(UserError, match="drawn with others"):
+        genmoji.replay(recipe | {"adapters": 3})
+
+
+def test_what_was_trained_on_other_weights_is_told(genmoji: Genmoji, make: Callable[..., Path]) -> None:
+    with pytest.warns(UserWarning, match=r"other\.safetensors was trained on other weights, those of someone/else"):
+        genmoji.set_adapters([make("other", base_model="someone/else", base_sha256="ab12")])
+    with pytest.warns(UserWarning, match=r"repair\.safetensors makes up for the rounding of a quantized model"):
+        genmoji.set_adapters([make("repair", init="loftq")])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        genmoji.set_adapters([make("own", base_model="tiny", base_sha256=str(genmoji.sha256))])
+
+
+def test_a_set_that_cannot_be_had_leaves_the_one_before(genmoji: Genmoji, make: Callable[..., Path]) -> None:
+    path = make("style")
+    genmoji.set_adapters([path])
+    before = pixels(genmoji.generate("pig", seed=1, steps=1)[0])
+    for wrong in ([path, path.with_name("none.safetensors")], [(path, float("nan"))]):
+        with pytest.raises(UserError):
+            genmoji.set_adapters(wrong)
+        assert pixels(genmoji.generate("pig", seed=1, steps=1)[0]) == before
+
+
+@pytest.mark.parametrize(
+    ("index", "named"),
+    [
+        ("[]", "not a JSON object"),
+        ("{", "not valid JSON"),
+        ("{}", "no index of adapters"),
+        ('{"adapters": [{"file": "dark.safetensors", "skin_tone": "dark"}]}', "neither a skin tone"),
+        ('{"adapters": [{"file": null}]}', "neither a skin tone"),
+        ('{"adapters": [{"file": "../style.safetensors"}]}', "not the name of a file beside it"),
+        ('{"adapters": [{"file": "style.safetensors", "colour": "red"}]}', "colour"),
+        ('{"adapters": [{"file": "style.safetensors"}, {"file": "dark.safetensors"}]}', "two adapters"),
+        ('{"adapters": [{"file": "none.safetensors"}]}', "none.safetensors, which is not there"),
+        ('{"adapters": [{"file": "style.safetensors", "skin_tone": 3}]}', "skin_tone"),
+        ('{"base": "x", "adapters": [{"file": "style.safetensors"}]}', "no index of adapters"),
+    ],
+)
+def test_an_index_that_makes_no_sense_is_named(folder: Path, index: str, named: str) -> None:
+    (folder / "index.json").write_text(index)
+    with pytest.raises(UserError, match=named) as error:
+        read_index(folder)
+    assert "\n" not in str(error.value) and "index.json" in str(error.value)
+
+
+def difference(a: Sticker, b: Sticker) -> float:
+    return float(np.abs(np.asarray(a.image).astype(int) - np.asarray(b.image)).mean())
+
+
+def draw(genmoji: Genmoji) -> Sticker:
+    return genmoji.generate("a flying pig", seed=1, steps=3, guidance=4.0)[0]
+
+
+@pytest.mark.parametrize("dora", [False, True])
+def test_a_fused_model_draws_what_the_model_draws_with_its_adapters(
+    base: Base, genmoji: Genmoji, make: Callable[..., Path], tmp_path: Path, dora: bool
+) -> None:
+    adapters = [(make("style", dora, template="{prompt}, 3d"), 0.8), (make("dark"), 0.3)]
+    genmoji.set_adapters([])
+    plain = draw(genmoji)
+    genmoji.set_adapters(adapters)
+    expected = draw(genmoji)
+    assert fuse(base("sd"), adapters, tmp_path / "fused") is None
+    fused = draw(Genmoji.load(tmp_path / "fused"))
+    assert difference(expected, plain) > 10 and difference(fused, expected) < 0.5
+    assert fused.recipe["template"] == "{prompt}, 3d"
+    assert not list(tmp_path.glob("*partial*"))
+    # diffusers reads the folder too.
+    pipeline = StableDiffusionPipeline.from_pretrained(tmp_path / "fused", safety_checker=None)
+    weight = Genmoji.load(tmp_path / "fused").unet.conv_out.weight
+    assert np.array_equal(
+        pipeline.unet.conv_out.weight.detach().permute(0, 2, 3, 1).float().numpy(), np.asarray(weight)
+    )
+
+
+@pytest.fixture
+def packed(base: Base, genmoji: Genmoji, tmp_path: Path) -> Path:
+    """The model with its UNet in 4 bits."""
+    folder = Path(shutil.copytree(base("sd"), tmp_path / "packed"))
+    unet = Genmoji.load(base("sd")).unet
+    quantize_model(unet, Quantization(4, 32))
+    save_model(unet, folder / "unet")
+    return folder
+
+
+def test_fusing_into_a_quantized_model_gives_half_precision_or_8_bits(
+    packed: Path, make: Callable[..., Path], tmp_path: Path
+) -> None:
+    adapters = [make("style")]
+    expected = draw(Genmoji.load(packed, adapters=adapters))
+    assert fuse(packed, adapters, tmp_path / "half") is None
+    assert difference(draw(Genmoji.load(tmp_path / "half")), expected) < 0.5
+    assert "quantization" not in json.loads((tmp_path / "half" / "unet" / "config.json").read_text())
+    kept = fuse(packed, adapters, tmp_path / "8", bits=8, group_size=32)
+    assert kept is not None and 0.95 < kept.worst < kept.cosine < 1
+    assert json.loads((tmp_path / "8" / "unet" / "config.json").read_text())["quantization"]["bits"] == 8
+    assert difference(draw(Genmoji.load(tmp_path / "8")), expected) < 5
+
+
+def test_fusing_into_4_bits_needs_a_word_and_tells_what_is_lost(
+    packed: Path, make: Callable[..., Path], tmp_path: Path
+) -> None:
+    adapters = [(make("style"), 0.02)]
+    with pytest.raises(UserError, match="In 4 bits little would be left"):
+        fuse(packed, adapters, tmp_path / "4", bits=4, group_size=32)
+    assert not (tmp_path / "4").exists()
+    kept = fuse(packed, adapters, tmp_path / "4", bits=4, group_size=32, lossy=True)
+    assert kept is not None and kept.cosine < 0.5 and kept.path.partition(".")[0] in ("unet", "text_encoder")
+
+
+def test_a_folder_in_use_and_nothing_to_fuse_are_refused(base: Base, make: Callable[..., Path], tmp_path: Path) -> None:
+    path = make("style")
+    with pytest.raises(UserError, match="exists already"):
+        fuse(base("sd"), [path], tmp_path)
+    with pytest.raises(UserError, match="nothing to fuse"):
+        fuse(base("sd"), [(path, 0)], tmp_path / "new")

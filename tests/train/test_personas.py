@@ -1,0 +1,113 @@
+"""One adapter for each skin tone and person type: which are made, from what, and how the work goes on."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+import train
+from mlx_genmoji import Genmoji, UserError
+from mlx_genmoji.lora import load_adapter, read_index
+from train import personas
+from train.recipe import read_recipe
+
+pytestmark = pytest.mark.usefixtures("cpu")
+
+
+@pytest.fixture
+def personas_recipe(lora_recipe: Path, dataset: Path) -> Path:
+    import yaml
+
+    rows = [json.loads(line) for line in (dataset / "metadata.jsonl").read_text().splitlines()]
+    for number, row in enumerate(rows):
+        row |= {"skin_tone": [["dark"], ["light"], []][number % 3], "person_type": ["woman", "man"][number % 2]}
+    (dataset / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    raw = read_recipe(lora_recipe, []) | {"objective": "personas", "sample_prompts": []}
+    raw["output"] = raw["output"].replace("lora", "personas")
+    raw["loop"]["steps"] = 2
+    raw["personas"] = {
+        "skin_tones": ["dark", "light", "medium"],
+        "person_types": ["woman"],
+        "combinations": True,
+        "least": 2,
+        "loop": raw["loop"] | {"steps": 4},
+    }
+    path = lora_recipe.with_name("personas.yaml")
+    path.write_text(yaml.safe_dump(raw))
+    return path
+
+
+def arrays(path: Path) -> dict[str, mx.array]:
+    loaded: Any = mx.load(str(path))
+    return loaded
+
+
+def test_an_adapter_is_made_for_each_of_which_there_are_enough_pictures(personas_recipe: Path, base: Path) -> None:
+    with pytest.warns(UserWarning, match="no adapter for light-woman: 1 pictures, 2 are needed"):
+        folder = train.run(personas_recipe)
+    made = {(e.skin_tone, e.person_type): (e.file, e.examples) for e in read_index(folder).entries}
+    assert made == {
+        (None, None): ("style.safetensors", 8),
+        ("dark", None): ("dark.safetensors", 3),
+        ("light", None): ("light.safetensors", 3),
+        ("medium", None): (None, 0),
+        (None, "woman"): ("woman.safetensors", 4),
+        ("dark", "woman"): ("dark-woman.safetensors", 2),
+        ("light", "woman"): (None, 1),
+        ("medium", "woman"): (None, 0),
+    }
+    assert read_index(folder).base_sha256 == Genmoji.load(base).sha256
+    said = load_adapter(folder / "dark-woman.safetensors").metadata
+    assert (said["skin_tone"], said["person_type"], said["step"]) == ("dark", "woman", "4")
+
+    genmoji = Genmoji.load(base, adapters=folder)
+    genmoji.generate("thing", seed=0, skin_tone="dark")
+    assert [adapter.name for adapter, _ in genmoji.adapters.active] == ["dark.safetensors"]
+    with pytest.warns(UserWarning, match="medium"):
+        genmoji.generate("thing", seed=0, skin_tone="medium")
+    assert [adapter.name for adapter, _ in genmoji.adapters.active] == ["style.safetensors"]
+
+
+def test_a_persona_starts_from_the_style(personas_recipe: Path) -> None:
+    folder = train.run(personas_recipe, overrides=["personas.loop.learning_rate=0", "personas.combinations=false"])
+    style, dark = arrays(folder / "style.safetensors"), arrays(folder / "dark.safetensors")
+    assert all(mx.array_equal(dark[name], style[name]) for name in style)
+    assert any(np.asarray(array).any() for name, array in style.items() if "lora_up" in name)
+
+
+def test_work_that_was_stopped_between_two_adapters_or_within_one_goes_on(
+    personas_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undisturbed = train.run(personas_recipe, overrides=[f"output={tmp_path}/runs/undisturbed"])
+    one = personas.train_lora
+
+    def stop(recipe: Any, resume: bool) -> Path:
+        if recipe.skin_tone == "light":
+            from dataclasses import replace
+
+            one(replace(recipe, loop=replace(recipe.loop, steps=2)), resume)
+            raise KeyboardInterrupt
+        return one(recipe, resume)
+
+    monkeypatch.setattr(personas, "train_lora", stop)
+    with pytest.raises(KeyboardInterrupt):
+        train.run(personas_recipe)
+    folder = tmp_path / "runs" / "personas" / "adapters"
+    assert {entry.file for entry in read_index(folder).entries} == {"style.safetensors", "dark.safetensors"}
+    monkeypatch.undo()
+    mx.set_default_device(mx.cpu)
+    with pytest.raises(UserError, match="--resume"):
+        train.run(personas_recipe)
+    train.run(personas_recipe, resume=True)
+    assert read_index(folder) == read_index(undisturbed)
+    for path in undisturbed.glob("*.safetensors"):
+        ours, theirs = arrays(folder / path.name), arrays(path)
+        assert all(mx.array_equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_a_persona_that_nobody_can_ask_for_is_refused(personas_recipe: Path) -> None:
+    with pytest.raises(UserError, match="purple"):
+        train.run(personas_recipe, overrides=["personas.skin_tones=[purple]"])

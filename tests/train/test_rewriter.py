@@ -1,0 +1,70 @@
+"""The rows that the rewriter's language model is tuned on."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mlx_genmoji import UserError
+from mlx_genmoji.prompt.lexicon import moods
+from mlx_genmoji.prompt.request import OF, fault, read_answer
+from mlx_genmoji.prompt.rules import parse
+from train.rewriter import check, evaluation_prompts, rows, words_of, write_rows
+
+ROOT = Path(__file__).parents[2]
+RECIPE = yaml.safe_load((ROOT / "train/recipes/rewriter.yaml").read_text(encoding="utf-8"))
+TABLES = yaml.safe_load((ROOT / RECIPE["rows"]).read_text(encoding="utf-8"))
+EXCLUDED = evaluation_prompts(ROOT / RECIPE["excluded"])
+
+
+@pytest.fixture(scope="module")
+def made() -> list[dict[str, list[dict[str, str]]]]:
+    return list(rows(TABLES, {"pig": "pink"}, EXCLUDED))
+
+
+def test_no_row_holds_a_prompt_of_the_evaluation(made: list[dict[str, list[dict[str, str]]]]) -> None:
+    subjects = {row["messages"][0]["content"].splitlines()[0].removeprefix("Subject: ") for row in made}
+    assert len(subjects) > 1500
+    assert not [subject for subject in subjects if words_of(subject) in EXCLUDED]
+    assert words_of("the pig, flying!") in EXCLUDED and words_of("woman astronaut with dark skin") in EXCLUDED
+
+
+def test_every_answer_is_one_that_the_grammar_allows_and_no_check_drops(
+    made: list[dict[str, list[dict[str, str]]]],
+) -> None:
+    for row in made[::7]:
+        question, said = (message["content"] for message in row["messages"])
+        subject, _, asked = (line.partition(": ")[2] for line in question.splitlines())
+        names = asked.split(", ")
+        values = read_answer(said, names)
+        assert list(values) == names and len(said.splitlines()) == len(names)
+        for place, name in enumerate(names):
+            before = {other: values[other] for other in names[:place]}
+            assert fault(name, values[name], parse(subject), before) is None
+
+
+def test_the_tables_hold_nothing_that_the_lexicon_lacks() -> None:
+    for group in TABLES["groups"]:
+        for name in set(OF) & group.keys():
+            assert all(re.fullmatch(OF[name], value) for value in group[name]), group["subjects"]
+    assert set(TABLES["moods"]) <= moods().keys()
+    assert all(re.fullmatch(OF["pose"], pose) for poses in TABLES["poses_of_moods"].values() for pose in poses)
+
+
+def test_a_word_that_the_grammar_lacks_is_named() -> None:
+    with pytest.raises(UserError, match="warbling"):
+        check({"pose": "warbling"}, parse("pig"))
+
+
+def test_the_rows_are_the_same_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("train.rewriter.picture_colours", lambda folder: {})
+    recipe = RECIPE | {key: str(ROOT / RECIPE[key]) for key in ("rows", "excluded")}
+    texts = []
+    for name in ("one", "two"):
+        count = write_rows(recipe | {"data": str(tmp_path / name)})
+        train, valid = ((tmp_path / name / f"{part}.jsonl").read_text() for part in ("train", "valid"))
+        assert train.count("\n") + valid.count("\n") == count and json.loads(valid.splitlines()[0])["messages"]
+        texts.append(train + valid)
+    assert texts[0] == texts[1]
