@@ -77,7 +77,7 @@ class Composer:
         return np.asarray(draw(layers, self.size, placed))
 
     def boxes(self, plan: Plan) -> list[tuple[int, tuple[float, float, float, float]]]:
-        """Where the parts are in a plan's picture: which part, and left, top, right, bottom of one drawing of it, in px.
+        """Where the parts are in a plan's picture: which part, and left, top, right, bottom of a drawing of it, in px.
 
         A part may be drawn several times; a colour or a number is drawn by none.
         """
