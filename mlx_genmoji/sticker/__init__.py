@@ -1,5 +1,8 @@
-"""A finished picture, and how it is saved."""
+"""A finished picture: cut out, saved, and brought into the form that a messenger, a phone or a web page takes."""
 
+from __future__ import annotations
+
+import io
 import json
 import os
 from dataclasses import dataclass, field
@@ -7,13 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+
+from ..errors import UserError
+from .cutout import cut_out
+from .glyph import glyph
+from .reading import has_transparency, open_picture
+from .targets import TARGETS, Target, export, target_named, zipped
+
+__all__ = ["RECIPE_KEY", "SUFFIXES", "TARGETS", "Sticker", "Target", "open_picture", "read_recipe", "target_named"]
 
 RECIPE_KEY = "genmoji"
 
-# What is at least this bright in every channel, and joined to the border, is background.
-_WHITE = 244
+SUFFIXES = (".png", ".webp", ".heic")
 
 
 @dataclass
@@ -21,40 +31,69 @@ class Sticker:
     """One picture and the recipe that reproduces it."""
 
     image: Image.Image
-    """RGB on white."""
+    """RGB on white; or RGBA, where it comes with a transparency of its own."""
     recipe: dict[str, Any] = field(default_factory=dict)
     """Prompt, seed, steps and so on; the model by name and hash."""
 
     def cutout(self) -> Image.Image:
-        """RGBA with the white around the figure removed; white within it stays. The edge is one pixel soft."""
-        rgb = np.asarray(self.image.convert("RGB"))
-        bright = Image.fromarray(np.where(rgb.min(-1) >= _WHITE, 255, 0).astype(np.uint8))
-        framed = Image.new("L", (bright.width + 2, bright.height + 2), 255)
-        framed.paste(bright, (1, 1))
-        ImageDraw.floodfill(framed, (0, 0), 128)
-        outside = np.asarray(framed)[1:-1, 1:-1] == 128
-        solid = Image.fromarray(np.where(outside, 0, 255).astype(np.uint8))
-        alpha = np.asarray(solid.filter(ImageFilter.GaussianBlur(0.6))).astype(np.float32) / 255
-        alpha = np.where(outside, 0, alpha)
-        # Along the edge the white behind a half-covered pixel is taken out of its colour.
-        share = np.maximum(alpha, 1 / 255)[..., None]
-        colour = np.clip((rgb - 255 * (1 - share)) / share, 0, 255)
-        rgba = np.concatenate([colour, 255 * alpha[..., None]], axis=-1)
-        return Image.fromarray(np.round(rgba).astype(np.uint8), "RGBA")
+        """RGBA without the white around the figure; white within it stays, the edge is soft and free of white.
 
-    def save(self, path: str | Path, recipe: bool = True) -> None:
-        """Write a PNG, with the recipe in its metadata unless `recipe` is false; moved into place when whole."""
+        A picture that has transparency keeps it as it is. See `mlx_genmoji.sticker.cutout`.
+        """
+        if has_transparency(self.image):
+            return self.image.convert("RGBA")
+        return Image.fromarray(cut_out(np.asarray(self.image.convert("RGB"))), "RGBA")
+
+    def export(self, kind: str, name: str = "sticker") -> dict[str, bytes]:
+        """The files of one of `TARGETS` (`slack`, `telegram`, ...): file names, which begin with `name`, and bytes.
+
+        Transparent, trimmed to the figure, of the target's size in pixels and within its limit in bytes. Raises
+        UserError for a kind that is none, an empty picture, or one that cannot be made small enough.
+        """
+        return export(self.cutout(), target_named(kind), name, self._description())
+
+    def export_file(self, kind: str, name: str = "sticker") -> tuple[str, bytes]:
+        """The same as one file, its name and its bytes: a zip where the target has several."""
+        return zipped(self.export(kind, name), f"{name}-{kind}.zip")
+
+    def save(self, path: str | Path, recipe: bool = True, transparent: bool = False) -> None:
+        """Write the picture, as its suffix says; moved into place when whole.
+
+        `.png` holds the recipe in its metadata unless `recipe` is false; `.webp` is lossless and holds none; both are on
+        white unless `transparent`. `.heic` is the image of an iOS adaptive glyph, always transparent, and has the prompt as its
+        description unless `recipe` is false. Raises UserError for any other suffix.
+        """
         path = Path(path)
-        info = PngInfo()
-        if recipe:
-            info.add_itxt(RECIPE_KEY, json.dumps(self.recipe, ensure_ascii=False))
-        # Cut short, so that a name that just fits leaves room for what is added to it.
-        partial = path.with_name(f".{path.stem[:40]}.{os.getpid()}.partial")
-        try:
-            self.image.save(partial, format="PNG", pnginfo=info)
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+        suffix = path.suffix.lower()
+        if suffix not in SUFFIXES:
+            raise UserError(f"{path} ends in none of {', '.join(SUFFIXES)}; give it one of these.")
+        buffer = io.BytesIO()
+        image = self.cutout() if transparent else self.image
+        if suffix == ".heic":
+            buffer.write(glyph(self.cutout(), self._description() if recipe else ""))
+        elif suffix == ".webp":
+            image.save(buffer, format="WEBP", lossless=True)
+        else:
+            info = PngInfo()
+            if recipe:
+                info.add_itxt(RECIPE_KEY, json.dumps(self.recipe, ensure_ascii=False))
+            image.save(buffer, format="PNG", pnginfo=info)
+        write_whole(path, buffer.getvalue())
+
+    def _description(self) -> str:
+        prompt = self.recipe.get("prompt")
+        return prompt if isinstance(prompt, str) else ""
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file under a temporary name, and move it into place when it is whole."""
+    # Cut short, so that a name that just fits leaves room for what is added to it.
+    partial = path.with_name(f".{path.stem[:40]}.{os.getpid()}.partial")
+    try:
+        partial.write_bytes(data)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def read_recipe(path: str | Path) -> dict[str, Any] | None:

@@ -16,26 +16,39 @@ Floats = NDArray[np.float32]
 Ints = NDArray[np.intp]
 Mask = NDArray[np.bool_]
 
-# Fainter borders than this are no white background.
+# A border darker than this is no white background.
 FAINTEST = 232
-# How far white strays from the border's own, at the least and at the most.
+# How far white strays from the border's own, at the least and at the most, in levels.
 LEAST_NOISE, MOST_NOISE = 1.0, 10.0
 # The edge is this many pixels wide.
 RAMP = 3
 # A mixture lies this close to the line from white to the figure's colour: so many levels, and so much of its contrast.
-OFF_LINE, OFF_LINE_SHARE = 4.0, 0.08
+OFF_LINE, OFF_LINE_SHARE = 8.0, 0.15
 # The way up goes on while each step gains so much of the contrast.
-GAIN = 0.06
+GAIN = 0.12
+# A drawing of which more neighbours than this share have one colour is flat, and may have flat whites of its own.
+FLAT = 0.6
+# White of a shaded figure fades into what is around it; a gap has at most this share of neighbours this faint (levels).
+FADING, FAINT = 0.4, 10.0
+# Nor is it smaller than this share of the picture: light on a tooth saturates too.
+LEAST_GAP = 1 / 3000
+# What noise leaves on white, by itself: parts of less contrast (levels), or of some more and less than this share of the picture.
+SPECK_CONTRAST, SMALL_SPECK_CONTRAST, SMALL_SPECK = 24.0, 64.0, 1 / 1500
 
 
 def cut_out(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """`(H, W, 3)` on white to `(H, W, 4)`, not premultiplied; what is clear is black."""
+    """`(H, W, 3)` on white to `(H, W, 4)`, not premultiplied; what is clear is black. Without white at its border it stays."""
     levels = rgb.astype(np.float32)
     white, noise = _white_of_border(levels)
+    # How far below white, in the channel that is farthest.
     contrast = np.maximum(white - levels, 0).max(-1)
-    labels, border = _components(contrast <= noise)
-    background = border[labels]
-    alpha = _alpha(levels, white, noise, background)
+    labels, at_border = _components(contrast <= noise)
+    background = at_border[labels]
+    if noise <= LEAST_NOISE:
+        background |= _gaps(levels, contrast, labels, at_border)[labels]
+    else:
+        background |= _specks(contrast, background)
+    alpha = _alpha(white - levels, noise, background)
     share = np.maximum(alpha, 1 / 255)[..., None]
     colour = np.where(alpha[..., None] > 0, (levels - (1 - share) * white) / share, 0)
     rgba = np.concatenate([colour, 255 * alpha[..., None]], axis=-1)
@@ -87,37 +100,68 @@ def _components(mask: Mask) -> tuple[Ints, Mask]:
     return labels, touches
 
 
-def _alpha(levels: Floats, white: Floats, noise: float, background: Mask) -> Floats:
+def _gaps(levels: Floats, contrast: Floats, labels: Ints, at_border: Mask) -> Mask:
+    """Which of the parts are gaps: the hole of a doughnut, the window between an arm and a body.
+
+    The whites of a shaded figure vary and fade; what is white throughout and ends sharply is the background seen through
+    it. Where a drawing is flat, or white is noisy, nothing tells a gap from a tooth: all stay.
+    """
+    inside = ~_grown(_grown(labels > 0))
+    same = (levels[:, 1:] == levels[:, :-1]).all(-1)[inside[:, 1:] & inside[:, :-1]]
+    if not len(same) or same.mean() > FLAT:
+        return np.zeros_like(at_border)
+    count = len(at_border)
+    around, faint = np.zeros(count), np.zeros(count)
+    for here, there in ((labels, contrast), (labels.T, contrast.T)):
+        for of, by in ((here[:-1], there[1:]), (here[1:], there[:-1])):
+            outside = (of > 0) & (by > LEAST_NOISE)
+            around += np.bincount(of[outside], minlength=count)
+            faint += np.bincount(of[outside & (by < FAINT)], minlength=count)
+    size = np.bincount(labels.ravel(), minlength=count)
+    pure = np.bincount(labels.ravel(), (contrast == 0).ravel(), count)
+    gaps: Mask = (faint <= FADING * around) & (pure >= 0.95 * size) & (size >= LEAST_GAP * labels.size)
+    gaps[0] = False
+    return gaps
+
+
+def _specks(contrast: Floats, background: Mask) -> Mask:
+    """What noise has left on the background: faint parts beside the figure, which is the largest part."""
+    labels, _ = _components(~background)
+    size = np.bincount(labels.ravel())
+    darkest = np.zeros(len(size), np.float32)
+    np.maximum.at(darkest, labels.ravel(), contrast.ravel())
+    small = size <= max(SMALL_SPECK * labels.size, 1)
+    specks: Mask = (darkest < SPECK_CONTRAST) | small & (darkest < SMALL_SPECK_CONTRAST)
+    specks[0] = False
+    size[0] = 0
+    specks[size.argmax()] = False
+    return specks[labels]
+
+
+def _alpha(depth: Floats, noise: float, background: Mask) -> Floats:
+    """How much of each pixel is figure, `(H, W)` in [0, 1]; `depth` `(H, W, 3)` is how far each channel lies below white."""
     H, W = background.shape
     near = background
     for _ in range(RAMP):
         near = _grown(near)
     edge = np.flatnonzero(near & ~background)
-    # A frame of the picture's own border, so that every pixel has eight neighbours.
-    framed = np.pad(white - levels, ((1, 1), (1, 1), (0, 0)), mode="edge").reshape(-1, 3)
-    own = (edge // W + 1) * (W + 2) + edge % W + 1
-    depth = framed[own]
-    size = np.linalg.norm(depth, axis=-1)
-    at, reach = own.copy(), size.copy()
-    around = [dy * (W + 2) + dx for dy in (-1, 0, 1) for dx in (-1, 0, 1) if dy or dx]
-    inner = np.pad(~background, 1).reshape(-1)
+    alpha = np.where(background, 0, 1).astype(np.float32)
+    # A frame around the picture, so that every pixel has eight neighbours.
+    framed = np.pad(depth, ((1, 1), (1, 1), (0, 0))).reshape(-1, 3)
     lengths = np.linalg.norm(framed, axis=-1)
+    around = [down * (W + 2) + right for down in (-1, 0, 1) for right in (-1, 0, 1) if down or right]
+    at = (edge // W + 1) * (W + 2) + edge % W + 1
+    own, own_length = framed[at], lengths[at]
     for _ in range(RAMP):
-        best, top = at.copy(), reach * (1 + GAIN) + noise
+        best, top = at, lengths[at] * (1 + GAIN) + noise
         for offset in around:
             there = at + offset
-            ok = inner[there]
-            there = np.where(ok, there, at)
-            f, length = framed[there], lengths[there]
-            along = (depth * f).sum(-1) / np.maximum(length, 1e-6)
-            off = np.sqrt(np.maximum(size**2 - along**2, 0))
-            better = ok & (length > top) & (off <= OFF_LINE + OFF_LINE_SHARE * size)
-            best = np.where(better, there, best)
-            top = np.where(better, length, top)
-        at, reach = best, lengths[best]
-    f = framed[at]
-    along = (depth * f).sum(-1) / np.maximum((f * f).sum(-1), 1e-6)
-    alpha = np.where(background, 0, 1).astype(np.float32)
+            along = (own * framed[there]).sum(-1) / np.maximum(lengths[there], 1e-6)
+            off = np.sqrt(np.maximum(own_length**2 - along**2, 0))
+            better = (lengths[there] > top) & (off <= OFF_LINE + OFF_LINE_SHARE * own_length)
+            best, top = np.where(better, there, best), np.where(better, lengths[there], top)
+        at = best
+    along = (own * framed[at]).sum(-1) / np.maximum((framed[at] ** 2).sum(-1), 1e-6)
     alpha.reshape(-1)[edge] = np.clip(along, 0, 1)
     return alpha
 
