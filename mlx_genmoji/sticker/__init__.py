@@ -19,7 +19,17 @@ from .glyph import glyph
 from .reading import has_transparency, open_picture
 from .targets import TARGETS, Target, export, target_named, zipped
 
-__all__ = ["RECIPE_KEY", "SUFFIXES", "TARGETS", "Sticker", "Target", "open_picture", "read_recipe", "target_named"]
+__all__ = [
+    "RECIPE_KEY",
+    "SUFFIXES",
+    "TARGETS",
+    "Sticker",
+    "Target",
+    "open_picture",
+    "read_recipe",
+    "target_named",
+    "write_whole",
+]
 
 RECIPE_KEY = "genmoji"
 

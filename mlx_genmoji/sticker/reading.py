@@ -30,7 +30,9 @@ def open_picture(path: Path) -> Image.Image:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(path, formats=FORMATS) as opened:
                 if opened.width * opened.height > MAX_PIXELS:
-                    raise UserError(f"{name} has {opened.width} x {opened.height} pixels, and {MAX_PIXELS:,} are the most.")
+                    raise UserError(
+                        f"{name} has {opened.width} x {opened.height} pixels, and {MAX_PIXELS:,} are the most."
+                    )
                 # A camera's photograph lies on its side, and says so.
                 picture = ImageOps.exif_transpose(_eight_bit(opened))
     except FileNotFoundError:
