@@ -85,8 +85,8 @@ def generate(
         typer.Option(
             "--output",
             "-o",
-            help="The file to write, .png, .webp or .heic (an iOS glyph); with -n, pig.png becomes pig-1.png, pig-2.png and so"
-            " on. [default: the prompt's words, as a PNG]",
+            help="The file to write, .png, .webp or .heic (an iOS glyph); with -n, pig.png becomes pig-1.png, pig-2.png"
+            " and so on. [default: the prompt's words, as a PNG]",
         ),
     ] = None,
     transparent: Annotated[bool, typer.Option("--transparent", help="Leave out the white around the figure.")] = False,

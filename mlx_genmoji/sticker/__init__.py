@@ -58,7 +58,7 @@ class Sticker:
         """The files of one of `TARGETS` (`slack`, `telegram`, ...): file names, which begin with `name`, and bytes.
 
         Transparent, trimmed to the figure, of the target's size in pixels and within its limit in bytes. Raises
-        UserError for a kind that is none, an empty picture, or one that cannot be made small enough.
+        UserError for a kind that there is not, an empty picture, or one that cannot be made small enough.
         """
         return export(self.cutout(), target_named(kind), name, self._description())
 
@@ -69,9 +69,9 @@ class Sticker:
     def save(self, path: str | Path, recipe: bool = True, transparent: bool = False) -> None:
         """Write the picture, as its suffix says; moved into place when whole.
 
-        `.png` holds the recipe in its metadata unless `recipe` is false; `.webp` is lossless and holds none; both are on
-        white unless `transparent`. `.heic` is the image of an iOS adaptive glyph, always transparent, and has the prompt as its
-        description unless `recipe` is false. Raises UserError for any other suffix.
+        `.png` holds the recipe in its metadata unless `recipe` is false; `.webp` is lossless and holds none; both are
+        on white unless `transparent`. `.heic` is the image of an iOS adaptive glyph, always transparent, and has the
+        prompt as its description unless `recipe` is false. Raises UserError for any other suffix.
         """
         path = Path(path)
         suffix = path.suffix.lower()

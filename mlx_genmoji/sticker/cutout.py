@@ -1,8 +1,8 @@
 """A figure on white, cut out: which white is background, and how much of each pixel of the edge is figure.
 
-A picture on white is `a * figure + (1 - a) * white` in each pixel. What joins the border as white as the border itself is
-background, `a = 0`. Beside it lies the edge, a few pixels of ramp from white to the figure's colour: from each of them
-the steepest way up leads to the colour `f` of the figure behind it, as long as the pixel lies on the line from white to
+A picture on white is `a * figure + (1 - a) * white` in each pixel. What joins the border, as white as the border is,
+is background, `a = 0`. Beside it lies the edge, a few pixels of ramp from white to the figure's colour: from each of
+them the steepest way up leads to the colour `f` of the figure behind it, as long as the pixel lies on the line from white to
 `f`, as a mixture must; its place on that line is `a`, and its own colour is what is left when the white is taken out.
 White that the figure encloses stays (teeth, eyes, a white cat), unless it is a gap in the figure; see `_gaps`.
 """
@@ -20,12 +20,12 @@ Mask = NDArray[np.bool_]
 FAINTEST = 232
 # How far white strays from the border's own, at the least and at the most, in levels.
 LEAST_NOISE, MOST_NOISE = 1.0, 16.0
-# Of what is nearly white (levels) around the figure, this share stands out from both sides where white is noisy, as JPEG's
-# is: four times less in a clean drawing, whose edges and shades go one way.
+# Of what is nearly white (levels) around the figure, this share stands out from both sides where white is noisy, as in
+# a JPEG: four times less in a clean drawing, whose edges and shades go one way.
 NEARLY, BUMPS = 16.0, 0.09
 # The edge is this many pixels wide.
 RAMP = 3
-# A mixture lies this close to the line from white to the figure's colour: so many levels, and so much of its contrast.
+# A mixture lies this close to the line from white to the figure's colour: levels, and a share of its contrast.
 OFF_LINE, OFF_LINE_SHARE = 8.0, 0.15
 # The way up goes on while each step gains so much of the contrast.
 GAIN = 0.12
@@ -35,18 +35,18 @@ FLAT = 0.6
 FADING, FAINT = 0.4, 10.0
 # Nor is it smaller than this share of the picture: light on a tooth saturates too.
 LEAST_GAP = 1 / 3000
-# What noise leaves on white, by itself: parts of less contrast (levels), or of some more and less than this share of the picture.
+# What noise leaves on white, by itself: parts of less contrast (levels), or of some more and small.
 SPECK_CONTRAST, SMALL_SPECK_CONTRAST, SMALL_SPECK = 24.0, 64.0, 1 / 1500
 
 
 def cut_out(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """`(H, W, 3)` on white to `(H, W, 4)`, not premultiplied; what is clear is black. Without white at its border it stays."""
+    """`(H, W, 3)` on white to `(H, W, 4)`, not premultiplied, black where clear. Without white on its border all stays."""
     levels = rgb.astype(np.float32)
     white = _white(levels)
     # How far below white, in the channel that is farthest.
     contrast = np.maximum(white - levels, 0).max(-1)
     noise = _noise(contrast)
-    labels, at_border = _components(contrast <= noise)
+    labels, at_border = components(contrast <= noise)
     background = at_border[labels]
     if noise <= LEAST_NOISE:
         background |= _gaps(levels, contrast, labels, at_border)[labels]
@@ -65,7 +65,7 @@ def _edge(pixels: Floats) -> Floats:
 
 
 def _white(levels: Floats) -> Floats:
-    """The white `(3,)` of the border, which is not always 255."""
+    """The white `(3,)` of the border, not always 255."""
     border = _edge(levels)
     bright = border[border.min(-1) >= FAINTEST]
     return np.median(bright, axis=0) if len(bright) else np.full(3, 255, np.float32)
@@ -76,7 +76,7 @@ def _noise(contrast: Floats) -> float:
     border = _edge(contrast)
     strays = border[border <= 255 - FAINTEST]
     noise = 1.5 * np.quantile(strays, 0.98) if len(strays) else 0.0
-    labels, at_border = _components(contrast <= NEARLY)
+    labels, at_border = components(contrast <= NEARLY)
     inner = contrast[1:-1, 1:-1]
     near = at_border[labels][1:-1, 1:-1] & (inner >= 1)
     across = (inner > contrast[1:-1, :-2]) & (inner > contrast[1:-1, 2:])
@@ -87,7 +87,7 @@ def _noise(contrast: Floats) -> float:
     return float(np.clip(noise, LEAST_NOISE, MOST_NOISE))
 
 
-def _components(mask: Mask) -> tuple[Ints, Mask]:
+def components(mask: Mask) -> tuple[Ints, Mask]:
     """The 4-connected part of `mask` that each pixel is in, from 1, and 0 outside; and which parts touch the border.
 
     Runs along the rows, joined with those they touch in the next row: the smallest number spreads over each part.
@@ -95,7 +95,6 @@ def _components(mask: Mask) -> tuple[Ints, Mask]:
     H, W = mask.shape
     steps = np.diff(np.pad(mask, ((0, 0), (1, 1))).astype(np.int8), axis=1)
     rows, starts = np.nonzero(steps == 1)
-    stops = np.nonzero(steps == -1)[1]
     run = np.zeros((H, W + 1), np.intp)
     run[rows, starts] = 1
     numbers = np.where(mask, np.cumsum(run).reshape(H, W + 1)[:, :W], 0)
@@ -124,7 +123,7 @@ def _components(mask: Mask) -> tuple[Ints, Mask]:
 def _gaps(levels: Floats, contrast: Floats, labels: Ints, at_border: Mask) -> Mask:
     """Which of the parts are gaps: the hole of a doughnut, the window between an arm and a body.
 
-    The whites of a shaded figure vary and fade; what is white throughout and ends sharply is the background seen through
+    The whites of a shaded figure vary and fade; what is white throughout and ends sharply is background seen through
     it. Where a drawing is flat, or white is noisy, nothing tells a gap from a tooth: all stay.
     """
     inside = ~_grown(_grown(labels > 0))
@@ -147,7 +146,7 @@ def _gaps(levels: Floats, contrast: Floats, labels: Ints, at_border: Mask) -> Ma
 
 def _specks(contrast: Floats, background: Mask) -> Mask:
     """What noise has left on the background: faint parts beside the figure, which is the largest part."""
-    labels, _ = _components(~background)
+    labels, _ = components(~background)
     size = np.bincount(labels.ravel())
     darkest = np.zeros(len(size), np.float32)
     np.maximum.at(darkest, labels.ravel(), contrast.ravel())
@@ -160,7 +159,7 @@ def _specks(contrast: Floats, background: Mask) -> Mask:
 
 
 def _alpha(depth: Floats, noise: float, background: Mask) -> Floats:
-    """How much of each pixel is figure, `(H, W)` in [0, 1]; `depth` `(H, W, 3)` is how far each channel lies below white."""
+    """How much of each pixel is figure, `(H, W)` in [0, 1]; `depth` `(H, W, 3)` is how far a channel is below white."""
     H, W = background.shape
     near = background
     for _ in range(RAMP):

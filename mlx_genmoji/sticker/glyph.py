@@ -1,8 +1,8 @@
 """The image of an iOS adaptive glyph, what Genmoji are: a HEIC file that `NSAdaptiveImageGlyph(imageContent:)` takes.
 
-Undocumented. What is written is what third-party code writes that iOS accepts: square images with transparency, of 160, 40, 64,
-96 and 320 px in this order, each with the same content identifier as TIFF's DocumentName and a description, which
-VoiceOver reads, as its ImageDescription. ImageIO keeps these in XMP and finds them in Exif as well: both are written.
+Undocumented. What is written is what third-party code writes that iOS accepts: square images with transparency, of 160,
+40, 64, 96 and 320 px in this order, each with the same content identifier as TIFF's DocumentName and a description,
+which VoiceOver reads, as its ImageDescription. ImageIO keeps these in XMP and finds them in Exif too: both are written.
 Only Apple's systems can tell whether they take it.
 """
 
@@ -62,7 +62,7 @@ def glyph(figure: Image.Image, description: str, quality: int = QUALITY) -> byte
 
 
 def fitted(figure: Image.Image, side: int, margin: int = 0, square: bool = True) -> Image.Image:
-    """`figure` scaled until its longer side is `side - 2 * margin`, and in the middle of a clear square unless it is not `square`."""
+    """`figure` scaled until its longer side is `side - 2 * margin`; in the middle of a clear square where `square`."""
     inner = side - 2 * margin
     scale = inner / max(figure.size)
     width, height = (max(1, round(length * scale)) for length in figure.size)

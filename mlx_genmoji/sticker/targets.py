@@ -72,16 +72,16 @@ TARGETS = {
             Output("{name}-tray.png", 96, 50 * KB),
         ),
     ),
-    # Apple's Human Interface Guidelines, "iMessage apps and stickers": small, regular and large at @3x, which iOS scales
-    # down for the rest; PNG of at most 500 KB each.
+    # Apple's Human Interface Guidelines, "iMessage apps and stickers": small, regular and large at @3x, which iOS
+    # scales down for the rest; PNG of at most 500 KB each.
     "imessage": Target(
         "iMessage sticker pack, small, regular and large",
         tuple(Output(f"{{name}}-{side}.png", side, 500 * 1000) for side in (300, 408, 618)),
     ),
-    # NSAdaptiveImageGlyph; see `glyph`. Apple names no limit; third-party code takes 1 MB.
+    # NSAdaptiveImageGlyph; see `glyph`. Apple names no limit; others take 1 MB.
     "ios-glyph": Target("iOS adaptive image glyph", (Output("{name}.heic", 320, 1000 * KB, "HEIC"),)),
-    # The sizes that browsers, Android's launchers (web.dev, "Add a web app manifest") and iOS (Safari's "Configuring web
-    # applications": 180 px, and black where it is transparent) ask a web page for. None states a limit in bytes.
+    # The sizes that browsers, Android's launchers (web.dev, "Add a web app manifest") and iOS (Safari's "Configuring
+    # web applications": 180 px, black where it is clear) ask a page for. They state no limit in bytes: these are ours.
     "favicon": Target(
         "favicon.ico, and the PNG icons of web pages",
         (
@@ -129,8 +129,8 @@ def encode(figure: Image.Image, output: Output, description: str = "") -> bytes:
             return data
         smallest = len(data)
     raise UserError(
-        f"{output.name.format(name='sticker')} comes to {smallest:,} bytes at the least, and {output.most_bytes:,} are the"
-        " most; give a simpler picture."
+        f"{output.name.format(name='sticker')} comes to {smallest:,} bytes at the least, and {output.most_bytes:,} are"
+        " the most; give a simpler picture."
     )
 
 
