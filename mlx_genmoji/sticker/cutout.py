@@ -2,8 +2,8 @@
 
 A picture on white is `a * figure + (1 - a) * white` in each pixel. What joins the border, as white as the border is,
 is background, `a = 0`. Beside it lies the edge, a few pixels of ramp from white to the figure's colour: from each of
-them the steepest way up leads to the colour `f` of the figure behind it, as long as the pixel lies on the line from white to
-`f`, as a mixture must; its place on that line is `a`, and its own colour is what is left when the white is taken out.
+them the steepest way up leads to the colour `f` of the figure behind it, as long as the pixel lies on the line from
+white to `f`, as a mixture must; its place on that line is `a`, and its own colour is what is left without the white.
 White that the figure encloses stays (teeth, eyes, a white cat), unless it is a gap in the figure; see `_gaps`.
 """
 
@@ -40,7 +40,7 @@ SPECK_CONTRAST, SMALL_SPECK_CONTRAST, SMALL_SPECK = 24.0, 64.0, 1 / 1500
 
 
 def cut_out(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """`(H, W, 3)` on white to `(H, W, 4)`, not premultiplied, black where clear. Without white on its border all stays."""
+    """`(H, W, 3)` on white to `(H, W, 4)`, not premultiplied, black where clear. Off white, all of it stays."""
     levels = rgb.astype(np.float32)
     white = _white(levels)
     # How far below white, in the channel that is farthest.
