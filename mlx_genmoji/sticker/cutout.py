@@ -161,9 +161,12 @@ def _specks(contrast: Floats, background: Mask) -> Mask:
 def _alpha(depth: Floats, noise: float, background: Mask) -> Floats:
     """How much of each pixel is figure, `(H, W)` in [0, 1]; `depth` `(H, W, 3)` is how far a channel is below white."""
     H, W = background.shape
-    near = background
+    # Only upwards: the white behind a thin outline is no part of the edge.
+    heights = np.where(background, 0, np.linalg.norm(depth, axis=-1))
+    near, front = background, background
     for _ in range(RAMP):
-        near = _grown(near)
+        front = (_least_around(np.where(front, heights, np.inf)) <= heights) & ~near
+        near = near | front
     edge = np.flatnonzero(near & ~background)
     alpha = np.where(background, 0, 1).astype(np.float32)
     # A frame around the picture, so that every pixel has eight neighbours.
@@ -194,4 +197,15 @@ def _grown(mask: Mask) -> Mask:
     tall = wide.copy()
     tall[1:] |= wide[:-1]
     tall[:-1] |= wide[1:]
+    return tall
+
+
+def _least_around(values: Floats) -> Floats:
+    """The smallest of each value and its eight neighbours."""
+    wide = values.copy()
+    np.minimum(wide[:, 1:], values[:, :-1], out=wide[:, 1:])
+    np.minimum(wide[:, :-1], values[:, 1:], out=wide[:, :-1])
+    tall = wide.copy()
+    np.minimum(tall[1:], wide[:-1], out=tall[1:])
+    np.minimum(tall[:-1], wide[1:], out=tall[:-1])
     return tall

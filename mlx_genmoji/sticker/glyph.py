@@ -21,6 +21,9 @@ SIDES = (160, 40, 64, 96, 320)
 
 QUALITY = 95
 
+# In a third of the time; the files are as large.
+FAST = {"preset": "ultrafast"}
+
 # Tags of TIFF 6.0.
 DOCUMENT_NAME, IMAGE_DESCRIPTION = 0x010D, 0x010E
 
@@ -37,7 +40,6 @@ XMP = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 def glyph(figure: Image.Image, description: str, quality: int = QUALITY) -> bytes:
     """The HEIC file of `figure`, RGBA of any size, which fills each of its square images.
 
-    The identifier is a UUID of the pixels and the description: the same sticker is the same glyph wherever it is made.
     Raises UserError where pillow-heif is missing.
     """
     try:
@@ -45,8 +47,7 @@ def glyph(figure: Image.Image, description: str, quality: int = QUALITY) -> byte
     except ModuleNotFoundError:
         raise UserError("HEIC needs pillow-heif; install mlx-genmoji[heic].") from None
     description = " ".join(description.split()) or DESCRIPTION
-    digest = hashlib.sha256(repr((figure.size, description)).encode() + figure.tobytes()).hexdigest()
-    identifier = str(uuid5(NAMESPACE_OID, digest)).upper()
+    identifier = content_identifier(figure, description)
     exif = Image.Exif()
     # Exif's texts are ASCII; XMP has the description in its own letters.
     exif[DOCUMENT_NAME] = identifier
@@ -57,8 +58,14 @@ def glyph(figure: Image.Image, description: str, quality: int = QUALITY) -> byte
         image = file.add_from_pillow(fitted(figure, side))
         image.info["exif"], image.info["xmp"] = exif.tobytes(), xmp
     buffer = io.BytesIO()
-    file.save(buffer, format="HEIF", quality=quality, chroma=444, save_all=True, primary_index=0)
+    file.save(buffer, format="HEIF", quality=quality, chroma=444, save_all=True, primary_index=0, enc_params=FAST)
     return buffer.getvalue()
+
+
+def content_identifier(figure: Image.Image, description: str) -> str:
+    """A UUID of the pixels and the description: the same sticker is the same glyph wherever it is made."""
+    digest = hashlib.sha256(repr((figure.size, description)).encode() + figure.tobytes()).hexdigest()
+    return str(uuid5(NAMESPACE_OID, digest)).upper()
 
 
 def fitted(figure: Image.Image, side: int, margin: int = 0, square: bool = True) -> Image.Image:

@@ -103,8 +103,8 @@ def verdict(original: Image.Image, picture: Image.Image, cut: Image.Image, reach
     edge = (true > 0.02) & (true < 0.98)
     on_black = [np.asarray(flattened(image, "black")).astype(np.float32) for image in (original, cut)]
     white = (np.asarray(picture).min(-1) >= WHITE) & ~reached
-    whites = [found[part].sum() >= 0.9 * true[part].sum() for part in parts(white & (true >= 0.95))]
-    gaps = [found[part].mean() <= 0.1 for part in parts(white & (true <= 0.05))]
+    whites = [bool(found[part].sum() >= 0.9 * true[part].sum()) for part in parts(white & (true >= 0.95))]
+    gaps = [bool(found[part].mean() <= 0.1) for part in parts(white & (true <= 0.05))]
     return Verdict(
         float(both.sum() / max(either.sum(), 1)),
         float(np.abs(true - found).mean()),

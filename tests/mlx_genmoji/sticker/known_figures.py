@@ -1,4 +1,4 @@
-"""Figures whose transparency is known: drawn eight times as large and made small, as a sharp edge becomes a soft one."""
+"""Figures whose transparency is known: drawn eight times as large, and made small by averaging."""
 
 from __future__ import annotations
 
@@ -30,5 +30,5 @@ def on(colour: str, image: Image.Image) -> Image.Image:
 def shaded(image: Image.Image) -> Image.Image:
     """The same, lit from above, so that no two rows have one colour."""
     pixels = np.asarray(image).astype(np.float32)
-    light = np.linspace(1, 0.6, image.height)[:, None, None] * np.linspace(1, 0.9, image.width)[None, :, None]
+    light = np.linspace(1, 0.5, image.height)[:, None, None] * np.linspace(1, 0.5, image.width)[None, :, None]
     return Image.fromarray(np.concatenate([pixels[..., :3] * light, pixels[..., 3:]], -1).astype(np.uint8))

