@@ -25,6 +25,7 @@ from .measuring import bench
 from .quantizing import quantize
 from .rewriting import rewrite
 from .scraping import scraping
+from .stickers import stickers
 from .training import train
 
 USER_MISTAKE = 2
@@ -58,6 +59,7 @@ app.command()(rewrite)
 app.command()(convert)
 app.command()(quantize)
 app.command()(fuse)
+app.command()(stickers)
 app.command()(bench)
 app.command()(train)
 
