@@ -78,7 +78,7 @@ def test_the_readme_has_commands_of_every_kind() -> None:
 def test_a_command_that_draws_draws(command: str, folder: Path, adapters: None) -> None:
     arguments = shlex.split(command)[1:]
     assert cli.main(arguments) == 0
-    pictures = sorted(folder.glob("*.png"))
+    pictures = sorted(path for path in folder.iterdir() if path.suffix in (".png", ".webp"))
     assert len(pictures) == (int(arguments[arguments.index("-n") + 1]) if "-n" in arguments else 1)
     for picture in pictures:
         assert Image.open(picture).size[0] >= 128
