@@ -21,7 +21,7 @@ from .downloads import Downloads
 from .request import MOST_GUIDANCE, MOST_LETTERS, MOST_PICTURES, MOST_SEED, MOST_STEPS, Request
 from .session import Drawn, Session, Sessions
 from .endpoint import endpoint, listening
-from .worker import Cancelled, Done, Drawing, Failed, Job, Status, Waiting, Worker
+from .worker import ENDS, Cancelled, Done, Drawing, Failed, Job, Status, Waiting, Worker
 
 GONE = "That drawing is no longer here; draw it again."
 
@@ -222,12 +222,12 @@ class Page:
         self.recipe.change(self.on_recipe, [self.recipe], files, **at_once)
         self.cancel.click(self.on_cancel, [], [], **at_once)
 
-    async def on_draw(self, recipe: bool, *values: Any, request: gr.Request) -> AsyncIterator[Updates]:
+    async def on_draw(self, request: gr.Request, recipe: bool, *values: Any) -> AsyncIterator[Updates]:
         asked = dict(zip(self.inputs, values, strict=True))
         async for updates in self._draw(asked, recipe, request.session_hash):
             yield updates
 
-    async def on_redraw(self, recipe: bool, *values: Any, request: gr.Request) -> AsyncIterator[Updates]:
+    async def on_redraw(self, request: gr.Request, recipe: bool, *values: Any) -> AsyncIterator[Updates]:
         asked = dict(zip(self.inputs, values, strict=False))
         edited = dict(zip(self.plan, values[len(self.inputs) :], strict=True))
         shown = self.sessions[request.session_hash].shown
@@ -235,7 +235,7 @@ class Page:
         async for updates in self._draw(asked, recipe, request.session_hash):
             yield updates
 
-    async def on_remix(self, recipe: bool, request: gr.Request, event: gr.EventData) -> AsyncIterator[Updates]:
+    async def on_remix(self, request: gr.Request, event: gr.EventData, recipe: bool) -> AsyncIterator[Updates]:
         session = self.sessions[request.session_hash]
         drawn = session.find(event._data.get("id"))
         if drawn is None:
@@ -246,7 +246,7 @@ class Page:
         async for updates in self._draw(asked, recipe, request.session_hash):
             yield updates
 
-    def on_open(self, recipe: bool, request: gr.Request, event: gr.EventData) -> Updates:
+    def on_open(self, request: gr.Request, event: gr.EventData, recipe: bool) -> Updates:
         session = self.sessions[request.session_hash]
         drawn = session.find(event._data.get("id"))
         if session.job is not None or drawn is None:
@@ -254,13 +254,13 @@ class Page:
         session.show(drawn)
         return self._shown(session, recipe) | self._settings(drawn)
 
-    def on_choose(self, recipe: bool, request: gr.Request, event: gr.EventData) -> Updates:
+    def on_choose(self, request: gr.Request, event: gr.EventData, recipe: bool) -> Updates:
         session = self.sessions[request.session_hash]
         if session.job is not None or not session.choose(event._data.get("index")):
             return {self.stage: gr.skip() if session.job else _stage(session, error=GONE)}
         return {self.stage: _stage(session)} | self._files(session, recipe)
 
-    def on_recipe(self, recipe: bool, request: gr.Request) -> Updates:
+    def on_recipe(self, request: gr.Request, recipe: bool) -> Updates:
         return self._files(self.sessions[request.session_hash], recipe)
 
     def on_cancel(self, request: gr.Request) -> None:
@@ -291,6 +291,7 @@ class Page:
             return
         try:
             async for status in job.follow(listening()):
+                session.job = None if isinstance(status, ENDS) else job
                 if isinstance(status, Done):
                     session.add(request, status.plan, status.seed, status.stickers, status.notes)
                     yield idle | self._shown(session, recipe)
