@@ -155,6 +155,8 @@ class Worker:
         self._drawn_with: tuple[str | None, str | None] = (None, None)
         self._genmoji: Genmoji | None = None
         self._rewriter: Rewriter | None = None
+        self.steps_after_cancel = 0
+        """The most steps that a job went on for after it was cancelled."""
         self._ready = threading.Event()
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="MLX", daemon=True)
@@ -190,6 +192,12 @@ class Worker:
         """Take a job out of the queue, or stop it after the step that is under way."""
         job.cancelled.set()
         self._drop_cancelled()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is drawn, and nothing waits."""
+        with self._changed:
+            return self._now is None and not self._queue
 
     def close(self) -> None:
         """Cancel everything, and wait for the thread."""
@@ -297,7 +305,7 @@ class Worker:
             plan = self._plan(request, genmoji)
             if job.cancelled.is_set():
                 raise Stopped
-            drawing = _Progress(job, genmoji, Drawing(plan, seed, pictures=(None,) * request.count))
+            drawing = _Progress(job, genmoji, self, Drawing(plan, seed, pictures=(None,) * request.count))
             stickers = genmoji.generate(
                 request.prompt,
                 rewrite=plan,
@@ -327,8 +335,10 @@ class Worker:
 class _Progress:
     """The callback of a drawing: tells the job of each step, and stops for a job that is cancelled."""
 
-    def __init__(self, job: Job, genmoji: Genmoji, drawing: Drawing):
+    def __init__(self, job: Job, genmoji: Genmoji, worker: Worker, drawing: Drawing):
         self.job = job
+        self.worker = worker
+        self.late = 0
         self.genmoji = genmoji
         self.drawing = drawing
         self.started = time.monotonic()
@@ -338,6 +348,8 @@ class _Progress:
 
     def __call__(self, step: int, steps: int, latents: Any) -> bool:
         if self.job.cancelled.is_set():
+            self.late += 1
+            self.worker.steps_after_cancel = max(self.worker.steps_after_cancel, self.late)
             return False
         pictures = list(self.drawing.pictures)
         own_steps = steps // len(pictures)
