@@ -13,7 +13,7 @@ from mlx_genmoji.errors import UserError
 
 from .downloads import Downloads
 from .request import Request
-from .worker import Done, Failed, Status, Worker
+from .worker import Done, Failed, Worker
 
 Answer = tuple[list[dict[str, Any]], dict[str, Any], int]
 
@@ -46,8 +46,8 @@ def endpoint(worker: Worker, downloads: Downloads) -> Callable[..., Awaitable[An
         """Draw candidates of a prompt: PNG files, the plan that was drawn, and the seed of the first candidate.
 
         Candidate i has seed + i. What is null is the model's default. plan: the plan of an earlier answer, changed or
-        not, which is drawn instead of the prompt; its final_prompt, where it is empty, is made anew. recipe: whether the
-        files hold how they were made.
+        not, which is drawn instead of the prompt; its final_prompt, where it is empty, is made anew. recipe: whether
+        the files hold how they were made.
         """
         asked = {
             "prompt": prompt,
@@ -63,10 +63,8 @@ def endpoint(worker: Worker, downloads: Downloads) -> Callable[..., Awaitable[An
             "adapter": adapter,
             "plan": plan,
         }
-        status: Status | None = None
         try:
-            async for status in worker.submit(Request.read(asked)).follow(listening()):
-                pass
+            status = await worker.submit(Request.read(asked)).end(listening())
         except UserError as error:
             raise gr.Error(str(error), print_exception=False) from None
         if isinstance(status, Failed):

@@ -17,7 +17,17 @@ MOST_BYTES = 64 * 1024
 API = "/gradio_api/"
 OPEN = ("/", "/config", "/theme.css", "/favicon.ico", "/manifest.json", "/robots.txt")
 OPEN_FOLDERS = ("/static/", "/assets/", "/svelte/")
-OPEN_API = ("info", "openapi.json", "queue/join", "queue/data", "cancel", "reset", "startup-events", "app_id", "theme.css")
+OPEN_API = (
+    "info",
+    "openapi.json",
+    "queue/join",
+    "queue/data",
+    "cancel",
+    "reset",
+    "startup-events",
+    "app_id",
+    "theme.css",
+)
 OPEN_API_FOLDERS = ("call/", "run/", "heartbeat/")
 
 

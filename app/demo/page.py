@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,9 @@ from mlx_genmoji.prompt.plan import OPTIONAL
 from mlx_genmoji.samplers import SAMPLERS
 
 from .downloads import Downloads
+from .endpoint import endpoint, listening
 from .request import MOST_GUIDANCE, MOST_LETTERS, MOST_PICTURES, MOST_SEED, MOST_STEPS, Request
 from .session import Drawn, Session, Sessions
-from .endpoint import endpoint, listening
 from .worker import ENDS, Cancelled, Done, Drawing, Failed, Job, Status, Waiting, Worker
 
 GONE = "That drawing is no longer here; draw it again."
@@ -308,7 +308,8 @@ class Page:
         """What is shown of a drawing that is finished."""
         assert session.shown is not None
         values = session.shown.plan.to_dict()
-        plan = {part: values[name] or (ANY if name in ("skin_tone", "person_type") else "") for name, part in self.plan.items()}
+        nothing = {"skin_tone": ANY, "person_type": ANY}
+        plan = {part: values[name] or nothing.get(name, "") for name, part in self.plan.items()}
         drawn = [
             {"id": one.id, "prompt": one.request.prompt, "picture": _as_uri(one.stickers[0].image, 96)}
             for one in session.history
@@ -342,7 +343,6 @@ def _read(asked: Mapping[str, Any]) -> dict[str, Any]:
         values["seed"] = int(seed)
     elif isinstance(seed, str):
         values["seed"] = None
-    # What is said of a person in the prompt stands in the plan, with the choice of the page where it says nothing.
     return values
 
 

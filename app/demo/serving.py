@@ -129,7 +129,9 @@ def _launch(blocks: Any, folder: Path, port: int, share: bool) -> str:
     return str(public or local)
 
 
-def serve(models: list[str], adapters: Path | None, rewrite: str | None, preview: str | None, port: int, share: bool) -> None:
+def serve(
+    models: list[str], adapters: Path | None, rewrite: str | None, preview: str | None, port: int, share: bool
+) -> None:
     """Serve the demo until Ctrl-C, telling its address on stdout."""
     choices = model_choices(models), adapter_choices(adapters)
     with serving(*choices, rewrite=rewrite, preview=preview, port=port, share=share) as address:

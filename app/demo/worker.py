@@ -126,6 +126,12 @@ class Job:
             self._listeners.remove(listener)
             self.cancelled.set()
 
+    async def end(self, is_alive: Callable[[], bool]) -> Status:
+        """The status that the job ends with; one before, where nobody was waiting any more."""
+        async for _ in self.follow(is_alive):
+            pass
+        return self.status
+
 
 class Worker:
     """Draws what is submitted, with one of `models` and one of `adapters` at a time.
@@ -362,9 +368,7 @@ class _Progress:
             self.is_quick = seconds <= SLOW_PREVIEW
             self.seconds_of_previews += seconds
         left = (time.monotonic() - self.started) / (step + 1) * (steps - step - 1)
-        self.drawing = replace(
-            self.drawing, done=step + 1, steps=steps, seconds_left=left, pictures=tuple(pictures)
-        )
+        self.drawing = replace(self.drawing, done=step + 1, steps=steps, seconds_left=left, pictures=tuple(pictures))
         self.job.become(self.drawing)
         return not self.job.cancelled.is_set()
 

@@ -14,6 +14,7 @@ from demo_server import CHROMIUM, Demo, eventually, free_port
 from app.demo import serving
 from app.demo.worker import Worker
 
+
 @pytest.fixture(scope="session")
 def demo() -> Iterator[Demo]:
     made: list[Worker] = []
@@ -46,6 +47,8 @@ def browser() -> Iterator[Any]:
 def page(demo: Demo, browser: Any) -> Iterator[Any]:
     """The page, open in a context of its own; a script error in it fails the test."""
     context = browser.new_context(viewport={"width": 1200, "height": 900})
+    # A machine may have other things to do.
+    context.set_default_timeout(120_000)
     page = context.new_page()
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
