@@ -51,7 +51,7 @@ def build(worker: Worker, downloads: Downloads) -> gr.Blocks:
     """The page and the endpoint, drawn by `worker`, which has loaded."""
     with gr.Blocks(title="genmoji", analytics_enabled=False) as blocks:
         page = Page(worker, downloads)
-        gr.api(endpoint(worker, downloads), api_name="generate", concurrency_limit=None)
+        gr.events.api(endpoint(worker, downloads), api_name="generate", concurrency_limit=None)
         blocks.unload(page.on_unload)
     return blocks
 
@@ -172,7 +172,7 @@ class Page:
         drawn = self.worker.defaults["plan_fields"]
         hint = "What was drawn. Change it, and draw it again without another rewriting."
         if not drawn:
-            hint += " The built-in model makes pictures of the subject, the person and the skin tone only."
+            hint += " This model makes something of the subject, the person and the skin tone only."
         gr.HTML(f"<p>{hint}</p>", elem_classes="hint")
         self.plan: dict[str, Any] = {
             "subject": gr.Textbox(label="Subject", max_length=MOST_LETTERS, elem_id="plan-subject", max_lines=1),

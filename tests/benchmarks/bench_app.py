@@ -6,10 +6,11 @@ through `/generate`, and one in three requests is left while it waits or is draw
 
 from __future__ import annotations
 
+import io
 import json
-import os
 import random
 import re
+import socket
 import statistics
 import subprocess
 import sys
@@ -19,10 +20,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import httpx
 import numpy as np
+import psutil
 from PIL import Image
 from row import Row
 
@@ -150,14 +151,12 @@ def _leave(url: str, prompt: str, seed: int, seconds: float) -> None:
 
 
 def _submit(url: str, prompt: str, seed: int, steps: int) -> str:
-    body = {"data": [prompt, 1, seed, None, None, "", steps]}
+    body = {"data": [prompt, 1, seed, None, None, "", steps, *[None] * 5, True]}
     answer = httpx.post(f"{url}gradio_api/call/generate", json=body, timeout=60)
     return str(answer.raise_for_status().json()["event_id"])
 
 
 def _is_right(genmoji: Genmoji, prompt: str, seed: int, png: bytes) -> bool:
-    import io
-
     direct = genmoji.generate(prompt, seed=seed, steps=STEPS)[0]
     return np.array_equal(np.asarray(Image.open(io.BytesIO(png))), np.asarray(direct.image))
 
@@ -204,18 +203,10 @@ def _state(process: subprocess.Popen[str]) -> tuple[bool, int]:
 
 
 def _megabytes(pid: int) -> float:
-    import psutil
-
     return float(psutil.Process(pid).memory_info().rss / 1e6)
 
 
 def _free_port() -> int:
-    import socket
-
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return int(found.getsockname()[1])
-
-
-if __name__ == "__main__":
-    print(os.getpid(), Path(__file__).name, *rows(), sep="\n")

@@ -32,7 +32,7 @@ def test_two_emojis_are_put_together_and_nothing_else_is(prompt: str, words: str
     [
         (["--adapters", "no-such-folder"], "There is no folder no-such-folder"),
         (["--model", "no-such-model/x/y"], "no-such-model"),
-        (["--port", "70000"], "70000"),
+        (["--port", "70000"], "65535"),
     ],
 )
 def test_a_mistake_of_the_command_is_one_line(
