@@ -5,6 +5,7 @@ Gradio also takes uploads, fetches other sites' files, lists what it measured. T
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -46,7 +47,40 @@ class Gate:
         elif (body := await _body(receive)) is None:
             await PlainTextResponse(f"That is too long; {MOST_BYTES:,} bytes is the most.", 413)(scope, receive, send)
         else:
-            await self.app(scope, _replayed(body, receive), send)
+            await self._pass(body, scope, receive, send)
+
+    async def _pass(self, body: bytes, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand on a request whose body has been read; cancelled as soon as whoever asked hangs up.
+
+        Gradio looks for that every ten seconds only, and a drawing is to stop within one step.
+        """
+        messages: list[Any] = [{"type": "http.request", "body": body, "more_body": False}]
+        gone = asyncio.Event()
+
+        async def again() -> Message:
+            if messages:
+                return messages.pop()
+            await gone.wait()
+            return {"type": "http.disconnect"}
+
+        async def watch() -> None:
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            gone.set()
+            # An answer to a POST is sent at once, and may leave work behind it.
+            if scope["method"] == "GET":
+                answering.cancel()
+
+        answering = asyncio.ensure_future(self.app(scope, again, send))
+        watching = asyncio.create_task(watch())
+        try:
+            await answering
+        except asyncio.CancelledError:
+            if not gone.is_set():
+                raise
+        finally:
+            watching.cancel()
+            answering.cancel()
 
     def is_open(self, path: str) -> bool:
         if path in OPEN or path.startswith(OPEN_FOLDERS):
@@ -77,13 +111,3 @@ async def _body(receive: Receive) -> bytes | None:
             return None
         if not message.get("more_body", False):
             return body
-
-
-def _replayed(body: bytes, receive: Receive) -> Receive:
-    """`receive` as if the body had not been read; whether the client has gone comes after it."""
-    messages: list[Any] = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def again() -> Message:
-        return messages.pop() if messages else await receive()
-
-    return again

@@ -21,7 +21,7 @@ from .downloads import Downloads
 from .endpoint import endpoint, listening
 from .request import MOST_GUIDANCE, MOST_LETTERS, MOST_PICTURES, MOST_SEED, MOST_STEPS, Request
 from .session import Drawn, Session, Sessions
-from .worker import ENDS, Cancelled, Done, Drawing, Failed, Job, Status, Waiting, Worker
+from .worker import ENDS, Cancelled, Done, Drawing, Failed, Status, Waiting, Worker
 
 GONE = "That drawing is no longer here; draw it again."
 
@@ -264,15 +264,15 @@ class Page:
         return self._files(self.sessions[request.session_hash], recipe)
 
     def on_cancel(self, request: gr.Request) -> None:
-        self._stop(self.sessions[request.session_hash].job)
+        job = self.sessions[request.session_hash].job
+        if job is not None:
+            job.cancel()
 
     def on_unload(self, request: gr.Request) -> None:
         """Whoever closes the page is forgotten."""
-        self._stop(self.sessions.forget(request.session_hash))
-
-    def _stop(self, job: Job | None) -> None:
+        job = self.sessions.forget(request.session_hash)
         if job is not None:
-            self.worker.cancel(job)
+            job.cancel()
 
     async def _draw(self, asked: Mapping[str, Any], recipe: bool, name: str | None) -> AsyncIterator[Updates]:
         """What the page shows from the click on: the place in the queue, previews, and the candidates or why not."""
@@ -284,7 +284,7 @@ class Page:
         idle = {self.draw: gr.update(interactive=True), self.redraw: gr.update(interactive=True)}
         idle |= {self.cancel: gr.update(visible=False)}
         try:
-            request = Request.read(_read(asked))
+            request = Request.read(self._with_defaults(_read(asked)))
             job = session.job = self.worker.submit(request, previews=True)
         except UserError as error:
             yield idle | {self.stage: _stage(session, error=str(error))}
@@ -303,6 +303,13 @@ class Page:
                     yield busy | {self.stage: _under_way(status, request)}
         finally:
             session.job = None
+
+    def _with_defaults(self, values: dict[str, Any]) -> dict[str, Any]:
+        """The page's sliders stand at the first model's defaults, which are nobody's wish where another draws."""
+        if values.get("model") in (None, next(iter(self.worker.models))):
+            return values
+        own = {name: None for name in ("steps", "guidance") if values.get(name) == self.worker.defaults[name]}
+        return values | own
 
     def _shown(self, session: Session, recipe: bool) -> Updates:
         """What is shown of a drawing that is finished."""

@@ -26,14 +26,13 @@ from mlx_genmoji.errors import UserError, one_line
 from mlx_genmoji.lora.index import is_index
 from mlx_genmoji.prompt import PromptPlan, parse
 
-from .request import Request, combined
+from .request import MOST_STEPS, Request, combined
 
 if TYPE_CHECKING:
     from mlx_genmoji import Genmoji, Sticker
     from mlx_genmoji.prompt import Rewriter
 
 MOST_WAITING = 32
-BUILTIN = "built-in"
 
 # How wide a preview is at most, in pixels.
 PREVIEW = 256
@@ -92,12 +91,19 @@ class Job:
     previews: bool = False
     status: Status = field(default_factory=lambda: Waiting(0))
     cancelled: threading.Event = field(default_factory=threading.Event)
+    leave: Callable[[], None] = lambda: None
+    """Called when it is cancelled."""
     _listeners: list[Callable[[], None]] = field(default_factory=list)
 
     def become(self, status: Status) -> None:
         self.status = status
         for listener in list(self._listeners):
             listener()
+
+    def cancel(self) -> None:
+        """Take it out of the queue, or stop it after the step that is under way."""
+        self.cancelled.set()
+        self.leave()
 
     async def follow(self, is_alive: Callable[[], bool] = lambda: True) -> AsyncIterator[Status]:
         """Each status, the newest only where several came at once. Whoever stops listening cancels the job."""
@@ -124,7 +130,7 @@ class Job:
                     return
         finally:
             self._listeners.remove(listener)
-            self.cancelled.set()
+            self.cancel()
 
     async def end(self, is_alive: Callable[[], bool]) -> Status:
         """The status that the job ends with; one before, where nobody was waiting any more."""
@@ -183,7 +189,7 @@ class Worker:
             if name is not None and name not in known:
                 there = f"there are {', '.join(known)}" if known else "there are none here"
                 raise UserError(f"There is no {what} {one_line(name, 40)}; {there}.")
-        job = Job(request, previews)
+        job = Job(request, previews, leave=self._drop_cancelled)
         with self._changed:
             if self._closed:
                 raise UserError("The demo is closing.")
@@ -193,11 +199,6 @@ class Worker:
             self._tell_positions()
             self._changed.notify()
         return job
-
-    def cancel(self, job: Job) -> None:
-        """Take a job out of the queue, or stop it after the step that is under way."""
-        job.cancelled.set()
-        self._drop_cancelled()
 
     @property
     def is_idle(self) -> bool:
@@ -245,16 +246,14 @@ class Worker:
                 self._now = None
 
     def _next(self) -> Job | None:
+        """The job whose turn it is, as soon as there is one; None where the worker is closed."""
         with self._changed:
             self._changed.wait_for(lambda: self._queue or self._closed)
-            while self._queue:
-                job = self._queue.popleft()
-                if not job.cancelled.is_set():
-                    self._now = job
-                    self._tell_positions()
-                    return job
-                job.become(Cancelled())
-        return self._next() if not self._closed else None
+            if self._closed:
+                return None
+            self._now = self._queue.popleft()
+            self._tell_positions()
+            return self._now
 
     def _load(self) -> None:
         for warning in self._use(None, None):
@@ -262,7 +261,7 @@ class Worker:
         assert self._genmoji is not None
         defaults = self._genmoji.defaults
         self.defaults = {
-            "steps": min(defaults.steps, 50),
+            "steps": min(defaults.steps, MOST_STEPS),
             "guidance": defaults.guidance,
             "size": self._genmoji.size,
             "plan_fields": defaults.plan_fields,
@@ -301,6 +300,8 @@ class Worker:
             return Failed("Something went wrong while drawing; whoever runs this demo finds it in the log.")
 
     def _drawn(self, job: Job) -> Status:
+        if job.cancelled.is_set():
+            raise Stopped
         request = job.request
         seed = secrets.randbelow(2**31) if request.seed is None else request.seed
         job.become(Drawing(seed=seed))
