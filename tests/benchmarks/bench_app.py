@@ -139,7 +139,8 @@ def _ask(url: str, prompt: str, seed: int) -> bytes | str:
     found = re.search(r"event: complete\ndata: (.*)", answer)
     if found is None:
         return answer
-    path = json.loads(found[1])[0][0]["path"]
+    ((files, _, _),) = json.loads(found[1])
+    path = files[0]["path"]
     return httpx.get(f"{url}gradio_api/file={path}", timeout=60).raise_for_status().content
 
 
