@@ -19,6 +19,7 @@ import typer
 from mlx_genmoji.errors import UserError
 
 from .converting import convert
+from .demonstrating import app as demo
 from .fusing import fuse
 from .generating import generate
 from .measuring import bench
@@ -62,6 +63,7 @@ app.command()(fuse)
 app.command()(stickers)
 app.command()(bench)
 app.command()(train)
+app.command()(demo)
 
 
 def main(args: Sequence[str] | None = None) -> int:
