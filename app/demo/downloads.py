@@ -6,12 +6,17 @@ import json
 import secrets
 import shutil
 import time
+from contextlib import suppress
 from pathlib import Path
 from zipfile import ZIP_DEFLATED, ZipFile
 
 from mlx_genmoji import Sticker
+from mlx_genmoji.errors import UserError
 
 from ..generating import slug
+
+# The targets of `Sticker.export` that are in the zip file.
+MESSENGERS = ("slack", "discord-emoji", "discord-sticker", "telegram", "whatsapp")
 
 # How long a file stays, in seconds.
 KEPT = 3600
@@ -30,15 +35,20 @@ class Downloads:
         return path
 
     def save_all(self, sticker: Sticker, recipe: bool = True) -> tuple[Path, Path, Path]:
-        """As a PNG, as one without its background, and everything in one zip file."""
+        """As a PNG, as one without its background, and as a zip file of both and of what messengers take."""
         png = self.save(sticker, recipe)
         transparent = png.with_stem(f"{png.stem}-transparent")
-        Sticker(sticker.cutout(), sticker.recipe).save(transparent, recipe)
+        cut = Sticker(sticker.cutout(), sticker.recipe)
+        cut.save(transparent, recipe)
         packed = png.with_suffix(".zip")
-        # Targets of messengers go here, one entry each.
         with ZipFile(packed, "w", ZIP_DEFLATED) as archive:
             for path in (png, transparent):
                 archive.write(path, path.name)
+            # A picture without a figure has no form that a messenger takes.
+            with suppress(UserError):
+                for kind in MESSENGERS:
+                    for name, data in cut.export(kind, png.stem).items():
+                        archive.writestr(f"{kind}/{name}", data)
             if recipe:
                 archive.writestr("recipe.json", json.dumps(sticker.recipe, ensure_ascii=False, indent=2))
         return png, transparent, packed
