@@ -37,5 +37,5 @@ clean:
 
 .venv/dev: .venv/python pyproject.toml constraints.txt
 	$(PIP) hatchling
-	$(PIP) --no-build-isolation --editable '.[scrape,dev]'
+	$(PIP) --no-build-isolation --editable '.[app,scrape,dev]'
 	@touch $@ .venv/core

@@ -19,6 +19,7 @@ import typer
 from mlx_genmoji.errors import UserError
 
 from .converting import convert
+from .demonstrating import app as demo
 from .exporting import export
 from .fusing import fuse
 from .generating import generate
@@ -26,6 +27,7 @@ from .measuring import bench
 from .quantizing import quantize
 from .rewriting import rewrite
 from .scraping import scraping
+from .stickers import stickers
 from .training import train
 
 USER_MISTAKE = 2
@@ -60,8 +62,10 @@ app.command()(convert)
 app.command()(quantize)
 app.command()(fuse)
 app.command()(export)
+app.command()(stickers)
 app.command()(bench)
 app.command()(train)
+app.command()(demo)
 
 
 def main(args: Sequence[str] | None = None) -> int:

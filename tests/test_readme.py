@@ -13,6 +13,7 @@ from PIL import Image
 import scrape
 import train
 from app import cli
+from app.demo import serving
 from mlx_genmoji import Genmoji
 from mlx_genmoji.lora import LoRAConfig, adapter_of, attach, save_adapter
 from mlx_genmoji.lora.index import Entry, Index, write_index
@@ -78,7 +79,7 @@ def test_the_readme_has_commands_of_every_kind() -> None:
 def test_a_command_that_draws_draws(command: str, folder: Path, adapters: None) -> None:
     arguments = shlex.split(command)[1:]
     assert cli.main(arguments) == 0
-    pictures = sorted(folder.glob("*.png"))
+    pictures = sorted(path for path in folder.iterdir() if path.suffix in (".png", ".webp"))
     assert len(pictures) == (int(arguments[arguments.index("-n") + 1]) if "-n" in arguments else 1)
     for picture in pictures:
         assert Image.open(picture).size[0] >= 128
@@ -99,6 +100,14 @@ def test_the_python_example_runs(folder: Path) -> None:
     exec(example, names)
     assert len(names["stickers"]) == 4 and (folder / "octopus.png").exists()
     assert names["flat"].recipe["final_prompt"] == "octopus, flat"
+
+
+@pytest.mark.parametrize("command", commands("genmoji app"))
+def test_a_command_that_serves_starts_to_serve(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorder = MagicMock()
+    monkeypatch.setattr(serving, "serve", recorder)
+    assert cli.main(shlex.split(command)[1:]) == 0
+    recorder.assert_called_once()
 
 
 @pytest.mark.parametrize("command", commands("genmoji scrape"))

@@ -141,13 +141,16 @@ def encode_all(model: Autoencoder, pictures: NDArray[np.uint8], batch_size: int 
 
 def cached_latents(vae: AutoencoderKL, folder: Path, pictures: NDArray[np.uint8], cache: Path) -> NDArray[np.float32]:
     """Mean latents of all pictures, computed once for each autoencoder and set of pictures."""
-    digest = hashlib.sha256(pictures.tobytes())
+    digest = hashlib.sha256(np.ascontiguousarray(pictures).data)
     for name in sorted(folder.iterdir()):
         digest.update(name.read_bytes())
     path = cache / f"latents-{digest.hexdigest()[:16]}.npy"
     if not path.exists():
+        # A picture may be there under several names.
+        hashes = [hashlib.sha256(np.ascontiguousarray(picture).data).digest() for picture in pictures]
+        _, firsts, places = np.unique(np.array(hashes), return_index=True, return_inverse=True)
         partial = path.with_suffix(f".{os.getpid()}.npy")
-        np.save(partial, encode_all(vae, pictures))
+        np.save(partial, encode_all(vae, pictures[np.sort(firsts)])[np.argsort(np.argsort(firsts))[places]])
         os.replace(partial, path)
     latents: NDArray[np.float32] = np.load(path)
     return latents

@@ -33,8 +33,12 @@ class Dataset:
             raise UserError(f"Recipe: 'data.where' leaves none of {len(rows)} pictures: {one_line(data.where)}.")
         self.captions = [caption(data, row) for _, row in self.rows]
         weights = np.array([data.tone_weight if row.get("skin_tone") else 1.0 for _, row in self.rows])
+        if data.shares:
+            owner = np.array([data.folders.index(folder) for folder, _ in self.rows])
+            drawn = np.bincount(owner, weights, len(data.folders))
+            weights = weights * (np.array(data.shares) / np.where(drawn, drawn, 1))[owner]
         if not weights.sum() > 0:
-            raise UserError("Recipe: 'data.tone_weight' leaves no picture to draw.")
+            raise UserError("Recipe: 'data.tone_weight' and 'data.shares' leave no picture to draw.")
         self.weights = weights / weights.sum()
 
     def __len__(self) -> int:

@@ -14,7 +14,7 @@ import mlx.nn as nn
 import numpy as np
 from numpy.typing import NDArray
 
-from mlx_genmoji.checkpoint import create_model, save_model, write_json
+from mlx_genmoji.checkpoint import create_model, load_model, save_model, write_json
 from mlx_genmoji.errors import UserError
 from mlx_genmoji.families import DEFAULTS_FILE, Defaults, TextTowers
 from mlx_genmoji.models.clip import CLIPTextModel
@@ -32,6 +32,9 @@ from .text import TextObjective, TextRegressor
 from .vocabulary import train_clip_vocabulary
 from .workers import Batch
 
+# From this many captions the linear layer over a trained text encoder is solved for.
+SOLVED = 16_384
+
 
 @dataclass(frozen=True)
 class DiffusionRecipe(Recipe):
@@ -39,6 +42,9 @@ class DiffusionRecipe(Recipe):
 
     vae: Path = Path()
     """The folder of the trained autoencoder."""
+    start_from: Path | None = None
+    """The folder of a model of this kind to go on from: its UNet, text encoder and tokenizer. Those of the recipe are
+    then not needed."""
     unet: dict[str, Any] = field(default_factory=dict)
     """The `config.json` of the UNet; `in_channels` and `out_channels` are the autoencoder's."""
     text_encoder: dict[str, Any] = field(default_factory=dict)
@@ -150,27 +156,21 @@ def train_diffusion(recipe: DiffusionRecipe, resume: bool) -> Path:
     vae = load_vae(recipe.vae)
     # What the finished folder will be asked for is checked before the training, not after.
     make_sampler(recipe.scheduler).schedule(Defaults.read(recipe.defaults).steps)
-    tokenizer_folder = recipe.output / "tokenizer"
-    max_length = recipe.text_encoder.get("max_position_embeddings", 77)
-    train_clip_vocabulary(sorted(set(dataset.captions)), recipe.vocabulary, tokenizer_folder, max_length)
-    vocabulary = json.loads((tokenizer_folder / "vocab.json").read_text(encoding="utf-8"))
-
     mx.random.seed(recipe.seed)
-    channels = vae.config.latent_channels
-    unet = create_model(recipe.unet | {"in_channels": channels, "out_channels": channels})
-    ids = {"bos_token_id": "<|startoftext|>", "eos_token_id": "<|endoftext|>", "pad_token_id": "<|endoftext|>"}
-    text_encoder = create_model(
-        recipe.text_encoder | {"vocab_size": len(vocabulary)} | {name: vocabulary[token] for name, token in ids.items()}
-    )
-    if not isinstance(unet, UNet2DConditionModel) or not isinstance(text_encoder, CLIPTextModel):
-        raise UserError("Recipe: 'unet' must be a UNet2DConditionModel and 'text_encoder' a CLIPTextModel.")
-    initialise(unet, text_encoder)
+    if recipe.start_from:
+        unet, text_encoder = _started(recipe.start_from, recipe.output)
+    else:
+        unet, text_encoder = _created(recipe, dataset, vae.config.latent_channels)
 
     objective = DiffusionObjective(recipe, dataset, Denoiser(unet, text_encoder), vae)
     if recipe.text_loop:
         latents = objective.latents
+        regressor = TextRegressor(text_encoder, unet, latents[0].size)
+        if recipe.start_from:
+            rows = dataset.draw(np.random.default_rng(recipe.seed), SOLVED)
+            regressor.solve(objective.input_ids[rows], latents[rows].reshape(len(rows), -1))
         text = TextObjective(
-            TextRegressor(text_encoder, unet, latents[0].size),
+            regressor,
             dataset,
             objective.input_ids,
             latents,
@@ -184,6 +184,37 @@ def train_diffusion(recipe: DiffusionRecipe, resume: bool) -> Path:
     folder = recipe.output / "model"
     write_model(folder, recipe, unet, text_encoder, vae)
     return folder
+
+
+def _started(folder: Path, output: Path) -> tuple[UNet2DConditionModel, CLIPTextModel]:
+    """What a run goes on from, in float32, its tokenizer beside the run. Raises UserError where it is another kind."""
+    unet, text_encoder = (load_model(folder / part) for part in ("unet", "text_encoder"))
+    for model in (unet, text_encoder):
+        # On a GPU they are loaded in half precision.
+        model.set_dtype(mx.float32)
+    if not isinstance(unet, UNet2DConditionModel) or not isinstance(text_encoder, CLIPTextModel):
+        raise UserError(
+            f"Recipe: 'start_from' must be a model with a UNet and a CLIP text encoder; {folder} is not one."
+        )
+    shutil.copytree(folder / "tokenizer", output / "tokenizer", dirs_exist_ok=True)
+    return unet, text_encoder
+
+
+def _created(recipe: DiffusionRecipe, dataset: Dataset, channels: int) -> tuple[UNet2DConditionModel, CLIPTextModel]:
+    """New ones, and a vocabulary learned from the captions beside the run."""
+    folder = recipe.output / "tokenizer"
+    max_length = recipe.text_encoder.get("max_position_embeddings", 77)
+    train_clip_vocabulary(sorted(set(dataset.captions)), recipe.vocabulary, folder, max_length)
+    vocabulary = json.loads((folder / "vocab.json").read_text(encoding="utf-8"))
+    unet = create_model(recipe.unet | {"in_channels": channels, "out_channels": channels})
+    ids = {"bos_token_id": "<|startoftext|>", "eos_token_id": "<|endoftext|>", "pad_token_id": "<|endoftext|>"}
+    text_encoder = create_model(
+        recipe.text_encoder | {"vocab_size": len(vocabulary)} | {name: vocabulary[token] for name, token in ids.items()}
+    )
+    if not isinstance(unet, UNet2DConditionModel) or not isinstance(text_encoder, CLIPTextModel):
+        raise UserError("Recipe: 'unet' must be a UNet2DConditionModel and 'text_encoder' a CLIPTextModel.")
+    initialise(unet, text_encoder)
+    return unet, text_encoder
 
 
 def initialise(unet: UNet2DConditionModel, text_encoder: CLIPTextModel) -> None:

@@ -38,6 +38,8 @@ class Data:
     """The `{style}` of each `source`."""
     tone_weight: float = 1.0
     """How often a picture with a skin tone is drawn, relative to one without."""
+    shares: tuple[float, ...] = ()
+    """How often the pictures of each folder are drawn, relative to the other folders; by their number where missing."""
     where: dict[str, Any] = field(default_factory=dict)
     """Only rows whose field has this value, or one of a list of values: `{skin_tone: dark, source: [noto, fluent]}`."""
     tag_shuffle: bool = False
@@ -51,6 +53,8 @@ class Data:
         for name, least in (("size", 1), ("caption_variants", 1)):
             if getattr(self, name) < least:
                 raise UserError(f"Recipe: 'data.{name}' must be {least} or more, not {getattr(self, name)}.")
+        if self.shares and (len(self.shares) != len(self.folders) or min(self.shares) < 0 or not sum(self.shares)):
+            raise UserError("Recipe: 'data.shares' must be one number for each of 'data.folders', none below 0.")
         if not 0 <= self.tag_dropout <= 1:
             raise UserError(f"Recipe: 'data.tag_dropout' must be from 0 to 1, not {self.tag_dropout}.")
         if (self.tag_shuffle or self.tag_dropout) and "{tags}" not in self.caption:

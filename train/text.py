@@ -36,7 +36,23 @@ class TextRegressor(nn.Module):
         self.head = nn.Linear(unet.add_embedding.proj.weight.shape[0], outputs)
 
     def __call__(self, input_ids: mx.array) -> mx.array:
-        return self.head(silu(self.add_embedding(self.text_encoder(input_ids).last_hidden_state)))
+        return self.head(self._features(input_ids))
+
+    def _features(self, input_ids: mx.array) -> mx.array:
+        return silu(self.add_embedding(self.text_encoder(input_ids).last_hidden_state))
+
+    def solve(self, input_ids: NDArray[Any], latents: NDArray[np.float32], ridge: float = 1e-2) -> None:
+        """Set the linear layer to the best for a text side that is trained already: ridge regression."""
+        parts = [
+            np.asarray(self._features(mx.array(part))) for part in np.array_split(input_ids, -(-len(input_ids) // 256))
+        ]
+        features = np.concatenate(parts).astype(np.float64)
+        mean, aim = features.mean(0), latents.mean(0)
+        centred = features - mean
+        gram = centred.T @ centred + ridge * len(centred) * centred.var() * np.eye(centred.shape[1])
+        weight = np.linalg.solve(gram, centred.T @ (latents - aim))
+        self.head.weight = mx.array(weight.T.astype(np.float32))
+        self.head.bias = mx.array((aim - mean @ weight).astype(np.float32))
 
 
 class TextObjective:

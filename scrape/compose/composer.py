@@ -15,9 +15,9 @@ from ..errors import ScrapeError
 from .catalogue import read_catalogues
 from .colours import TARGETS, recolour
 from .cutouts import Cutouts, Sprite
-from .drawing import draw
+from .drawing import Frame, bounds, draw, frame
 from .features import features
-from .layouts import LAYOUTS
+from .layouts import LAYOUTS, Layer
 from .parts import Part
 from .plans import Plan, Planner
 
@@ -73,6 +73,26 @@ class Composer:
 
     def picture(self, plan: Plan) -> NDArray[np.uint8]:
         """A plan, drawn."""
+        _, layers, placed = self._arranged(plan)
+        return np.asarray(draw(layers, self.size, placed))
+
+    def boxes(self, plan: Plan) -> list[tuple[int, tuple[float, float, float, float]]]:
+        """Where the parts are in a plan's picture: which part, and left, top, right, bottom of a drawing of it, in px.
+
+        A part may be drawn several times; a colour or a number is drawn by none.
+        """
+        sprites, layers, placed = self._arranged(plan)
+        places = {id(sprite): place for place, sprite in enumerate(sprites)}
+        found = []
+        for layer in layers:
+            left, top, right, bottom = bounds(layer)
+            xs = [placed.x + placed.scale * across for across in (left, right)]
+            ys = [placed.y + placed.scale * down for down in (top, bottom)]
+            found.append((places[id(layer.sprite)], (xs[0], ys[0], xs[1], ys[1])))
+        return found
+
+    def _arranged(self, plan: Plan) -> tuple[list[Sprite], list[Layer], Frame]:
+        """The sprites of a plan's parts, and where they go."""
         rng = random.Random(plan.draw_seed)
         sprites = [self._cutouts.sprite(part) for part in plan.pictures]
         if plan.kind == "colour":
@@ -84,7 +104,7 @@ class Composer:
             sprites[1] = self._feature(plan.pictures[1])
         layers = LAYOUTS[plan.kind](sprites, plan.parts[1], rng)
         margin = MARGINS[0] + (MARGINS[1] - MARGINS[0]) * rng.random()
-        return np.asarray(draw(layers, self.size, margin))
+        return sprites, layers, frame(layers, self.size, margin)
 
     def _feature(self, smiley: Part) -> Sprite:
         """A smiley without its face."""

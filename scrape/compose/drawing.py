@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from math import cos, radians, sin
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageChops
@@ -9,13 +10,26 @@ from PIL import Image, ImageChops
 from .layouts import Layer, Opening
 
 
-def draw(layers: Sequence[Layer], size: int, margin: float) -> Image.Image:
-    """`layers`, back to front, as `(size, size)` RGB on white, with `margin` (a fraction) free at each side."""
-    boxes = [_bounds(layer) for layer in layers]
+class Frame(NamedTuple):
+    """How a layout lies in a picture: pixels to a unit, and the pixel that the layout's origin is at."""
+
+    scale: float
+    x: float
+    y: float
+
+
+def frame(layers: Sequence[Layer], size: int, margin: float) -> Frame:
+    """The whole layout centred in `size` px square, with `margin` (a fraction) free at each side."""
+    boxes = [bounds(layer) for layer in layers]
     left, top = min(box[0] for box in boxes), min(box[1] for box in boxes)
     right, bottom = max(box[2] for box in boxes), max(box[3] for box in boxes)
     scale = size * (1 - 2 * margin) / max(right - left, bottom - top)
-    x0, y0 = (size - scale * (left + right)) / 2, (size - scale * (top + bottom)) / 2
+    return Frame(scale, (size - scale * (left + right)) / 2, (size - scale * (top + bottom)) / 2)
+
+
+def draw(layers: Sequence[Layer], size: int, frame: Frame) -> Image.Image:
+    """`layers`, back to front, as `(size, size)` RGB on white."""
+    scale, x0, y0 = frame
     canvas = Image.new("RGB", (size, size), "white")
     for layer in layers:
         width, height = max(round(layer.width * scale), 1), max(round(layer.height * scale), 1)
@@ -33,7 +47,8 @@ def draw(layers: Sequence[Layer], size: int, margin: float) -> Image.Image:
     return canvas
 
 
-def _bounds(layer: Layer) -> tuple[float, float, float, float]:
+def bounds(layer: Layer) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom of what is shown of a layer, in the layout's units."""
     x, y = layer.left + layer.width / 2, layer.top + layer.height / 2
     angle = radians(layer.turned)
     half_width = (abs(cos(angle)) * layer.width + abs(sin(angle)) * layer.height) / 2

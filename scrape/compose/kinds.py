@@ -91,9 +91,13 @@ def _creatures(catalogue: Catalogue) -> list[str]:
     return [name for name in catalogue.with_role("animal", "face") if name not in COVERED]
 
 
+def _bare_faces(catalogue: Catalogue) -> list[str]:
+    return [name for name in catalogue.with_role("face") if name not in COVERED]
+
+
 def _wingable(catalogue: Catalogue) -> list[str]:
     own = [name for name in catalogue.with_role("animal") if name not in FLYING]
-    faces = [name for name in catalogue.with_role("face") if name not in COVERED]
+    faces = _bare_faces(catalogue)
     return _mixed(own * 3, faces, catalogue.having(map(name_of, listed("winged"))) * 2, catalogue.having(HEADS))
 
 
@@ -108,7 +112,7 @@ def _wearers(catalogue: Catalogue) -> list[str]:
         for name in catalogue.with_role("animal", "face", "thing")
         if name not in COVERED and any(anchors.body(catalogue.source, part.label) for part in catalogue.by_name[name])
     ]
-    faces = [name for name in catalogue.with_role("face") if name not in COVERED]
+    faces = _bare_faces(catalogue)
     return _mixed(animals * 3, faces, catalogue.having(HEADS) * 2, catalogue.having(map(name_of, listed("hatted"))))
 
 
@@ -124,7 +128,7 @@ def _with_seat(catalogue: Catalogue) -> list[str]:
 
 def _riders(catalogue: Catalogue) -> list[str]:
     standing = catalogue.with_role("animal")
-    faces = [name for name in catalogue.with_role("face") if name not in COVERED]
+    faces = _bare_faces(catalogue)
     return _mixed(standing * 3, faces, catalogue.having(HEADS), catalogue.having(map(name_of, listed("winged"))))
 
 
@@ -136,18 +140,18 @@ def _small(catalogue: Catalogue) -> list[str]:
     """What can be put into something."""
     vessels = {name_of(label) for label in CONTAINERS}
     things = [*catalogue.with_role("food"), *catalogue.having(map(name_of, HELD))]
-    faces = [name for name in catalogue.with_role("face") if name not in COVERED]
+    faces = _bare_faces(catalogue)
     return [name for name in _mixed(catalogue.with_role("animal") * 4, faces, things) if name not in vessels]
 
 
 def _everything(catalogue: Catalogue) -> list[str]:
     things = catalogue.with_role("animal", "food", "drink", "thing", "vehicle", "plant")
-    faces = [name for name in catalogue.with_role("face") if name not in COVERED]
+    faces = _bare_faces(catalogue)
     return _mixed(things, things, catalogue.with_role("animal") * 2, faces, catalogue.with_role("person"))
 
 
 def _countable(catalogue: Catalogue) -> list[str]:
-    return [name for name in _everything(catalogue) if name not in UNCOUNTED and "(" not in name]
+    return [name for name in _everything(catalogue) if name not in UNCOUNTED]
 
 
 def _coloured(catalogue: Catalogue) -> list[str]:
@@ -296,5 +300,3 @@ KINDS: tuple[Kind, ...] = (
     Kind("and", 7, _everything, _everything, ("{x} and {y}", "{x} next to {y}", "{x} beside {y}", "{x} and {Y}")),
     Kind("on top", 6, _everything, labels(*BASES), ("{x} on top of {y}", "{x} on {y}", "{x} standing on {y}")),
 )
-
-BY_NAME = {kind.name: kind for kind in KINDS}

@@ -42,7 +42,7 @@ class FakeSticker:
     def __init__(self, saved: dict[str, Any]) -> None:
         self.saved = saved
 
-    def save(self, path: Path, recipe: bool = True) -> None:
+    def save(self, path: Path, recipe: bool = True, transparent: bool = False) -> None:
         self.saved[str(path)] = recipe
 
 
@@ -89,6 +89,7 @@ def library(monkeypatch: pytest.MonkeyPatch) -> FakeGenmoji:
         "scrape font --help",
         "train --help",
         "fuse --help",
+        "stickers --help",
     ],
 )
 def test_help_answers_without_importing_mlx(arguments: str) -> None:
@@ -201,7 +202,7 @@ def test_what_the_system_refuses_is_told_in_one_line(
 def test_a_disk_that_fills_up_is_told_in_one_line(
     library: FakeGenmoji, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def save(self: FakeSticker, path: Path, recipe: bool = True) -> None:
+    def save(self: FakeSticker, path: Path, recipe: bool = True, transparent: bool = False) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(FakeSticker, "save", save)

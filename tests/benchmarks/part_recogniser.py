@@ -2,12 +2,13 @@
 
     python tests/benchmarks/part_recogniser.py [DATA]     # DATA holds fluent/ and noto/; teaches it
 
-In: pictures of any size. Out: a score for each label: the names that compositions have for what vendors draw, and for
-what is done with it (wings, a hat, two, blue, sad).
+In: pictures of any size. Out: a score for each label: the names that compositions have for animals, for what these
+wear, hold, ride or are in, and for what is done with them (wings, two, blue, sad).
 
-It is taught by the same vendors and with the same frozen network as `recogniser.py`, but by compositions of their
-drawings, put together by the rules of `scrape.compose`, and by their plain drawings: two labels a picture, or one. A
-perceptron with one hidden layer learns them from the network's features, each picture's labels sharing its probability.
+It is taught by the same vendors and with the same frozen network as `recogniser.py`, but by pieces of compositions of
+their drawings, put together by the rules of `scrape.compose`, and by their plain drawings. A piece shows both parts of
+a composition, one, or nothing whole; a perceptron with one hidden layer learns from the network's features which. Of
+a picture, pieces of three sizes are looked at, and a label's score is its best in any of them.
 
 A composition is found where both its labels are among the `TOP` that score highest, of all that there are. `TOP` was
 set before a picture of Noto, of Fluent or of a model was judged. What is learned is cached, for exactly this file,
@@ -39,26 +40,40 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 import scrape
-from scrape.compose import Composer
-from scrape.compose.names import name_of
+from scrape.compose import Composer, Plan, held_out
+from scrape.compose import kinds as compositions
+from scrape.compose.lists import listed
+from scrape.compose.names import name_of, role_of
 
 TOP = 5
 SEED = 0
-COMPOSITIONS = 24_000
+COMPOSITIONS = 18_000
+PLAIN_COPIES = 2
 BATCH = 64
 
-HIDDEN, DROPOUT = 1024, 0.3
-EPOCHS, MINIBATCH, LEARNING_RATE, WEIGHT_DECAY = 14, 256, 2e-3, 0.05
+# A piece's side, as a share of the picture's: the whole, a part of usual size, a small one; and how many lie in a row.
+PIECES = ((1.0, 1), (0.62, 3), (0.42, 4))
 
-# Taught without it once, to see how much of another hand's drawings is found.
+# A piece shows what lies in it by so much, and is so much of its side.
+INSIDE, LEAST = 0.75, 0.22
+
+COMPONENTS, HIDDEN, DROPOUT = 1024, 768, 0.3
+EPOCHS, MINIBATCH, LEARNING_RATE, WEIGHT_DECAY = 16, 256, 2e-3, 0.05
+
+# Taught without it once, to see how many of another hand's compositions are found.
 HELD_OUT_VENDOR = "twemoji"
+HELD_OUT_COMPOSITIONS = 300
 
+NOTHING = "nothing whole"
 RULES = sorted((Path(scrape.__file__).parent / "compose").glob("*.*"))
+
+# Left, top and side of a square, in pixels.
+Square = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
 class Lessons:
-    """Features `(N, D)`, the numbers of each picture's two labels `(N, 2)` (twice the same where it has one), and its
+    """Features `(N, D)`, the numbers of each piece's two labels `(N, 2)` (twice the same where it has one), and its
     vendor.
     """
 
@@ -81,11 +96,11 @@ class Features(Backbone):
         features = [F.adaptive_avg_pool2d(pictures, 6)]
         for index, block in enumerate(network._blocks):
             x = block(x)
-            if index in (4, 10):
+            if index == 10:
                 features.append(F.adaptive_avg_pool2d(x, 4))
         x = network._swish(network._bn1(network._conv_head(x)))
         features += [x.mean((2, 3)), x.amax((2, 3))]
-        return torch.cat([feature.flatten(1) for feature in features], dim=1)
+        return torch.cat([feature.flatten(1) for feature in features], dim=1).half()
 
 
 class PartRecogniser:
@@ -102,7 +117,7 @@ class PartRecogniser:
 
     @classmethod
     def load(cls, data: Path) -> PartRecogniser:
-        """The recogniser of the labels in `data`, taught now if the cache has none for these files and icons."""
+        """The recogniser, taught now if the cache has none for these files and icons."""
         icons = icons_of(data)
         files = [Path(__file__), Path(recogniser.__file__), *RULES]
         known = b"".join(path.read_bytes() for path in files) + json.dumps(icons).encode()
@@ -118,15 +133,23 @@ class PartRecogniser:
     def teach(cls, icons: dict[str, dict[str, str]], data: Path) -> PartRecogniser:
         begun = time.process_time()
         torch.manual_seed(SEED)
-        names, lessons = lessons_of(icons, data)
-        others = lessons.vendors != HELD_OUT_VENDOR
-        first = fit(lessons.only(others), len(names))
-        # Only what the others draw too can be known, and only compositions have two labels.
-        seen = torch.isin(lessons.labels, lessons.labels[torch.from_numpy(others)]).all(1).numpy()
-        two = (lessons.labels[:, 0] != lessons.labels[:, 1]).numpy()
-        judged = lessons.only(~others & seen & two)
-        held_out = found(scores(first, judged.features), judged.labels).float().mean().item()
+        with tempfile.TemporaryDirectory() as folder:
+            composer = Composer(write_datasets(icons, data, Path(folder)), recogniser.SIZE, SEED)
+            names, lessons = lessons_of(composer, icons, data)
+            others = lessons.only(lessons.vendors != HELD_OUT_VENDOR)
+            without = cls(names, fit(others, len(names)), 0.0, 0.0)
+            held_out = without.share_found(composer, set(np.array(names)[others.labels.unique().numpy()]))
         return cls(names, fit(lessons, len(names)), held_out, (time.process_time() - begun) / 60)
+
+    def share_found(self, composer: Composer, known: set[str]) -> float:
+        """Of compositions of `HELD_OUT_VENDOR` that were not learned from, of parts `known`: how many are found."""
+        plans, index = [], COMPOSITIONS
+        while len(plans) < HELD_OUT_COMPOSITIONS:
+            plan, index = composer.plan(index), index + 1
+            if plan.source == HELD_OUT_VENDOR and known.issuperset(plan.parts):
+                plans.append(plan)
+        said = self.top(TOP, [Image.fromarray(composer.picture(plan)) for plan in plans])
+        return sum(set(plan.parts) <= set(labels) for plan, labels in zip(plans, said, strict=True)) / len(plans)
 
     def save(self, path: Path) -> None:
         facts = {
@@ -140,52 +163,170 @@ class PartRecogniser:
 
     def top(self, count: int, pictures: Sequence[Image.Image]) -> list[list[str]]:
         """The `count` likeliest labels of each picture (RGB, on white), the likeliest first."""
-        features = self._features.features(torch.stack([centred(picture) for picture in pictures]))
-        best = scores(self._tensors, features).topk(count, dim=1).indices
-        return [[self.labels[index] for index in row] for row in best.tolist()]
+        said = []
+        for picture in pictures:
+            content = centred(picture)
+            pieces = torch.stack([cut(content, square) for square in grid()])
+            best = scores(self._tensors, self._features.features(pieces)).amax(0)
+            best[self.labels.index(NOTHING)] = -torch.inf
+            said.append([self.labels[number] for number in best.topk(count).indices.tolist()])
+        return said
 
 
-def lessons_of(icons: dict[str, dict[str, str]], data: Path) -> tuple[list[str], Lessons]:
-    """What is learned from: the labels there are, `COMPOSITIONS` compositions, and every plain drawing."""
+def grid() -> Iterator[Square]:
+    """The pieces of a picture that are looked at."""
+    for share, across in PIECES:
+        side = share * recogniser.SIZE
+        step = (recogniser.SIZE - side) / max(across - 1, 1)
+        for row in range(across):
+            for column in range(across):
+                yield column * step, row * step, side
+
+
+def cut(picture: Tensor, square: Square) -> Tensor:
+    """A piece `(3, SIZE, SIZE)` of a picture `(3, SIZE, SIZE)`; white where it reaches over the edge."""
+    left, top, side = square
+    scale, size = side / recogniser.SIZE, recogniser.SIZE
+    middle = [2 * (corner + side / 2) / size - 1 for corner in (left, top)]
+    theta = torch.tensor([[[scale, 0.0, middle[0]], [0.0, scale, middle[1]]]], dtype=torch.float32)
+    where = F.affine_grid(theta, [1, 3, size, size], align_corners=False)
+    return (1 - F.grid_sample(1 - picture[None], where, align_corners=False))[0]
+
+
+def lessons_of(composer: Composer, icons: dict[str, dict[str, str]], data: Path) -> tuple[list[str], Lessons]:
+    """What is learned from: the labels there are, and their pieces."""
     backbone, random = Features(), torch.Generator().manual_seed(SEED)
-    drawings = recogniser.draw(icons)
-    with tempfile.TemporaryDirectory() as folder:
-        composer = Composer(write_datasets(icons, data, Path(folder)), recogniser.SIZE, SEED)
-        plans = [composer.plan(index) for index in range(COMPOSITIONS)]
-        plain = [name_of(label) for label in icons]
-        names = sorted({*plain, *(name for plan in plans for name in plan.parts)})
-        numbers = {name: number for number, name in enumerate(names)}
-        pairs = [[numbers[part] for part in plan.parts] for plan in plans]
-        pairs += [[numbers[plain[index]]] * 2 for index in drawings.classes.tolist()]
-        vendors = np.concatenate([[plan.source for plan in plans], drawings.vendors])
+    chances = np.random.default_rng(SEED)
+    plans = [composer.plan(index) for index in range(COMPOSITIONS)]
+    plain = labels_of(icons, data)
+    names = sorted({NOTHING, *map(name_of, plain), *(name for plan in plans for name in plan.parts)})
+    numbers = {name: number for number, name in enumerate(names)}
+    drawings = recogniser.draw({label: icons[label] for label in plain})
+    shown: list[tuple[str, ...]] = []
+    vendors: list[str] = []
 
-        def pictures() -> Iterator[Tensor]:
-            for start in range(0, len(plans), BATCH):
-                batch = plans[start : start + BATCH]
-                yield torch.stack([centred(Image.fromarray(composer.picture(plan))) for plan in batch])
-            yield from drawings.pictures.split(BATCH)
+    def pieces() -> Iterator[Tensor]:
+        for plan in plans:
+            picture = centred_composition(composer, plan)
+            for square in (aimed(picture.boxes, chances), anywhere(chances)):
+                shown.append(within(plan, picture.boxes, square) or (NOTHING,))
+                vendors.append(plan.source)
+                yield cut(picture.pixels, square)
+        for _ in range(PLAIN_COPIES):
+            for pixels, number, vendor in zip(drawings.pictures, drawings.classes, drawings.vendors, strict=True):
+                shown.append((name_of(plain[int(number)]),))
+                vendors.append(str(vendor))
+                yield pixels
 
-        total = -(-len(plans) // BATCH) + -(-len(drawings.pictures) // BATCH)
-        batches = tqdm(pictures(), "lessons", total, unit="batch", disable=None)
-        features = torch.cat([backbone.features(distorted(batch, random)).half() for batch in batches])
-    return names, Lessons(features, torch.tensor(pairs), vendors)
+    total = 2 * len(plans) + PLAIN_COPIES * len(drawings.pictures)
+    features, batch = [], []
+    for piece in tqdm(pieces(), "lessons", total, unit="piece", disable=None):
+        batch.append(piece)
+        if len(batch) == BATCH or len(shown) == total:
+            features.append(backbone.features(distorted(torch.stack(batch), random)))
+            batch = []
+    labels = torch.tensor([[numbers[name] for name in (parts[0], parts[-1])] for parts in shown])
+    return names, Lessons(torch.cat(features), labels, np.array(vendors))
 
 
-def write_datasets(icons: dict[str, dict[str, str]], data: Path, folder: Path) -> list[Path]:
-    """Every vendor's drawings as a dataset, for the composer: one folder each, with originals alone."""
+@dataclass(frozen=True)
+class Centred:
+    """A composition cropped to its content, as every picture that is judged, and where its parts then are, in px."""
+
+    pixels: Tensor
+    boxes: list[tuple[int, tuple[float, float, float, float]]]
+
+
+def centred_composition(composer: Composer, plan: Plan) -> Centred:
+    picture = composer.picture(plan)
+    boxes = composer.boxes(plan)
+    # As `centred` does: the content's longer side fills the picture but for the margin.
+    rows, columns = np.nonzero((picture < 255 * (1 - recogniser.FAINT)).any(-1))
+    left, top, right, bottom = columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
+    side = max(right - left, bottom - top)
+    scale = (recogniser.SIZE - 2 * recogniser.MARGIN) / side
+    x = recogniser.MARGIN + ((side - (right - left)) / 2 - left) * scale
+    y = recogniser.MARGIN + ((side - (bottom - top)) / 2 - top) * scale
+    moved = [(part, (x + a * scale, y + b * scale, x + c * scale, y + d * scale)) for part, (a, b, c, d) in boxes]
+    return Centred(centred(Image.fromarray(picture)), moved)
+
+
+def aimed(boxes: Sequence[tuple[int, tuple[float, float, float, float]]], chances: np.random.Generator) -> Square:
+    """A square about one of the parts, not quite in its middle."""
+    wanted = chances.choice(sorted({part for part, _ in boxes}))
+    mine = [box for part, box in boxes if part == wanted]
+    left, top, right, bottom = mine[chances.integers(len(mine))]
+    side = max(right - left, bottom - top) * chances.uniform(1.0, 1.5)
+    across, down = chances.uniform(-0.1, 0.1, 2) * side
+    return (left + right - side) / 2 + across, (top + bottom - side) / 2 + down, side
+
+
+def anywhere(chances: np.random.Generator) -> Square:
+    """One of the sizes that a picture is looked at in, at any place; each size as often."""
+    side = PIECES[chances.integers(len(PIECES))][0] * recogniser.SIZE
+    left, top = chances.uniform(0, recogniser.SIZE - side, 2) if side < recogniser.SIZE else (0.0, 0.0)
+    return left, top, side
+
+
+def within(
+    plan: Plan, boxes: Sequence[tuple[int, tuple[float, float, float, float]]], square: Square
+) -> tuple[str, ...]:
+    """The names of what a piece shows whole enough. What is no drawing goes with what it is done to; a number, with
+    all of them.
+    """
+    left, top, side = square
+    seen = []
+    for part, (a, b, c, d) in boxes:
+        width = max(min(c, left + side) - max(a, left), 0)
+        height = max(min(d, top + side) - max(b, top), 0)
+        seen.append((part, width * height >= INSIDE * (c - a) * (d - b) and max(c - a, d - b) >= LEAST * side))
+    first = any(whole for part, whole in seen if part == 0)
+    second = any(whole for part, whole in seen if part == 1)
+    if plan.kind == "count":
+        second = all(whole for _, whole in seen)
+    elif plan.kind == "colour":
+        second = first
+    return tuple(name for name, whole in zip(plan.parts, (first, second), strict=True) if whole)
+
+
+def labels_of(icons: dict[str, dict[str, str]], data: Path) -> list[str]:
+    """The labels that take part: animals, and what the rules name for them to wear, hold, ride, be in, or be like."""
+    subgroups = subgroups_of(data)
+    lists = ("vehicles", "mounts", "held", "instruments", "winged")
+    things = (*compositions.WORN, *compositions.CONTAINERS, *compositions.GROUNDS)
+    named = {name_of(label) for label in (*things, *(entry for name in lists for entry in listed(name)))}
+    named |= {name for pair in held_out() for name in pair}
+    return [
+        label
+        for label in icons
+        if name_of(label) in named
+        or label in compositions.ATTRIBUTES.values()
+        or (role_of(label, subgroups[label]) == "animal" and subgroups[label] != "cat-face")
+    ]
+
+
+def subgroups_of(data: Path) -> dict[str, str]:
     rows = (
         json.loads(line)
         for source in ("fluent", "noto")
         for line in (data / source / "metadata.jsonl").read_text("utf-8").splitlines()
     )
-    subgroups = {row["label"]: row["subgroup"] for row in rows}
+    return {row["label"]: row["subgroup"] for row in rows}
+
+
+def write_datasets(icons: dict[str, dict[str, str]], data: Path, folder: Path) -> list[Path]:
+    """Every vendor's drawings of the labels that take part, as a dataset for the composer, originals alone. Smileys
+    come along for their features, without a subgroup: they are no parts.
+    """
+    subgroups, parts = subgroups_of(data), set(labels_of(icons, data))
+    smileys = {label for labels in compositions.EMOTIONS.values() for label in labels}
     for vendor, package in VENDORS.items():
         icon_set = json.loads(package.read()["icons.json"])
         frame = {"left": 0, "top": 0, "width": icon_set["width"], "height": icon_set["height"]}
         (folder / vendor / "originals").mkdir(parents=True)
         lines = []
         for number, (label, drawn) in enumerate(icons.items()):
-            if vendor not in drawn:
+            if vendor not in drawn or label not in parts | smileys:
                 continue
             name = drawn[vendor]
             while name in icon_set.get("aliases", {}):
@@ -193,47 +334,47 @@ def write_datasets(icons: dict[str, dict[str, str]], data: Path, folder: Path) -
             original = f"originals/{number}.svg"
             (folder / vendor / original).write_text(SVG.format(**{**frame, **icon_set["icons"][name]}), "utf-8")
             row = {"file_name": f"images/{number}.png", "original": original, "text": label, "label": label}
-            lines.append(json.dumps({**row, "subgroup": subgroups[label], "source": vendor, "license": ""}))
+            subgroup = subgroups[label] if label in parts else None
+            lines.append(json.dumps({**row, "subgroup": subgroup, "source": vendor, "license": ""}))
         (folder / vendor / "metadata.jsonl").write_text("\n".join(lines), "utf-8")
     return [folder / vendor for vendor in VENDORS]
 
 
 def fit(lessons: Lessons, count: int) -> dict[str, Tensor]:
-    """The perceptron that gives each picture's labels equal shares of its probability."""
-    mean = lessons.features.float().mean(0)
-    scale = lessons.features.float().std(0) + 1e-2
+    """The perceptron that gives each piece's labels equal shares of its probability, on the features' `COMPONENTS`."""
+    features = lessons.features.float()
+    mean = features.mean(0)
+    scale = features.std(0) + 1e-2
+    features = (features - mean) / scale
+    _, _, directions = torch.svd_lowrank(features[torch.randperm(len(features))[:6000]], COMPONENTS + 20, niter=2)
+    features = features @ directions[:, :COMPONENTS]
+    spread = features.std()
+    features /= spread
     layers = nn.Sequential(
-        nn.Dropout(DROPOUT), nn.Linear(len(mean), HIDDEN), nn.ReLU(), nn.Dropout(DROPOUT), nn.Linear(HIDDEN, count)
+        nn.Dropout(DROPOUT), nn.Linear(COMPONENTS, HIDDEN), nn.ReLU(), nn.Dropout(DROPOUT), nn.Linear(HIDDEN, count)
     )
-    steps = EPOCHS * (len(lessons.labels) // MINIBATCH)
+    steps = EPOCHS * (len(features) // MINIBATCH)
     optimizer = torch.optim.AdamW(layers.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps)
     order = torch.empty(0, dtype=torch.long)
     for _ in tqdm(range(steps), "perceptron", unit="step", disable=None):
         if len(order) < MINIBATCH:
-            order = torch.randperm(len(lessons.labels))
+            order = torch.randperm(len(features))
         batch, order = order[:MINIBATCH], order[MINIBATCH:]
-        features = (lessons.features[batch].float() - mean) / scale
-        loss = -F.log_softmax(layers(features), 1).gather(1, lessons.labels[batch]).mean()
+        loss = -F.log_softmax(layers(features[batch]), 1).gather(1, lessons.labels[batch]).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         schedule.step()
     weights = {name: tensor.detach() for name, tensor in layers.state_dict().items()}
-    return {"mean": mean, "scale": scale, **weights}
+    return {"mean": mean, "projection": directions[:, :COMPONENTS] / (scale[:, None] * spread), **weights}
 
 
 def scores(tensors: Mapping[str, Tensor], features: Tensor) -> Tensor:
-    """Features `(N, D)` -> scores `(N, labels)`."""
-    x = (features.float() - tensors["mean"]) / tensors["scale"]
+    """Features `(N, D)` -> the logarithm of each label's probability, `(N, labels)`."""
+    x = (features.float() - tensors["mean"]) @ tensors["projection"]
     x = F.relu(F.linear(x, tensors["1.weight"], tensors["1.bias"]))
-    return F.linear(x, tensors["4.weight"], tensors["4.bias"])
-
-
-def found(scored: Tensor, pairs: Tensor) -> Tensor:
-    """Whether both labels of each picture `(N, 2)` are among the `TOP`, `(N,)`."""
-    best = scored.topk(TOP, dim=1).indices
-    return (best[:, None, :] == pairs[:, :, None]).any(2).all(1)
+    return F.log_softmax(F.linear(x, tensors["4.weight"], tensors["4.bias"]), dim=1)
 
 
 def main() -> None:

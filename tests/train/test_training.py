@@ -184,6 +184,55 @@ def test_a_text_phase_needs_a_unet_that_embeds_the_whole_text(vae_recipe: Path, 
         train.run(diffusion_recipe, overrides=[TEXT_LOOP, "unet.addition_embed_type=null"])
 
 
+def test_a_model_goes_on_from_another(vae_recipe: Path, diffusion_recipe: Path, tmp_path: Path) -> None:
+    train.run(vae_recipe)
+    first = train.run(diffusion_recipe, overrides=[TEXT_LOOP, "text_loop.steps=200", "loop.sample_every=0"])
+    still = ["loop.steps=1", "loop.sample_every=0", "loop.learning_rate=0", f"output={tmp_path}/runs/second"]
+    second = train.run(diffusion_recipe, overrides=[f"start_from={first}", "unet={}", "text_encoder={}", *still])
+    for part in ("unet", "text_encoder"):
+        assert_equal(weights(first / part), weights(second / part))
+    third = [*still, f"output={tmp_path}/runs/third"]
+    train.run(diffusion_recipe, overrides=[f"start_from={first}", TEXT_LOOP, *third])
+    ends, starts = (log(tmp_path / "runs" / name / "text") for name in ("model", "third"))
+    # The linear layer over the text side is solved for, not learned again.
+    assert starts[0]["loss"] < 1.1 * ends[-1]["loss"]
+
+
+def test_going_on_from_what_is_no_such_model_says_so(vae_recipe: Path, diffusion_recipe: Path) -> None:
+    train.run(vae_recipe)
+    folder = train.run(diffusion_recipe)
+    shutil.rmtree(folder / "unet")
+    shutil.copytree(folder / "vae", folder / "unet")
+    with pytest.raises(UserError, match=r"'start_from' must be a model with a UNet"):
+        train.run(diffusion_recipe, overrides=[f"start_from={folder}"])
+
+
+def test_folders_are_drawn_by_their_shares(dataset: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(dataset, other)
+    data = Data(folders=(dataset, other), size=16, shares=(3, 1), tone_weight=0.5)
+    weights = Dataset(data, tmp_path / "cache").weights
+    assert [weights[:8].sum(), weights[8:].sum()] == pytest.approx([0.75, 0.25])
+    assert weights[7] == pytest.approx(weights[0] / 2)
+    for shares in ((1,), (1, -1), (0, 0)):
+        with pytest.raises(UserError, match=r"'data.shares'"):
+            replace(data, shares=shares)
+
+
+def test_a_picture_under_two_names_is_encoded_once(
+    vae_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = train.run(vae_recipe)
+    vae, encoded = load_model(folder), []
+    monkeypatch.setattr(
+        train.autoencoder, "encode_all", lambda model, part: encoded.append(len(part)) or encode_all(model, part)
+    )
+    pictures = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3), np.uint8)[[2, 0, 3, 2, 1, 0]]
+    latents = train.autoencoder.cached_latents(vae, folder, pictures, tmp_path)
+    assert encoded == [4]
+    assert np.allclose(latents, encode_all(vae, pictures), atol=1e-5)
+
+
 def test_the_trained_folder_draws(vae_recipe: Path, diffusion_recipe: Path, tmp_path: Path) -> None:
     train.run(vae_recipe)
     folder = train.run(diffusion_recipe)

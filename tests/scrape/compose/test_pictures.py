@@ -114,6 +114,23 @@ def test_something_tiny_stands_on_something_big(build: Build) -> None:
     assert middle(small)[1] < middle(big)[1]
 
 
+def test_a_plan_says_where_its_parts_are(build: Build) -> None:
+    composer = Composer([build(["pig", "hamburger", "egg"], {"hamburger": disc(BLUE)})], SIDE)
+    plan = composer.combine("noto", "tiny", "pig", "hamburger")
+    assert plan is not None
+    picture = composer.picture(plan)
+    boxes = dict(composer.boxes(plan))
+    for place, colour in enumerate((BROWN, BLUE)):
+        rows, columns = np.nonzero(shown(picture, colour))
+        expected = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+        # The upper one covers the lower one's top.
+        assert boxes[place][2:] == pytest.approx(expected[2:], abs=2)
+        assert boxes[place][0] == pytest.approx(expected[0], abs=2)
+    twice = composer.combine("noto", "count", "egg", "two")
+    assert twice is not None
+    assert [place for place, _ in composer.boxes(twice)] == [0, 0]
+
+
 def test_two_are_two_and_three_are_three(build: Build) -> None:
     folder = build(["egg", "banana"])
     alone = int(shown(compose(folder, "count", "egg", "two"), BROWN).any(0).sum())

@@ -1,0 +1,34 @@
+// What was drawn in this session, the newest first: [{id, prompt, picture}]. A click shows it again; the round button
+// draws it anew with another seed.
+const list = element.querySelector('ol')
+
+function button(kind, label, id) {
+  const made = document.createElement('button')
+  made.type = 'button'
+  made.className = kind
+  made.title = label
+  made.setAttribute('aria-label', label)
+  return made
+}
+
+function show() {
+  const drawn = props.value || []
+  element.querySelector('.history').hidden = !drawn.length
+  list.replaceChildren(...drawn.map(({ id, prompt, picture }) => {
+    const item = document.createElement('li')
+    const open = button('open', `Show again: ${prompt}`)
+    const image = document.createElement('img')
+    image.src = picture
+    image.alt = prompt
+    open.append(image)
+    open.addEventListener('click', () => trigger('open', { id }))
+    const remix = button('remix', `Remix: ${prompt}`)
+    remix.textContent = '\u21bb'
+    remix.addEventListener('click', () => trigger('remix', { id }))
+    item.append(open, remix)
+    return item
+  }))
+}
+
+watch('value', show)
+show()

@@ -1,0 +1,60 @@
+"""One demo with the built-in model, as `genmoji app` serves it, and one browser, for all tests here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+pytest.importorskip("gradio", reason="the tests of the demo need the extra app")
+
+from demo_server import CHROMIUM, Demo, eventually, free_port
+
+from app.demo import serving
+from app.demo.worker import Worker
+
+
+@pytest.fixture(scope="session")
+def demo() -> Iterator[Demo]:
+    made: list[Worker] = []
+
+    class Kept(Worker):
+        def __init__(self, *arguments: Any, **options: Any):
+            super().__init__(*arguments, **options)
+            made.append(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(serving, "Worker", Kept)
+        with serving.serving({"builtin": None}, {}, port=free_port()) as url:
+            yield Demo(url, made[0])
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    if CHROMIUM is None:
+        pytest.skip("there is no Chromium: apt-get install chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        # Root, as in a container, has no sandbox; only this machine's own page is opened.
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def page(demo: Demo, browser: Any) -> Iterator[Any]:
+    """The page, open in a context of its own; a script error in it fails the test."""
+    context = browser.new_context(viewport={"width": 1200, "height": 900})
+    # A machine may have other things to do.
+    context.set_default_timeout(120_000)
+    page = context.new_page()
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(demo.url)
+    page.wait_for_selector(".tile")
+    yield page
+    context.close()
+    assert errors == []
+    assert eventually(lambda: demo.worker.is_idle)

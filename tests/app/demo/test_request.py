@@ -1,0 +1,52 @@
+"""What the demo reads of a request before anything is drawn."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from app import cli
+from app.demo.request import combined
+
+
+@pytest.mark.parametrize(
+    ("prompt", "words"),
+    [
+        ("🐷 + 🦋", "pig face with butterfly"),
+        ("🐱👑", "cat face wearing a crown"),
+        ("👑 + 🐱", "cat face wearing a crown"),
+        ("🐻 🍕", "bear holding a pizza"),
+        ("🐷", "🐷"),
+        ("🐷 + 🦋 + 🍕", "🐷 + 🦋 + 🍕"),
+        ("🐷 flying", "🐷 flying"),
+        ("pig + butterfly", "pig + butterfly"),
+    ],
+)
+def test_two_emojis_are_put_together_and_nothing_else_is(prompt: str, words: str) -> None:
+    assert combined(prompt) == words
+
+
+@pytest.mark.parametrize(
+    ("arguments", "clue"),
+    [
+        (["--adapters", "no-such-folder"], "There is no folder no-such-folder"),
+        (["--model", "no-such-model/x/y"], "no-such-model"),
+        (["--port", "70000"], "65535"),
+    ],
+)
+def test_a_mistake_of_the_command_is_one_line(
+    arguments: list[str], clue: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["app", *arguments]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1 and clue in err
+
+
+def test_without_gradio_the_command_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    assert cli.main(["app"]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and "pip install 'mlx-genmoji[app]'" in err

@@ -1,0 +1,213 @@
+"""The demo under twenty clients for two minutes, some of which leave: what they got, what it cost, how fast it starts.
+
+The server is a process of its own, as `genmoji app` starts it; each client is a session that asks over and over
+through `/generate`, and one in three requests is left while it waits or is drawn. Traffic stays on this machine.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import random
+import re
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import httpx
+import numpy as np
+import psutil
+from PIL import Image
+from row import Row
+
+from mlx_genmoji import Genmoji
+
+CLIENTS = 20
+SECONDS = 120
+PROMPTS = ("red apple", "octopus", "ghost", "pizza", "rocket", "guitar", "sunflower", "red heart")
+STEPS = 4
+LEFT_STEPS = 50
+STARTS = 3
+
+SERVER = """
+import sys, threading
+from app.demo import serving
+kept = []
+class Kept(serving.Worker):
+    def __init__(self, *a, **k):
+        super().__init__(*a, **k); kept.append(self)
+serving.Worker = Kept
+with serving.serving({"builtin": None}, {}, port=int(sys.argv[1])) as url:
+    print(url, flush=True)
+    for line in sys.stdin:
+        print(kept[0].is_idle, kept[0].steps_after_cancel, flush=True)
+"""
+
+
+@dataclass
+class Tally:
+    """What the clients saw, together."""
+
+    answers: list[tuple[str, int, bytes]] = field(default_factory=list)
+    """Prompt, seed and the PNG that came."""
+    left: int = 0
+    refused: list[str] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+
+
+def rows() -> Iterator[Row]:
+    starts = [_start() for _ in range(STARTS)]
+    yield Row(
+        what="`genmoji app`: from the command to an answering page, built-in model",
+        goal="<= 10 s",
+        measured=f"{statistics.median(starts):.1f} s",
+        met=statistics.median(starts) <= 10,
+        note=f"median of {STARTS}",
+    )
+    tally = Tally()
+    with _server() as (url, process):
+        _ask(url, "red apple", 1)
+        before = _megabytes(process.pid)
+        until = time.monotonic() + SECONDS
+        threads = [threading.Thread(target=_client, args=(url, index, until, tally)) for index in range(CLIENTS)]
+        memory = []
+        for thread in threads:
+            thread.start()
+        while time.monotonic() < until:
+            time.sleep(1)
+            memory.append(_megabytes(process.pid))
+        for thread in threads:
+            thread.join()
+        idle, late = _state(process)
+    middle, last = (statistics.median(memory[part]) for part in (slice(30, 50), slice(-20, None)))
+    genmoji = Genmoji.load()
+    right = sum(_is_right(genmoji, *answer) for answer in tally.answers)
+    yield Row(
+        what=f"{CLIENTS} clients at once for {SECONDS} s: answers that are, to the pixel, those of their own seed",
+        goal="all",
+        measured=f"{right} of {len(tally.answers)}",
+        met=right == len(tally.answers) > 0,
+        note=f"{tally.left} left, {len(tally.refused)} refused; an answer took {statistics.median(tally.seconds):.1f} s"
+        f" (median), {max(tally.seconds):.1f} s at most",
+    )
+    yield Row(
+        what="steps that a drawing goes on for after its client left, at most; nothing is under way in the end",
+        goal="<= 1",
+        measured=f"{late}{'' if idle else ', still busy'}",
+        met=late <= 1 and idle and tally.left > 0,
+        note=f"{tally.left} left",
+    )
+    yield Row(
+        what="the server's memory, in the first minute and at the end",
+        goal="<= 5 % more",
+        measured=f"{middle:.0f} MB, {last:.0f} MB",
+        met=last <= 1.05 * middle,
+        note=f"after one drawing {before:.0f} MB; medians over 20 s, from second 30 on and of the last 20 s",
+    )
+
+
+def _client(url: str, index: int, until: float, tally: Tally) -> None:
+    chance = random.Random(index)
+    seed = 1000 * index
+    while time.monotonic() < until:
+        seed += 1
+        prompt = chance.choice(PROMPTS)
+        if chance.random() < 1 / 3:
+            _leave(url, prompt, seed, chance.uniform(0.1, 4))
+            tally.left += 1
+            continue
+        started = time.monotonic()
+        answer = _ask(url, prompt, seed)
+        if isinstance(answer, bytes):
+            tally.answers.append((prompt, seed, answer))
+            tally.seconds.append(time.monotonic() - started)
+        else:
+            tally.refused.append(answer)
+
+
+def _ask(url: str, prompt: str, seed: int) -> bytes | str:
+    """The PNG of one candidate, or what was said instead."""
+    name = _submit(url, prompt, seed, STEPS)
+    answer = httpx.get(f"{url}gradio_api/call/generate/{name}", timeout=300).text
+    found = re.search(r"event: complete\ndata: (.*)", answer)
+    if found is None:
+        return answer
+    ((files, _, _),) = json.loads(found[1])
+    path = files[0]["path"]
+    return httpx.get(f"{url}gradio_api/file={path}", timeout=60).raise_for_status().content
+
+
+def _leave(url: str, prompt: str, seed: int, seconds: float) -> None:
+    """Ask for a long drawing, and hang up after `seconds`."""
+    name = _submit(url, prompt, seed, LEFT_STEPS)
+    with httpx.stream("GET", f"{url}gradio_api/call/generate/{name}", timeout=60):
+        time.sleep(seconds)
+
+
+def _submit(url: str, prompt: str, seed: int, steps: int) -> str:
+    body = {"data": [prompt, 1, seed, None, None, "", steps, *[None] * 5, True]}
+    answer = httpx.post(f"{url}gradio_api/call/generate", json=body, timeout=60)
+    return str(answer.raise_for_status().json()["event_id"])
+
+
+def _is_right(genmoji: Genmoji, prompt: str, seed: int, png: bytes) -> bool:
+    direct = genmoji.generate(prompt, seed=seed, steps=STEPS)[0]
+    return np.array_equal(np.asarray(Image.open(io.BytesIO(png))), np.asarray(direct.image))
+
+
+def _start() -> float:
+    """Seconds until the command's page answers."""
+    port = _free_port()
+    started = time.perf_counter()
+    command = [sys.executable, "-m", "mlx_genmoji", "app", "--port", str(port)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            process.stdout.readline()
+            httpx.get(f"http://127.0.0.1:{port}/", timeout=60).raise_for_status()
+            return time.perf_counter() - started
+        finally:
+            process.kill()
+
+
+@contextmanager
+def _server() -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    command = [sys.executable, "-c", SERVER, str(_free_port())]
+    with (
+        tempfile.TemporaryFile("w+") as log,
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True) as process,
+    ):
+        assert process.stdout is not None
+        try:
+            yield process.stdout.readline().strip(), process
+        finally:
+            process.kill()
+
+
+def _state(process: subprocess.Popen[str]) -> tuple[bool, int]:
+    """Whether the worker is idle, which it has ten seconds to become, and the most steps after a cancel."""
+    assert process.stdin is not None and process.stdout is not None
+    for _ in range(100):
+        print("state", file=process.stdin, flush=True)
+        idle, late = process.stdout.readline().split()
+        if idle == "True":
+            break
+        time.sleep(0.1)
+    return idle == "True", int(late)
+
+
+def _megabytes(pid: int) -> float:
+    return float(psutil.Process(pid).memory_info().rss / 1e6)
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
