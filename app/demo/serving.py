@@ -39,7 +39,7 @@ def adapter_choices(folder: Path | None) -> dict[str, Path]:
         return {}
     if not folder.is_dir():
         raise UserError(f"There is no folder {folder} of adapters.")
-    choices = {str(BY_PERSON): folder} if is_index(folder) else {}
+    choices = {BY_PERSON: Path(folder)} if is_index(folder) else {}
     choices |= {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
     if not choices:
         raise UserError(f"{folder} holds no adapters (.safetensors).")
