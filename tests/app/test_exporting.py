@@ -68,7 +68,7 @@ def test_a_diffusers_folder_has_the_adapter_in_it_and_beside_it() -> None:
     fused, plain = drawn(Genmoji.load("fused")), drawn(Genmoji.load())
     beside = drawn(Genmoji.load(adapters=[("fused/adapters/style.safetensors", 0.5)]))
     assert np.abs(fused - beside).mean() < 0.5
-    assert np.abs(fused - plain).mean() > 2
+    assert np.abs(fused - plain).mean() > max(1, 4 * np.abs(fused - beside).mean())
     assert not list(Path("fused").rglob("*.bin"))
 
 
