@@ -112,7 +112,16 @@ def test_a_command_that_serves_starts_to_serve(command: str, monkeypatch: pytest
 
 @pytest.mark.parametrize("command", commands("genmoji scrape"))
 def test_a_scrape_command_reaches_the_scraper(command: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    names = ("collect", "collect_emojigraph", "collect_folder", "collect_font", "compose", "merge", "summarize")
+    names = (
+        "collect",
+        "collect_emojigraph",
+        "collect_folder",
+        "collect_font",
+        "compose",
+        "merge",
+        "summarize",
+        "synonyms",
+    )
     recorder = MagicMock()
     for name in names:
         monkeypatch.setattr(scrape, name, getattr(recorder, name))

@@ -30,10 +30,11 @@ PROMPTS = (
     "crescent moon",
     "birthday cake",
     "woman astronaut",
-    "police officer",
-    "t-shirt",
-    "cactus",
-    "butterfly",
+    # Combinations that it never saw.
+    "winged apple",
+    "pig on a bicycle",
+    "purple cat",
+    "burning cat",
 )
 
 
