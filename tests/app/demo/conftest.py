@@ -30,10 +30,11 @@ def demo() -> Iterator[Demo]:
             yield Demo(url, made[0])
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     if CHROMIUM is None:
         pytest.skip("there is no Chromium: apt-get install chromium")
+    # No longer than a module: while it runs, this thread has an event loop, and no test can start its own.
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
