@@ -92,9 +92,7 @@ def test_xl_has_two_text_encoders_and_is_told_sizes(small: Small, tmp_path: Path
     ("options", "decibels"),
     [
         ({"bits": 6}, 25),
-        ({"bits": 4, "system": 18}, 15),
         ({"bits": 8, "method": "linear"}, 35),
-        ({"bits": 4, "method": "linear"}, 15),
         ({"bits": 4, "method": "mlx"}, 17),
         ({"bits": 8, "method": "mlx", "attention": "original"}, 38),
     ],
