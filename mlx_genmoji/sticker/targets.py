@@ -13,7 +13,8 @@ from PIL import Image
 from ..errors import UserError
 from .glyph import fitted, glyph
 
-KB = 1024
+# The smaller reading of what the targets state.
+KB = 1000
 
 # What is less solid (of 255) does not count when a figure is trimmed.
 FAINT = 8
