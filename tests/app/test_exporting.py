@@ -53,7 +53,7 @@ def adapter_of_the_built_in(file: str) -> None:
         if path.endswith("conv2"):
             out, *inner = layer.weight.shape
             down = random.standard_normal((4, *inner), np.float32) / np.prod(inner) ** 0.5
-            layers[path] = Layer(mx.array(down), mx.array(0.4 * random.standard_normal((out, 4), np.float32)), 4.0)
+            layers[path] = Layer(mx.array(down), mx.array(0.5 * random.standard_normal((out, 4), np.float32)), 4.0)
     save_adapter(Adapter(layers), file)
 
 
@@ -68,7 +68,7 @@ def test_a_diffusers_folder_has_the_adapter_in_it_and_beside_it() -> None:
     fused, plain = drawn(Genmoji.load("fused")), drawn(Genmoji.load())
     beside = drawn(Genmoji.load(adapters=[("fused/adapters/style.safetensors", 0.5)]))
     assert np.abs(fused - beside).mean() < 0.5
-    assert np.abs(fused - plain).mean() > max(1, 4 * np.abs(fused - beside).mean())
+    assert np.abs(fused - plain).mean() > 2
     assert not list(Path("fused").rglob("*.bin"))
 
 
