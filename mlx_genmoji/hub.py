@@ -1,9 +1,9 @@
 """Hub: the folder of a model, which is on this machine or is fetched from the Hugging Face hub.
 
 Of a repository, only what is needed to draw comes over: `model_index.json`, of each component it lists the
-configuration and the weights in one precision, `genmoji.json`. Only safetensors, never pickles. Files lie in the hub's
-own cache, where other programs find them; what was fetched whole is used from then on without asking the network, so
-that the same name stays the same model. A file that was cut off goes on where it stopped.
+configuration and the weights in one precision, `genmoji.json` and `words.tsv`. Only safetensors, never pickles. Files
+lie in the hub's own cache, where other programs find them; what was fetched whole is used from then on without asking
+the network, so that the same name stays the same model. A file that was cut off goes on where it stopped.
 
 `HF_ENDPOINT`, `HF_HOME`, `HF_HUB_CACHE` and `HF_HUB_OFFLINE` are read at each call.
 """
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from huggingface_hub import HfFileMetadata
 
 INDEX = "model_index.json"
-OPTIONAL = ("genmoji.json",)
+OPTIONAL = ("genmoji.json", "words.tsv")
 
 # The entries of a model_index.json that are read; the others (a safety checker is 1.2 GB) stay where they are.
 WEIGHTED = ("unet", "vae", "text_encoder", "text_encoder_2")

@@ -31,6 +31,7 @@ from .models.vae import AutoencoderKL
 from .pictures import fingerprint, fit_mask, fit_picture, latent_mask, to_array
 from .prompt import PERSON_TYPES, SKIN_TONES, CaptionForm, PromptPlan, Rewriter, compose
 from .prompt.rules import said_by_emojis
+from .prompt.words import Words
 from .quantization import Quantization
 from .samplers import History, NoiseConfig, Schedule, make_sampler, step_noise
 from .sticker import Sticker
@@ -79,6 +80,7 @@ class Genmoji:
         name: str,
         folder: Path | None = None,
         preview_vae: Autoencoder | None = None,
+        words: Words | None = None,
     ):
         self.unet = unet
         self.text = text
@@ -88,6 +90,7 @@ class Genmoji:
         self.name = name
         self.folder = folder
         self.preview_vae = preview_vae or vae
+        self.words = words or Words({})
         self._rewriters: dict[str, Rewriter] = {}
         self._compiled: tuple[Any, Callable[..., mx.array]] | None = None
         # A norm is neither quantized nor adapted: what it is kept in is what the UNet computes in.
@@ -146,6 +149,7 @@ class Genmoji:
             name=name,
             folder=folder,
             preview_vae=None if preview is None else _component(resolve(preview), AutoencoderTiny, AutoencoderKL),
+            words=Words.load(folder),
         )
         genmoji._check_fit()
         genmoji.set_adapters(adapters)
@@ -186,7 +190,8 @@ class Genmoji:
         """Draw `count` candidates of `prompt`; candidate i is what seed + i gives alone. Evaluated on return.
 
         steps, guidance, template: None is the model's own, of the template an adapter's that has one; template
-        "{prompt}" leaves the prompt as it is. guidance (Ho and Salimans, 2022): up to 1 is none, as in diffusers.
+        "{prompt}" leaves the prompt as it is, any other says it in words that the model knows (`prompt.words`).
+        guidance (Ho and Salimans, 2022): up to 1 is none, as in diffusers.
         sampler: None is the folder's, else a name of `samplers.SAMPLERS`.
         rewrite: None is the prompt in the template. "smollm2", another language model of mlx-lm's by id or folder, or a
         `Rewriter` makes a plan of the prompt first; a `PromptPlan`, such as an edited one, is drawn as it is. The plan
@@ -210,7 +215,8 @@ class Genmoji:
         self.adapters.route(skin_tone, person_type)
         template = (self.adapters.template or self.defaults.template) if template is None else template
         if plan is None:
-            final_prompt = compose(prompt, template, skin_tone, person_type)
+            own = prompt if template == "{prompt}" else self.words.own(prompt)
+            final_prompt = compose(own, template, skin_tone, person_type)
         else:
             # Only now is it known which adapter draws, and so how it wants its captions.
             plan = plan if plan.final_prompt else plan.composed(self.caption_form(template))

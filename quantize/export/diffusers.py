@@ -34,7 +34,7 @@ def export_diffusers(source: Source, output: Path) -> None:
             if (source.folder / name).is_dir():
                 leaving = shutil.ignore_patterns(*(f"*{suffix}" for suffix in PICKLES))
                 shutil.copytree(source.folder / name, folder / name, ignore=leaving)
-        for name in ("model_index.json", "genmoji.json"):
+        for name in ("model_index.json", "genmoji.json", "words.tsv"):
             if (source.folder / name).exists():
                 shutil.copyfile(source.folder / name, folder / name)
         for name, (adapter, _) in zip(source.function_names, source.adapters, strict=True):

@@ -44,7 +44,7 @@ def test_the_targets_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main("stickers --for list".split()) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == list(TARGETS)
-    assert "512 px" in lines[3] and "524,288 bytes" in lines[3]
+    assert "512 px" in lines[3] and "512,000 bytes" in lines[3]
 
 
 def bomb() -> bytes:

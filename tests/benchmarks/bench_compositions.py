@@ -239,7 +239,11 @@ def paraphrases(genmoji: Genmoji, data: Path) -> Row:
     right: list[list[bool]] = []
     for place in (0, 1):
         drawn = [
-            draw(genmoji, f"{pair[place]}, {list(STYLES.values())[index % 2]}", PARAPHRASE_SEED + index)
+            genmoji.generate(
+                pair[place],
+                seed=PARAPHRASE_SEED + index,
+                template=f"{{prompt}}, {list(STYLES.values())[index % 2]}",
+            )[0].image
             for index, pair in enumerate(tqdm(pairs, ("synonyms", "names")[place], disable=None))
         ]
         said = recogniser.top(5, [on_white(picture) for picture in drawn])

@@ -8,16 +8,31 @@ import pytest
 from PIL import Image
 
 from app import cli
+from mlx_genmoji.pipeline import BUILTIN
 from scrape import ScrapeError, synonyms
-from scrape.synonyms import other_names
+from scrape.synonyms import other_names, word_table
 from scrape.wordnet import PACKAGE, WordNet
 
 LICENSE = "  1 This software and database is being provided to you by Princeton University\n"
-INDEX = """bat n 3 3 @ ~ + 3 2 00000001 00000002 00000003
-car n 1 1 ~ 1 1 00000005
-cab n 1 1 @ 1 1 00000006
-dog n 1 1 ~ 1 1 00000004
-"""
+# Which words there are, and where their meanings are, the most usual first.
+INDEX = "".join(
+    f"{word} n {len(offsets)} 3 @ ~ + {len(offsets)} 0 {' '.join(f'{offset:08}' for offset in offsets)}\n"
+    for word, offsets in {
+        "auto": (5,),
+        "bat": (1, 2, 3),
+        "cab": (6,),
+        "canis_familiaris": (4,),
+        "car": (5,),
+        "chiropteran": (2,),
+        "club": (1,),
+        "dog": (4,),
+        "domestic_dog": (4,),
+        "hack": (6,),
+        "motorcar": (5,),
+        "poodle": (7,),
+        "toy_dog": (8,),
+    }.items()
+)
 # Lines as wndb(5) says: offset, file, part of speech, words (hexadecimal count), pointers, gloss.
 DATA = """00000001 06 n 02 bat 0 club 0 000 | an artifact
 00000002 05 n 02 bat 0 chiropteran 1 001 @ 00000004 n 0000 | an animal
@@ -37,6 +52,8 @@ def wordnet(tmp_path: Path) -> Path:
     (folder / "package.json").write_text(json.dumps({"name": PACKAGE.name, "version": PACKAGE.version}))
     (folder / "dict" / "index.noun").write_text(LICENSE + INDEX)
     (folder / "dict" / "data.noun").write_text(LICENSE + DATA)
+    (folder / "dict" / "index.adj").write_text(LICENSE + "domestic a 1 1 & 1 1 00000009\ntoy a 1 1 & 1 1 00000010\n")
+    (folder / "dict" / "index.adv").write_text(LICENSE)
     return folder
 
 
@@ -69,18 +86,33 @@ def test_a_name_has_the_words_of_the_meaning_that_fits_its_group(wordnet: Path) 
     assert names(wordnet, row("bat", "activities")) == {"bat": ["club"]}
 
 
-def test_synonyms_go_before_tags_and_tags_before_kinds(wordnet: Path) -> None:
-    found = names(wordnet, row("dog", "animals-nature", ("pet", "poodle")))
-    assert found == {"dog": ["domestic dog", "canis familiaris", "pet", "poodle", "toy dog"]}
+def test_synonyms_go_before_kinds_and_kinds_before_tags(wordnet: Path) -> None:
+    found = names(wordnet, row("dog", "animals-nature", ("pet",)))
+    assert found == {"dog": ["domestic dog", "poodle", "toy dog", "pet"]}
+
+
+def test_a_word_that_is_a_tag_too_goes_before_others_of_its_kind(wordnet: Path) -> None:
+    found = names(wordnet, row("dog", "animals-nature", ("toy dog",)))
+    assert found == {"dog": ["domestic dog", "toy dog", "poodle"]}
+
+
+def test_a_species_name_is_left_out(wordnet: Path) -> None:
+    assert "canis familiaris" not in names(wordnet, row("dog", "animals-nature"))["dog"]
 
 
 def test_a_label_is_also_known_by_what_one_says(wordnet: Path) -> None:
-    assert names(wordnet, row("automobile", "travel-places"))["automobile"] == ["auto", "motorcar", "cab"]
+    assert names(wordnet, row("automobile", "travel-places"))["automobile"] == [
+        "car",
+        "auto",
+        "motorcar",
+        "cab",
+        "hack",
+    ]
 
 
 def test_no_emoji_is_called_what_another_is(wordnet: Path) -> None:
     found = names(wordnet, row("automobile", "travel-places"), row("cab", "travel-places"))
-    assert found == {"automobile": ["auto", "motorcar"], "cab": ["hack"]}
+    assert found == {"automobile": ["car", "auto", "motorcar"], "cab": ["hack"]}
 
 
 def test_a_tag_that_many_share_names_none_of_them(wordnet: Path) -> None:
@@ -102,8 +134,10 @@ def test_the_dataset_has_the_same_pictures_under_other_names(wordnet: Path, tmp_
     (folder / "metadata.jsonl").write_text("".join(json.dumps(fields) + "\n" for fields in rows))
     cli.main(["scrape", "synonyms", str(folder), "-o", str(out), "--wordnet", str(wordnet)])
     written = [json.loads(line) for line in (out / "metadata.jsonl").read_text().splitlines()]
-    assert [fields["text"] for fields in written] == ["domestic dog", "canis familiaris", "poodle", "toy dog"]
-    assert {fields["synonym_of"] for fields in written} == {"dog"}
+    assert [fields["text"] for fields in written] == ["domestic dog", "poodle", "toy dog"]
+    assert {(fields["synonym_of"], fields["name"]) for fields in written} == {("dog", "dog")}
+    words = (out / "words.tsv").read_text().splitlines()
+    assert words[0] == "dog" and "domestic dog\tdog\tdog" in words
     for fields in written:
         assert (out / fields["file_name"]).read_bytes() == (folder / rows[0]["file_name"]).read_bytes()
 
@@ -116,3 +150,38 @@ def test_mistakes_are_answered_in_a_sentence(wordnet: Path, tmp_path: Path) -> N
         WordNet(wordnet).meanings("bat")
     with pytest.raises(ScrapeError, match="does not exist"):
         WordNet(tmp_path / "missing")
+
+
+def table(wordnet: Path, *rows: dict[str, Any]) -> list[list[str]]:
+    return [line.split("\t") for line in word_table(rows, WordNet(wordnet)).splitlines()]
+
+
+def test_the_table_says_what_a_word_means_alone_and_in_a_longer_text(wordnet: Path) -> None:
+    rows = table(wordnet, row("automobile", "travel-places"))
+    assert ["automobile"] in rows
+    assert ["car", "automobile", "car"] in rows and ["cars"] in rows
+    assert ["motorcar", "automobile", "car"] in rows and ["motorcars", "cars", "cars"] in rows
+
+
+def test_what_may_mean_something_else_means_nothing_in_a_longer_text(wordnet: Path) -> None:
+    rows = table(wordnet, row("dog", "animals-nature", ("pet",)), row("bat", "animals-nature"))
+    assert ["pet", "dog"] in rows
+    # An adjective elsewhere in the fixture's WordNet.
+    (wordnet / "dict" / "index.adj").write_text(LICENSE + "poodle a 1 1 & 1 1 00000010\n")
+    assert ["poodle", "dog"] in table(wordnet, row("dog", "animals-nature"))
+
+
+def test_a_thing_in_a_colour_or_mood_is_left_to_compositions(wordnet: Path) -> None:
+    rows = table(wordnet, row("dog", "animals-nature", ("blue dog", "happy dog", "dogs", "dog days")))
+    assert [
+        cells[0] for cells in rows if "dog" in cells[0] and "toy" not in cells[0] and "domestic" not in cells[0]
+    ] == [
+        "dog",
+        "dog days",
+    ]
+
+
+def test_the_table_that_ships_is_made_by_the_command() -> None:
+    lines = (BUILTIN / "words.tsv").read_text("utf-8").splitlines()
+    words = [line.split("\t")[0] for line in lines]
+    assert words == sorted(set(words)) and {"pig", "hog", "automobile", "ghost"} <= set(words)
