@@ -10,6 +10,7 @@ import re
 import unicodedata
 
 from ..errors import UserError
+from .lexicon import emojis
 
 MAX_CHARACTERS = 120
 
@@ -18,6 +19,10 @@ SPECIAL_TOKEN = re.compile(r"<[|｜].*?[|｜]>|</?[a-z_]{1,40}\d*>|<<?/?sys>>?|\
 SPECIAL_REST = re.compile(r"<[|｜]|[|｜]>")
 
 JOINERS = "\u200c\u200d"
+# Flags of England and the like are spelled with invisible letters, which are kept in these and nowhere else.
+TAG_FLAG = re.compile("(" + "|".join(sorted(emoji for emoji in emojis() if emoji.endswith("\U000e007f"))) + ")")
+EMOJI_CHARACTERS = frozenset("".join(emojis())) - frozenset(map(chr, range(0xE0000, 0xE0080)))
+"""Unicode's newest among them, which an older Python knows as unassigned."""
 
 UNSAFE = re.compile(
     r"\b(nude|nudes|nudity|topless|porn\w*|hentai|nsfw|sex|sexual\w*|erotic\w*|genitals?|penis|vagina|masturbat\w*"
@@ -34,8 +39,13 @@ class UnsafePrompt(UserError):
 
 def clean(text: str) -> str:
     """`text` in NFC on one line, without special tokens, control and other invisible characters."""
-    kept = (" " if char.isspace() else char for char in text if _is_visible(char))
-    text = " ".join(unicodedata.normalize("NFC", "".join(kept)).split())
+    kept = "".join(
+        part
+        if TAG_FLAG.fullmatch(part)
+        else "".join(" " if char.isspace() else char for char in part if _is_visible(char))
+        for part in TAG_FLAG.split(text)
+    )
+    text = " ".join(unicodedata.normalize("NFC", kept).split())
     # What is taken out may join what stood around it into another token.
     while SPECIAL_TOKEN.search(text):
         text = SPECIAL_TOKEN.sub(" ", text)
@@ -72,4 +82,5 @@ def plain_words(text: str) -> str:
 
 
 def _is_visible(char: str) -> bool:
-    return char.isspace() or char in JOINERS or unicodedata.category(char) not in ("Cc", "Cf", "Cs", "Co", "Cn")
+    known = char.isspace() or char in JOINERS or char in EMOJI_CHARACTERS
+    return known or unicodedata.category(char) not in ("Cc", "Cf", "Cs", "Co", "Cn")

@@ -89,9 +89,22 @@ def test_every_emoji_is_called_what_unicode_calls_it() -> None:
         pytest.skip(f"{PACKAGE.spec} was never packed on this machine")
     for emoji in read_emojis(tarball).values():
         for spelled in (emoji.emoji, emoji.emoji.replace("\ufe0f", "")):
-            parts, tones = spell_out(spelled)
             if emoji.subgroup != "skin-tone":
-                assert (in_words(parts), tones) == (emoji.label, set(emoji.skin_tone))
+                read, tones = parse(spelled), emoji.skin_tone
+                assert (read.subject, read.skin_tone) == (emoji.label, tones[0] if len(set(tones)) == 1 else None)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "subject"),
+    [
+        ("🫎 with a 🩷", "moose with a pink heart"),
+        ("🩷 pig", "pink heart pig"),
+        ("\U0001f3f4\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f", "flag: england"),
+        ("p\U000e0067ig\U000e007f", "pig"),
+    ],
+)
+def test_what_spells_an_emoji_is_kept_and_hidden_letters_are_not(prompt: str, subject: str) -> None:
+    assert parse(prompt).subject == subject
 
 
 def test_emojis_become_words_in_the_plain_template_too() -> None:
