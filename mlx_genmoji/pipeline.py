@@ -29,8 +29,7 @@ from .models.tiny_vae import AutoencoderTiny
 from .models.unet import UNet2DConditionModel
 from .models.vae import AutoencoderKL
 from .pictures import fingerprint, fit_mask, fit_picture, latent_mask, to_array
-from .prompt import PERSON_TYPES, SKIN_TONES, CaptionForm, PromptPlan, Rewriter, compose
-from .prompt.rules import said_by_emojis
+from .prompt import PERSON_TYPES, SKIN_TONES, CaptionForm, PromptPlan, Rewriter, compose, parse
 from .prompt.words import Words
 from .quantization import Quantization
 from .samplers import History, NoiseConfig, Schedule, make_sampler, step_noise
@@ -210,8 +209,8 @@ class Genmoji:
             skin_tone, person_type = plan.skin_tone, plan.person_type
             negative_prompt = negative_prompt or plan.negative_prompt
         elif template != "{prompt}":
-            tone, who = said_by_emojis(prompt)
-            skin_tone, person_type = tone or skin_tone, who or person_type
+            said = parse(prompt, most=None)
+            skin_tone, person_type = said.skin_tone or skin_tone, said.person_type or person_type
         self.adapters.route(skin_tone, person_type)
         template = (self.adapters.template or self.defaults.template) if template is None else template
         if plan is None:

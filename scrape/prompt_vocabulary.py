@@ -34,6 +34,12 @@ OTHER = "thing"
 LABEL, HEAD, TAG = 100, 10, 1
 AFTER_THE_NOUN = re.compile(r":| (?:with|in|of|on|and|wearing|holding) ")
 
+# What tags say that names no thing.
+NO_NOUNS = frozenset(
+    "and at back bad big bye cute do down front go good hello hi is it left little me my new nice no not of off ok okay"
+    " old on out over pretty right small so the this to under up very what where with without yes you young".split()
+)
+
 
 def kind(emoji: Emoji) -> str:
     return next((name for name, subgroups in KINDS.items() if re.fullmatch(subgroups, emoji.subgroup)), OTHER)
@@ -63,7 +69,7 @@ def word_rows(emojis: Iterable[Emoji]) -> Iterator[str]:
             if re.fullmatch(r"[a-z][a-z '-]+", tag):
                 votes[tag][kind(emoji)] += TAG
     for word, kinds in sorted(votes.items()):
-        if len(word.split()) <= 2 and word:
+        if len(word.split()) <= 2 and word and word not in NO_NOUNS:
             yield f"{word}\t{kinds.most_common(1)[0][0]}"
 
 

@@ -3,16 +3,17 @@
 import re
 
 from ..errors import UserError
-from .lexicon import PERSON_TYPES, SKIN_TONES, kinds, people_in
-from .rules import in_words, spell_out
+from .lexicon import PERSON_TYPES, SKIN_TONES, kinds
+from .rules import parse, people_named
 
 
 def compose(prompt: str, template: str, skin_tone: str | None = None, person_type: str | None = None) -> str:
     """The final prompt: person type, prompt and skin tone, where the template has `{prompt}`.
 
     compose("astronaut", "{prompt}, 3d", "dark", "woman") -> "woman astronaut, dark skin tone, 3d". Emojis become words,
-    their skin tone the prompt's, unless the template is "{prompt}", which leaves a prompt as it is. Raises UserError
-    for an empty prompt, an unknown skin tone or person type, and a template without `{prompt}`.
+    and what the prompt says of skin tone and person counts more than what is asked for, unless the template is
+    "{prompt}", which leaves a prompt as it is. Raises UserError for an empty prompt, an unknown skin tone or person
+    type, and a template without `{prompt}`.
     """
     text = " ".join(prompt.split())
     if not text:
@@ -21,10 +22,9 @@ def compose(prompt: str, template: str, skin_tone: str | None = None, person_typ
         raise UserError(f"The template {template!r} has no {{prompt}} in it.")
     _check("skin tone", skin_tone, SKIN_TONES)
     _check("person type", person_type, PERSON_TYPES)
-    if template != "{prompt}" and not text.isascii():
-        parts, tones = spell_out(text)
-        text = in_words(parts) or text
-        skin_tone = tones.pop() if len(tones) == 1 else skin_tone
+    if template != "{prompt}":
+        read = parse(prompt, most=None)
+        text, skin_tone, person_type = read.subject, read.skin_tone or skin_tone, read.person_type or person_type
     text = with_person(text, person_type)
     if skin_tone:
         text = f"{text}, {skin_tone} skin tone"
@@ -32,13 +32,12 @@ def compose(prompt: str, template: str, skin_tone: str | None = None, person_typ
 
 
 def with_person(text: str, person_type: str | None) -> str:
-    """`text` with the person type before it, unless it says so itself: a grandpa is an old man."""
-    if person_type is None:
+    """`text` with the person type before it, unless it says one itself: a grandpa is an old man."""
+    if person_type is None or people_named(text):
         return text
     words = re.findall(r"[\w'-]+", text.lower())
-    said = {person_type, *person_type.split()} & {*people_in(words), *words}
     neutral = person_type == "person" and any(kinds().get(word) == "person" for word in words)
-    return text if said or neutral else f"{person_type} {text}"
+    return text if person_type in words or neutral else f"{person_type} {text}"
 
 
 def _check(what: str, value: str | None, known: tuple[str, ...]) -> None:

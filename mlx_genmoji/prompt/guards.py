@@ -15,7 +15,7 @@ from .lexicon import emojis
 MAX_CHARACTERS = 120
 
 # As language models and CLIP spell their own marks; the bars of some are full-width.
-SPECIAL_TOKEN = re.compile(r"<[|｜].*?[|｜]>|</?[a-z_]{1,40}\d*>|<<?/?sys>>?|\[/?inst\]", re.IGNORECASE)
+SPECIAL_TOKEN = re.compile(r"<[|｜].{0,80}?[|｜]>|</?[a-z_]{1,40}\d*>|<<?/?sys>>?|\[/?inst\]", re.IGNORECASE)
 SPECIAL_REST = re.compile(r"<[|｜]|[|｜]>")
 
 JOINERS = "\u200c\u200d"
@@ -50,15 +50,6 @@ def clean(text: str) -> str:
     while SPECIAL_TOKEN.search(text):
         text = SPECIAL_TOKEN.sub(" ", text)
     return " ".join(SPECIAL_REST.sub(" ", text).split())
-
-
-def shorten(text: str) -> tuple[str, str]:
-    """`text` up to `MAX_CHARACTERS`, cut between words where there are any, and what fell off."""
-    if len(text) <= MAX_CHARACTERS:
-        return text, ""
-    end = text.rfind(" ", MAX_CHARACTERS // 2, MAX_CHARACTERS + 1)
-    end = MAX_CHARACTERS if end < 0 else end
-    return text[:end].strip(), text[end:].strip()
 
 
 def check_safe(text: str) -> None:

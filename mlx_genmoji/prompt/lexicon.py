@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
@@ -77,7 +78,7 @@ GARMENTS = (
 ).split()
 
 ROLES = (
-    "acrobat actor alien archer athlete baker ballerina barber barista blacksmith boxer builder butcher caption captain"
+    "acrobat actor alien archer athlete baker ballerina barber barista blacksmith boxer builder butcher captain"
     " carpenter cashier chef clown cowboy dancer dentist diver dj doctor driver drummer engineer explorer fisherman"
     " gamer"
     " gardener guitarist hairdresser hiker janitor jockey journalist knight lawyer librarian lifeguard magician mailman"
@@ -86,23 +87,44 @@ ROLES = (
     " sushi-chef swimmer tailor thief trucker vet viking waiter waitress warrior witch wizard worker writer yogi"
 ).split()
 
+EMOJI_ROLES = frozenset(
+    "health worker, student, teacher, judge, farmer, cook, mechanic, factory worker, office worker, scientist,"
+    " technologist, singer, artist, pilot, astronaut, firefighter, police officer, detective, guard, ninja,"
+    " construction worker, superhero, supervillain, mage, fairy, vampire, merperson, elf, genie, zombie, troll,"
+    " mx claus, santa claus, santa".split(", ")
+)
+"""What Unicode's people do for a living, or in a tale."""
+
 PERSON_WORDS = {
     "man": "man men male guy guys gentleman dad daddy father husband uncle brother king prince businessman policeman"
-    " fireman cowboy waiter groom merman",
+    " fireman cowboy waiter groom merman boyfriend dude lad",
     "woman": "woman women female lady ladies mom mum mommy mother wife aunt sister queen princess businesswoman"
-    " policewoman cowgirl waitress bride ballerina mermaid",
-    "boy": "boy boys son",
-    "girl": "girl girls daughter",
+    " policewoman cowgirl waitress bride ballerina mermaid girlfriend actress hostess stewardess heroine goddess"
+    " duchess empress",
+    "boy": "boy boys son grandson",
+    "girl": "girl girls daughter granddaughter",
     "baby": "baby babies infant newborn",
-    "child": "child children kid kids toddler",
+    "child": "child children kid kids toddler grandchild",
     "person": "person someone somebody",
     "old man": "grandpa grandfather granddad grandad",
     "old woman": "grandma grandmother granny nana",
     "old person": "grandparent",
 }
 
+ADULTS = frozenset("man men woman women person people lady ladies guy guys girl girls boy boys".split())
+AGES = frozenset("old older elderly aged".split())
+
+COMPOUND = re.compile(r"[a-z]{3,}?-?(?P<who>wom[ae]n|lad(?:y|ies)|girls?|boys?|m[ae]n)")
+WHO_OF_COMPOUND = {"wo": "woman", "la": "woman", "gi": "girl", "bo": "boy", "ma": "man", "me": "man"}
+NO_PEOPLE = frozenset(
+    "abdomen acumen caiman cayman doberman gameboy german ottoman norman regimen shaman snowmen specimen stamen tomboy"
+    " turkmen walkman".split()
+)
+"""Words that end as a person's do and name none, or none that is a man."""
+
 MORE_KINDS = {
-    "animal": "alpaca beagle bulldog bunny calf canary chihuahua chinchilla corgi cub dachshund ferret gecko goldfish"
+    "animal": "alpaca beagle bulldog bunny calf canary chihuahua chinchilla corgi cub dachshund doberman"
+    " ferret gecko goldfish"
     " greyhound guppy heron husky iguana jackal labrador lemur manatee meerkat moose narwhal ocelot ostrich panther"
     " pelican"
     " piglet pigeon platypus pug puma pup retriever robin salamander seagull seahorse sparrow stork terrier toucan"
@@ -125,6 +147,7 @@ MORE_KINDS = {
     "place": "attic barn bridge canyon cave cottage glacier iceberg lighthouse meadow museum pyramid ruin"
     " skyscraper swamp"
     " temple treehouse village waterfall windmill",
+    "person": "adult cousin friend human neighbor neighbour nephew niece people stranger teen teenager twin",
     "creature": "cyborg demon golem monster ogre robot yeti",
 }
 """Nouns that Unicode has no emoji of, or that mean another thing than the emoji does."""
@@ -160,7 +183,7 @@ def kinds() -> dict[str, str]:
     """The kind of thing that a word, or two, names."""
     rows = (line.split("\t") for line in (FOLDER / "words.tsv").read_text(encoding="utf-8").splitlines())
     more = {word: kind for kind, words in MORE_KINDS.items() for word in words.split()}
-    return dict(rows) | more | dict.fromkeys((*ROLES, *person_types()), "person")
+    return dict(rows) | more | {"german shepherd": "animal"} | dict.fromkeys((*ROLES, *person_types()), "person")
 
 
 @cache
@@ -171,9 +194,27 @@ def person_types() -> dict[str, str]:
         words = entry.label.split()
         if entry.person_type in ("man", "woman") and len(words) <= 2 and not known.keys() & words:
             known[entry.label] = entry.person_type
-    for age in ("old", "older", "elderly"):
-        known |= {f"{age} {who}": f"old {who}" for who in ("man", "woman", "person")}
-    return known
+    adults = [(word, who) for word, who in known.items() if who in ("man", "woman", "person") and " " not in word]
+    return known | {f"{age} {word}": f"old {who}" for age in AGES for word, who in adults}
+
+
+@cache
+def who_is(word: str) -> str | None:
+    """The person type that a word, or two, means; also of those that are put together: firewoman, supergirl."""
+    if known := person_types().get(word):
+        return known
+    compound = COMPOUND.fullmatch(word)
+    if not compound or word in NO_PEOPLE or kinds().get(word, "person") != "person":
+        return None
+    return WHO_OF_COMPOUND[compound["who"][:2]]
+
+
+@cache
+def label_nouns() -> frozenset[str]:
+    """The nouns that emojis of things are called by, and ours beside them."""
+    labels = [entry.label for entry in emojis().values() if entry.kind not in ("person", "symbol", "feeling")]
+    ours = " ".join(MORE_KINDS.values()).split()
+    return frozenset((*labels, *(label.split()[-1] for label in labels), *ours, *GARMENTS))
 
 
 def people_in(words: Sequence[str]) -> Iterator[str]:
@@ -181,7 +222,7 @@ def people_in(words: Sequence[str]) -> Iterator[str]:
     index = 0
     while index < len(words):
         for length in (2, 1):
-            who = person_types().get(" ".join(words[index : index + length]))
+            who = who_is(" ".join(words[index : index + length]))
             if who and index + length <= len(words):
                 yield who
                 index += length - 1

@@ -10,28 +10,40 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from ..errors import UserError
 from . import guards
 from .lexicon import (
+    ADULTS,
+    AGES,
     COLOURS,
+    EMOJI_ROLES,
     GARMENTS,
     HAIR,
     POSES,
+    ROLES,
     SKIN_TONES,
     TONE_WORDS,
     Entry,
     emojis,
     kinds,
+    label_nouns,
     moods,
-    people_in,
-    person_types,
+    who_is,
 )
 
 TONE_SIGNS = {chr(0x1F3FB + index): tone for index, tone in enumerate(SKIN_TONES)}
 LONGEST_EMOJI = 16
+
+# An emoji in a text whose words are being read: a character for private use, which no cleaned text has.
+FIRST_MARK, LAST_MARK = "\ue000", "\uf8ff"
+MARK = f"[{FIRST_MARK}-{LAST_MARK}]"
+WORD = re.compile(rf"{MARK}|[:,&(]|[^\W_][\w'’-]*")
+MOST_WORDS = 100
+"""How far into a text its words say what it is of."""
 
 TONES = {word: tone for tone, words in TONE_WORDS.items() for word in words.split()}
 SKIN = r"[- ]?skin(?:ned)?(?:[- ](?:tone|colou?r|complexion))?\b"
@@ -46,10 +58,14 @@ TONED_PERSON = re.compile(
 
 # Where the first noun phrase ends, which says what the picture is of.
 PREPOSITIONS = frozenset(
-    "with on in at of as into over under from by for and or made dressed who that eating wearing holding is"
-    " like near through to out around above below inside behind".split()
+    "with without on in at of as into over under from by for and or made dressed who that eating wearing holding is"
+    " like near through to out around above below inside behind : , & (".split()
 )
-HAIR_PHRASE = re.compile(rf"\b(?:(?:{'|'.join(HAIR)}|wavy)\s+)+hair\b|\bbald\b|\bbeard\b|\bblonde?\b", re.IGNORECASE)
+JOINING = frozenset("and or & , (".split())
+HAIR_PHRASE = re.compile(
+    rf"\b(?P<hair>(?:(?:{'|'.join(HAIR)})[- ])+)hair(?:ed)?\b|\bbald\b|\bbeard(?:ed)?\b|\bredhead\b|\bblonde?\b",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -67,31 +83,47 @@ class Parsed:
     """What of the prompt is not in the plan, and why."""
 
 
-def parse(prompt: str) -> Parsed:
-    """Read a prompt. Raises UserError where nothing is left of it, UnsafePrompt where it is refused."""
+class Noun(NamedTuple):
+    """A word, a pair of them or an emoji that names something."""
+
+    phrase: str
+    kind: str
+    who: str | None
+    place: int
+    """0: in the first noun phrase; 1: joined to it, as the woman in "man and woman"; 2: elsewhere."""
+    fixed: bool
+    """Whether it is an emoji's, or a noun that emojis are named by, and no loose word of their tags."""
+
+
+def parse(prompt: str, most: int | None = guards.MAX_CHARACTERS) -> Parsed:
+    """Read a prompt, and of its words `most` characters. Raises UserError where nothing is left of it, UnsafePrompt
+    where it is refused."""
     text = guards.clean(prompt)
     guards.check_safe(text)
-    text, lost = guards.shorten(text)
-    dropped = {"subject": f"over {guards.MAX_CHARACTERS} characters: {lost}"} if lost else {}
-    named, tones = spell_out(text)
-    text, said_tones = _without_tones(guards.clean(in_words(named)))
+    parts, tones = spell_out(text)
+    entries = [part for part in parts if isinstance(part, Entry)]
+    marked = iter(map(chr, range(ord(FIRST_MARK), ord(LAST_MARK))))
+    text = " ".join("".join(next(marked, " ") if isinstance(part, Entry) else part for part in parts).split())
+    dropped: dict[str, str] = {}
+    text, said_tones = _without_tones(text)
     tones |= said_tones
     if len(tones) > 1:
         dropped["skin_tone"] = f"more than one: {', '.join(sorted(tones))}"
-    if not text:
+    text, lost = _shortened(text, entries, most)
+    if lost:
+        dropped["subject"] = f"over {most} characters: {lost}"
+    subject = _unmarked(text, entries)
+    if not subject:
         raise UserError('The prompt is empty: say what to draw, for example "flying pig".')
-    guards.check_safe(text)
-    words = re.findall(r"[^\W_][\w'’-]*", text.lower())
-    category, role = _category(words)
-    who = {part.person_type for part in named if isinstance(part, Entry) and part.person_type}
-    who = who or set(people_in(words))
-    hair = HAIR_PHRASE.search(text)
+    guards.check_safe(subject)
+    category, role, who = _named(WORD.findall(text.lower())[:MOST_WORDS], entries)
+    words = [word for word in WORD.findall(subject.lower()) if word not in ":,&("]
     return Parsed(
-        subject=text,
+        subject=subject,
         skin_tone=tones.pop() if len(tones) == 1 else None,
-        person_type=who.pop() if category == "person" and len(who) == 1 else None,
+        person_type=who,
         role=role,
-        hair=hair[0].lower() if hair and category == "person" else None,
+        hair=_hair(subject) if category == "person" else None,
         category=category,
         said=frozenset(_said(words, category)),
         dropped=dropped,
@@ -121,15 +153,6 @@ def spell_out(text: str) -> tuple[list[Entry | str], set[str]]:
                 parts.append(text[start])
             start += 1
     return parts, tones
-
-
-def said_by_emojis(text: str) -> tuple[str | None, str | None]:
-    """The skin tone and the person type of the emojis in a text, each where there is one and no more."""
-    if text.isascii():
-        return None, None
-    parts, tones = spell_out(text)
-    who = {part.person_type for part in parts if isinstance(part, Entry)} - {""}
-    return tones.pop() if len(tones) == 1 else None, who.pop() if len(who) == 1 else None
 
 
 def in_words(parts: Iterable[Entry | str]) -> str:
@@ -170,45 +193,120 @@ def _tone(words: str) -> str | None:
     return TONES[close[0]] if close else None
 
 
-def _category(words: list[str]) -> tuple[str, str | None]:
-    """The kind of the thing that the first noun phrase names, and a person's role."""
-    found = list(_nouns(words)) or list(_nouns([_spelled(word) for word in words]))
+def people_named(text: str) -> set[str]:
+    """The person types that a text gives to what it is of: in "woman with a baby" the woman's."""
+    return {noun.who for noun in _nouns(WORD.findall(text.lower())[:MOST_WORDS], []) if noun.who and noun.place < 2}
+
+
+def _unmarked(text: str, entries: Sequence[Entry]) -> str:
+    """`text` with the emojis' names in the place of their marks."""
+    spelled = re.sub(MARK, lambda mark: f" {entries[ord(mark[0]) - ord(FIRST_MARK)].label} ", text)
+    return guards.clean(spelled)
+
+
+def _shortened(text: str, entries: Sequence[Entry], most: int | None) -> tuple[str, str]:
+    """`text` up to `most` characters of what it spells, cut between words where there are any, and what fell off."""
+    if most is None or len(_unmarked(text, entries)) <= most:
+        return text, ""
+    kept, length = 0, 0
+    words = text.split()
+    for word in words:
+        length += len(_unmarked(word, entries)) + (length > 0)
+        if length > most:
+            break
+        kept += 1
+    short = " ".join(words[:kept])
+    if len(_unmarked(short, entries)) < most // 2:
+        # A word without end.
+        short = f"{short} {words[kept]}".strip()[:most].strip()
+    return short, _unmarked(text[len(short) :], entries)
+
+
+def _named(words: list[str], entries: Sequence[Entry]) -> tuple[str, str | None, str | None]:
+    """The kind of the thing that the first noun phrase names, and of a person the role and who that is."""
+    found = list(_nouns(words, entries)) or list(_nouns([_spelled(word) for word in words], entries))
     if not found:
-        return "unknown", None
-    first_phrase = [(word, kind) for word, kind, inside in found if inside]
-    named = first_phrase or [(word, kind) for word, kind, _ in found]
-    animals = [kind for _, kind in named if kind == "animal"]
-    category = "animal" if animals and named[-1][1] == "person" else named[-1][1]
-    people = (
-        " ".join(part for part in word.split() if part not in person_types())
-        for word, kind in named
-        if kind == "person"
-    )
-    roles = [word for word in people if word]
-    return category, roles[-1] if roles and category == "person" else None
+        return "unknown", None, None
+    first = [noun for noun in found if noun.place == 0] or found
+    last = first[-1]
+    category = last.kind
+    if category == "person":
+        if any(noun.kind == "animal" for noun in first) and last.phrase not in ADULTS:
+            category = "animal"
+    elif category in ("thing", "place", "plant", "feeling") and not last.fixed and any(noun.who for noun in first):
+        # Tags of emojis make nouns of many a word.
+        category = "person"
+    if category != "person":
+        return category, None, None
+    who = {noun.who for noun in found if noun.who and noun.place < 2}
+    if "baby" in who and who < {"baby", "boy", "girl"}:
+        who = {"baby"}
+    roles = [role for noun in found if noun.place < 2 and noun.kind == "person" and (role := _role(noun.phrase))]
+    return category, roles[-1] if roles else None, who.pop() if len(who) == 1 else None
 
 
-def _nouns(words: list[str]) -> Iterator[tuple[str, str, bool]]:
-    """The words, or pairs of them, that the vocabulary has; their kinds; whether they are in the first noun phrase."""
-    inside, index, seen = True, 0, False
+def _role(phrase: str) -> str | None:
+    """The role in what a person is called: of "woman astronaut", "astronaut"."""
+    words = phrase.split()
+    for length in (2, 1):
+        for end in range(len(words), length - 1, -1):
+            role = " ".join(words[end - length : end])
+            if role in EMOJI_ROLES or role in ROLES or role.removesuffix("s") in ROLES:
+                return role
+    return None
+
+
+def _hair(text: str) -> str | None:
+    found = HAIR_PHRASE.search(text)
+    if not found:
+        return None
+    if found["hair"]:
+        return f"{found['hair'].lower().replace('-', ' ')}hair"
+    return {"bearded": "beard", "redhead": "red hair"}.get(found[0].lower(), found[0].lower())
+
+
+def _nouns(words: list[str], entries: Sequence[Entry]) -> Iterator[Noun]:
+    """The words, or pairs of them, that the vocabulary has, and the emojis."""
+    place, index, seen = 0, 0, False
+    before: list[str] = []
     while index < len(words):
         word = words[index]
+        entry = entries[ord(word) - ord(FIRST_MARK)] if FIRST_MARK <= word[0] <= LAST_MARK else None
+        if entry is not None:
+            if entry.kind == "symbol":
+                yield from (noun._replace(place=max(place, noun.place)) for noun in _nouns(entry.label.split(), []))
+            else:
+                yield Noun(entry.label, entry.kind, entry.person_type or None, place, True)
+            seen = True
+            index += 1
+            continue
         verb = word.endswith("ing") and (word in POSES or word in moods())
         if seen and (word in PREPOSITIONS or verb):
-            inside = False
+            place = 1 if word in JOINING and place < 2 else 2
+            before = []
+        if word == "is" and words[index - 1] in ("who", "that"):
+            place = min(place, 1)
         for length in (2, 1):
             phrase = " ".join(words[index : index + length])
-            kind = None if len(words) < index + length else kinds().get(phrase) or kinds().get(_singular(phrase))
+            who = who_is(phrase) or who_is(_singular(phrase))
+            kind = "person" if who else kinds().get(phrase) or kinds().get(_singular(phrase))
             if (
                 kind
-                and phrase not in PREPOSITIONS
+                and index + length <= len(words)
+                and not PREPOSITIONS & set(words[index : index + length])
                 and not (length == 1 and (verb or word in COLOURS or word in moods()))
             ):
-                yield phrase, kind, inside
-                seen = True
+                if length == 2 and kind == "person" and not who:
+                    who = next(filter(None, map(who_is, phrase.split())), None)
+                if who in ("man", "woman", "person") and AGES & set(before[-3:]):
+                    who = f"old {who}"
+                fixed = phrase in label_nouns() or _singular(phrase) in label_nouns()
+                yield Noun(phrase, kind, who, place, fixed)
+                seen, before = True, [] if fixed or who else [*before, phrase]
                 index += length
                 break
         else:
+            before.append(word)
             index += 1
 
 

@@ -10,7 +10,7 @@ from mlx_genmoji import UserError
 from mlx_genmoji.prompt import UnsafePrompt, compose, parse
 from mlx_genmoji.prompt.guards import MAX_CHARACTERS, clean, is_latin, plain_words
 from mlx_genmoji.prompt.lexicon import COLOURS, GARMENTS, PERSON_TYPES, POSES, emojis, kinds, person_types
-from mlx_genmoji.prompt.rules import in_words, spell_out
+from mlx_genmoji.prompt.rules import TONE_SIGNS
 from scrape.emojibase import PACKAGE, read_emojis
 from scrape.packages import cache_folder
 
@@ -56,10 +56,71 @@ def test_a_prompt_is_read(
     )
 
 
+@pytest.mark.parametrize(
+    ("prompt", "person_type"),
+    [
+        ("man: curly hair", "man"),
+        ("pretty girl", "girl"),
+        ("woman without clothes", "woman"),
+        ("old lady", "old woman"),
+        ("elderly lady", "old woman"),
+        ("old wise man", "old man"),
+        ("grandmother and grandson", None),
+        ("a woman, a man and a pig", None),
+        ("woman holding a baby", "woman"),
+        ("doctor with a baby", None),
+        ("doctor who is a woman", "woman"),
+        ("baby girl", "baby"),
+        ("cat lady", "woman"),
+        ("catwoman", "woman"),
+        ("firewoman", "woman"),
+        ("supergirl", "girl"),
+        ("superman", "man"),
+        ("actress", "woman"),
+        ("salesman", "man"),
+        ("grandson", "boy"),
+        ("girlfriend", "woman"),
+        ("granddaughter", "girl"),
+        ("teenager", None),
+        ("human", None),
+    ],
+)
+def test_a_person_is_told_by_words(prompt: str, person_type: str | None) -> None:
+    read = parse(prompt)
+    assert (read.category, read.person_type, read.subject) == ("person", person_type, prompt)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "category"),
+    [
+        ("lion king", "animal"),
+        ("king crab", "animal"),
+        ("german shepherd", "animal"),
+        ("cowboy boots", "thing"),
+        ("princess castle", "place"),
+        ("snowman", "thing"),
+        ("ramen", "food"),
+    ],
+)
+def test_a_person_in_the_name_of_a_thing_is_none(prompt: str, category: str) -> None:
+    read = parse(prompt)
+    assert (read.category, read.person_type) == (category, None)
+
+
+def test_the_person_of_an_emoji_is_known_in_every_tone() -> None:
+    for emoji, entry in emojis().items():
+        for sign, tone in {"": None, **TONE_SIGNS}.items() if entry.person_type else ():
+            read = parse(emoji[0] + sign + emoji[1:])
+            assert (read.category, read.person_type, read.skin_tone) == ("person", entry.person_type, tone), emoji
+    read = parse("👨🏿‍🦰")
+    assert (read.person_type, read.hair, read.skin_tone) == ("man", "red hair", "dark")
+
+
 def test_roles_and_hair_are_read() -> None:
     read = parse("woman scientist with curly red hair")
     assert (read.role, read.hair) == ("scientist", "curly red hair")
     assert parse("a bald man").hair == "bald"
+    assert parse("bearded man").hair == "beard" and parse("red-haired woman").hair == "red hair"
     assert parse("grandma").role is None
 
 
@@ -121,6 +182,8 @@ def test_emojis_become_words_in_the_plain_template_too() -> None:
         ("policewoman", "woman", "policewoman"),
         ("woman pilot", "woman", "woman pilot"),
         ("pilot", "old man", "old man pilot"),
+        ("man: curly hair", "woman", "man: curly hair"),
+        ("doctor with a baby", "woman", "woman doctor with a baby"),
     ],
 )
 def test_a_person_type_is_said_once(prompt: str, person_type: str, final: str) -> None:
