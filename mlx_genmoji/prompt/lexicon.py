@@ -153,12 +153,13 @@ MORE_KINDS = {
 """Nouns that Unicode has no emoji of, or that mean another thing than the emoji does."""
 
 TONE_WORDS = {
-    "light": "light fair pale",
-    "medium-light": "medium-light",
-    "medium": "medium tan tanned olive",
-    "medium-dark": "medium-dark brown",
-    "dark": "dark deep black",
+    "light": "light fair pale white ivory light-white pale-white",
+    "medium-light": "medium-light light-medium beige",
+    "medium": "medium tan tanned olive light-brown light-tan medium-tan",
+    "medium-dark": "medium-dark dark-medium brown medium-brown dark-tan",
+    "dark": "dark deep black dark-brown deep-brown rich-brown deep-dark dark-black deep-black",
 }
+"""As words before "skin" name the five; of two words as Fitzpatrick's types are described."""
 
 HAIR = "red curly white blond blonde black brown grey gray long short straight wavy pink blue green purple".split()
 

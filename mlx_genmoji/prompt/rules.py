@@ -46,15 +46,25 @@ MOST_WORDS = 100
 """How far into a text its words say what it is of."""
 
 TONES = {word: tone for tone, words in TONE_WORDS.items() for word in words.split()}
-SKIN = r"[- ]?skin(?:ned)?(?:[- ](?:tone|colou?r|complexion))?\b"
+ADVERB = r"(?:(?:very|really|quite|rather|so|extremely|super)\s+)*"
 TONE_PHRASE = re.compile(
-    rf",?\s*(?:\b(?:with|of|in|has|having)\s+)?(?:\ba\s+)?\b(?P<tone>(?:medium[- ])?[a-z]+){SKIN}", re.IGNORECASE
-)
-TONED_PERSON = re.compile(
-    r"\b(black|brown|white)\s+(?=(?:wom[ae]n|m[ae]n|boys?|girls?|guys?|lady|ladies|persons?|people|male|female|kids?"
-    r"|child|children|baby|dad|mom|grandma|grandpa)\b)",
+    r"(?P<comma>\s*,)?(?P<joined>\s*\band\b)?"
+    r"(?P<with>\s*\b(?:(?:who|that)\s+)?(?:with|of|in|has|have|having)\s+(?:(?:an?|the|her|his|their|its)\s+)?)?"
+    rf"\s*\b{ADVERB}(?P<tone>(?:(?:medium|light|dark|deep|rich|pale)[-\s]+)?[a-z]+)"
+    r"(?:[-\s]?skin(?:ned)?(?:[-\s](?:tone[sd]?|colou?r(?:ed)?|complexion))?|[-\s]complexion(?:ed)?)\b"
+    r"(?P<and>(?:\s*,)?\s+and\b)?",
     re.IGNORECASE,
 )
+TONED_PERSON = re.compile(
+    r"(?<!\band\s)\b(?P<tone>black|brown|white)\s+(?=(?:(?:old|older|elderly|young|little)\s+)?"
+    r"(?:wom[ae]n|m[ae]n|boys?|girls?|guys?|lady|ladies|persons?|people|male|female|kids?"
+    r"|child|children|baby|dad|mom|grandma|grandpa)\b(?!['’]))",
+    re.IGNORECASE,
+)
+DENIED = re.compile(r"\b(?:without|no|not|non|isn['’]t)(?:\s+(?:an?|any|the|her|his|their))*\s*$", re.IGNORECASE)
+TONED_KINDS = ("person", "creature", "unknown")
+BODY = frozenset("arm ear finger fist foot hand leg nail nose palm thumb".split())
+"""What Unicode gives a skin tone to, beside whole people."""
 
 # Where the first noun phrase ends, which says what the picture is of.
 PREPOSITIONS = frozenset(
@@ -105,10 +115,13 @@ def parse(prompt: str, most: int | None = guards.MAX_CHARACTERS) -> Parsed:
     marked = iter(map(chr, range(ord(FIRST_MARK), ord(LAST_MARK))))
     text = " ".join("".join(next(marked, " ") if isinstance(part, Entry) else part for part in parts).split())
     dropped: dict[str, str] = {}
-    text, said_tones = _without_tones(text)
+    rest, said_tones = _without_tones(text, entries)
     tones |= said_tones
     if len(tones) > 1:
+        # Of "light skin and dark skin friends" nothing is left without them.
         dropped["skin_tone"] = f"more than one: {', '.join(sorted(tones))}"
+    else:
+        text = rest
     text, lost = _shortened(text, entries, most)
     if lost:
         dropped["subject"] = f"over {most} characters: {lost}"
@@ -165,23 +178,43 @@ def _between_letters(text: str, index: int) -> bool:
     return 0 < index < len(text) - 1 and text[index + 1].isalpha()
 
 
-def _without_tones(text: str) -> tuple[str, set[str]]:
+def _without_tones(text: str, entries: Sequence[Entry]) -> tuple[str, set[str]]:
+    """`text` without the phrases that say a skin tone, and these tones, where it is of something that has one."""
     tones: set[str] = set()
 
     def take(match: re.Match[str]) -> str:
         tone = _tone(match["tone"])
-        if tone is None:
+        if tone is None or DENIED.search(text[: match.start("tone")]):
             return match[0]
         tones.add(tone)
-        # The comma stays where words go on behind the phrase.
-        return "" if match[0].startswith(",") else " "
+        following = text[match.end() :]
+        if match["and"] is None:
+            return (match["comma"] or "") if match["joined"] and following.lstrip().startswith(",") else " "
+        words = WORD.findall(following.lower())
+        another = words and (
+            _is_verb(words[0])
+            or any(kinds().get(word) in ("person", "animal", "creature") or who_is(word) for word in words[:2])
+        )
+        if match["with"] and not another:
+            return f"{match['comma'] or ''}{match['joined'] or ''} {match['with'].split()[0]} "
+        return " and " if text[: match.start()].strip() else " "
+
+    rest = TONE_PHRASE.sub(take, text)
+    rest = re.sub(r"\s+,", ",", " ".join(rest.split())).strip(" ,") if tones else text
+    words = WORD.findall(rest.lower())[:MOST_WORDS]
+    category = _named(words, entries)[0]
+    if not rest:
+        return rest, tones
+    if tones and category not in TONED_KINDS and not BODY & {_singular(word) for word in words}:
+        return text, set()
+    if category != "person":
+        return rest if tones else text, tones
 
     def take_person(match: re.Match[str]) -> str:
-        tones.add({"black": "dark", "brown": "medium-dark", "white": "light"}[match[1].lower()])
+        tones.add(TONES[match["tone"].lower()])
         return ""
 
-    text = TONED_PERSON.sub(take_person, TONE_PHRASE.sub(take, text))
-    return " ".join(text.split()).strip(" ,"), tones
+    return TONED_PERSON.sub(take_person, rest), tones
 
 
 def _tone(words: str) -> str | None:
@@ -190,7 +223,7 @@ def _tone(words: str) -> str | None:
     if name in TONES:
         return TONES[name]
     close = [word for word in difflib.get_close_matches(name, TONES, 3, 0.74) if word[0] == name[0]]
-    return TONES[close[0]] if close else None
+    return TONES[close[0]] if close and name.count("-") == close[0].count("-") else None
 
 
 def people_named(text: str) -> set[str]:
@@ -280,7 +313,7 @@ def _nouns(words: list[str], entries: Sequence[Entry]) -> Iterator[Noun]:
             seen = True
             index += 1
             continue
-        verb = word.endswith("ing") and (word in POSES or word in moods())
+        verb = _is_verb(word)
         if seen and (word in PREPOSITIONS or verb):
             place = 1 if word in JOINING and place < 2 else 2
             before = []
@@ -308,6 +341,10 @@ def _nouns(words: list[str], entries: Sequence[Entry]) -> Iterator[Noun]:
         else:
             before.append(word)
             index += 1
+
+
+def _is_verb(word: str) -> bool:
+    return word.endswith("ing") and (word in POSES or word in moods())
 
 
 def _spelled(word: str) -> str:

@@ -24,7 +24,7 @@ from scrape.packages import cache_folder
         ("woman astronaut with dark skin", "woman astronaut", "dark", "woman", "person"),
         ("light-skinned man playing chess", "man playing chess", "light", "man", "person"),
         ("firefighter, medium-light skin tone", "firefighter", "medium-light", None, "person"),
-        ("a medium dark skinned scientist", "scientist", "medium-dark", None, "person"),
+        ("a medium dark skinned scientist", "a scientist", "medium-dark", None, "person"),
         ("astronaut with drak skin", "astronaut", "dark", None, "person"),
         ("black woman doctor", "woman doctor", "dark", "woman", "person"),
         ("girl with fair skin in the rain", "girl in the rain", "light", "girl", "person"),
@@ -136,6 +136,69 @@ def test_roles_and_hair_are_read() -> None:
 )
 def test_what_the_user_says_is_left_alone(prompt: str, said: set[str]) -> None:
     assert parse(prompt).said == said
+
+
+@pytest.mark.parametrize(
+    ("prompt", "subject", "skin_tone"),
+    [
+        ("a woman with long black hair and dark skin", "a woman with long black hair", "dark"),
+        ("woman with dark skin and long hair", "woman with long hair", "dark"),
+        ("woman with short hair, dark skin, and glasses", "woman with short hair and glasses", "dark"),
+        ("woman with dark skin and a man", "woman and a man", "dark"),
+        ("woman with dark skin, dancing", "woman, dancing", "dark"),
+        ("woman with dark brown skin", "woman", "dark"),
+        ("light-brown skinned man", "man", "medium"),
+        ("a lady with very dark skin", "a lady", "dark"),
+        ("a man who has a fair complexion", "a man", "light"),
+        ("hand with dark skin", "hand", "dark"),
+        ("man without dark skin", "man without dark skin", None),
+        ("apple with dark skin", "apple with dark skin", None),
+        ("black baby elephant", "black baby elephant", None),
+        ("white baby seal", "white baby seal", None),
+        ("black lady beetle", "black lady beetle", None),
+        ("black and white man", "black and white man", None),
+        ("light skin and dark skin friends", "light skin and dark skin friends", None),
+    ],
+)
+def test_a_skin_tone_is_taken_out_whole_and_of_people_alone(prompt: str, subject: str, skin_tone: str | None) -> None:
+    read = parse(prompt)
+    assert (read.subject, read.skin_tone) == (subject, skin_tone)
+
+
+def test_a_skin_tone_far_into_a_long_prompt_counts() -> None:
+    read = parse("a very happy woman who is dancing in the rain " * 4 + "with dark skin")
+    assert read.skin_tone == "dark" and "skin" not in read.subject and len(read.subject) <= MAX_CHARACTERS
+
+
+TONE_WORDINGS = {
+    "dark": ["dark", "very dark", "deep", "dark brown"],
+    "medium-dark": ["medium-dark", "medium dark", "brown", "really brown"],
+    "medium": ["medium", "olive", "light brown", "tanned"],
+    "medium-light": ["medium-light", "medium light"],
+    "light": ["light", "fair", "very pale", "white"],
+}
+
+
+@given(
+    wording=st.sampled_from([(tone, word) for tone, words in TONE_WORDINGS.items() for word in words]),
+    before=st.sampled_from(["{}-skinned ", "{} skinned ", "{} skin ", "{} skin tone "]),
+    behind=st.sampled_from(
+        [" with {} skin", " with a {} complexion", ", {} skin tone", " of {} skin colour", " has {} skin"]
+    ),
+    in_front=st.booleans(),
+    article=st.sampled_from(["", "a ", "the "]),
+    person=st.sampled_from(["woman", "old man", "firefighter", "grandma", "boy", "police officer", "mermaid", "👩‍🚀"]),
+    rest=st.sampled_from(
+        ["", " dancing", " on the moon", " with a red hat", " and a dog", ", happy", " in a black suit"]
+    ),
+)
+def test_all_but_the_skin_tone_is_left_as_it_is(
+    wording: tuple[str, str], before: str, behind: str, in_front: bool, article: str, person: str, rest: str
+) -> None:
+    tone, word = wording
+    said = before.format(word) + person if in_front else person + behind.format(word)
+    read = parse(f"{article}{said}{rest}")
+    assert (read.subject, read.skin_tone) == (parse(f"{article}{person}{rest}").subject, tone)
 
 
 def test_two_skin_tones_are_none() -> None:
