@@ -193,17 +193,19 @@ class Genmoji:
         guidance (Ho and Salimans, 2022): up to 1 is none, as in diffusers.
         sampler: None is the folder's, else a name of `samplers.SAMPLERS`.
         rewrite: None is the prompt in the template. "smollm2", another language model of mlx-lm's by id or folder, or a
-        `Rewriter` makes a plan of the prompt first; a `PromptPlan`, such as an edited one, is drawn as it is. The plan
-        is in the recipe.
+        `Rewriter` makes a plan of the prompt first; a `PromptPlan`, such as an edited one, is drawn, its final prompt
+        made of its fields as this model wants it, unless you wrote one. The plan is in the recipe.
         image: a picture to start from, changed by `strength` from 0 (hardly) to 1 (wholly), 0.8 where not said. mask:
         for an inpainting model, white where `image` is painted anew; its strength is 1 where not said.
         latents: the initial noise, (count, height / f, width / f, latent channels), before the sampler's scaling.
         callback: called after each step with the step, the number of all steps (of all candidates) and what the
         finished latents look like from there, which `preview` makes a picture of; False from it stops, with Cancelled.
-        Raises UserError for an argument that is out of range.
+        Raises UserError for an argument that is out of range, or says something else than the plan.
         """
         steps = self.defaults.steps if steps is None else steps
         guidance = self.defaults.guidance if guidance is None else guidance
+        if isinstance(rewrite, PromptPlan):
+            _check_agreement(rewrite, skin_tone, person_type, negative_prompt, template)
         plan = self._plan(prompt, rewrite, skin_tone, person_type)
         if plan is not None:
             skin_tone, person_type = plan.skin_tone, plan.person_type
@@ -218,7 +220,7 @@ class Genmoji:
             final_prompt = compose(own, template, skin_tone, person_type)
         else:
             # Only now is it known which adapter draws, and so how it wants its captions.
-            plan = plan if plan.final_prompt else plan.composed(self.caption_form(template))
+            plan = plan.finished(self.caption_form(template))
             final_prompt = plan.final_prompt
         if count < 1:
             raise UserError(f"The count must be 1 or more, not {count}.")
@@ -517,6 +519,20 @@ class Genmoji:
                 "The model's parts do not fit: two text encoders and an addition_embed_type of text_time go together."
             )
         _sample_size(self.unet.raw_config)
+
+
+def _check_agreement(
+    plan: PromptPlan, skin_tone: str | None, person_type: str | None, negative_prompt: str, template: str | None
+) -> None:
+    """Raise UserError where an argument would be ignored for what the plan says."""
+    asked = {"skin tone": skin_tone, "person type": person_type, "negative prompt": negative_prompt}
+    for what, value in asked.items():
+        planned = getattr(plan, what.replace(" ", "_"))
+        if value and value != planned and (planned or what != "negative prompt"):
+            says = f"says {planned}" if planned else "says none"
+            raise UserError(f"The {what} {value} was asked for and the plan {says}: change the plan's.")
+    if template is not None and plan.own_final_prompt:
+        raise UserError("The plan has a final prompt of its own, which stands in no template: leave one of them out.")
 
 
 def _sample_size(config: Mapping[str, Any]) -> tuple[int, int]:

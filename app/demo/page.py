@@ -361,7 +361,8 @@ def _edited(edited: Mapping[str, Any], before: PromptPlan | None) -> dict[str, A
     if changed and "final_prompt" not in changed:
         plan["final_prompt"] = None
     texts = {name: plan[name] or "" for name in ("subject", "final_prompt", "negative_prompt")}
-    return {"category": old.get("category", "unknown"), "source": old.get("source", "template")} | plan | texts
+    kept = {name: old[name] for name in ("category", "source", "composed_prompt") if name in old}
+    return kept | plan | texts
 
 
 def _stage(session: Session, **more: Any) -> dict[str, Any]:

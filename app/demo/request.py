@@ -97,16 +97,17 @@ def _plan(given: Any) -> PromptPlan:
         plan = PromptPlan.from_dict(given)
     else:
         raise UserError(f"The plan is {one_line(given, 40)}, not an object with a subject.")
-    said = ("subject", "category", "final_prompt", "negative_prompt", *OPTIONAL)
+    texts = ("subject", "category", "final_prompt", "composed_prompt", "negative_prompt")
+    said = (*texts, *OPTIONAL)
     kept: dict[str, Any] = {name: clean(_text(plan.to_dict(), name)) or None for name in said}
     for name, text in kept.items():
         if text:
             check_safe(text)
             # The final prompt is all of them, in a template.
-            most = MOST_LETTERS if name in ("final_prompt", "negative_prompt") else MAX_CHARACTERS
+            most = MOST_LETTERS if name.endswith("_prompt") else MAX_CHARACTERS
             if len(text) > most:
                 raise UserError(f"The plan's {name} has {len(text):,} characters; {most} is the most.")
-    required = {name: kept[name] or "" for name in ("subject", "category", "final_prompt", "negative_prompt")}
+    required = {name: kept[name] or "" for name in texts}
     return PromptPlan.from_dict(plan.to_dict() | kept | required | {"dropped": {}})
 
 

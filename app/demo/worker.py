@@ -321,7 +321,7 @@ class Worker:
                 steps=request.steps,
                 guidance=request.guidance,
                 sampler=request.sampler,
-                negative_prompt=request.negative_prompt,
+                negative_prompt=plan.negative_prompt or request.negative_prompt,
                 callback=drawing,
             )
         notes += [note for note in warned if note not in notes]
@@ -336,7 +336,7 @@ class Worker:
             plan = PromptPlan.of(parse(combined(request.prompt)), request.skin_tone, request.person_type)
         # Which adapter draws says how the captions are to be.
         genmoji.adapters.route(plan.skin_tone, plan.person_type)
-        return plan if plan.final_prompt else plan.composed(genmoji.caption_form())
+        return plan.finished(genmoji.caption_form())
 
 
 class _Progress:

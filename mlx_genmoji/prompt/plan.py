@@ -47,7 +47,9 @@ class PromptPlan:
     holding: str | None = None
     colours: str | None = None
     final_prompt: str = ""
-    """What the drawing model reads; where it is empty it is made of the fields when the plan is drawn."""
+    """What the drawing model reads: your own words, or made of the fields, anew for each model that draws the plan."""
+    composed_prompt: str = ""
+    """What final_prompt was when it was made of the fields; where it is something else now, it is your own."""
     negative_prompt: str = ""
     source: str = "template"
     """llm: all that was asked for came from a language model; partial: some of it; template: nothing."""
@@ -95,7 +97,21 @@ class PromptPlan:
 
     def edited(self, **changes: Any) -> PromptPlan:
         """The plan with fields changed, and so, unless that is among them, with its final prompt to be made anew."""
-        return self.from_dict(self.to_dict() | {"final_prompt": ""} | changes)
+        return self.from_dict(self.to_dict() | {"final_prompt": "", "composed_prompt": ""} | changes)
+
+    @property
+    def own_final_prompt(self) -> str | None:
+        """The final prompt where somebody wrote it, and it was not made of the fields."""
+        own = clean(self.final_prompt)
+        return own if own and self.final_prompt != self.composed_prompt else None
+
+    def finished(self, form: CaptionForm) -> PromptPlan:
+        """The plan with the final prompt to draw: its own where it has one, else what `composed` makes for the form."""
+        own = self.own_final_prompt
+        if own is None:
+            return self.composed(form)
+        check_safe(own)
+        return replace(self, final_prompt=own)
 
     def composed(self, form: CaptionForm) -> PromptPlan:
         """The plan with its final prompt, which fits the form: optional fields go first, the end of the subject last.
@@ -121,7 +137,7 @@ class PromptPlan:
             dropped["subject"] = f"{NO_ROOM}: {lost}"
         final = self._caption(subject, used, form)
         check_safe(final)
-        return replace(self, final_prompt=final, dropped=dropped)
+        return replace(self, final_prompt=final, composed_prompt=final, dropped=dropped)
 
     def _caption(self, subject: str, used: list[str], form: CaptionForm) -> str:
         said = {"wearing": f"wearing {self.wearing}", "holding": f"holding {self.holding}"}

@@ -296,7 +296,10 @@ def drawn(rewriter: Rewriter, each_field: bool = False) -> Iterator[Row]:
     def draw(fields: Sequence[str] | None) -> list[Image.Image]:
         pictures = []
         for index, (caption, plan) in enumerate(zip(captions, plans, strict=True)):
-            chosen = None if fields is None else plan.composed(CaptionForm(form.template, form.fits, tuple(fields)))
+            chosen = None
+            if fields is not None:
+                final = plan.composed(CaptionForm(form.template, form.fits, tuple(fields))).final_prompt
+                chosen = plan.edited(final_prompt=final)
             pictures += genmoji.generate(caption.label, rewrite=chosen, seed=FIRST_SEED + index)
         return [picture.image for picture in pictures]
 

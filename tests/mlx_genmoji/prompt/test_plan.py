@@ -1,6 +1,7 @@
 """Plans: the final prompt fits the text encoder, and an edited plan is a plan."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -127,6 +128,34 @@ def test_an_edited_final_prompt_is_drawn_as_it_is(genmoji: Genmoji) -> None:
     plan = PLAN.edited(final_prompt="red apple, flat", negative_prompt="pear")
     recipe = genmoji.generate("pig", rewrite=plan, steps=1)[0].recipe
     assert (recipe["final_prompt"], recipe["negative_prompt"]) == ("red apple, flat", "pear")
+
+
+def test_a_plan_of_another_form_is_composed_for_the_model_that_draws_it(genmoji: Genmoji) -> None:
+    """As `Rewriter.rewrite` gives it, read back from JSON or with a field replaced."""
+    plan = PLAN.edited(skin_tone="dark").composed(CaptionForm())
+    assert plan.final_prompt == "pig, happy, dancing, wearing a hat, holding a rose, pink and white, dark skin tone"
+    for given in (plan, PromptPlan.from_dict(json.loads(json.dumps(plan.to_dict()))), replace(plan, pose="sleeping")):
+        recipe = genmoji.generate("pig", rewrite=given, steps=1, skin_tone="dark")[0].recipe
+        assert recipe["final_prompt"] == "pig, dark skin tone, 3d" == recipe["plan"]["final_prompt"]
+    own = replace(plan, final_prompt="red apple, flat")
+    assert genmoji.generate("pig", rewrite=own, steps=1)[0].recipe["final_prompt"] == "red apple, flat"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"skin_tone": "light"}, "skin tone light .* plan says dark"),
+        ({"person_type": "man"}, "person type man .* plan says none"),
+        ({"negative_prompt": "apple"}, "negative prompt apple .* plan says pear"),
+        ({"template": "{prompt}, flat"}, "final prompt of its own"),
+    ],
+)
+def test_an_argument_that_says_something_else_than_the_plan_is_an_error(
+    genmoji: Genmoji, arguments: dict[str, str], message: str
+) -> None:
+    plan = PLAN.edited(skin_tone="dark", negative_prompt="pear", final_prompt="pig, flat")
+    with pytest.raises(UserError, match=message):
+        genmoji.generate("pig", rewrite=plan, steps=1, **arguments)
 
 
 def test_the_built_in_models_form_counts_with_its_own_tokenizer(genmoji: Genmoji) -> None:
