@@ -30,6 +30,7 @@ from .models.unet import UNet2DConditionModel
 from .models.vae import AutoencoderKL
 from .pictures import fingerprint, fit_mask, fit_picture, latent_mask, to_array
 from .prompt import PERSON_TYPES, SKIN_TONES, CaptionForm, PromptPlan, Rewriter, compose, parse
+from .prompt.guards import clean_final
 from .prompt.words import Words
 from .quantization import Quantization
 from .samplers import History, NoiseConfig, Schedule, make_sampler, step_noise
@@ -213,6 +214,7 @@ class Genmoji:
         elif template != "{prompt}":
             said = parse(prompt, most=None)
             skin_tone, person_type = said.skin_tone or skin_tone, said.person_type or person_type
+        negative_prompt = clean_final(negative_prompt)
         self.adapters.route(skin_tone, person_type)
         template = (self.adapters.template or self.defaults.template) if template is None else template
         if plan is None:

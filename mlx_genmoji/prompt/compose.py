@@ -3,6 +3,7 @@
 import re
 
 from ..errors import UserError
+from .guards import check_safe, clean_final
 from .lexicon import PERSON_TYPES, SKIN_TONES, kinds
 from .rules import parse, people_named
 
@@ -12,10 +13,10 @@ def compose(prompt: str, template: str, skin_tone: str | None = None, person_typ
 
     compose("astronaut", "{prompt}, 3d", "dark", "woman") -> "woman astronaut, dark skin tone, 3d". Emojis become words,
     and what the prompt says of skin tone and person counts more than what is asked for, unless the template is
-    "{prompt}", which leaves a prompt as it is. Raises UserError for an empty prompt, an unknown skin tone or person
-    type, and a template without `{prompt}`.
+    "{prompt}", which leaves the words of a prompt as they are. Raises UserError for an empty prompt, an unknown skin
+    tone or person type, and a template without `{prompt}`, UnsafePrompt for what is refused.
     """
-    text = " ".join(prompt.split())
+    text = clean_final(prompt)
     if not text:
         raise UserError('The prompt is empty: say what to draw, for example "flying pig".')
     if "{prompt}" not in template:
@@ -28,7 +29,9 @@ def compose(prompt: str, template: str, skin_tone: str | None = None, person_typ
     text = with_person(text, person_type)
     if skin_tone:
         text = f"{text}, {skin_tone} skin tone"
-    return template.replace("{prompt}", text)
+    final = template.replace("{prompt}", text)
+    check_safe(final)
+    return final
 
 
 def with_person(text: str, person_type: str | None) -> str:

@@ -16,6 +16,7 @@ MAX_CHARACTERS = 120
 
 # As language models and CLIP spell their own marks; the bars of some are full-width.
 SPECIAL_TOKEN = re.compile(r"<[|｜].{0,80}?[|｜]>|</?[a-z_]{1,40}\d*>|<<?/?sys>>?|\[/?inst\]", re.IGNORECASE)
+BARRED_TOKEN = re.compile(r"<[|｜].{0,80}?[|｜]>")
 SPECIAL_REST = re.compile(r"<[|｜]|[|｜]>")
 
 JOINERS = "\u200c\u200d"
@@ -37,8 +38,8 @@ class UnsafePrompt(UserError):
     """A request that is refused, before or after the language model."""
 
 
-def clean(text: str) -> str:
-    """`text` in NFC on one line, without special tokens, control and other invisible characters."""
+def clean(text: str, tokens: re.Pattern[str] = SPECIAL_TOKEN) -> str:
+    """`text` in NFC on one line, without special `tokens`, control and other invisible characters."""
     kept = "".join(
         part
         if TAG_FLAG.fullmatch(part)
@@ -47,9 +48,14 @@ def clean(text: str) -> str:
     )
     text = " ".join(unicodedata.normalize("NFC", kept).split())
     # What is taken out may join what stood around it into another token.
-    while SPECIAL_TOKEN.search(text):
-        text = SPECIAL_TOKEN.sub(" ", text)
+    while tokens.search(text):
+        text = tokens.sub(" ", text)
     return " ".join(SPECIAL_REST.sub(" ", text).split())
+
+
+def clean_final(text: str) -> str:
+    """`text` as a drawing model may read it; words in angle brackets, which a caption template may have, stay."""
+    return clean(text, BARRED_TOKEN)
 
 
 def check_safe(text: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import UserError, one_line
 from .compose import with_person
-from .guards import check_safe, clean
+from .guards import check_safe, clean, clean_final
 from .lexicon import PERSON_TYPES, SKIN_TONES
 from .rules import Parsed
 
@@ -102,7 +102,7 @@ class PromptPlan:
     @property
     def own_final_prompt(self) -> str | None:
         """The final prompt where somebody wrote it, and it was not made of the fields."""
-        own = clean(self.final_prompt)
+        own = clean_final(self.final_prompt)
         return own if own and self.final_prompt != self.composed_prompt else None
 
     def finished(self, form: CaptionForm) -> PromptPlan:

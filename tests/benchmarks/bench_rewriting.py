@@ -39,7 +39,7 @@ from row import Row
 
 from mlx_genmoji import Genmoji, UserError
 from mlx_genmoji.pipeline import BUILTIN
-from mlx_genmoji.prompt import CaptionForm, PromptPlan, Rewriter, parse, request
+from mlx_genmoji.prompt import CaptionForm, PromptPlan, Rewriter, compose, parse, request
 from mlx_genmoji.prompt.lexicon import emojis
 from mlx_genmoji.prompt.rewriter import ADAPTER
 from mlx_genmoji.prompt.smollm2 import PACKAGE, smollm2_folder
@@ -146,10 +146,13 @@ def fuzzed(rewriter: Rewriter) -> Iterator[Row]:
         except Exception as error:  # what is counted here
             faults.append(f"{error!r}: {text!a}")
             return
-        ids = clip([plan.final_prompt])[0].tolist()
-        end = ids.index(clip.eos_token_id)
-        special = ids[:end].count(clip.bos_token_id) != 1 or set(ids[end:]) - {clip.pad_token_id, clip.eos_token_id}
-        if special or not form.fits(plan.final_prompt):
+        own = plan.edited(final_prompt=text).finished(form).final_prompt
+        for final in (plan.final_prompt, own, compose(text, form.template), compose(text, "{prompt}")):
+            ids = clip([final])[0].tolist()
+            end = ids.index(clip.eos_token_id)
+            if ids[:end].count(clip.bos_token_id) != 1 or set(ids[end:]) - {clip.pad_token_id, clip.eos_token_id}:
+                faults.append(f"final prompt: {final!a}")
+        if not form.fits(plan.final_prompt):
             faults.append(f"final prompt: {plan.final_prompt!a}")
 
     @settings(max_examples=5000, deadline=None, database=None, derandomize=True)

@@ -5,9 +5,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mlx_genmoji import Genmoji, UserError
-from mlx_genmoji.prompt import CaptionForm, PromptPlan, UnsafePrompt, parse
+from mlx_genmoji.prompt import CaptionForm, PromptPlan, UnsafePrompt, compose, parse
 
 PLAN = PromptPlan(
     "pig", "animal", pose="dancing", expression="happy", wearing="a hat", holding="a rose", colours="pink and white"
@@ -134,8 +136,8 @@ def test_a_plan_of_another_form_is_composed_for_the_model_that_draws_it(genmoji:
     """As `Rewriter.rewrite` gives it, read back from JSON or with a field replaced."""
     plan = PLAN.edited(skin_tone="dark").composed(CaptionForm())
     assert plan.final_prompt == "pig, happy, dancing, wearing a hat, holding a rose, pink and white, dark skin tone"
-    for given in (plan, PromptPlan.from_dict(json.loads(json.dumps(plan.to_dict()))), replace(plan, pose="sleeping")):
-        recipe = genmoji.generate("pig", rewrite=given, steps=1, skin_tone="dark")[0].recipe
+    for one in (plan, PromptPlan.from_dict(json.loads(json.dumps(plan.to_dict()))), replace(plan, pose="sleeping")):
+        recipe = genmoji.generate("pig", rewrite=one, steps=1, skin_tone="dark")[0].recipe
         assert recipe["final_prompt"] == "pig, dark skin tone, 3d" == recipe["plan"]["final_prompt"]
     own = replace(plan, final_prompt="red apple, flat")
     assert genmoji.generate("pig", rewrite=own, steps=1)[0].recipe["final_prompt"] == "red apple, flat"
@@ -156,6 +158,57 @@ def test_an_argument_that_says_something_else_than_the_plan_is_an_error(
     plan = PLAN.edited(skin_tone="dark", negative_prompt="pear", final_prompt="pig, flat")
     with pytest.raises(UserError, match=message):
         genmoji.generate("pig", rewrite=plan, steps=1, **arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"prompt": "a nude woman"},
+        {"prompt": "a nude woman", "template": "{prompt}"},
+        {"prompt": "pig", "template": "nude {prompt}"},
+        {"prompt": "pig", "rewrite": PromptPlan("pig", final_prompt="a nude woman")},
+        {"prompt": "pig", "rewrite": PromptPlan("nude woman")},
+    ],
+)
+def test_what_is_unsafe_is_never_drawn(genmoji: Genmoji, arguments: dict[str, Any]) -> None:
+    with pytest.raises(UnsafePrompt):
+        genmoji.generate(**arguments, steps=1)
+
+
+PIECES = [
+    "<|endoftext|>",
+    "<|startoftext|>",
+    "<|",
+    "|>",
+    "<｜a｜>",
+    "\u200b",
+    "\x00",
+    "\ud800",
+    "pig",
+    "👩🏿‍🚀",
+    "dark skin",
+    " ",
+    "\n",
+]
+
+
+@pytest.mark.filterwarnings("ignore:The text is too long")
+@settings(deadline=None)
+@given(st.lists(st.sampled_from(PIECES) | st.text(max_size=5), max_size=12).map("".join), st.booleans())
+def test_no_text_brings_a_mark_of_the_text_encoders_own(genmoji: Genmoji, text: str, plain: bool) -> None:
+    try:
+        prompts = [
+            compose(text, "{prompt}" if plain else "{prompt}, 3d", "dark", "woman"),
+            PromptPlan("pig", final_prompt=text or "pig").finished(genmoji.caption_form()).final_prompt,
+        ]
+    except UserError as error:
+        assert "\n" not in str(error)
+        return
+    tokenizer = genmoji.text.tokenizers[0]
+    for ids in tokenizer(prompts).tolist():
+        assert ids[0] == tokenizer.bos_token_id and tokenizer.bos_token_id not in ids[1:]
+        end = ids.index(tokenizer.eos_token_id)
+        assert not set(ids[end:]) - {tokenizer.eos_token_id, tokenizer.pad_token_id}
 
 
 def test_the_built_in_models_form_counts_with_its_own_tokenizer(genmoji: Genmoji) -> None:
