@@ -13,7 +13,7 @@ grammar keeps chatter, marks and other scripts out; `fault` then drops, one by o
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 
 from .guards import UNSAFE, plain_words
 from .lexicon import COLOURS, EXPRESSIONS, GARMENTS, POSES, kinds, moods, people_in
@@ -111,6 +111,8 @@ UNFINISHED = set("a an the and with of in on at to for from by its his her their
 
 CHATTER = set("note sure sorry please here subject kind add none nothing emoji picture image unknown example".split())
 
+OF_HAIR = set("hair wig bald beard blond blonde ponytail".split())
+
 ENDINGS = (("ies", "y"), ("ing", ""), ("ches", "ch"), ("shes", "sh"), ("xes", "x"), ("oes", "o"), ("s", ""))
 
 
@@ -143,9 +145,18 @@ def read_answer(text: str, asked: Iterable[str]) -> dict[str, str]:
     return {name: found[name] for name in asked if re.fullmatch(OF[name], found.get(name, ""))}
 
 
-def fault(name: str, value: str, parsed: Parsed, others: Mapping[str, str]) -> str | None:
-    """Why a field is not used, or None. `others`: the fields before it that are used."""
+def examples(instructions: str) -> frozenset[str]:
+    """What the instructions themselves say of subjects, which is no answer."""
+    return frozenset(value for _, value in re.findall(rf"^({'|'.join(OF)}): (.*)$", instructions, re.MULTILINE))
+
+
+def fault(
+    name: str, value: str, parsed: Parsed, others: Mapping[str, str], copied: Container[str] = frozenset()
+) -> str | None:
+    """Why a field is not used, or None. `others`: the fields before it that are used; `copied`: `examples`."""
     words = value.split()
+    if value in copied:
+        return "copied from the instructions"
     subject = {_root(word) for word in re.findall(r"[\w'-]+", parsed.subject.lower())}
     content = [_root(word) for word in words if word not in SMALL_WORDS or word in kinds()]
     if UNSAFE.search(value):
@@ -154,6 +165,8 @@ def fault(name: str, value: str, parsed: Parsed, others: Mapping[str, str]) -> s
         return "chatter"
     if next(people_in(words), None) or {"skin", "skinned", "skin-tone"} & set(words):
         return "speaks of the person, who is the user's"
+    if parsed.hair and OF_HAIR & set(words):
+        return "speaks of the hair, which is the user's"
     if unknown := [word for word in words if not _is_word(word)]:
         return f"not a word that is known: {unknown[0]}"
     if words[-1] in UNFINISHED or (name == "wearing" and "and" in words):

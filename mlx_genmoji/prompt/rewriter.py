@@ -23,7 +23,7 @@ from ..models.functions import on_cpu
 from .guards import is_latin
 from .lexicon import PERSON_TYPES, SKIN_TONES
 from .plan import CaptionForm, PromptPlan
-from .request import INSTRUCTIONS, fault, fields_to_ask, grammar, question, read_answer
+from .request import INSTRUCTIONS, examples, fault, fields_to_ask, grammar, question, read_answer
 from .rules import parse
 from .smollm2 import NAME, smollm2_folder
 
@@ -42,16 +42,30 @@ class Rewriter:
     most_seconds = 60.0
     """For eight prompts; what is not said by then is left out."""
 
+    copied: frozenset[str] = examples(INSTRUCTIONS)
+    """What a small model repeats from its instructions, whatever the subject."""
+
     def __init__(self, model: Any, tokenizer: Any, instructions: str = INSTRUCTIONS):
         from llguidance.hf import from_tokenizer
         from mlx_lm.models.cache import make_prompt_cache
 
         self.model = model
         self.tokenizer = tokenizer
+        self.copied = examples(instructions)
         content = f"{instructions}\n\n{MARK}".strip()
-        chat = tokenizer.apply_chat_template(
-            [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True, enable_thinking=False
-        )
+        if not tokenizer.has_chat_template:
+            raise UserError("The language model has no chat template: take one that is tuned to follow instructions.")
+        try:
+            chat = tokenizer.apply_chat_template(
+                [{"role": "user", "content": content}],
+                tokenize=False,
+                add_generation_prompt=True,
+                enable_thinking=False,
+            )
+        except Exception as error:  # templates are programs, and raise what they like
+            raise UserError(f"The language model's chat template fails: {one_line(error)}") from error
+        if chat.count(MARK) != 1:
+            raise UserError("The language model's chat template does not say what it is asked exactly once.")
         self._head, self._tail = chat.split(MARK)
         self.prefix = tokenizer.encode(self._head, add_special_tokens=False)
         self._cache = make_prompt_cache(model)
@@ -129,7 +143,11 @@ class Rewriter:
             dropped: dict[str, str] = {}
             said = read_answer(answer, names)
             for name in names:
-                why = fault(name, said[name], parsed, used) if name in said else "not said within the token budget"
+                why = (
+                    fault(name, said[name], parsed, used, self.copied)
+                    if name in said
+                    else "not said within the token budget"
+                )
                 if why is None:
                     used[name] = said[name]
                 else:

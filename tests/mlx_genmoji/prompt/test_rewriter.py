@@ -164,6 +164,18 @@ def test_fields_that_contradict_each_other_lose_the_later_one() -> None:
     assert request.fault("holding", "a hat", parse("doctor"), {"wearing": "a hat"}) == "repeats another field"
 
 
+def test_what_is_copied_from_the_instructions_is_dropped() -> None:
+    assert {"a straw hat", "rolling on the floor", "red and orange"} <= request.examples(request.INSTRUCTIONS)
+    plan = Saying("expression: proud\npose: rolling on the floor\nwearing: a straw hat").rewrite("pig")
+    assert plan.final_prompt == "pig, proud"
+    assert plan.dropped["wearing"] == "copied from the instructions: a straw hat"
+
+
+def test_hair_is_the_users() -> None:
+    reason = request.fault("wearing", "a blonde wig", parse("woman with curly red hair"), {})
+    assert reason is not None and "hair" in reason
+
+
 def test_what_the_user_said_is_not_asked_for() -> None:
     saying = Saying("wearing: a hat\ncolours: pink\nholding: a rose")
     saying.rewrite("happy flying pig")
@@ -232,6 +244,26 @@ def test_an_adapter_is_used_with_its_own_instructions(language_model: Path, tmp_
     assert mx.allclose(adapted.model(ids), model(ids), atol=1e-4) and not mx.allclose(
         plain.model(ids), model(ids), atol=1e-2
     )
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        (None, "no chat template"),
+        ("{% for m in messages %}{{ m['role'] }}{% endfor %}", "exactly once"),
+        ("{% for m in messages %}{{ m['content'] }} {{ m['content'] }}{% endfor %}", "exactly once"),
+        ("{{ raise_exception('no users here') }}", "fails: no users here"),
+    ],
+)
+def test_a_model_that_is_not_asked_by_chat_is_told_in_one_line(
+    language_model: Path, tmp_path: Path, template: str | None, message: str
+) -> None:
+    folder = Path(shutil.copytree(language_model, tmp_path / "model"))
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps(config | {"chat_template": template}))
+    with pytest.raises(UserError, match=message) as error:
+        Rewriter.load(folder)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("missing", ["config.json", "model.safetensors", "tokenizer.json"])
