@@ -1,6 +1,6 @@
 """Rows to tune the prompt rewriter's language model on, and the tuning itself by mlx-lm's own trainer:
 
-    python -m train.rewriter train/recipes/rewriter.yaml
+    python -m train.rewriter train/recipes/rewriter.yaml [--resume]
 
 writes `data/train.jsonl` and `data/valid.jsonl` into the recipe's folder, rows of a question and the answer to it in
 mlx-lm's chat format, trains (`mlx_lm.lora` with the recipe), and leaves the adapter in half precision in `adapter/`.
@@ -13,6 +13,7 @@ prompt of the evaluation is never among the rows, in whatever order its words ar
 from __future__ import annotations
 
 import json
+import math
 import random
 import re
 import sys
@@ -175,7 +176,34 @@ def _write(path: Path, lines: Iterable[str]) -> None:
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
-def train(path: Path) -> None:
+def resumed(options: Mapping[str, Any]) -> dict[str, Any]:
+    """mlx_lm.lora's options to go on from the newest checkpoint with, as they are where there is none.
+
+    A run that goes on writes to a folder of its own, named after the steps before it. The learning rate goes on where
+    it was; mlx-lm keeps no state of the optimizer, and the rows are in another order.
+    """
+    folder, total = Path(options["adapter_path"]), options["iters"]
+    found = {
+        start + int(file.name.partition("_")[0]): file
+        for start, part in ((0, folder), *((int(part.suffix[1:]), part) for part in folder.parent.glob("trained.*")))
+        for file in part.glob("*_adapters.safetensors")
+    }
+    if not found:
+        return dict(options)
+    done = max(found)
+    first, _, last = options["lr_schedule"]["arguments"]
+    now = last + (first - last) * (1 + math.cos(math.pi * min(done / total, 1))) / 2
+    return {
+        **options,
+        "resume_adapter_file": str(found[done]),
+        "adapter_path": f"{folder}.{done}",
+        "iters": total - done,
+        "seed": options["seed"] + done,
+        "lr_schedule": {"name": "cosine_decay", "arguments": [now, max(total - done, 1), last]},
+    }
+
+
+def train(path: Path, resume: bool = False) -> None:
     """Make the rows, train, and write the adapter in half precision, with what is needed to load it and no more."""
     import mlx.core as mx
     from mlx_lm.convert import convert
@@ -189,10 +217,15 @@ def train(path: Path) -> None:
     if not Path(options["model"]).exists():
         # Packed weights and half precision are many times slower in MLX's CPU backend.
         convert(str(smollm2_folder()), options["model"], dequantize=True, dtype="float32")
-    run(SimpleNamespace(**options))
-    trained, adapter = Path(options["adapter_path"]), Path(recipe["adapter"])
+    if resume:
+        options = resumed(options)
+    newest = options["resume_adapter_file"]
+    if options["iters"] > 0:
+        run(SimpleNamespace(**options))
+        newest = Path(options["adapter_path"]) / "adapters.safetensors"
+    adapter = Path(recipe["adapter"])
     adapter.mkdir(parents=True, exist_ok=True)
-    weights: Any = mx.load(str(trained / "adapters.safetensors"))
+    weights: Any = mx.load(str(newest))
     half = {name: value.astype(mx.float16) for name, value in weights.items()}
     mx.save_safetensors(str(adapter / "adapters.safetensors"), half)
     kept = {name: options[name] for name in ("fine_tune_type", "num_layers", "lora_parameters")}
@@ -201,7 +234,7 @@ def train(path: Path) -> None:
 
 
 def main(arguments: Sequence[str]) -> None:
-    train(Path(arguments[0]))
+    train(Path(arguments[0]), resume="--resume" in arguments[1:])
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import difflib
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import NamedTuple
 
 from ..errors import UserError
@@ -145,6 +146,8 @@ def parse(prompt: str, most: int | None = guards.MAX_CHARACTERS) -> Parsed:
 
 def spell_out(text: str) -> tuple[list[Entry | str], set[str]]:
     """`text` with its emojis as their entries, spaces around them, and the skin tones that they have."""
+    if text.isascii():
+        return [text], set()
     known = emojis()
     parts: list[Entry | str] = []
     tones: set[str] = set()
@@ -201,10 +204,10 @@ def _without_tones(text: str, entries: Sequence[Entry]) -> tuple[str, set[str]]:
 
     rest = TONE_PHRASE.sub(take, text)
     rest = re.sub(r"\s+,", ",", " ".join(rest.split())).strip(" ,") if tones else text
+    if not rest or not (tones or TONED_PERSON.search(rest)):
+        return rest, tones
     words = WORD.findall(rest.lower())[:MOST_WORDS]
     category = _named(words, entries)[0]
-    if not rest:
-        return rest, tones
     if tones and category not in TONED_KINDS and not BODY & {_singular(word) for word in words}:
         return text, set()
     if category != "person":
@@ -347,9 +350,13 @@ def _is_verb(word: str) -> bool:
     return word.endswith("ing") and (word in POSES or word in moods())
 
 
+@lru_cache(maxsize=1024)
 def _spelled(word: str) -> str:
     """The word of the vocabulary that a long word differs from by a letter or two; itself where there is none."""
-    close = difflib.get_close_matches(word, kinds(), 1, 0.82) if len(word) >= 6 else []
+    if len(word) < 6:
+        return word
+    near = [known for known in kinds() if known[0] == word[0] and abs(len(known) - len(word)) <= 3]
+    close = difflib.get_close_matches(word, near, 1, 0.82)
     return close[0] if close else word
 
 

@@ -11,7 +11,7 @@ from mlx_genmoji import UserError
 from mlx_genmoji.prompt.lexicon import moods
 from mlx_genmoji.prompt.request import OF, fault, read_answer
 from mlx_genmoji.prompt.rules import parse
-from train.rewriter import check, evaluation_prompts, rows, words_of, write_rows
+from train.rewriter import check, evaluation_prompts, resumed, rows, words_of, write_rows
 
 ROOT = Path(__file__).parents[2]
 RECIPE = yaml.safe_load((ROOT / "train/recipes/rewriter.yaml").read_text(encoding="utf-8"))
@@ -68,3 +68,21 @@ def test_the_rows_are_the_same_each_time(tmp_path: Path, monkeypatch: pytest.Mon
         assert train.count("\n") + valid.count("\n") == count and json.loads(valid.splitlines()[0])["messages"]
         texts.append(train + valid)
     assert texts[0] == texts[1]
+
+
+def test_a_run_goes_on_from_its_newest_checkpoint(tmp_path: Path) -> None:
+    folder = tmp_path / "trained"
+    schedule = {"name": "cosine_decay", "warmup": 2, "arguments": [0.5, 40, 0.1]}
+    options = {"adapter_path": str(folder), "iters": 40, "seed": 3, "lr_schedule": schedule}
+    assert resumed(options) == options
+    for steps in (5, 10):
+        folder.mkdir(exist_ok=True)
+        (folder / f"{steps:07}_adapters.safetensors").touch()
+    again = resumed(options)
+    assert again["iters"] == 30 and again["resume_adapter_file"].endswith("trained/0000010_adapters.safetensors")
+    first, steps, last = again["lr_schedule"]["arguments"]
+    assert 0.1 == last < first < 0.5 and steps == 30
+    Path(again["adapter_path"]).mkdir()
+    (Path(again["adapter_path"]) / "0000010_adapters.safetensors").touch()
+    later = resumed(options)
+    assert later["iters"] == 20 and later["lr_schedule"]["arguments"][0] == pytest.approx(0.3)
