@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Container, Iterable, Mapping
 
-from .guards import UNSAFE, plain_words
+from .guards import plain_words, unsafe
 from .lexicon import COLOURS, EXPRESSIONS, GARMENTS, POSES, kinds, moods, people_in
 from .rules import Parsed
 
@@ -159,7 +159,7 @@ def fault(
         return "copied from the instructions"
     subject = {_root(word) for word in re.findall(r"[\w'-]+", parsed.subject.lower())}
     content = [_root(word) for word in words if word not in SMALL_WORDS or word in kinds()]
-    if UNSAFE.search(value):
+    if unsafe(value):
         return "unsafe"
     if CHATTER & set(words):
         return "chatter"

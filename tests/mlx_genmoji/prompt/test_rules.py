@@ -297,13 +297,23 @@ def test_a_long_prompt_is_cut_between_words_and_says_so() -> None:
     assert len(parse("x" * 500).subject) == MAX_CHARACTERS
 
 
-@pytest.mark.parametrize("prompt", ["a nude woman", "PORN", "ｎｕｄｅ man", "nu\u200bde", "dog with a swastika"])
+@pytest.mark.parametrize(
+    "prompt",
+    "a nude woman/PORN/ｎｕｄｅ man/nu\u200bde/dog with a swastika/naked lady/naked ladies/naked guy/naked young woman"
+    "/sexy woman/blowjob/KKK/卐/n.u.d.e/n u d e/nudе pig/p0rn/nüde/mujer desnuda/femme nue/nackte Frau/обнаженная/裸の女性".split(
+        "/"
+    ),
+)
 def test_what_is_unsafe_is_refused(prompt: str) -> None:
     with pytest.raises(UnsafePrompt, match="refused"):
         parse(prompt)
 
 
-@pytest.mark.parametrize("prompt", ["naked mole rat", "sextant", "grape", "scrapes", "person eating nuggets"])
+@pytest.mark.parametrize(
+    "prompt",
+    "naked mole rat/sextant/grape/scrapes/person eating nuggets/same sex couple/sex education book/nude lipstick"
+    "/gore-tex jacket/suicide squad/cocktail/Essex/a b c blocks/3 men in a tub/裸足/卍".split("/"),
+)
 def test_what_only_looks_unsafe_is_drawn(prompt: str) -> None:
     assert parse(prompt).subject == prompt
 
