@@ -299,10 +299,11 @@ def test_a_long_prompt_is_cut_between_words_and_says_so() -> None:
 
 @pytest.mark.parametrize(
     "prompt",
-    "a nude woman/PORN/ｎｕｄｅ man/nu\u200bde/dog with a swastika/naked lady/naked ladies/naked guy/naked young woman"
-    "/sexy woman/blowjob/KKK/卐/n.u.d.e/n u d e/nudе pig/p0rn/nüde/mujer desnuda/femme nue/nackte Frau/обнаженная/裸の女性".split(
-        "/"
-    ),
+    (
+        "a nude woman/PORN/ｎｕｄｅ man/nu\u200bde/dog with a swastika/naked lady/naked ladies/naked guy"
+        "/naked young woman/sexy woman/blowjob/KKK/卐/n.u.d.e/n u d e/nudе pig/p0rn/nüde/mujer desnuda/femme nue"
+        "/nackte Frau/обнаженная/裸の女性"
+    ).split("/"),
 )
 def test_what_is_unsafe_is_refused(prompt: str) -> None:
     with pytest.raises(UnsafePrompt, match="refused"):
