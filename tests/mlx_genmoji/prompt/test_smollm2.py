@@ -14,7 +14,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from mlx_genmoji import UserError
-from mlx_genmoji.prompt import smollm2
+from mlx_genmoji.prompt import Rewriter, smollm2
 from mlx_genmoji.prompt.smollm2 import convert_gguf, smollm2_folder
 
 pytestmark = pytest.mark.usefixtures("cpu")
@@ -142,3 +142,9 @@ def test_smollm2_itself_is_a_whole_folder(installed: Path) -> None:
     assert (config["num_hidden_layers"], config["quantization"]["bits"], config["rope_theta"]) == (30, 4, 100000.0)
     assert config["quantization"]["model.embed_tokens"] == {"group_size": 32, "bits": 8}
     assert (installed / "model.safetensors").stat().st_size > 80_000_000
+
+
+def test_smollm2_fills_in_a_prompt(installed: Path) -> None:
+    plan = Rewriter.load("smollm2").rewrite("woman astronaut with dark skin")
+    assert plan.source in ("llm", "partial")
+    assert plan.final_prompt.startswith("woman astronaut, ") and plan.final_prompt.endswith(", dark skin tone")
