@@ -364,7 +364,7 @@ def test_a_folders_own_defaults_are_used(broken: Path) -> None:
         (("astronaut", "{prompt}, 3d", "dark", "woman"), "woman astronaut, dark skin tone, 3d"),
         (("Woman dancing", "{prompt}", None, "woman"), "Woman dancing"),
         (("a woman, dancing", "{prompt}", None, "woman"), "a woman, dancing"),
-        (("woman dancing", "{prompt}", None, "man"), "man woman dancing"),
+        (("woman dancing", "{prompt}", None, "man"), "woman dancing"),
         (("{0} %s", "{prompt}"), "{0} %s"),
     ],
 )
