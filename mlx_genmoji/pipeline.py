@@ -208,18 +208,20 @@ class Genmoji:
         if isinstance(rewrite, PromptPlan):
             _check_agreement(rewrite, skin_tone, person_type, negative_prompt, template)
         plan = self._plan(prompt, rewrite, skin_tone, person_type)
+        own, asked = prompt, (skin_tone, person_type)
         if plan is not None:
             skin_tone, person_type = plan.skin_tone, plan.person_type
             negative_prompt = negative_prompt or plan.negative_prompt
         elif template != "{prompt}":
             said = parse(prompt, most=None)
-            skin_tone, person_type = said.skin_tone or skin_tone, said.person_type or person_type
+            own, skin_tone, person_type = said.subject, said.skin_tone or skin_tone, said.person_type or person_type
+            # What the prompt says of a person is among its words.
+            asked = skin_tone, None if said.person_type else person_type
         negative_prompt = clean_final(negative_prompt)
         self.adapters.route(skin_tone, person_type)
         template = (self.adapters.template or self.defaults.template) if template is None else template
         if plan is None:
-            own = prompt if template == "{prompt}" else self.words.own(prompt)
-            final_prompt = compose(own, template, skin_tone, person_type)
+            final_prompt = compose(prompt if template == "{prompt}" else self.words.own(own), template, *asked)
         else:
             # Only now is it known which adapter draws, and so how it wants its captions.
             plan = plan.finished(self.caption_form(template))
