@@ -49,8 +49,8 @@ MOST_WORDS = 100
 TONES = {word: tone for tone, words in TONE_WORDS.items() for word in words.split()}
 ADVERB = r"(?:(?:very|really|quite|rather|so|extremely|super)\s+)*"
 TONE_PHRASE = re.compile(
-    r"(?P<comma>\s*,)?(?P<joined>\s*\band\b)?"
-    r"(?P<with>\s*\b(?:(?:who|that)\s+)?(?:with|of|in|has|have|having)\s+(?:(?:an?|the|her|his|their|its)\s+)?)?"
+    r"(?:\s*,)?(?:\s*\band\b)?"
+    r"(?:\s*\b(?:(?:who|that)\s+)?(?:with|of|in|has|have|having)\s+(?:(?:an?|the|her|his|their|its)\s+)?)?"
     rf"\s*\b{ADVERB}(?P<tone>(?:(?:medium|light|dark|deep|rich|pale)[-\s]+)?[a-z]+)"
     r"(?:[-\s]?skin(?:ned)?(?:[-\s](?:tone[sd]?|colou?r(?:ed)?|complexion))?|[-\s]complexion(?:ed)?)\b"
     r"(?P<and>(?:\s*,)?\s+and\b)?",
@@ -190,16 +190,9 @@ def _without_tones(text: str, entries: Sequence[Entry]) -> tuple[str, set[str]]:
         if tone is None or DENIED.search(text[: match.start("tone")]):
             return match[0]
         tones.add(tone)
-        following = text[match.end() :]
         if match["and"] is None:
-            return (match["comma"] or "") if match["joined"] and following.lstrip().startswith(",") else " "
-        words = WORD.findall(following.lower())
-        another = words and (
-            _is_verb(words[0])
-            or any(kinds().get(word) in ("person", "animal", "creature") or who_is(word) for word in words[:2])
-        )
-        if match["with"] and not another:
-            return f"{match['comma'] or ''}{match['joined'] or ''} {match['with'].split()[0]} "
+            return " "
+        # Where words stand before the phrase it was their "and", and a word of the user's.
         return " and " if text[: match.start()].strip() else " "
 
     rest = TONE_PHRASE.sub(take, text)

@@ -142,7 +142,7 @@ def test_what_the_user_says_is_left_alone(prompt: str, said: set[str]) -> None:
     ("prompt", "subject", "skin_tone"),
     [
         ("a woman with long black hair and dark skin", "a woman with long black hair", "dark"),
-        ("woman with dark skin and long hair", "woman with long hair", "dark"),
+        ("woman with dark skin and long hair", "woman and long hair", "dark"),
         ("woman with short hair, dark skin, and glasses", "woman with short hair and glasses", "dark"),
         ("woman with dark skin and a man", "woman and a man", "dark"),
         ("woman with dark skin, dancing", "woman, dancing", "dark"),
