@@ -97,7 +97,7 @@ def generate(
         ),
     ] = None,
     no_recipe: Annotated[
-        bool, typer.Option("--no-recipe", help="Leave out of the PNG how it was made (prompt, seed, model).")
+        bool, typer.Option("--no-recipe", help="Leave out of the file how it was made (prompt, seed, model).")
     ] = False,
 ) -> None:
     """Draw a genmoji of PROMPT as a PNG file."""
@@ -143,7 +143,7 @@ def generate(
             if format is None:
                 sticker.save(path, recipe=not no_recipe, transparent=transparent)
             else:
-                write_whole(path, sticker.export_file(format, path.stem)[1])
+                write_whole(path, sticker.export_file(format, path.stem, recipe=not no_recipe)[1])
         except OSError as error:
             raise UserError(f"{path} could not be written: {error.strerror or error}.") from error
         typer.echo(path)

@@ -54,41 +54,47 @@ class Sticker:
             return self.image.convert("RGBA")
         return Image.fromarray(cut_out(np.asarray(self.image.convert("RGB"))), "RGBA")
 
-    def export(self, kind: str, name: str = "sticker") -> dict[str, bytes]:
+    def export(self, kind: str, name: str = "sticker", recipe: bool = True) -> dict[str, bytes]:
         """The files of one of `TARGETS` (`slack`, `telegram`, ...): file names, which begin with `name`, and bytes.
 
-        Transparent, trimmed to the figure, of the target's size in pixels and within its limit in bytes. Raises
+        Transparent, trimmed to the figure, of the target's size in pixels and within its limit in bytes. An iOS glyph
+        has the prompt as its description unless `recipe` is false; the other kinds hold none of the recipe. Raises
         UserError for a kind that there is not, an empty picture, or one that cannot be made small enough.
         """
-        return export(self.cutout(), target_named(kind), name, self._description())
+        return export(self.cutout(), target_named(kind), name, self._description() if recipe else "")
 
-    def export_file(self, kind: str, name: str = "sticker") -> tuple[str, bytes]:
+    def export_file(self, kind: str, name: str = "sticker", recipe: bool = True) -> tuple[str, bytes]:
         """The same as one file, its name and its bytes: a zip where the target has several."""
-        return zipped(self.export(kind, name), f"{name}-{kind}.zip")
+        return zipped(self.export(kind, name, recipe), f"{name}-{kind}.zip")
 
     def save(self, path: str | Path, recipe: bool = True, transparent: bool = False) -> None:
-        """Write the picture, as its suffix says; moved into place when whole.
+        """Write the picture, as its suffix says; moved into place when whole. See `encoded`."""
+        path = Path(path)
+        if path.suffix.lower() not in SUFFIXES:
+            raise UserError(f"{path} ends in none of {', '.join(SUFFIXES)}; give it one of these.")
+        write_whole(path, self.encoded(path.suffix.lower(), recipe, transparent))
+
+    def encoded(self, suffix: str = ".png", recipe: bool = True, transparent: bool = False) -> bytes:
+        """The bytes of a file with one of `SUFFIXES`.
 
         `.png` holds the recipe in its metadata unless `recipe` is false; `.webp` is lossless and holds none; both are
         on white unless `transparent`. `.heic` is the image of an iOS adaptive glyph, always transparent, and has the
         prompt as its description unless `recipe` is false. Raises UserError for any other suffix.
         """
-        path = Path(path)
-        suffix = path.suffix.lower()
         if suffix not in SUFFIXES:
-            raise UserError(f"{path} ends in none of {', '.join(SUFFIXES)}; give it one of these.")
+            raise UserError(f"There is no form {suffix} of a sticker; there are {', '.join(SUFFIXES)}.")
+        if suffix == ".heic":
+            return glyph(self.cutout(), self._description() if recipe else "")
         buffer = io.BytesIO()
         image = self.cutout() if transparent else self.image
-        if suffix == ".heic":
-            buffer.write(glyph(self.cutout(), self._description() if recipe else ""))
-        elif suffix == ".webp":
+        if suffix == ".webp":
             image.save(buffer, format="WEBP", lossless=True)
         else:
             info = PngInfo()
             if recipe:
                 info.add_itxt(RECIPE_KEY, json.dumps(self.recipe, ensure_ascii=False))
             image.save(buffer, format="PNG", pnginfo=info)
-        write_whole(path, buffer.getvalue())
+        return buffer.getvalue()
 
     def _description(self) -> str:
         prompt = self.recipe.get("prompt")

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from app import cli
-from mlx_genmoji.sticker import TARGETS
+from mlx_genmoji.sticker import TARGETS, Sticker
 
 
 @pytest.fixture(autouse=True)
@@ -122,3 +122,11 @@ def test_a_form_that_cannot_be_is_told_before_anything_is_drawn(
     assert cli.main(["generate", "red apple", *options.split()]) == 2
     err = capsys.readouterr().err
     assert err.count("\n") == 1 and clue in err
+
+
+def test_without_its_recipe_a_sticker_does_not_say_the_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = Sticker(Image.open("pig.png").convert("RGB"), {"prompt": "a secret"})
+    monkeypatch.setattr("app.generating._draw", lambda *_: [drawn])
+    for options, says in (([], True), (["--no-recipe"], False)):
+        assert cli.main(["generate", "pig", "--format", "ios-glyph", "-o", "pig.heic", *options]) == 0
+        assert (b"a secret" in Path("pig.heic").read_bytes()) is says

@@ -98,6 +98,9 @@ def test_saved_without_its_recipe_it_does_not_say_the_prompt(ball: Image.Image, 
     for recipe in (True, False):
         Sticker(ball, {"prompt": "secret"}).save(tmp_path / "ball.heic", recipe=recipe)
         assert (b"secret" in (tmp_path / "ball.heic").read_bytes()) is recipe
+        assert (
+            b"secret" in Sticker(ball, {"prompt": "secret"}).export("ios-glyph", "ball", recipe)["ball.heic"]
+        ) is recipe
 
 
 def test_without_pillow_heif_it_is_said_what_to_install(ball: Image.Image, monkeypatch: pytest.MonkeyPatch) -> None:
