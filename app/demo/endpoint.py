@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -71,7 +72,7 @@ def endpoint(worker: Worker, downloads: Downloads) -> Callable[..., Awaitable[An
             raise gr.Error(status.sentence, print_exception=False)
         if not isinstance(status, Done):
             raise gr.Error("The drawing was stopped.", print_exception=False)
-        files = [handle_file(downloads.save(sticker, bool(recipe))) for sticker in status.stickers]
-        return files, status.plan.to_dict(), status.seed
+        saved = await asyncio.to_thread(downloads.save, status.stickers, bool(recipe))
+        return [handle_file(path) for path in saved], status.plan.to_dict(), status.seed
 
     return generate

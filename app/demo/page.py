@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
-import io
 import re
+import traceback
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from PIL import Image
 
 from mlx_genmoji.errors import UserError, one_line
 from mlx_genmoji.prompt import PERSON_TYPES, SKIN_TONES, PromptPlan
@@ -21,14 +22,16 @@ from .downloads import Downloads
 from .endpoint import endpoint, listening
 from .request import MOST_GUIDANCE, MOST_LETTERS, MOST_PICTURES, MOST_SEED, MOST_STEPS, Request
 from .session import Drawn, Session, Sessions
+from .take import GONE
 from .worker import ENDS, Cancelled, Done, Drawing, Failed, Status, Waiting, Worker
-
-GONE = "That drawing is no longer here; draw it again."
 
 FOLDER = Path(__file__).parent
 EXAMPLES = ("octopus", "red apple", "woman astronaut", "birthday cake", "ghost", "cat wearing a crown")
 EMOJIS = "🐷 🐱 🐻 🦊 🐙 👻 🦋 👑 🎩 🍕 🎸 ❤️".split()
-ANY = "any"
+
+# What a choice says that leaves it to the model. No name of a file, and so of no adapter, is like this.
+ANY = "/any"
+CHOICES = ("skin_tone", "person_type", "sampler", "model", "adapter")
 
 STAGE = """
 <section aria-label="Candidates">
@@ -37,6 +40,10 @@ STAGE = """
     <span></span>
   </div>
   <p class="says" role="status" aria-live="polite"></p>
+  <div class="take" role="group" aria-label="Take the chosen one away" hidden>
+    <a download id="png">PNG</a><a download id="transparent">Transparent</a><a download id="zip">Zip</a>
+    <label id="recipe"><input type="checkbox" checked> with recipe</label>
+  </div>
   <p class="error" role="alert" hidden></p>
   <ul class="notes" hidden></ul>
 </section>
@@ -44,13 +51,15 @@ STAGE = """
 HISTORY = '<section class="history" aria-label="Drawn before" hidden><h2>Drawn before</h2><ol></ol></section>'
 HEADER = "<h1>genmoji</h1><p>Say what to draw, and choose the best of four.</p>"
 
+BROKEN = "Something went wrong while showing it; whoever runs this demo finds it in the log."
+
 Updates = dict[Any, Any]
 
 
-def build(worker: Worker, downloads: Downloads) -> gr.Blocks:
+def build(worker: Worker, sessions: Sessions, downloads: Downloads) -> gr.Blocks:
     """The page and the endpoint, drawn by `worker`, which has loaded."""
     with gr.Blocks(title="genmoji", analytics_enabled=False) as blocks:
-        page = Page(worker, downloads)
+        page = Page(worker, sessions)
         gr.events.api(endpoint(worker, downloads), api_name="generate", concurrency_limit=None)
         blocks.unload(page.on_unload)
     return blocks
@@ -59,10 +68,9 @@ def build(worker: Worker, downloads: Downloads) -> gr.Blocks:
 class Page:
     """The components, laid out, and what happens when they are used."""
 
-    def __init__(self, worker: Worker, downloads: Downloads):
+    def __init__(self, worker: Worker, sessions: Sessions):
         self.worker = worker
-        self.downloads = downloads
-        self.sessions = Sessions()
+        self.sessions = sessions
         self._lay_out()
         self._connect()
 
@@ -99,18 +107,6 @@ class Page:
                     apply_default_css=False,
                     elem_id="stage",
                 )
-                with gr.Row(elem_id="take", visible=False) as self.take:
-                    self.png = gr.DownloadButton("PNG", size="sm", elem_id="png", min_width=80)
-                    self.transparent = gr.DownloadButton("Transparent", size="sm", elem_id="transparent", min_width=80)
-                    self.zip = gr.DownloadButton("Zip", size="sm", elem_id="zip", min_width=80)
-                    self.recipe = gr.Checkbox(
-                        True,
-                        label="with recipe",
-                        info=None,
-                        container=False,
-                        elem_id="recipe",
-                        min_width=120,
-                    )
                 self.history = gr.HTML(
                     [],
                     html_template=HISTORY,
@@ -120,7 +116,7 @@ class Page:
                 )
             with gr.Column(scale=2, min_width=280, elem_id="options"):
                 self.skin_tone = gr.Radio(
-                    [(tone.replace("-", " "), tone) for tone in (ANY, *SKIN_TONES)],
+                    [("any", ANY), *((tone.replace("-", " "), tone) for tone in SKIN_TONES)],
                     value=ANY,
                     label="Skin tone",
                     elem_id="skin-tone",
@@ -176,8 +172,12 @@ class Page:
         gr.HTML(f"<p>{hint}</p>", elem_classes="hint")
         self.plan: dict[str, Any] = {
             "subject": gr.Textbox(label="Subject", max_length=MOST_LETTERS, elem_id="plan-subject", max_lines=1),
-            "skin_tone": gr.Dropdown([ANY, *SKIN_TONES], value=ANY, label="Skin tone", filterable=False),
-            "person_type": gr.Dropdown([ANY, *PERSON_TYPES], value=ANY, label="Person", filterable=False),
+            "skin_tone": gr.Dropdown(
+                [("any", ANY), *((tone, tone) for tone in SKIN_TONES)], value=ANY, label="Skin tone", filterable=False
+            ),
+            "person_type": gr.Dropdown(
+                [("any", ANY), *((kind, kind) for kind in PERSON_TYPES)], value=ANY, label="Person", filterable=False
+            ),
         }
         for name in OPTIONAL:
             self.plan[name] = gr.Textbox(
@@ -207,76 +207,66 @@ class Page:
             "model": self.model,
             "adapter": self.adapter,
         }
-        inputs, plan = [self.recipe, *self.inputs.values()], list(self.plan.values())
-        files = [self.png, self.transparent, self.zip]
-        shown = [self.stage, self.history, self.take, *files, *plan]
+        inputs, plan = list(self.inputs.values()), list(self.plan.values())
+        shown = [self.stage, self.history, *plan]
         drawing = [*shown, self.draw, self.redraw, self.cancel]
-        # The queue is the worker's, which knows the position of each; Gradio's lets everything through.
-        queued: Any = {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private"}
-        at_once: Any = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+        # The queue is the worker's, which knows the position of each; Gradio's lets everything through. Values come as
+        # they were sent: Gradio's own reading fails on what is not of its kind, `Request.read` says what is wrong.
+        events: Any = {"show_progress": "hidden", "api_visibility": "private", "preprocess": False}
+        queued = events | {"concurrency_limit": None}
+        # Beside the queue, whose stream to the page Gradio may be closing just then.
+        at_once = events | {"queue": False}
         gr.on([self.draw.click, self.prompt.submit], self.on_draw, inputs, drawing, **queued)
         self.redraw.click(self.on_redraw, [*inputs, *plan], drawing, **queued)
-        self.history.remix(self.on_remix, [self.recipe], [*drawing, *self.inputs.values()], **queued)
-        self.history.open(self.on_open, [self.recipe], [*shown, *self.inputs.values()], **at_once)
-        self.stage.choose(self.on_choose, [self.recipe], [self.stage, *files], **at_once)
-        self.recipe.change(self.on_recipe, [self.recipe], files, **at_once)
+        self.history.remix(self.on_remix, [], [*drawing, *inputs], **queued)
+        self.history.open(self.on_open, [], [*shown, *inputs], **at_once)
         self.cancel.click(self.on_cancel, [], [], **at_once)
 
-    async def on_draw(self, request: gr.Request, recipe: bool, *values: Any) -> AsyncIterator[Updates]:
-        asked = dict(zip(self.inputs, values, strict=True))
-        async for updates in self._draw(asked, recipe, request.session_hash):
+    async def on_draw(self, request: gr.Request, *values: Any) -> AsyncIterator[Updates]:
+        async for updates in self._draw(dict(zip(self.inputs, values, strict=True)), request.session_hash):
             yield updates
 
-    async def on_redraw(self, request: gr.Request, recipe: bool, *values: Any) -> AsyncIterator[Updates]:
+    async def on_redraw(self, request: gr.Request, *values: Any) -> AsyncIterator[Updates]:
         asked = dict(zip(self.inputs, values, strict=False))
         edited = dict(zip(self.plan, values[len(self.inputs) :], strict=True))
-        shown = self.sessions[request.session_hash].shown
+        shown = self.sessions.find(request.session_hash).shown
         asked["plan"] = _edited(edited, None if shown is None else shown.plan)
-        async for updates in self._draw(asked, recipe, request.session_hash):
+        async for updates in self._draw(asked, request.session_hash):
             yield updates
 
-    async def on_remix(self, request: gr.Request, event: gr.EventData, recipe: bool) -> AsyncIterator[Updates]:
-        session = self.sessions[request.session_hash]
-        drawn = session.find(event._data.get("id"))
+    async def on_remix(self, request: gr.Request, event: gr.EventData) -> AsyncIterator[Updates]:
+        session = self.sessions.find(request.session_hash)
+        drawn = session.find(_told(event, "id"))
         if drawn is None:
             yield {self.stage: _stage(session, error=GONE)}
             return
-        yield self._settings(drawn)
-        asked = vars(drawn.request) | {"seed": None, "plan": drawn.plan}
-        async for updates in self._draw(asked, recipe, request.session_hash):
+        anew = replace(drawn.request, seed=None)
+        yield self._settings(anew)
+        async for updates in self._draw(vars(anew) | {"plan": drawn.plan}, request.session_hash):
             yield updates
 
-    def on_open(self, request: gr.Request, event: gr.EventData, recipe: bool) -> Updates:
-        session = self.sessions[request.session_hash]
-        drawn = session.find(event._data.get("id"))
+    async def on_open(self, request: gr.Request, event: gr.EventData) -> Updates:
+        session = self.sessions.find(request.session_hash)
+        drawn = session.find(_told(event, "id"))
         if session.job is not None or drawn is None:
             return {self.stage: gr.skip() if session.job else _stage(session, error=GONE)}
-        session.show(drawn)
-        return self._shown(session, recipe) | self._settings(drawn)
+        session.shown = drawn
+        return self._shown(session) | self._settings(drawn.request)
 
-    def on_choose(self, request: gr.Request, event: gr.EventData, recipe: bool) -> Updates:
-        session = self.sessions[request.session_hash]
-        if session.job is not None or not session.choose(event._data.get("index")):
-            return {self.stage: gr.skip() if session.job else _stage(session, error=GONE)}
-        return {self.stage: _stage(session)} | self._files(session, recipe)
-
-    def on_recipe(self, request: gr.Request, recipe: bool) -> Updates:
-        return self._files(self.sessions[request.session_hash], recipe)
-
-    def on_cancel(self, request: gr.Request) -> None:
-        job = self.sessions[request.session_hash].job
+    async def on_cancel(self, request: gr.Request) -> None:
+        job = self.sessions.find(request.session_hash).job
         if job is not None:
             job.cancel()
 
-    def on_unload(self, request: gr.Request) -> None:
+    async def on_unload(self, request: gr.Request) -> None:
         """Whoever closes the page is forgotten."""
         job = self.sessions.forget(request.session_hash)
         if job is not None:
             job.cancel()
 
-    async def _draw(self, asked: Mapping[str, Any], recipe: bool, name: str | None) -> AsyncIterator[Updates]:
+    async def _draw(self, asked: Mapping[str, Any], name: str | None) -> AsyncIterator[Updates]:
         """What the page shows from the click on: the place in the queue, previews, and the candidates or why not."""
-        session = self.sessions[name]
+        session = self.sessions.find(name)
         if session.job is not None:
             return
         busy = {self.draw: gr.update(interactive=False), self.redraw: gr.update(interactive=False)}
@@ -285,22 +275,28 @@ class Page:
         idle |= {self.cancel: gr.update(visible=False)}
         try:
             request = Request.read(self._with_defaults(_read(asked)))
-            job = session.job = self.worker.submit(request, previews=True)
+            job = self.worker.submit(request, previews=True)
         except UserError as error:
             yield idle | {self.stage: _stage(session, error=str(error))}
             return
+        session = self.sessions.draw(name, job)
         try:
             async for status in job.follow(listening()):
+                if isinstance(status, Done):
+                    self.sessions.keep(session, await asyncio.to_thread(Drawn.of, request, status))
                 session.job = None if isinstance(status, ENDS) else job
                 if isinstance(status, Done):
-                    session.add(request, status.plan, status.seed, status.stickers, status.notes)
-                    yield idle | self._shown(session, recipe)
+                    yield idle | self._shown(session)
                 elif isinstance(status, Failed):
                     yield idle | {self.stage: _stage(session, error=status.sentence)}
                 elif isinstance(status, Cancelled):
                     yield idle | {self.stage: _stage(session, says="Stopped.")}
                 else:
                     yield busy | {self.stage: _under_way(status, request)}
+        except Exception:
+            # Whoever looks at the page can go on, whoever runs it can mend it.
+            traceback.print_exc()
+            yield idle | {self.stage: _stage(session, error=BROKEN)}
         finally:
             session.job = None
 
@@ -311,38 +307,35 @@ class Page:
         own = {name: None for name in ("steps", "guidance") if values.get(name) == self.worker.defaults[name]}
         return values | own
 
-    def _shown(self, session: Session, recipe: bool) -> Updates:
+    def _shown(self, session: Session) -> Updates:
         """What is shown of a drawing that is finished."""
         assert session.shown is not None
         values = session.shown.plan.to_dict()
-        nothing = {"skin_tone": ANY, "person_type": ANY}
-        plan = {part: values[name] or nothing.get(name, "") for name, part in self.plan.items()}
+        plan = {part: values[name] or (ANY if name in CHOICES else "") for name, part in self.plan.items()}
         drawn = [
-            {"id": one.id, "prompt": one.request.prompt, "picture": _as_uri(one.stickers[0].image, 96)}
-            for one in session.history
+            {"id": one.token, "prompt": one.request.prompt, "picture": _as_uri(one.icon)} for one in session.history
         ]
-        files = self._files(session, recipe)
-        return {self.stage: _stage(session), self.history: drawn, self.take: gr.update(visible=True)} | files | plan
+        return {self.stage: _stage(session), self.history: drawn} | plan
 
-    def _files(self, session: Session, recipe: bool) -> Updates:
-        if session.shown is None:
-            return {self.png: gr.skip(), self.transparent: gr.skip(), self.zip: gr.skip()}
-        png, transparent, packed = self.downloads.save_all(session.shown.stickers[session.chosen], bool(recipe))
-        return {self.png: str(png), self.transparent: str(transparent), self.zip: str(packed)}
-
-    def _settings(self, drawn: Drawn) -> Updates:
-        """The inputs as they were for a drawing; the seed is the one that it got."""
-        asked = vars(drawn.request) | {"seed": str(drawn.seed)}
+    def _settings(self, request: Request) -> Updates:
+        """The inputs as they were for a drawing; the seed is empty where it was left to chance."""
+        asked = vars(request) | {"seed": "" if request.seed is None else str(request.seed)}
         defaults = {"steps": self.worker.defaults["steps"], "guidance": self.worker.defaults["guidance"]}
-        defaults |= {"model": next(iter(self.worker.models)), "negative_prompt": ""}
+        defaults |= {"model": next(iter(self.worker.models))}
         return {
             part: defaults.get(name, ANY) if asked[name] is None else asked[name] for name, part in self.inputs.items()
         }
 
 
+def _told(event: gr.EventData, name: str) -> str | None:
+    """A text that a script of the page sends with an event; None where something else was sent."""
+    value = event._data.get(name) if isinstance(event._data, Mapping) else None
+    return value if isinstance(value, str) else None
+
+
 def _read(asked: Mapping[str, Any]) -> dict[str, Any]:
-    """What the page's inputs say, as `Request.read` takes it: "any" is nothing, the seed is a text."""
-    values = {name: None if value == ANY else value for name, value in asked.items()}
+    """What the page's inputs say, as `Request.read` takes it: any choice is none, the seed is a text."""
+    values = {name: None if name in CHOICES and value == ANY else value for name, value in asked.items()}
     seed = values.get("seed")
     if isinstance(seed, str) and seed.strip():
         if not re.fullmatch(r"[0-9]{1,10}", seed.strip()):
@@ -356,7 +349,7 @@ def _read(asked: Mapping[str, Any]) -> dict[str, Any]:
 def _edited(edited: Mapping[str, Any], before: PromptPlan | None) -> dict[str, Any]:
     """The plan as edited; its final prompt is made anew unless it is what was edited."""
     old = {} if before is None else before.to_dict()
-    plan = {name: (None if value in (ANY, "") else value) for name, value in edited.items()}
+    plan = {name: None if value == (ANY if name in CHOICES else "") else value for name, value in edited.items()}
     changed = [name for name, value in plan.items() if value != (old.get(name) or None)]
     if changed and "final_prompt" not in changed:
         plan["final_prompt"] = None
@@ -369,10 +362,16 @@ def _stage(session: Session, **more: Any) -> dict[str, Any]:
     """The finished candidates, or empty places for them."""
     shown = session.shown
     if shown is None:
-        return {"tiles": [None] * 4, "chosen": 0, **more}
-    said = {"says": _words(shown, session.chosen), "notes": [*shown.notes, *_dropped(shown.plan)]}
-    tiles = [_as_uri(sticker.image, 512) for sticker in shown.stickers]
-    return {"tiles": tiles, "chosen": session.chosen, "alt": shown.request.prompt, **said, **more}
+        return {"tiles": [None] * 4, **more}
+    return {
+        "tiles": [_as_uri(tile) for tile in shown.tiles],
+        "token": shown.token,
+        "words": shown.plan.final_prompt,
+        "seed": shown.seed,
+        "alt": shown.request.prompt,
+        "notes": [*shown.notes, *_dropped(shown.plan)],
+        **more,
+    }
 
 
 def _under_way(status: Status, request: Request) -> dict[str, Any]:
@@ -396,10 +395,6 @@ def _under_way(status: Status, request: Request) -> dict[str, Any]:
     }
 
 
-def _words(shown: Drawn, chosen: int) -> str:
-    return f"{shown.plan.final_prompt} \u00b7 seed {shown.seed + chosen}"
-
-
 def _dropped(plan: PromptPlan) -> list[str]:
     """What of a prompt is not drawn, as sentences."""
     return [f"Left out, {name.replace('_', ' ')}: {why}." for name, why in plan.dropped.items()]
@@ -413,12 +408,8 @@ def _seconds(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
 
 
-def _as_uri(picture: Image.Image, side: int) -> str:
-    small = picture.copy()
-    small.thumbnail((side, side))
-    file = io.BytesIO()
-    small.save(file, "PNG")
-    return f"data:image/png;base64,{_base64(file.getvalue())}"
+def _as_uri(png: bytes) -> str:
+    return f"data:image/png;base64,{_base64(png)}"
 
 
 def _base64(data: bytes) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
@@ -71,10 +73,12 @@ def serving(
             worker.wait()
             from .downloads import Downloads
             from .page import build
+            from .session import Sessions
 
-            blocks = build(worker, Downloads(folder))
+            sessions = Sessions()
+            blocks = build(worker, sessions, Downloads(folder))
             try:
-                yield _launch(blocks, folder, port, share)
+                yield _launch(blocks, sessions, folder, port, share)
             finally:
                 worker.close()
                 blocks.close(verbose=False)
@@ -93,13 +97,17 @@ def _prepare(folder: Path) -> None:
         os.environ.pop(name, None)
 
 
-def _launch(blocks: Any, folder: Path, port: int, share: bool) -> str:
+def _launch(blocks: Any, sessions: Any, folder: Path, port: int, share: bool) -> str:
     from starlette.middleware import Middleware
 
-    from .gate import Gate
+    from .gate import OWN_HOSTS, Gate
     from .look import CSS, HEAD, theme
+    from .take import Take
 
-    blocks.queue(default_concurrency_limit=None, max_size=256)
+    gate = Middleware(Gate, folder=folder, take=Take(sessions), hosts=None if share else OWN_HOSTS)
+
+    # Not api_open: a drawing that is asked for beside the queue would begin, and nobody would hear of its end.
+    blocks.queue(default_concurrency_limit=None, max_size=256, api_open=False)
     try:
         _, local, public = blocks.launch(
             server_name="127.0.0.1",
@@ -119,7 +127,7 @@ def _launch(blocks: Any, folder: Path, port: int, share: bool) -> str:
             mcp_server=False,
             pwa=False,
             footer_links=["api"],
-            app_kwargs={"middleware": [Middleware(Gate, folder=folder)], "docs_url": None, "redoc_url": None},
+            app_kwargs={"middleware": [gate], "docs_url": None, "redoc_url": None},
             theme=theme(),
             css=CSS,
             head=HEAD,
@@ -132,7 +140,13 @@ def _launch(blocks: Any, folder: Path, port: int, share: bool) -> str:
 def serve(
     models: list[str], adapters: Path | None, rewrite: str | None, preview: str | None, port: int, share: bool
 ) -> None:
-    """Serve the demo until Ctrl-C, telling its address on stdout."""
+    """Serve the demo until Ctrl-C or SIGTERM, telling its address on stdout."""
+
+    def leave(*_: object) -> None:
+        # Not the default, which would leave the folder of downloads behind.
+        sys.exit(128 + signal.SIGTERM)
+
+    signal.signal(signal.SIGTERM, leave)
     choices = model_choices(models), adapter_choices(adapters)
     with serving(*choices, rewrite=rewrite, preview=preview, port=port, share=share) as address:
         print(f"The demo is at {address} (Ctrl-C ends it)", flush=True)

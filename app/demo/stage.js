@@ -1,10 +1,16 @@
 // The stage: shows what the server says (props.value, plain data) without ever making HTML of a text.
-// {tiles: [data URI or null], chosen, drawing, progress, says, error, notes}
+// {tiles: [data URI or null], token, words, seed, alt, drawing, progress, says, error, notes}
+// Which candidate is chosen is known here alone; the links that take it away follow at once.
 const tiles = element.querySelector('.tiles')
 const bar = element.querySelector('.progress')
 const says = element.querySelector('.says')
 const error = element.querySelector('.error')
 const notes = element.querySelector('.notes')
+const take = element.querySelector('.take')
+const recipe = take.querySelector('input')
+const kinds = { png: 'png', transparent: 'transparent.png', zip: 'zip' }
+let chosen = 0
+let token
 
 function tile(index) {
   const button = document.createElement('button')
@@ -25,25 +31,41 @@ function tile(index) {
   return button
 }
 
-function mark(chosen) {
+function mark() {
+  const state = props.value || {}
   Array.from(tiles.children).forEach((button, index) => {
     button.setAttribute('aria-selected', index === chosen)
     button.tabIndex = index === chosen ? 0 : -1
   })
+  // Relative, as the page may be shared under another address.
+  for (const [id, kind] of Object.entries(kinds)) {
+    const href = `take/${state.token}/${chosen}.${kind}?recipe=${Number(recipe.checked)}`
+    take.querySelector(`#${id}`).setAttribute('href', href)
+  }
+  take.hidden = Boolean(state.drawing) || !state.token
+}
+
+function words(state) {
+  return state.words === undefined ? '' : `${state.words} \u00b7 seed ${state.seed + chosen}`
 }
 
 function choose(index) {
   const state = props.value
   if (state.drawing || !state.tiles[index]) return
-  mark(index)
-  trigger('choose', { index })
+  chosen = index
+  mark()
+  says.textContent = words(state)
 }
+
+recipe.addEventListener('change', mark)
 
 function show() {
   const state = props.value || {}
   const pictures = state.tiles || []
   while (tiles.children.length > pictures.length) tiles.lastChild.remove()
   while (tiles.children.length < pictures.length) tiles.append(tile(tiles.children.length))
+  if (state.token !== token || state.drawing) chosen = 0
+  token = state.token
   tiles.dataset.count = pictures.length
   pictures.forEach((source, index) => {
     const button = tiles.children[index]
@@ -55,11 +77,11 @@ function show() {
     image.hidden = !source
     if (source && image.getAttribute('src') !== source) image.src = source
   })
-  mark(state.chosen ?? 0)
+  mark()
   bar.hidden = !state.drawing
   bar.firstElementChild.style.width = `${100 * (state.progress || 0)}%`
   bar.setAttribute('aria-valuenow', Math.round(100 * (state.progress || 0)))
-  says.textContent = state.says || ''
+  says.textContent = state.says ?? words(state)
   error.textContent = state.error || ''
   error.hidden = !state.error
   notes.replaceChildren(...(state.notes || []).map(note => {

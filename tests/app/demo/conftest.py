@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,39 +10,55 @@ import pytest
 
 pytest.importorskip("gradio", reason="the tests of the demo need the extra app")
 
-from demo_server import CHROMIUM, Demo, eventually, free_port
+from demo_server import Demo, chromium, eventually, free_port
 
-from app.demo import serving
+from app.demo import serving, session
+from app.demo.session import Sessions
 from app.demo.worker import Worker
+from mlx_genmoji import Genmoji
 
 
 @pytest.fixture(scope="session")
 def demo() -> Iterator[Demo]:
-    made: list[Worker] = []
+    made: list[Any] = []
 
-    class Kept(Worker):
+    class KeptWorker(Worker):
         def __init__(self, *arguments: Any, **options: Any):
             super().__init__(*arguments, **options)
             made.append(self)
 
+    class KeptSessions(Sessions):
+        def __init__(self) -> None:
+            super().__init__()
+            made.append(self)
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(serving, "Worker", Kept)
+        patch.setattr(serving, "Worker", KeptWorker)
+        patch.setattr(session, "Sessions", KeptSessions)
         with serving.serving({"builtin": None}, {}, port=free_port()) as url:
-            yield Demo(url, made[0])
+            yield Demo(url, *made)
+
+
+@pytest.fixture(scope="session")
+def genmoji() -> Genmoji:
+    """What the demo draws with, apart from it."""
+    return Genmoji.load()
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip("there is no Chromium: apt-get install chromium")
+    program = chromium()
+    if program is None:
+        # Where every change is tested, tests that nobody runs would pass for ever.
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("there is no Chromium: apt-get install chromium")
     # No longer than a module: while it runs, this thread has an event loop, and no test can start its own.
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
         # Root, as in a container, has no sandbox; only this machine's own page is opened.
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        yield chromium
-        chromium.close()
+        opened = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
+        yield opened
+        opened.close()
 
 
 @pytest.fixture

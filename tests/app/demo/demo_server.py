@@ -6,16 +6,34 @@ import shutil
 import socket
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
+from app.demo.session import Sessions
 from app.demo.worker import Worker
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+MAC = (
+    "/Applications/Chromium.app/Contents/MacOS/Chromium",
+    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+)
 
 
 class Demo(NamedTuple):
     url: str
     worker: Worker
+    sessions: Sessions
+
+
+def chromium() -> str | None:
+    """The program, of the system or as Playwright installs it."""
+    for name in ("chromium", "chromium-browser", "google-chrome", *MAC):
+        if found := shutil.which(name):
+            return found
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        own = playwright.chromium.executable_path
+    return own if Path(own).exists() else None
 
 
 def free_port() -> int:
