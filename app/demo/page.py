@@ -214,7 +214,7 @@ class Page:
         # they were sent: Gradio's own reading fails on what is not of its kind, `Request.read` says what is wrong.
         events: Any = {"show_progress": "hidden", "api_visibility": "private", "preprocess": False}
         queued = events | {"concurrency_limit": None}
-        # Beside the queue, whose stream to the page Gradio may be closing just then.
+        # Beside the queue, and so while a drawing is under way.
         at_once = events | {"queue": False}
         gr.on([self.draw.click, self.prompt.submit], self.on_draw, inputs, drawing, **queued)
         self.redraw.click(self.on_redraw, [*inputs, *plan], drawing, **queued)

@@ -66,7 +66,7 @@ def page(demo: Demo, browser: Any) -> Iterator[Any]:
     """The page, open in a context of its own; a script error in it fails the test."""
     context = browser.new_context(viewport={"width": 1200, "height": 900})
     # A machine may have other things to do.
-    context.set_default_timeout(120_000)
+    context.set_default_timeout(60_000)
     page = context.new_page()
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))

@@ -111,14 +111,14 @@ def test_the_next_visitor_hears_the_position(page: Any, demo: Demo) -> None:
     ask(page, "pizza")
     finished(page, "One drawing to draw before yours.")
     other.locator("#cancel").click()
-    finished(page, "pizza, 3d")
+    finished(page, "pizza, 3d ·")
     other.close()
 
 
 def test_an_edited_plan_is_drawn_as_it_is(page: Any) -> None:
     more(page, steps="1", count="1", seed="1")
     ask(page, "a pig")
-    finished(page, "a pig, 3d")
+    finished(page, "a pig, 3d ·")
     page.locator("#plan > button").click()
     field = page.locator("#plan-subject textarea, #plan-subject input").first
     page.wait_for_function(
@@ -126,7 +126,7 @@ def test_an_edited_plan_is_drawn_as_it_is(page: Any) -> None:
     )
     field.fill("a blue pig")
     page.locator("#redraw").click()
-    finished(page, "a blue pig, 3d")
+    finished(page, "a blue pig, 3d ·")
     final = page.locator("#plan-final textarea, #plan-final input").first
     assert eventually(lambda: final.input_value() == "a blue pig, 3d")
     final.fill("exactly this")
@@ -138,7 +138,7 @@ def test_a_skin_tone_and_a_person_are_in_the_plan(page: Any) -> None:
     more(page, steps="1", count="1")
     page.locator("#skin-tone label").nth(5).click()
     ask(page, "woman astronaut")
-    finished(page, "woman astronaut, dark skin tone, 3d")
+    finished(page, "woman astronaut, dark skin tone, 3d ·")
 
 
 def test_what_was_drawn_before_is_shown_again_and_remixed(page: Any) -> None:
@@ -147,7 +147,7 @@ def test_what_was_drawn_before_is_shown_again_and_remixed(page: Any) -> None:
     finished(page, "red apple, 3d · seed 5")
     more(page, seed="")
     ask(page, "pizza")
-    finished(page, "pizza, 3d")
+    finished(page, "pizza, 3d ·")
     first = page.locator(".says").text_content()
     # The inputs are as they were: a seed that was asked for, and none where it was left to chance.
     page.get_by_label("Show again: red apple").click()
@@ -176,7 +176,7 @@ def test_what_cannot_be_shown_is_said_and_one_can_go_on(
     # The word that choices have for none is a prompt like any other.
     assert eventually(page.locator("#draw").is_enabled)
     ask(page, "any")
-    finished(page, "any, 3d")
+    finished(page, "any, 3d ·")
 
 
 def test_two_emojis_are_combined_into_one_prompt(page: Any) -> None:
@@ -185,7 +185,7 @@ def test_two_emojis_are_combined_into_one_prompt(page: Any) -> None:
     page.get_by_role("button", name="👑").click()
     assert value_of(page, "prompt") == "🐱 + 👑"
     page.locator("#draw").click()
-    finished(page, "cat face wearing a crown, 3d")
+    finished(page, "cat face wearing a crown, 3d ·")
 
 
 def test_a_mistake_is_a_sentence_in_the_page(page: Any) -> None:
