@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
 from app import cli
 from app.demo.request import combined
+from app.demo.serving import serve
 
 
 @pytest.mark.parametrize(
@@ -41,6 +46,27 @@ def test_a_mistake_of_the_command_is_one_line(
     assert cli.main(["app", *arguments]) == 2
     out, err = capsys.readouterr()
     assert out == "" and err.count("\n") == 1 and clue in err
+
+
+def test_a_kill_ends_it_in_good_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = []
+
+    @contextmanager
+    def serving(*_: object, **__: object) -> Iterator[str]:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            yield "http://demo"
+        finally:
+            closed.append(True)
+
+    monkeypatch.setattr("app.demo.serving.serving", serving)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit) as caught:
+            serve([], None, None, None, 0, False)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert closed and caught.value.code == 128 + signal.SIGTERM
 
 
 def test_without_gradio_the_command_says_what_to_install(
