@@ -1,7 +1,9 @@
 """The demo under twenty clients for two minutes, some of which leave: what they got, what it cost, how fast it starts.
 
-The server is a process of its own, as `genmoji app` starts it; each client is a session that asks over and over
-through `/generate`, and one in three requests is left while it waits or is drawn. Traffic stays on this machine.
+The server is a process of its own, as `genmoji app` starts it. Of the clients, twelve ask over and over through
+`/generate`, and eight do what an open page does: its event draws with previews, and what is drawn is taken away, every
+third time as a zip too; now and then they close the page and open another. One in three requests is left while it waits
+or is drawn. Traffic stays on this machine.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import io
 import json
 import random
 import re
+import secrets
 import socket
 import statistics
 import subprocess
@@ -20,16 +23,21 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
+from zipfile import ZipFile
 
 import httpx
 import numpy as np
 import psutil
+from gradio_client.utils import apply_diff
 from PIL import Image
 from row import Row
 
+from app.demo.page import ANY
 from mlx_genmoji import Genmoji
 
 CLIENTS = 20
+PAGES = 8
 SECONDS = 120
 PROMPTS = ("red apple", "octopus", "ghost", "pizza", "rocket", "guitar", "sunflower", "red heart")
 STEPS = 4
@@ -59,6 +67,11 @@ class Tally:
     """Prompt, seed and the PNG that came."""
     left: int = 0
     refused: list[str] = field(default_factory=list)
+    pages: int = 0
+    """Pages opened."""
+    previews: int = 0
+    taken: int = 0
+    """Downloads of pages, the PNGs among `answers` and the zips."""
     seconds: list[float] = field(default_factory=list)
 
 
@@ -76,7 +89,10 @@ def rows() -> Iterator[Row]:
         _ask(url, "red apple", 1)
         before = _megabytes(process.pid)
         until = time.monotonic() + SECONDS
-        threads = [threading.Thread(target=_client, args=(url, index, until, tally)) for index in range(CLIENTS)]
+        threads = [
+            threading.Thread(target=_visitor if index < PAGES else _client, args=(url, index, until, tally))
+            for index in range(CLIENTS)
+        ]
         memory = []
         for thread in threads:
             thread.start()
@@ -94,7 +110,8 @@ def rows() -> Iterator[Row]:
         goal="all",
         measured=f"{right} of {len(tally.answers)}",
         met=right == len(tally.answers) > 0,
-        note=f"{tally.left} left, {len(tally.refused)} refused; an answer took {statistics.median(tally.seconds):.1f} s"
+        note=f"{PAGES} of them pages, {tally.pages} opened, {tally.previews} previews, {tally.taken} downloads;"
+        f" {tally.left} left, {len(tally.refused)} refused; an answer took {statistics.median(tally.seconds):.1f} s"
         f" (median), {max(tally.seconds):.1f} s at most",
     )
     yield Row(
@@ -130,6 +147,80 @@ def _client(url: str, index: int, until: float, tally: Tally) -> None:
             tally.seconds.append(time.monotonic() - started)
         else:
             tally.refused.append(answer)
+
+
+def _visitor(url: str, index: int, until: float, tally: Tally) -> None:
+    chance = random.Random(index)
+    seed = 1000 * index
+    while time.monotonic() < until:
+        with _page(url) as page:
+            tally.pages += 1
+            while time.monotonic() < until and chance.random() < 3 / 4:
+                seed += 1
+                prompt = chance.choice(PROMPTS)
+                if chance.random() < 1 / 3:
+                    page.draw(prompt, seed, LEFT_STEPS, chance.uniform(0.1, 4))
+                    tally.left += 1
+                    # Whoever stays and draws on has to wait until the page is free again.
+                    break
+                started = time.monotonic()
+                shown = page.draw(prompt, seed, STEPS)
+                if "token" not in shown or shown["seed"] != seed:
+                    tally.refused.append(str(shown.get("error", shown)))
+                    continue
+                tally.seconds.append(time.monotonic() - started)
+                tally.previews += shown["previews"]
+                tally.answers.append((prompt, seed, page.take(shown, "png")))
+                tally.taken += 1
+                if seed % 3 == 0:
+                    with ZipFile(io.BytesIO(page.take(shown, "zip"))) as archive:
+                        names = archive.namelist()
+                        picture = next(name for name in names if name.endswith(".png") and "transparent" not in name)
+                        tally.answers.append((prompt, seed, archive.read(picture)))
+                    tally.taken += 1
+
+
+class _Page:
+    """What an open page does, without a browser."""
+
+    def __init__(self, http: httpx.Client, name: str):
+        self.http = http
+        self.name = name
+        events = http.get("config").json()["dependencies"]
+        self.event = next(event["id"] for event in events if event["api_name"] == "on_draw")
+
+    def draw(self, prompt: str, seed: int, steps: int, seconds: float = float("inf")) -> dict[str, Any]:
+        """The stage's last state and its number of previews; hangs up after `seconds`."""
+        data = [prompt, 1, str(seed), ANY, ANY, "", steps, None, ANY, None, ANY]
+        body = {"data": data, "fn_index": self.event, "session_hash": self.name}
+        self.http.post("gradio_api/queue/join", json=body).raise_for_status()
+        shown: Any = None
+        until, previews = time.monotonic() + seconds, 0
+        with self.http.stream("GET", "gradio_api/queue/data", params={"session_hash": self.name}) as answer:
+            for line in answer.iter_lines():
+                message = json.loads(line.removeprefix("data: ")) if line else {}
+                if message.get("msg") == "process_generating":
+                    stage = message["output"]["data"][0]
+                    # After the first, what has changed.
+                    shown = stage if shown is None else apply_diff(shown, stage)
+                    previews += bool(shown.get("drawing") and shown["tiles"][0])
+                if message.get("msg") == "process_completed" or time.monotonic() > until:
+                    break
+        return {**(shown or {}), "previews": previews}
+
+    def take(self, shown: dict[str, Any], kind: str) -> bytes:
+        return self.http.get(f"take/{shown['token']}/0.{kind}?recipe=1").raise_for_status().content
+
+
+@contextmanager
+def _page(url: str) -> Iterator[_Page]:
+    name = secrets.token_hex(6)
+    with (
+        httpx.Client(base_url=url, timeout=300) as http,
+        # A page is open as long as this is.
+        http.stream("GET", f"gradio_api/heartbeat/{name}"),
+    ):
+        yield _Page(http, name)
 
 
 def _ask(url: str, prompt: str, seed: int) -> bytes | str:

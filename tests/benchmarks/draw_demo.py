@@ -37,7 +37,10 @@ def main() -> None:
             page.wait_for_selector(".tile")
             for prompt in PROMPTS:
                 draw(page, prompt)
-            page.screenshot(path=PICTURES / f"demo-{name}.png")
+            # Not halfway from one state to another.
+            page.wait_for_selector("#draw:enabled")
+            page.wait_for_selector("#cancel", state="hidden")
+            page.screenshot(path=PICTURES / f"demo-{name}.png", animations="disabled")
             context.close()
         browser.close()
 
