@@ -237,6 +237,8 @@ class Page:
     async def on_remix(self, request: gr.Request, event: gr.EventData) -> AsyncIterator[Updates]:
         session = self.sessions.find(request.session_hash)
         drawn = session.find(_told(event, "id"))
+        if session.job is not None:
+            return
         if drawn is None:
             yield {self.stage: _stage(session, error=GONE)}
             return
