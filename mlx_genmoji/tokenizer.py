@@ -41,6 +41,17 @@ _DEFAULT_ROLES: dict[str, str | AddedToken] = {
 _LONGEST_CAPTION = 1_000_000
 
 
+_NORMALIZER = normalizers.Sequence(
+    [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
+)
+_WORDS = pre_tokenizers.Split(Regex(WORD_PATTERN), behavior="removed", invert=True)
+
+
+def spaced(text: str) -> str:
+    """`text` as CLIP's words with a space between any two: the ids are the same, also by what splits at spaces only."""
+    return " ".join(word for word, _ in _WORDS.pre_tokenize_str(_NORMALIZER.normalize_str(text)))
+
+
 def clip_backend(
     vocabulary: Mapping[str, int], merges: Sequence[tuple[str, str]], unknown_token: str = END_OF_TEXT
 ) -> Tokenizer:
@@ -57,15 +68,8 @@ def clip_backend(
             unk_token=unknown_token,
         )
     )
-    backend.normalizer = normalizers.Sequence(
-        [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
-    )
-    backend.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(WORD_PATTERN), behavior="removed", invert=True),
-            pre_tokenizers.ByteLevel(add_prefix_space=False),
-        ]
-    )
+    backend.normalizer = _NORMALIZER
+    backend.pre_tokenizer = pre_tokenizers.Sequence([_WORDS, pre_tokenizers.ByteLevel(add_prefix_space=False)])
     return backend
 
 

@@ -17,7 +17,7 @@ import mlx.nn as nn
 
 from mlx_genmoji.checkpoint import write_json
 from mlx_genmoji.errors import UserError
-from mlx_genmoji.tokenizer import read_vocabulary
+from mlx_genmoji.tokenizer import read_vocabulary, spaced
 
 from ..coreml import import_coremltools
 from .graph import Attention, Graph, Var
@@ -103,7 +103,7 @@ def export_coreml(source: Source, output: Path, options: Options, done: Done = l
     names = source.function_names
     with new_folder(output) as folder:
         reports = {part.name: _export_part(source, part, names, options, system, facts, folder, done) for part in parts}
-        _write_vocabularies(source, folder)
+        write_vocabularies(source, folder)
         record = facts | {"packages": reports}
         write_json(folder / "metadata.json", facts)
         write_json(folder / "export.json", record)
@@ -241,7 +241,7 @@ def _facts(
         "width": width,
         "bits": options.bits,
         "method": options.method if options.bits < DENSE_BITS else "none",
-        "template": source.defaults.template,
+        "template": spaced_template(source.defaults.template),
         "steps": source.defaults.steps,
         "guidance": source.defaults.guidance,
         "xl": len(source.text_encoders) == 2,
@@ -251,7 +251,14 @@ def _facts(
     }
 
 
-def _write_vocabularies(source: Source, folder: Path) -> None:
+def spaced_template(template: str) -> str:
+    """A template as an app has to write it: Apple's tokenizer splits at spaces only, CLIP's at punctuation too and
+    between any two digits."""
+    around = [spaced(text) for text in template.split("{prompt}")]
+    return " {prompt} ".join(around).strip()
+
+
+def write_vocabularies(source: Source, folder: Path) -> None:
     """`vocab.json` and `merges.txt`, which the app's tokenizer reads, from whatever the model's tokenizer is in."""
     vocabulary, merges = read_vocabulary(source.folder / "tokenizer")
     write_json(folder / "vocab.json", vocabulary)

@@ -8,6 +8,7 @@ import shutil
 import sys
 import warnings
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from mlx_genmoji.errors import UserError
 from mlx_genmoji.pipeline import BUILTIN
 from mlx_genmoji.tokenizer import CLIPTokenizer
 from quantize.export import Options, Source, export_coreml, unet
+from quantize.export.folder import spaced_template, write_vocabularies
 from quantize.export.graph import Graph
 from quantize.interpreter import Program
 
@@ -245,6 +247,7 @@ def test_what_an_app_needs_lies_beside_the_packages(small: Small, tmp_path: Path
         *("vocab.json", "merges.txt", "Makefile", "README.md", "metadata.json", "export.json"),
     }
     readme = (output / "README.md").read_text()
+    assert 'Configuration(prompt: "flying pig")' in readme
     assert "wanted.decoderScaleFactor = 0.18215\n" in readme
     assert "\txcrun coremlcompiler compile $< Resources\n" in (output / "Makefile").read_text()
     assert json.loads((output / "metadata.json").read_text())["prediction_type"] == "epsilon"
@@ -255,6 +258,42 @@ def test_what_an_app_needs_lies_beside_the_packages(small: Small, tmp_path: Path
     ours = CLIPTokenizer.load(BUILTIN / "tokenizer")(["a red apple, 3d"])[0]
     length = int((ours == ours[-1]).argmax()) + 1
     assert theirs[:length].tolist() == ours[:length].tolist()
+
+
+def ids_of_apples_tokenizer(folder: Path, prompt: str) -> list[int]:
+    """What BPETokenizer.swift of Apple's package makes of a prompt with the files of an export: words are what is
+    between spaces, and of a word the pair that comes first in merges.txt is joined until there is none."""
+    ids = json.loads((folder / "vocab.json").read_text())
+    lines = (folder / "merges.txt").read_text().splitlines()
+    ranks = {tuple(line.split(" ")): rank for rank, line in enumerate(lines)}
+    pieces = ["<|startoftext|>"]
+    for word in prompt.strip().lower().split():
+        own = [*word[:-1], f"{word[-1]}</w>"]
+        while pairs := [pair for pair in pairwise(own) if pair in ranks]:
+            first = min(pairs, key=ranks.__getitem__)
+            joined: list[str] = []
+            for piece in own:
+                whole = bool(joined) and (joined[-1], piece) == first
+                joined[-1:] = [joined[-1] + piece] if whole else [*joined[-1:], piece]
+            own = joined
+        pieces += own
+    unknown = ids["<|endoftext|>"]
+    return [ids.get(piece, unknown) for piece in (*pieces, "<|endoftext|>")]
+
+
+@pytest.mark.parametrize("prompt", ["flying pig", "a cat 's hat", "red apple , 1 2 3", "wow !!! pig"])
+def test_the_prompt_that_is_printed_gives_apples_tokenizer_the_ids_of_the_models(prompt: str, tmp_path: Path) -> None:
+    source = Source(None)
+    write_vocabularies(source, tmp_path)
+    tokenizer = CLIPTokenizer.load(BUILTIN / "tokenizer")
+    template = spaced_template(source.defaults.template)
+    assert template == "{prompt} , 3 d"
+    theirs = ids_of_apples_tokenizer(tmp_path, template.replace("{prompt}", prompt))
+    ours = tokenizer([source.defaults.template.replace("{prompt}", prompt)])[0].tolist()
+    assert theirs == ours[: len(theirs)]
+    assert set(ours[len(theirs) :]) == {tokenizer.pad_token_id}
+    # As the template stands, it would not.
+    assert ids_of_apples_tokenizer(tmp_path, f"{prompt}, 3d") != theirs
 
 
 @pytest.mark.skipif(sys.platform != "darwin", reason="Core ML predicts on a Mac only")
