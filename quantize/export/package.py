@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+
+from mlx_genmoji.errors import UserError, one_line
 
 from ..coreml import import_coremltools
 
@@ -52,9 +57,23 @@ def write_package(
     program.export_as_multifunction = len(functions) > 1
     program.default_function_name = next(iter(functions))
     # Past the passes of `convert`, which would change what was emitted, and take minutes.
-    with TemporaryDirectory(dir=path.parent) as weights:
+    with TemporaryDirectory(dir=path.parent) as weights, _files_of(path):
         model = backend.load(program, weights, specification_version=target.value)
         model.description.metadata.shortDescription = description
         model.description.metadata.userDefined.update(facts)
         ct.utils.save_spec(model, str(path), weights_dir=weights)
     return shapes
+
+
+@contextmanager
+def _files_of(path: Path) -> Iterator[None]:
+    """coremltools' C++ has a RuntimeError for whatever becomes of a file; UserError instead."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not re.search(r"filesystem error|FileWriter|BlobWriter|StorageWriter|serializ", str(error), re.IGNORECASE):
+            raise
+        free = shutil.disk_usage(path.parent).free
+        raise UserError(
+            f"{path.name} cannot be written to {path.parent.parent} ({one_line(error)}; {free / 1e6:.0f} MB are free)."
+        ) from None
