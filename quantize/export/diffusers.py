@@ -15,12 +15,13 @@ from mlx_genmoji.quantization import CONFIG_KEY, QuantizedLayer
 from mlx_genmoji.weights import PICKLES
 
 from .folder import new_folder
-from .source import Source
+from .source import Source, computing_on_cpu
 
 # What is read of a folder beside the components that are written anew.
 CARRIED = ("tokenizer", "tokenizer_2", "scheduler")
 
 
+@computing_on_cpu()
 def export_diffusers(source: Source, output: Path) -> None:
     """Write `output`: what MLX Swift reads, which casts all weights and so wants none that are packed; and in its
     `adapters`, in kohya's spelling, those that Draw Things and others put on a model by themselves.

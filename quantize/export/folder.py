@@ -25,7 +25,7 @@ from .levels import APPLES
 from .package import Function, write_package
 from .papers import MAKEFILE, readme
 from .parts import Part, parts_of
-from .source import Source, Weighted
+from .source import Source, Weighted, computing_on_cpu
 from .storage import METHODS, Method, Storage
 from .unet import Flow, Stage
 from .verify import verify
@@ -82,6 +82,7 @@ class Options:
 Done = Callable[[str], None]
 
 
+@computing_on_cpu()
 def export_coreml(source: Source, output: Path, options: Options, done: Done = lambda what: None) -> dict[str, Any]:
     """Write `output`, a folder of Core ML packages and what an app needs beside them; what `export.json` says of them.
 
@@ -115,6 +116,7 @@ def export_coreml(source: Source, output: Path, options: Options, done: Done = l
 @contextmanager
 def new_folder(output: Path) -> Iterator[Path]:
     """An unfinished folder that becomes `output` when all went well. Raises UserError where that is in use."""
+    output = output.resolve()
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UserError(f"{output} exists already: name a new folder for the export.")
     unfinished = output.with_name(f"{output.name}.partial-{os.getpid()}")
@@ -153,6 +155,8 @@ def _export_part(
     storage = options.storage(part, source.open(part.component))
     models = {name: source.open(part.component, own) for name, own in adapters.items()}
     said = {key: str(value) for key, value in facts.items() if not isinstance(value, (dict, list))}
+    if part.hidden_size:
+        said["hidden_size"] = str(part.hidden_size)
 
     def write(path: Path, shapes: Any, emit: Callable[[nn.Module, Graph, dict[str, Var]], list[Var]]) -> Any:
         weights: dict[str, Any] = {}

@@ -22,7 +22,7 @@ from .graph import Graph, Var
 from .levels import Levels
 from .package import Shapes
 from .source import Source
-from .text_encoder import emit_text_encoder
+from .text_encoder import emit_text_encoder, names_of_states
 from .unet import Flow, Stage, check_unet, halves, inputs_of, stages
 from .vae import emit_decoder, emit_encoder
 
@@ -45,6 +45,8 @@ class Part:
     """The outputs of the model in MLX, in the layout of Core ML, float32."""
     examples: Sequence[Arrays]
     """Inputs to compare both with, the first of them for a quick look."""
+    hidden_size: int
+    """The width of the states of a text that it makes or is told; of an autoencoder, which has none, 0."""
     channels_last: bool = False
     """Whether its activations are in the same layout as MLX's."""
     half_inputs: bool = True
@@ -55,15 +57,18 @@ def text_encoder(source: Source, component: str, length: int) -> Part:
     """TextEncoder, or of XL's two TextEncoder2."""
     model: CLIPTextModel = source.open(component)
     xl = len(source.text_encoders) == 2
-    last = model.config.vocab_size - 1
-    end = model.config.eos_token_id
-    ids = np.random.default_rng(0).integers(0, last, (1, length))
-    # A text that ends in the middle, whatever the vocabulary makes of it.
-    ids[:, length // 2 :] = last if end in (None, 2) else end
+    padding = source.padding(component)
+    if model.config.eos_token_id not in (None, 2, padding.end):
+        raise UserError(
+            f"The {component} takes {model.config.eos_token_id} for the end of a text, its tokenizer {padding.end}."
+        )
+    # A text that ends in the middle, and behind its end what is not the model's padding.
+    ids = np.random.default_rng(0).integers(0, padding.end, (1, length))
+    ids[:, length // 2] = padding.end
 
     def answer(model: CLIPTextModel, given: Arrays) -> Arrays:
-        said = model(mx.array(given["input_ids"].astype(np.int32)))
-        states = {"hidden_embeds": said.hidden_states[-2]} if xl else {"last_hidden_state": said.last_hidden_state}
+        said = model(mx.array(padding.applied(given["input_ids"].astype(np.int32))))
+        states = dict.fromkeys(names_of_states(xl), said.hidden_states[-2] if xl else said.last_hidden_state)
         return {name: np.asarray(array) for name, array in {**states, "pooled_outputs": said.pooled}.items()}
 
     return Part(
@@ -72,9 +77,10 @@ def text_encoder(source: Source, component: str, length: int) -> Part:
         inputs={"input_ids": (1, length)},
         half=True,
         half_inputs=False,
-        emit=lambda model, g, given: emit_text_encoder(model, xl, g, given),
+        emit=lambda model, g, given: emit_text_encoder(model, padding, xl, g, given),
         answer=answer,
         examples=[{"input_ids": ids.astype(np.float32)}],
+        hidden_size=model.config.hidden_size,
         channels_last=True,
     )
 
@@ -117,6 +123,7 @@ def unet(source: Source, height: int, width: int, length: int, chunk: bool) -> P
         emit=emit,
         answer=answer,
         examples=[_unet_example(shapes, rows) for rows in ((1, 999), (500, 500))],
+        hidden_size=shapes["encoder_hidden_states"][1],
         chunks=(lambda model: halves(stages(model, levels))) if chunk else None,
     )
 
@@ -159,7 +166,7 @@ def autoencoder(source: Source, height: int, width: int) -> list[Part]:
 
     def part(name: str, z: np.ndarray, emit: Any, answer: Any) -> Part:
         given = z.astype(np.float16).astype(np.float32)
-        return Part(name, "vae", {"z": z.shape}, half, partial(emit), answer, [{"z": given}], half_inputs=half)
+        return Part(name, "vae", {"z": z.shape}, half, partial(emit), answer, [{"z": given}], 0, half_inputs=half)
 
     return [part("VAEDecoder", latents, emit_decoder, decoded), part("VAEEncoder", picture, emit_encoder, encoded)]
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -20,14 +21,30 @@ from mlx_genmoji.models.clip import CLIPTextModel
 from mlx_genmoji.models.unet import UNet2DConditionModel
 from mlx_genmoji.models.vae import AutoencoderKL
 from mlx_genmoji.pipeline import BUILTIN, BUILTIN_NAME
+from mlx_genmoji.tokenizer import CLIPTokenizer
 from mlx_genmoji.weights import read_json
 
+from .text_encoder import Padding
+
 Weighted = tuple[Adapter, float]
+
+
+@contextmanager
+def computing_on_cpu() -> Iterator[None]:
+    """Where models are opened in float32, from the files of their own precision, and their products are float32 too:
+    an export is the same on a Mac as elsewhere, and is held against the model with as many digits."""
+    device = mx.default_device()
+    mx.set_default_device(mx.cpu)
+    try:
+        yield
+    finally:
+        mx.set_default_device(device)
 
 
 class Source:
     """A diffusers folder, and adapters of it that fit. Raises UserError where something is missing or does not fit."""
 
+    @computing_on_cpu()
     def __init__(self, model: str | Path | None, adapters: Sequence[tuple[Path, float]] = ()):
         """`model`: a folder, an id of the hub, or None for the built-in model."""
         self.folder = BUILTIN if model is None else resolve(model)
@@ -49,6 +66,7 @@ class Source:
         models = {name: self.open(name) for name in ("unet", *self.text_encoders)}
         self.adapters: list[Weighted] = [(load_adapter(path).resolve(models), weight) for path, weight in adapters]
 
+    @computing_on_cpu()
     def open(self, component: str, adapters: Sequence[Weighted] = ()) -> Any:
         """A part, its weights unread, its layers that adapters change as LoRALayers."""
         model = open_model(self.folder / component)
@@ -69,6 +87,11 @@ class Source:
     def changes(self, component: str) -> bool:
         """Whether an adapter changes a part."""
         return any(_is_of(path, component) for adapter, _ in self.adapters for path in adapter.layers)
+
+    def padding(self, component: str) -> Padding:
+        """Of the tokenizer of a text encoder."""
+        tokenizer = CLIPTokenizer.load(self.folder / component.replace("text_encoder", "tokenizer"))
+        return Padding(tokenizer.eos_token_id, tokenizer.pad_token_id)
 
     @property
     def function_names(self) -> list[str]:

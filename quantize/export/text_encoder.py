@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import mlx.nn as nn
 import numpy as np
 
@@ -14,11 +16,33 @@ from .graph import Graph, Var, op_name
 NEVER = -1e4
 
 
-def emit_text_encoder(model: CLIPTextModel, xl: bool, g: Graph, given: dict[str, Var]) -> list[Var]:
-    """`input_ids` (1, L), float32 -> `last_hidden_state` (1, L, C), of XL `hidden_embeds`, the layer before the last;
-    and `pooled_outputs` (1, C or what it is projected to)."""
+class Padding(NamedTuple):
+    """What a tokenizer ends a text with, and what it puts behind: ids."""
+
+    end: int
+    pad: int
+
+    def applied(self, ids: np.ndarray) -> np.ndarray:
+        """(B, L) ids as the model was trained with: a text always ends, and behind its end is the padding."""
+        places = np.arange(ids.shape[1])
+        ends = np.append(ids[:, :-1] == self.end, np.ones((len(ids), 1), bool), axis=1).argmax(1)[:, None]
+        return np.where(places > ends, self.pad, np.where(places == ends, self.end, ids))
+
+
+def names_of_states(xl: bool) -> list[str]:
+    """What the output with a text's states is called; of XL it is there twice."""
+    return ["hidden_embeds", "last_hidden_state"] if xl else ["last_hidden_state"]
+
+
+def emit_text_encoder(model: CLIPTextModel, padding: Padding, xl: bool, g: Graph, given: dict[str, Var]) -> list[Var]:
+    """`input_ids` (1, L), float32 -> `last_hidden_state` (1, L, C), `pooled_outputs` (1, C or what it is projected to).
+
+    Of XL it is the layer before the last, also called `hidden_embeds`: Apple's package reads that, Guernika the other.
+    """
     ids = g.cast(given["input_ids"], "int32")
     length = ids.shape[1]
+    place = _end_of_text(g, ids, padding.end)
+    ids = _padded(g, ids, place, padding)
     path = "text_model.embeddings"
     embeddings = model.text_model.embeddings
     table = g.weight(f"{path}.token_embedding", embeddings.token_embedding)
@@ -37,11 +61,11 @@ def emit_text_encoder(model: CLIPTextModel, xl: bool, g: Graph, given: dict[str,
         h = g.linear(f"{path}.mlp.fc2", layer.mlp.fc2, _activation(g, layer.mlp.activation, h))
         x = g.mb.add(x=x, y=h, name=op_name(path))
     last = _norm(g, "text_model.final_layer_norm", model.text_model.final_layer_norm, x)
-    pooled = _at_the_end(g, model, ids, last)
+    pooled = _at(g, last, place)
     if isinstance(model, CLIPTextModelWithProjection):
         pooled = g.linear("text_projection", model.text_projection, pooled)
-    states, name = (before, "hidden_embeds") if xl else (last, "last_hidden_state")
-    return [g.cast(states, "fp32", name), g.cast(pooled, "fp32", "pooled_outputs")]
+    states = [g.cast(before if xl else last, "fp32", name) for name in names_of_states(xl)]
+    return [*states, g.cast(pooled, "fp32", "pooled_outputs")]
 
 
 def _norm(g: Graph, path: str, layer: nn.LayerNorm, x: Var) -> Var:
@@ -72,13 +96,24 @@ def _activation(g: Graph, activation: object, x: Var) -> Var:
     return g.silu(x)
 
 
-def _at_the_end(g: Graph, model: CLIPTextModel, ids: Var, states: Var) -> Var:
-    """The state (1, C) at the end of the text: at the first of the ids that say so."""
+def _end_of_text(g: Graph, ids: Var, end: int) -> Var:
+    """The place (1,) of the first `end` of the ids; the last place where there is none, as of a text cut off."""
     length = ids.shape[1]
-    end = model.config.eos_token_id
-    wanted = g.mb.reduce_max(x=ids, axes=[1], keep_dims=True) if end in (None, 2) else np.int32(end)
-    # Ends are the padding too. The first is where this is largest, by itself: whose place a tie has is not said.
+    # Ends may be the padding too. The first is where this is largest, by itself: whose place a tie has is not said.
     order = g.constant(np.arange(length, 0, -1, dtype=np.int32)[None], "order")
-    first = g.mb.mul(x=g.cast(g.mb.equal(x=ids, y=wanted), "int32"), y=order)
-    place = g.mb.reduce_argmax(x=first, axis=1, keep_dims=False)
+    last = g.constant(np.eye(1, length, length - 1, dtype=np.int32), "last_place")
+    ends = g.mb.mul(x=g.cast(g.mb.equal(x=ids, y=np.int32(end)), "int32"), y=order)
+    return g.mb.reduce_argmax(x=g.mb.maximum(x=ends, y=last), axis=1, keep_dims=False)
+
+
+def _padded(g: Graph, ids: Var, place: Var, padding: Padding) -> Var:
+    """`Padding.applied`: apps pad with the end of the text, or with "!", whatever the model's tokenizer pads with, and
+    cut a long text off with no end."""
+    places = g.constant(np.arange(ids.shape[1], dtype=np.int32)[None], "places")
+    ids = g.mb.select(cond=g.mb.equal(x=places, y=place), a=np.int32(padding.end), b=ids)
+    return g.mb.select(cond=g.mb.greater(x=places, y=place), a=np.int32(padding.pad), b=ids)
+
+
+def _at(g: Graph, states: Var, place: Var) -> Var:
+    """The state (1, C) at a place."""
     return g.mb.squeeze(x=g.mb.gather(x=states, indices=place, axis=1), axes=[1])
