@@ -57,9 +57,9 @@ let images = try pipeline.generateImages(configuration: wanted) {{ _ in true }}
 ```
 
 Write every prompt as this one is written: with spaces between words and punctuation, and around every digit.
-`flying pig , 3 d`, not `flying pig, 3d`; `a cat 's hat`, not `a cat's hat`. Apple's tokenizer splits at spaces only; CLIP's,
-which the model was trained with, splits there too: written otherwise, the model is told other words and draws another
-picture. Letters that ASCII has not (`café`) Apple's tokenizer cannot spell at all.
+`flying pig , 3 d`, not `flying pig, 3d`; `a cat 's hat`, not `a cat's hat`. Apple's tokenizer splits at spaces only;
+CLIP's, which the model was trained with, splits there too: written otherwise, the model is told other words and draws
+another picture. Letters that ASCII has not (`café`) Apple's tokenizer cannot spell at all.
 
 The UNet predicts epsilon at the timesteps of Apple's schedulers, whatever the model itself predicts and whatever noise
 it was trained with: no setting of the app's has to say so. The scale factors do have to be set.

@@ -1,14 +1,14 @@
 """Holds saved packages against the model in MLX, layer by layer, and measures what the export cost.
 
 The package is read back and run with exact arithmetic (`quantize.interpreter`), the model with its weights rounded as
-the package keeps them: both must agree in every layer to within the rounding of float32, or the package is wrong. How
-far its answers are from those of the model as it is, is the price of the export (PSNR, as Apple's converter has it).
+the package keeps them: both must agree in every layer and in every output to within the rounding of float32, or the
+package is wrong. How far its answers are from those of the model as it is, is the price of the export (PSNR, as Apple's
+converter has it).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from mlx_genmoji.quantization import PACKED, QuantizedLayer, replace_layer
 from ..interpreter import Program
 from .graph import op_name
 from .parts import Arrays, Part
+from .source import computing_on_cpu
 from .storage import Storage, release
 
 # How far a layer may be off, by the norm of what it says: ten times what the order of sums makes of float32.
@@ -49,18 +50,7 @@ class Done(Exception):
     """Ends a run in the interpreter that has shown what was wanted."""
 
 
-@contextmanager
-def _on_cpu() -> Iterator[None]:
-    """Where models are float32, and their products too."""
-    device = mx.default_device()
-    mx.set_default_device(mx.cpu)
-    try:
-        yield
-    finally:
-        mx.set_default_device(device)
-
-
-@_on_cpu()
+@computing_on_cpu()
 def verify(
     part: Part,
     packages: Sequence[Path],
@@ -74,15 +64,16 @@ def verify(
 
     storage: as the packages were written with. open_model: the model, unread, once for each comparison. beside: whether
     LoRALayers were emitted as two layers beside their base. full: on all examples, else on the first. Raises UserError
-    naming the part and the first layer that differs.
+    naming the part and the first layer that differs, or the output where no layer does.
     """
     programs = [Program.open(package) for package in packages]
     measured: dict[str, list[float]] = {}
     for i, example in enumerate(part.examples if full else part.examples[:1]):
         expected = _answer(part, open_model(), example)
         samples: Samples = {}
-        _answer(part, open_model(), example, storage, beside, samples)
+        rounded = _answer(part, open_model(), example, storage, beside, samples)
         exact = _compare(part, programs, function, example, samples)
+        _compare_outputs(part, rounded, exact)
         measured.setdefault("exact", []).append(_worst_psnr(expected, exact))
         if i == 0 and WAVES in _values(programs[0], function):
             _compare_waves(part, programs[0], function, example)
@@ -220,14 +211,46 @@ def _compare(part: Part, programs: Sequence[Program], function: str, example: Ar
         found = _sample(value, channels_last=True)
         if found.shape != expected.shape:
             raise _differs(part, path, "is of another shape")
-        error = float(np.linalg.norm(found - expected)) / max(float(np.linalg.norm(expected)), 1e-30)
+        error = _error(expected, found)
         if not error <= TOLERANCE:
-            raise _differs(part, path, f"is {error:.2%} off" if error >= 1e-4 else f"is {error:.1e} off")
+            raise _differs(part, path, f"is {_in_words(error)} off")
 
     outputs = _run(programs, function, example, half=False, watch=watch)
     if waiting:
         raise _differs(part, next(iter(waiting.values()))[0], "is missing")
     return outputs
+
+
+def _compare_outputs(part: Part, expected: Arrays, found: Arrays) -> None:
+    """Raise UserError where what is made of the last layer is not what the model says; each row by itself, since an
+    error at one timestep may be small beside what is said at another."""
+    if expected.keys() != found.keys():
+        raise UserError(
+            f"{part.name}: the package is not the model; its outputs are {', '.join(found)}, not {', '.join(expected)}."
+            " Nothing was exported."
+        )
+    for name, whole in expected.items():
+        if whole.shape != found[name].shape:
+            raise _ends_otherwise(part, name, f"is of the shape {found[name].shape}, not {whole.shape}")
+        error = max(_error(row, other) for row, other in zip(whole, found[name], strict=True))
+        if not error <= TOLERANCE:
+            raise _ends_otherwise(part, name, f"is {_in_words(error)} off")
+
+
+def _error(expected: np.ndarray, found: np.ndarray) -> float:
+    """The norm of the difference by the norm of what is expected."""
+    return float(np.linalg.norm(found - expected)) / max(float(np.linalg.norm(expected)), 1e-30)
+
+
+def _in_words(error: float) -> str:
+    return f"{error:.2%}" if error >= 1e-4 else f"{error:.1e}"
+
+
+def _ends_otherwise(part: Part, output: str, how: str) -> UserError:
+    return UserError(
+        f"{part.name}: the package is not the model; its layers are, but the output {output}, which is made of them,"
+        f" {how}. Nothing was exported."
+    )
 
 
 def _compare_waves(part: Part, program: Program, function: str, example: Arrays) -> None:

@@ -5,26 +5,37 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
 import sys
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import mlx.core as mx
 import numpy as np
 import pytest
 from bench_export import draw_in_packages, draw_with_apples_schedule, psnr_of_pictures
+from mlx.utils import tree_map
 
 from app import cli
 from mlx_genmoji import Genmoji
+from mlx_genmoji.checkpoint import load_model, open_model, save_model
 from mlx_genmoji.errors import UserError
 from mlx_genmoji.pipeline import BUILTIN
 from mlx_genmoji.tokenizer import CLIPTokenizer
-from quantize.export import Options, Source, export_coreml, unet
+from quantize.export import Options, Source, export_coreml, text_encoder, unet
 from quantize.export.folder import spaced_template, write_vocabularies
 from quantize.export.graph import Graph
+from quantize.export.levels import Levels
+from quantize.export.package import Function, write_package
+from quantize.export.storage import Storage
+from quantize.export.text_encoder import Padding
 from quantize.interpreter import Program
+from quantize.interpreter.package import Package
 
 pytestmark = pytest.mark.usefixtures("cpu")
 
@@ -87,7 +98,14 @@ def test_xl_has_two_text_encoders_and_is_told_sizes(small: Small, tmp_path: Path
     assert told["time_ids"] == ((2, 6), "float16")
     assert told["text_embeds"] == ((2, 32), "float16")
     _, said = interface(tmp_path / "xl" / "TextEncoder2.mlpackage")
-    assert said == {"hidden_embeds": ((1, 24, 64), "float32"), "pooled_outputs": ((1, 32), "float32")}
+    states = ((1, 24, 64), "float32")
+    # Apple's package reads hidden_embeds, Guernika last_hidden_state.
+    assert said == {"hidden_embeds": states, "last_hidden_state": states, "pooled_outputs": ((1, 32), "float32")}
+    widths = {
+        name: Package(tmp_path / "xl" / f"{name}.mlpackage").spec.description.metadata.userDefined["hidden_size"]
+        for name in ("TextEncoder", "TextEncoder2", "Unet")
+    }
+    assert widths == {"TextEncoder": "64", "TextEncoder2": "64", "Unet": "128"}
 
 
 @pytest.mark.parametrize(
@@ -199,6 +217,54 @@ def embed_the_time_in_half_precision(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(unet, "_waves", halved)
 
 
+def bend_sigmas(monkeypatch: pytest.MonkeyPatch) -> None:
+    end = unet._end
+
+    def bent(model: Any, levels: Levels, *given: Any) -> Any:
+        return end(model, replace(levels, sigmas=levels.sigmas * np.float32(1.02)), *given)
+
+    monkeypatch.setattr(unet, "_end", bent)
+
+
+def swap_signal_and_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    end = unet._end
+
+    def swapped(model: Any, levels: Levels, *given: Any) -> Any:
+        return end(model, replace(levels, alphas=levels.sigmas, sigmas=levels.alphas), *given)
+
+    monkeypatch.setattr(unet, "_end", swapped)
+
+
+def pool_the_wrong_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(g: Graph, states: Any, place: Any) -> Any:
+        third = g.mb.gather(x=states, indices=np.array([3], np.int32), axis=1)
+        return g.mb.squeeze(x=third, axes=[1])
+
+    monkeypatch.setattr(text_encoder, "_at", wrong)
+
+
+@pytest.mark.parametrize(
+    ("fault", "family", "clue"),
+    [
+        (bend_sigmas, "SD 2.1", r"Unet: .*; its layers are, but the output noise_pred, .*, is 2\.\d\d% off\. Nothing"),
+        (swap_signal_and_noise, "SD 2.1", r"Unet: .*; its layers are, but the output noise_pred, .* off\. Nothing"),
+        (pool_the_wrong_token, "SD 1.5", r"TextEncoder: .*; its layers are, but the output pooled_outputs, .* off"),
+    ],
+)
+def test_what_is_made_of_the_last_layer_is_held_to_the_model_too(
+    fault: Callable[[pytest.MonkeyPatch], None],
+    family: str,
+    clue: str,
+    small: Small,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fault(monkeypatch)
+    with pytest.raises(UserError, match=clue):
+        export(small(family), tmp_path / "export", bits=16)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("fault", "bits", "layer"),
     [
@@ -224,6 +290,74 @@ def test_a_package_that_is_not_the_model_is_not_exported(
     told = capsys.readouterr().err.splitlines()[-1]
     assert re.match(rf"genmoji: Unet: the package is not the model; the first layer that differs is {layer}\b", told)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("pad", "behind"), [(0, "the end"), (2047, "'!'"), (0, "nothing, cut off")])
+def test_a_text_is_padded_as_the_model_was_trained_whatever_the_app_pads_with(
+    pad: int, behind: str, small: Small, tmp_path: Path
+) -> None:
+    folder = small("SD 2.1") / "text_encoder"
+    program = emitted_text_encoder(open_model(folder), Padding(2047, pad), tmp_path / "TextEncoder.mlpackage")
+    ids = np.random.default_rng(1).integers(1, 2046, (1, 24))
+    length = 24 if behind == "nothing, cut off" else 9
+    ids[:, length:] = {"the end": 2047, "'!'": 0}.get(behind, 0)
+    if length < 24:
+        ids[:, length - 1] = 2047
+    said = program.run({"input_ids": ids.astype(np.float32)})
+    ids[:, min(length, 24) - 1] = 2047
+    ids[:, length:] = pad
+    expected = open_model(folder)(mx.array(ids))
+    assert np.allclose(said["last_hidden_state"], expected.last_hidden_state, atol=2e-3)
+    assert np.allclose(said["pooled_outputs"], expected.pooled, atol=2e-3)
+
+
+def emitted_text_encoder(model: Any, padding: Padding, path: Path) -> Program:
+    graph = Graph(Storage(model, "palettize", 16), True, "split-einsum", 17)
+    emit = partial(text_encoder.emit_text_encoder, model, padding, False, graph)
+    write_package(path, {"main": Function({"input_ids": (1, 24)}, False, emit)}, 17, "", {})
+    return Program.open(path)
+
+
+def test_an_export_where_models_are_in_half_precision_is_that_of_float32(
+    small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    devices: list[Any] = [mx.Device(mx.gpu)]
+    monkeypatch.setattr(mx, "default_device", lambda: devices[-1])
+    monkeypatch.setattr(
+        mx, "set_default_device", lambda device: devices.append(mx.Device(getattr(device, "type", device)))
+    )
+    model = shutil.copytree(small("SD 1.5"), tmp_path / "model")
+    unet = load_model(model / "unet")
+    assert unet.conv_in.weight.dtype == mx.float16
+    unet.update(tree_map(lambda weight: weight.astype(mx.float32) * 1.0003, unet.parameters()))
+    shutil.rmtree(model / "unet")
+    save_model(unet, model / "unet", mx.float32)
+    export(model, tmp_path / "export", bits=8, method="linear")
+    assert devices[-1] == mx.Device(mx.gpu)
+
+
+def test_a_full_disk_ends_in_a_sentence(small: Small, tmp_path: Path) -> None:
+    script = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        " resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, resource.RLIM_INFINITY));"
+        " from app.cli import main;"
+        " sys.exit(main(['export', sys.argv[1], '-o', sys.argv[2], '--bits', '16', '--verify', 'off']))"
+    )
+    arguments = [sys.executable, "-c", script, str(small("SD 1.5")), str(tmp_path / "export")]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert re.match(r"genmoji: TextEncoder\.mlpackage cannot be written to .*", done.stderr.splitlines()[-1])
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_folder_one_is_in_is_an_output_like_any(
+    small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine.txt").touch()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="exists already: name a new folder"):
+        export(small("SD 1.5"), Path(), bits=16)
 
 
 def test_less_than_apples_floor_is_warned_of(small: Small, tmp_path: Path) -> None:
