@@ -1,7 +1,8 @@
 """Core ML packages: how exact they are, read back and run in numpy; their size; what writing them takes.
 
-Small models of each family, the built-in model, and one of Stable Diffusion 1.5's size with random weights.
-coremltools' own palettization of the same UNet, which the time is held against, takes a quarter of an hour by itself.
+Small models of each family, the built-in model, and one of Stable Diffusion 1.5's size with random weights. In parts,
+the cheap ones first, which can be run by themselves (`run.py export:chains`): coremltools' own palettization of the
+large UNet, which the time is held against, takes a quarter of an hour on free cores.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +24,7 @@ from row import Row
 
 from mlx_genmoji import Genmoji
 from mlx_genmoji.checkpoint import create_model, open_model, save_model, write_json
+from mlx_genmoji.errors import one_line
 from mlx_genmoji.lora import Adapter, Layer, adaptable, save_adapter
 from mlx_genmoji.pipeline import BUILTIN
 from mlx_genmoji.samplers import make_sampler
@@ -67,30 +69,40 @@ class Cost(NamedTuple):
     bytes_of_memory: int
 
 
-def rows() -> Iterator[Row]:
+def rows(parts: Sequence[str] = ()) -> Iterator[Row]:
+    """Of the parts named, or all. A part that fails ends in a row that says so, and the next one begins."""
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        yield from _exactness(folder)
-        yield from _chains(folder)
-        yield from _full_size(folder)
+        for part in parts or PARTS:
+            yield from _or_a_failed_row(part, PARTS[part](Path(name)))
+
+
+def _or_a_failed_row(what: str, measured: Iterator[Row]) -> Iterator[Row]:
+    try:
+        yield from measured
+    except Exception as error:
+        yield Row(f"{what} did not end", "", "", False, one_line(error))
 
 
 def _exactness(folder: Path) -> Iterator[Row]:
-    models = {family: write_small_pipeline(family, folder / family) for family in SMALL} | {"built-in": BUILTIN}
-    for family, model in models.items():
-        options = Options(bits=16, verification="full")
-        packages = export_coreml(Source(model), folder / f"{family}-export", options)["packages"]
-        for kind, goal in (("exact", 100), ("half", 60)):
-            by_part = {part: report["psnr"]["main"][kind] for part, report in packages.items()}
-            worst = min(by_part, key=lambda part: by_part[part])
-            what = "exact arithmetic" if kind == "exact" else "rounded to half precision"
-            measured = f"{by_part[worst]:.1f} dB ({worst}), UNet {by_part['Unet']:.1f}"
-            yield Row(
-                f"{family}, fp16 packages against MLX at t = 1, 500, 999, {what}",
-                f">= {goal} dB",
-                measured,
-                by_part[worst] >= goal,
-            )
+    for family in (*SMALL, "built-in"):
+        yield from _or_a_failed_row(f"{family}, fp16 packages against MLX", _exactness_of(family, folder))
+
+
+def _exactness_of(family: str, folder: Path) -> Iterator[Row]:
+    model = BUILTIN if family == "built-in" else write_small_pipeline(family, folder / family)
+    options = Options(bits=16, verification="full")
+    packages = export_coreml(Source(model), folder / f"{family}-export", options)["packages"]
+    for kind, goal in (("exact", 100), ("half", 60)):
+        by_part = {part: report["psnr"]["main"][kind] for part, report in packages.items()}
+        worst = min(by_part, key=lambda part: by_part[part])
+        what = "exact arithmetic" if kind == "exact" else "rounded to half precision"
+        measured = f"{by_part[worst]:.1f} dB ({worst}), UNet {by_part['Unet']:.1f}"
+        yield Row(
+            f"{family}, fp16 packages against MLX at t = 1, 500, 999, {what}",
+            f">= {goal} dB",
+            measured,
+            by_part[worst] >= goal,
+        )
 
 
 def _chains(folder: Path) -> Iterator[Row]:
@@ -189,33 +201,73 @@ def write_attention_adapter(model: Path, path: Path, seed: int, rank: int = 16) 
     return path
 
 
-def _full_size(folder: Path) -> Iterator[Row]:
-    model = write_full_pipeline(folder / "full")
-    dense = folder / "fp16"
-    _export(model, dense, "--bits", "16", "--verify", "off")
-    ours = _export(model, folder / "six", "--bits", "6")
-    what = "genmoji export of SD 1.5's size, 6 bits, verified, by coremltools' palettization of the UNet alone"
-    try:
-        theirs = palettize_by_coremltools(dense / "Unet.mlpackage")
-    except RuntimeError:
-        note = "coremltools' own k-means did not run here: it wants scikit-learn up to 1.5.1"
-        yield Row(what, "<= 1.2 x", f"{ours.seconds:.0f} s", None, note)
-    else:
-        measured = f"{ours.seconds / theirs.seconds:.2f} x ({ours.seconds:.0f} s by {theirs.seconds:.0f} s)"
-        yield Row(what, "<= 1.2 x", measured, ours.seconds <= 1.2 * theirs.seconds)
-    memory = ours.bytes_of_memory / 1e9
+def _full_model(folder: Path) -> Path:
+    return folder / "full" if (folder / "full").exists() else write_full_pipeline(folder / "full")
+
+
+def _full_export(folder: Path, name: str, *options: str) -> Path:
+    """An export of the large model, made once for all parts of a run; unverified, which takes minutes."""
+    if not (folder / name).exists():
+        _export(_full_model(folder), folder / name, *options, "--verify", "off")
+    return folder / name
+
+
+EXPORT_OF_FULL_SIZE = "genmoji export of SD 1.5's size, 6 bits, verified"
+
+
+def _cost(folder: Path) -> Iterator[Row]:
+    cost = _export(_full_model(folder), folder / "six-verified", "--bits", "6")
+    said = json.loads((folder / "six-verified" / "export.json").read_text())["packages"]
+    exact = ", ".join(f"{name} {report['psnr']['main']['exact']:.0f} dB" for name, report in said.items())
+    yield Row(EXPORT_OF_FULL_SIZE, "", f"{cost.seconds:.0f} s", None, f"random weights: {exact}")
+    memory = cost.bytes_of_memory / 1e9
     yield Row("peak memory of the same", "<= 4 GB", f"{memory:.2f} GB", memory <= 4)
-    whole = size_of(dense)
-    _export(model, folder / "four", "--bits", "4", "--verify", "off", "--target", "ios18")
-    four = size_of(folder / "four")
+
+
+def _sizes(folder: Path) -> Iterator[Row]:
+    four, whole = (size_of(_full_export(folder, name, *options)) for name, options in (FOUR_BITS, HALF))
     yield _size_row("SD 1.5-size UNet at 4 bits / fp16", 0.27, four / whole)
-    _export(model, folder / "packed", "--bits", "4", "--method", "mlx", "--verify", "off")
-    yield _size_row("the same, --method mlx / fp16", 0.29, size_of(folder / "packed") / whole)
-    adapters = [write_attention_adapter(model, folder / f"adapter-{i}.safetensors", i) for i in range(8)]
+    six = size_of(_full_export(folder, "six", "--bits", "6"))
+    yield Row("the same at 6 bits / fp16", "", f"{six / whole:.3f}", None)
+    packed = size_of(_full_export(folder, "packed", "--bits", "4", "--method", "mlx"))
+    yield _size_row("the same, --method mlx / fp16", 0.29, packed / whole)
+
+
+def _functions(folder: Path) -> Iterator[Row]:
+    name, options = FOUR_BITS
+    alone = size_of(_full_export(folder, name, *options))
+    adapters = [write_attention_adapter(_full_model(folder), folder / f"adapter-{i}.safetensors", i) for i in range(8)]
     given = [option for path in adapters for option in ("--adapter", str(path))]
-    _export(model, folder / "eight", "--bits", "4", "--functions", *given, "--verify", "off")
-    eight = size_of(folder / "eight") / four
-    yield _size_row("4 bits with 8 rank-16 attention adapters as functions / the base alone", 1.2, eight)
+    cost = _export(_full_model(folder), folder / "eight", "--bits", "4", "--functions", *given, "--verify", "off")
+    eight = size_of(folder / "eight") / alone
+    note = f"written in {cost.seconds:.0f} s with {cost.bytes_of_memory / 1e9:.1f} GB"
+    row = _size_row("4 bits with 8 rank-16 attention adapters as functions / the base alone", 1.2, eight)
+    yield row._replace(note=note)
+
+
+def _coremltools(folder: Path) -> Iterator[Row]:
+    ours = _export(_full_model(folder), folder / "six-timed", "--bits", "6")
+    theirs, ended = palettize_by_coremltools(_full_export(folder, HALF[0], *HALF[1]) / "Unet.mlpackage")
+    yield Row(
+        f"{EXPORT_OF_FULL_SIZE}, by coremltools' palettization of the UNet alone",
+        "<= 1.2 x",
+        f"{ours.seconds / theirs.seconds:.2f} x ({ours.seconds:.0f} s by {theirs.seconds:.0f} s)",
+        ours.seconds <= 1.2 * theirs.seconds,
+        ended,
+    )
+
+
+FOUR_BITS = ("four", ("--bits", "4", "--target", "ios18"))
+HALF = ("fp16", ("--bits", "16"))
+
+PARTS: dict[str, Callable[[Path], Iterator[Row]]] = {
+    "exactness": _exactness,
+    "chains": _chains,
+    "cost": _cost,
+    "sizes": _sizes,
+    "functions": _functions,
+    "coremltools": _coremltools,
+}
 
 
 def _size_row(what: str, most: float, measured: float) -> Row:
@@ -228,38 +280,47 @@ def size_of(folder: Path) -> int:
 
 
 def _export(model: Path, output: Path, *options: str) -> Cost:
-    return _run("-m", "mlx_genmoji", "export", str(model), "-o", str(output), *options)
+    return _run("-m", "mlx_genmoji", "export", str(model), "-o", str(output), *options)[0]
 
 
-def palettize_by_coremltools(package: Path, bits: int = 6) -> Cost:
-    """What its own k-means takes, in a process of its own; the seconds are those of the call alone."""
+def palettize_by_coremltools(package: Path, bits: int = 6) -> tuple[Cost, str]:
+    """What its own k-means takes, in a process of its own, and how it ended; the seconds are those of the call alone.
+
+    Constants of fewer than 10,000 numbers are left out: for these it wants scikit-learn.
+    """
     script = f"""
 import time, coremltools as ct, coremltools.optimize as cto
 model = ct.models.MLModel({str(package)!r}, skip_model_load=True)
-how = cto.coreml.OpPalettizerConfig(mode="kmeans", nbits={bits})
+how = cto.coreml.OpPalettizerConfig(mode="kmeans", nbits={bits}, weight_threshold=10_000)
 begun = time.perf_counter()
 try:
     cto.coreml.palettize_weights(model, cto.coreml.OptimizationConfig(global_config=how))
 except ValueError as error:
     # When all is palettized, a pass that would fuse what norms end with stumbles over half precision.
-    assert "batch_norm" in str(error), error
+    if "batch_norm" not in str(error):
+        raise
+    print("ENDED in its own error, all palettized:", " ".join(str(error).split())[:120])
 print("SECONDS", time.perf_counter() - begun)
 """
-    return _run("-c", script)
+    cost, said = _run("-c", script)
+    return cost, next((line.removeprefix("ENDED ") for line in said if line.startswith("ENDED")), "")
 
 
-def _run(*arguments: str) -> Cost:
-    """Run Python, and measure it; its own word for the seconds counts."""
+def _run(*arguments: str) -> tuple[Cost, list[str]]:
+    """Run Python and measure it, and the lines it printed; its own word for the seconds counts."""
     script = (
-        "import resource, subprocess, sys, time; begun = time.perf_counter();"
-        " done = subprocess.run([sys.executable, *sys.argv[1:]], stdout=subprocess.PIPE, text=True);"
+        "import json, resource, subprocess, sys, time; begun = time.perf_counter();"
+        " done = subprocess.run([sys.executable, *sys.argv[1:]], capture_output=True, text=True);"
         " took = time.perf_counter() - begun;"
-        " said = [line.split()[1] for line in done.stdout.splitlines() if line.startswith('SECONDS')];"
-        " print(done.returncode, said[0] if said else took,"
-        " resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+        " peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss;"
+        " print(json.dumps([done.returncode, took, peak, done.stdout, done.stderr]))"
     )
     answer = subprocess.run([sys.executable, "-c", script, *arguments], stdout=subprocess.PIPE, text=True, check=True)
-    code, seconds, kilobytes = answer.stdout.split()
-    if code != "0":
-        raise RuntimeError(f"python {' '.join(arguments)} exited with {code}")
-    return Cost(float(seconds), int(kilobytes) * 1024)
+    code, seconds, peak, said, complaint = json.loads(answer.stdout)
+    if code != 0:
+        last = (complaint.splitlines() or [""])[-1]
+        raise RuntimeError(f"python {one_line(' '.join(arguments), 80)} exited with {code}: {last}")
+    lines = said.splitlines()
+    own = [float(line.split()[1]) for line in lines if line.startswith("SECONDS")]
+    # Bytes on a Mac, KiB elsewhere.
+    return Cost(own[0] if own else seconds, peak * (1 if sys.platform == "darwin" else 1024)), lines

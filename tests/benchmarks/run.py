@@ -2,8 +2,10 @@
 
     python tests/benchmarks/run.py             # all of them
     python tests/benchmarks/run.py startup     # bench_startup.py alone; the other rows of RESULTS.md stay
+    python tests/benchmarks/run.py export:chains export:sizes     # parts of one; its other rows stay too
 
-A benchmark is a file `bench_NAME.py` with a function `rows()` that yields `Row`s. Exit code 1 if a goal is not met.
+A benchmark is a file `bench_NAME.py` with a function `rows()` that yields `Row`s; one with `PARTS` takes the names of
+some. Rows are written as they come. Exit code 1 if a goal is not met.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import argparse
 import os
 import platform
 import sys
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -27,23 +30,50 @@ MET = {True: "yes", False: "**no**", None: ""}
 def main() -> int:
     names = sorted(path.stem.removeprefix("bench_") for path in FOLDER.glob("bench_*.py"))
     parser = argparse.ArgumentParser(description="Run the benchmarks, all or those named.")
-    parser.add_argument("name", nargs="*", help=f"out of: {', '.join(names)}")
-    chosen = parser.parse_args().name or names
-    if unknown := [name for name in chosen if name not in names]:
-        parser.error(f"no benchmark is called {', '.join(unknown)}; there are: {', '.join(names)}")
+    parser.add_argument("name", nargs="*", help=f"out of: {', '.join(names)}; or a part, NAME:PART")
+    chosen: dict[str, list[str]] = {}
+    for given in parser.parse_args().name or names:
+        name, _, part = given.partition(":")
+        if name not in names:
+            parser.error(f"no benchmark is called {name}; there are: {', '.join(names)}")
+        chosen.setdefault(name, []).extend([part] if part else [])
 
     lines = {name: lines_of(name) for name in names}
     all_met = True
     print(HEADER, end="")
-    for name in chosen:
-        lines[name] = []
-        for row in import_module(f"bench_{name}").rows():
+    for name, parts in chosen.items():
+        measured: list[str] = []
+        for row in rows_of(name, parts):
             all_met &= row.met is not False
-            lines[name].append(as_line(name, row))
-            print(lines[name][-1], end="", flush=True)
-    table = HEADER + "".join(line for name in names for line in lines[name])
-    RESULTS.write_text(f"# Figures\n\nWritten by `make bench`.\n\n{table}", encoding="utf-8")
+            measured.append(as_line(name, row))
+            print(measured[-1], end="", flush=True)
+            lines[name] = with_row(lines[name], measured[-1])
+            write(lines)
+        if not parts:
+            lines[name] = measured
+            write(lines)
     return 0 if all_met else 1
+
+
+def rows_of(name: str, parts: Sequence[str]) -> Iterator[Row]:
+    """Those of a benchmark or of some of its parts; one that fails ends in a row that says so."""
+    try:
+        benchmark = import_module(f"bench_{name}")
+        yield from benchmark.rows(parts) if parts else benchmark.rows()
+    except Exception as error:
+        yield Row("did not end", "", "", False, f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
+
+
+def with_row(lines: Sequence[str], line: str) -> list[str]:
+    """`lines` with one more, in the place of the one that says the same of the same."""
+    about = line.split(" | ")[:2]
+    places = [i for i, other in enumerate(lines) if other.split(" | ")[:2] == about]
+    return [*lines[: places[0]], line, *lines[places[0] + 1 :]] if places else [*lines, line]
+
+
+def write(lines: Mapping[str, Sequence[str]]) -> None:
+    table = HEADER + "".join(line for own in lines.values() for line in own)
+    RESULTS.write_text(f"# Figures\n\nWritten by `make bench`.\n\n{table}", encoding="utf-8")
 
 
 def lines_of(name: str) -> list[str]:
