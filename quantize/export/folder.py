@@ -17,6 +17,7 @@ import mlx.nn as nn
 
 from mlx_genmoji.checkpoint import write_json
 from mlx_genmoji.errors import UserError
+from mlx_genmoji.quantization import Quantization
 from mlx_genmoji.tokenizer import read_vocabulary, spaced
 
 from ..coreml import import_coremltools
@@ -104,12 +105,17 @@ def export_coreml(source: Source, output: Path, options: Options, done: Done = l
     names = source.function_names
     with new_folder(output) as folder:
         reports = {part.name: _export_part(source, part, names, options, system, facts, folder, done) for part in parts}
-        write_vocabularies(source, folder)
+        write_vocabulary(source.folder / "tokenizer", folder)
         record = facts | {"packages": reports}
         write_json(folder / "metadata.json", facts)
         write_json(folder / "export.json", record)
         (folder / "Makefile").write_text(MAKEFILE, encoding="utf-8")
-        (folder / "README.md").write_text(readme(facts, names if options.functions else []), encoding="utf-8")
+        functions = (
+            {part.name: ["main", *names] for part in parts if source.changes(part.component)}
+            if options.functions
+            else {}
+        )
+        (folder / "README.md").write_text(readme(facts, functions, options.chunk), encoding="utf-8")
     return record
 
 
@@ -182,7 +188,7 @@ def _export_part(
     if options.verification != "off":
         report["psnr"] = {}
         for name, own in adapters.items():
-            done(f"{part.name}, verified" if name == "main" else f"{part.name}, {name} verified")
+            done(f"{part.name}: verifying" if name == "main" else f"{part.name}: verifying {name}")
             opened = partial(source.open, part.component, own)
             full = options.verification == "full"
             measured = verify(part, packages, name, storage, opened, beside, full)
@@ -232,6 +238,9 @@ def _facts(
 ) -> dict[str, Any]:
     """What apps and people want to know of an export."""
     vae = source.vae.config
+    # A model that is packed is exported as it is.
+    packed = Quantization.read(source.unet.raw_config) if options.method == "mlx" else None
+    bits = packed.bits if packed is not None and options.bits < DENSE_BITS else options.bits
     return {
         "identifier": source.name,
         "converter_version": f"mlx-genmoji {version('mlx-genmoji')}",
@@ -243,8 +252,8 @@ def _facts(
         "scaling_factor": vae.scaling_factor,
         "height": height,
         "width": width,
-        "bits": options.bits,
-        "method": options.method if options.bits < DENSE_BITS else "none",
+        "bits": bits,
+        "method": options.method if bits < DENSE_BITS else "none",
         "template": spaced_template(source.defaults.template),
         "steps": source.defaults.steps,
         "guidance": source.defaults.guidance,
@@ -262,9 +271,9 @@ def spaced_template(template: str) -> str:
     return " {prompt} ".join(around).strip()
 
 
-def write_vocabularies(source: Source, folder: Path) -> None:
-    """`vocab.json` and `merges.txt`, which the app's tokenizer reads, from whatever the model's tokenizer is in."""
-    vocabulary, merges = read_vocabulary(source.folder / "tokenizer")
+def write_vocabulary(tokenizer: Path, folder: Path) -> None:
+    """`vocab.json` and `merges.txt`, which apps' tokenizers read, from whatever the model's tokenizer is in."""
+    vocabulary, merges = read_vocabulary(tokenizer)
     write_json(folder / "vocab.json", vocabulary)
     lines = ["#version: 0.2", *(" ".join(pair) for pair in merges)]
     (folder / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
