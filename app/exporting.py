@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from mlx_genmoji.errors import UserError
+
 from .adapter_options import AdapterFiles, parse_adapter
 
 Format = Literal["coreml", "diffusers"]
@@ -16,7 +18,12 @@ Target = Literal["ios17", "ios18"]
 Verification = Literal["full", "quick", "off"]
 
 
+# What says how packages of Core ML are, by the option that asks for it.
+OF_CORE_ML = ("bits", "method", "attention", "target", "chunk", "height", "width", "functions", "verify")
+
+
 def export(
+    context: typer.Context,
     model: Annotated[str, typer.Argument(metavar="MODEL", help='The model: a folder, an id on the hub, or "builtin".')],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="The new folder to write.")],
     adapter: AdapterFiles = [],  # noqa: B006
@@ -46,12 +53,18 @@ def export(
         Format, typer.Option(help="coreml, or a diffusers folder in half precision, for MLX Swift and Draw Things.")
     ] = "coreml",
     verify: Annotated[
-        Verification, typer.Option(help="How thoroughly packages are read back and compared with the model.")
+        Verification,
+        typer.Option(
+            help="How thoroughly packages are read back and compared with the model: quick in exact arithmetic, on one"
+            " example; full in half precision too, on all."
+        ),
     ] = "quick",
 ) -> None:
     """Write MODEL, with adapters, as an app takes it."""
     from quantize.export import Options, Source, export_coreml, export_diffusers
 
+    if format == "diffusers":
+        _refuse_what_is_of_core_ml(context)
     source = Source(None if model == "builtin" else model, [parse_adapter(text) for text in adapter])
     if format == "diffusers":
         export_diffusers(source, output)
@@ -69,8 +82,17 @@ def export(
     typer.echo(output)
 
 
+def _refuse_what_is_of_core_ml(context: typer.Context) -> None:
+    given = [name for name in OF_CORE_ML if getattr(context.get_parameter_source(name), "name", "") != "DEFAULT"]
+    if given:
+        options = ", ".join(f"--{name}" for name in given)
+        raise UserError(f"{options}: only Core ML packages have that; leave it out with --format diffusers.")
+
+
 def _exactness(psnr: dict[str, dict[str, float]]) -> str:
-    """The least exact of a package's functions, in words."""
+    """The least exact of a package's functions, in words; a quick look has seen no rounding of activations."""
     if not psnr:
         return ", not verified"
-    return f", {min(min(one.values()) for one in psnr.values()):.0f} dB from the model"
+    worst = min(min(one.values()) for one in psnr.values())
+    how = "" if all("half" in one for one in psnr.values()) else " in exact arithmetic"
+    return f", {worst:.0f} dB from the model{how}"

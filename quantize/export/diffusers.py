@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 from mlx.utils import tree_flatten, tree_unflatten
@@ -14,7 +17,7 @@ from mlx_genmoji.lora.layers import dense_weight
 from mlx_genmoji.quantization import CONFIG_KEY, QuantizedLayer
 from mlx_genmoji.weights import PICKLES
 
-from .folder import new_folder
+from .folder import new_folder, write_vocabulary
 from .source import Source, computing_on_cpu
 
 # What is read of a folder beside the components that are written anew.
@@ -26,8 +29,12 @@ def export_diffusers(source: Source, output: Path) -> None:
     """Write `output`: what MLX Swift reads, which casts all weights and so wants none that are packed; and in its
     `adapters`, in kohya's spelling, those that Draw Things and others put on a model by themselves.
 
-    Raises UserError where `output` is in use.
+    Raises UserError where `output` is in use. Warns of a model that MLX Swift draws wrongly or not at all.
     """
+    if unknown := _unknown_to_mlx_swift(source.scheduler):
+        warnings.warn(
+            f"MLX Swift does not know {unknown}: it cannot draw with this model as it was trained.", stacklevel=3
+        )
     with new_folder(output) as folder:
         for name in ("unet", *source.text_encoders, "vae"):
             save_model(_dense(source.open(name, source.adapters)), folder / name, mx.float16)
@@ -35,6 +42,9 @@ def export_diffusers(source: Source, output: Path) -> None:
             if (source.folder / name).is_dir():
                 leaving = shutil.ignore_patterns(*(f"*{suffix}" for suffix in PICKLES))
                 shutil.copytree(source.folder / name, folder / name, ignore=leaving)
+        for name in CARRIED[:2]:
+            if (folder / name).is_dir():
+                write_vocabulary(source.folder / name, folder / name)
         for name in ("model_index.json", "genmoji.json", "words.tsv"):
             if (source.folder / name).exists():
                 shutil.copyfile(source.folder / name, folder / name)
@@ -43,6 +53,20 @@ def export_diffusers(source: Source, output: Path) -> None:
             save_adapter(adapter, folder / "adapters" / f"{name}.safetensors")
         used = [{"name": adapter.name, "weight": weight} for adapter, weight in source.adapters]
         write_json(folder / "export.json", {"identifier": source.name, "fused": used})
+
+
+def _unknown_to_mlx_swift(scheduler: Mapping[str, Any]) -> str:
+    """What of a `scheduler_config.json` it reads otherwise (mlx-swift-examples, StableDiffusion: its sampler is Euler's
+    for epsilon, and `beta_start` has to be there)."""
+    missing = [name for name in ("beta_start", "beta_end") if name not in scheduler]
+    said = [f"models without {name}" for name in missing]
+    for name, usual, known in (
+        ("beta_schedule", "linear", ("linear", "scaled_linear")),
+        ("prediction_type", "epsilon", ("epsilon",)),
+    ):
+        value = scheduler.get(name, usual)
+        said += [f"the {name} {value}"] if value not in known else []
+    return ", ".join(said)
 
 
 def _dense(model: Model) -> Model:

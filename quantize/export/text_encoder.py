@@ -41,7 +41,7 @@ def emit_text_encoder(model: CLIPTextModel, padding: Padding, xl: bool, g: Graph
     """
     ids = g.cast(given["input_ids"], "int32")
     length = ids.shape[1]
-    place = _end_of_text(g, ids, padding.end)
+    place = _place_of(g, ids, padding.end, length - 1, "end")
     ids = _padded(g, ids, place, padding)
     path = "text_model.embeddings"
     embeddings = model.text_model.embeddings
@@ -61,6 +61,9 @@ def emit_text_encoder(model: CLIPTextModel, padding: Padding, xl: bool, g: Graph
         h = g.linear(f"{path}.mlp.fc2", layer.mlp.fc2, _activation(g, layer.mlp.activation, h))
         x = g.mb.add(x=x, y=h, name=op_name(path))
     last = _norm(g, "text_model.final_layer_norm", model.text_model.final_layer_norm, x)
+    if (end := model.config.eos_token_id) not in (None, 2, padding.end):
+        # Not what its tokenizer ends texts with: the model looks for it all the same, and takes the start without it.
+        place = _place_of(g, ids, end, 0, "pooled")
     pooled = _at(g, last, place)
     if isinstance(model, CLIPTextModelWithProjection):
         pooled = g.linear("text_projection", model.text_projection, pooled)
@@ -96,14 +99,14 @@ def _activation(g: Graph, activation: object, x: Var) -> Var:
     return g.silu(x)
 
 
-def _end_of_text(g: Graph, ids: Var, end: int) -> Var:
-    """The place (1,) of the first `end` of the ids; the last place where there is none, as of a text cut off."""
+def _place_of(g: Graph, ids: Var, wanted: int, otherwise: int, name: str) -> Var:
+    """The place (1,) of the first `wanted` of the ids; `otherwise` where there is none."""
     length = ids.shape[1]
-    # Ends may be the padding too. The first is where this is largest, by itself: whose place a tie has is not said.
-    order = g.constant(np.arange(length, 0, -1, dtype=np.int32)[None], "order")
-    last = g.constant(np.eye(1, length, length - 1, dtype=np.int32), "last_place")
-    ends = g.mb.mul(x=g.cast(g.mb.equal(x=ids, y=np.int32(end)), "int32"), y=order)
-    return g.mb.reduce_argmax(x=g.mb.maximum(x=ends, y=last), axis=1, keep_dims=False)
+    # The first is where this is largest, by itself: whose place a tie has is not said.
+    order = g.constant(np.arange(length + 1, 1, -1, dtype=np.int32)[None], f"{name}.order")
+    least = g.constant(np.eye(1, length, otherwise, dtype=np.int32), f"{name}.otherwise")
+    found = g.mb.mul(x=g.cast(g.mb.equal(x=ids, y=np.int32(wanted)), "int32"), y=order)
+    return g.mb.reduce_argmax(x=g.mb.maximum(x=found, y=least), axis=1, keep_dims=False)
 
 
 def _padded(g: Graph, ids: Var, place: Var, padding: Padding) -> Var:

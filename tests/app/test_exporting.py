@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from random_models import write_small_pipeline
 import quantize.export.folder
 from app import cli
 from mlx_genmoji import Genmoji
-from mlx_genmoji.checkpoint import open_model
+from mlx_genmoji.checkpoint import open_model, write_json
 from mlx_genmoji.lora import Adapter, Layer, adaptable, save_adapter
+from mlx_genmoji.tokenizer import read_vocabulary
+from quantize.export import Source, export_diffusers
 
 pytestmark = pytest.mark.usefixtures("cpu")
 
@@ -37,9 +40,9 @@ def test_the_built_in_model_is_exported_and_verified(capsys: pytest.CaptureFixtu
     assert cli.main(["export", "builtin", "-o", "apple", "--bits", "8"]) == 0
     told = capsys.readouterr()
     lines = told.out.splitlines()
-    assert re.fullmatch(r"Unet: 15\.\d MB, 5\d dB from the model", lines[1])
+    assert re.fullmatch(r"Unet: 15\.\d MB, 5\d dB from the model in exact arithmetic", lines[1])
     assert lines[-1] == "apple"
-    assert "genmoji: Unet, verified\n" in told.err
+    assert "genmoji: Unet: verifying\n" in told.err
     assert {path.name for path in Path().iterdir()} == {"apple"}
 
 
@@ -80,6 +83,29 @@ def test_a_packed_model_s_diffusers_folder_is_dense() -> None:
     assert "quantization" not in unet.raw_config
     packed, dense = (Genmoji.load(name).generate("red apple", seed=3, steps=2)[0].image for name in ("packed", "dense"))
     assert np.abs(np.asarray(packed, np.float64) - np.asarray(dense, np.float64)).mean() < 0.5
+
+
+def test_what_only_core_ml_packages_have_is_refused_of_a_diffusers_folder(capsys: pytest.CaptureFixture[str]) -> None:
+    told = refused(
+        capsys, "builtin", "-o", "swift", "--format", "diffusers", "--bits", "6", "--chunk", "--verify", "off"
+    )
+    assert "--bits, --chunk, --verify: only Core ML packages have that" in told
+    assert not Path("swift").exists()
+
+
+def test_a_model_that_mlx_swift_samples_otherwise_is_warned_of(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="without beta_start, .*the beta_schedule squaredcos.*type v_prediction: it"):
+        export_diffusers(Source(None), tmp_path / "builtin")
+    model = write_small_pipeline("SD 1.5", tmp_path / "model")
+    vocabulary, merges = read_vocabulary(model / "tokenizer")
+    for name in ("vocab.json", "merges.txt"):
+        (model / "tokenizer" / name).unlink()
+    write_json(model / "tokenizer" / "tokenizer.json", {"model": {"vocab": vocabulary, "merges": merges}})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        export_diffusers(Source(model), tmp_path / "swift")
+    (tmp_path / "swift" / "tokenizer" / "tokenizer.json").unlink()
+    assert read_vocabulary(tmp_path / "swift" / "tokenizer") == (vocabulary, merges)
 
 
 @pytest.mark.parametrize(
