@@ -47,13 +47,14 @@ APPLES_SCHEDULER = {
 }
 
 TEXT_ENCODER = {
+    # As in the files of Stable Diffusion 1.5: the end of a text has the largest id.
+    "eos_token_id": 2,
     "architectures": ["CLIPTextModel"],
     "vocab_size": 49408,
     "hidden_size": 768,
     "intermediate_size": 3072,
     "num_hidden_layers": 12,
     "num_attention_heads": 12,
-    "eos_token_id": 49407,
 }
 VAE = {
     "_class_name": "AutoencoderKL",

@@ -28,7 +28,7 @@ from mlx_genmoji.errors import UserError
 from mlx_genmoji.pipeline import BUILTIN
 from mlx_genmoji.tokenizer import CLIPTokenizer
 from quantize.export import Options, Source, export_coreml, text_encoder, unet
-from quantize.export.folder import spaced_template, write_vocabularies
+from quantize.export.folder import spaced_template, write_vocabulary
 from quantize.export.graph import Graph
 from quantize.export.levels import Levels
 from quantize.export.package import Function, write_package
@@ -93,6 +93,7 @@ def test_inputs_and_outputs_are_those_of_apples_package(small: Small, tmp_path: 
 
 def test_xl_has_two_text_encoders_and_is_told_sizes(small: Small, tmp_path: Path) -> None:
     export(small("SDXL"), tmp_path / "xl", bits=16, verification="off", height=48, width=32)
+    assert "wanted.originalSize = 48\nwanted.targetSize = 48\n" in (tmp_path / "xl" / "README.md").read_text()
     told, _ = interface(tmp_path / "xl" / "Unet.mlpackage")
     assert told["sample"] == ((2, 4, 24, 16), "float16")
     assert told["time_ids"] == ((2, 6), "float16")
@@ -147,6 +148,7 @@ def test_two_chunks_are_the_whole(small: Small, tmp_path: Path) -> None:
     ]
     assert not (tmp_path / "chunks" / "Unet.mlpackage").exists()
     assert max(sizes) < 0.7 * whole
+    assert "`UnetChunk1` and `UnetChunk2`" in (tmp_path / "chunks" / "README.md").read_text()
 
 
 def test_an_adapter_is_fused_or_a_function(small: Small, adapter: MakeAdapter, tmp_path: Path) -> None:
@@ -163,6 +165,9 @@ def test_an_adapter_is_fused_or_a_function(small: Small, adapter: MakeAdapter, t
     names = {"main", "tone_dark", "adapter_2nd_style"}
     assert set(unet_package.functions) == set(text_package.functions) == names
     assert set(together["packages"]["Unet"]["psnr"]) == names
+    readme = (tmp_path / "functions" / "README.md").read_text()
+    assert re.search(r'let unet = Unet\(\n    modelAt: .*"Unet\.mlmodelc"\),\n    configuration: chosen\)', readme)
+    assert 'chosen.functionName = "adapter_2nd_style"\n' in readme
     example = {
         name: np.random.default_rng(0).standard_normal(shape).astype(np.float32)  # type: ignore[arg-type]
         for name, (shape, _) in unet_package.inputs().items()
@@ -381,6 +386,8 @@ def test_what_an_app_needs_lies_beside_the_packages(small: Small, tmp_path: Path
         *("vocab.json", "merges.txt", "Makefile", "README.md", "metadata.json", "export.json"),
     }
     readme = (output / "README.md").read_text()
+    assert "import CoreML\nimport StableDiffusion\n\nlet resources = " in readme
+    assert "originalSize" not in readme
     assert 'Configuration(prompt: "flying pig")' in readme
     assert "wanted.decoderScaleFactor = 0.18215\n" in readme
     assert "\txcrun coremlcompiler compile $< Resources\n" in (output / "Makefile").read_text()
@@ -418,7 +425,7 @@ def ids_of_apples_tokenizer(folder: Path, prompt: str) -> list[int]:
 @pytest.mark.parametrize("prompt", ["flying pig", "a cat 's hat", "red apple , 1 2 3", "wow !!! pig"])
 def test_the_prompt_that_is_printed_gives_apples_tokenizer_the_ids_of_the_models(prompt: str, tmp_path: Path) -> None:
     source = Source(None)
-    write_vocabularies(source, tmp_path)
+    write_vocabulary(BUILTIN / "tokenizer", tmp_path)
     tokenizer = CLIPTokenizer.load(BUILTIN / "tokenizer")
     template = spaced_template(source.defaults.template)
     assert template == "{prompt} , 3 d"
