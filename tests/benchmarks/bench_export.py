@@ -138,14 +138,14 @@ class _PredictsEpsilon:
         return mx.array(self.levels.epsilon(np.asarray(output), np.asarray(sample), whole))
 
 
-def draw_with_apples_schedule(genmoji: Genmoji) -> Image.Image:
+def draw_with_apples_schedule(genmoji: Genmoji, steps: int = STEPS) -> Image.Image:
     """The picture of MLX, its scheduler Apple's."""
     view: Any = _PredictsEpsilon(genmoji)
     genmoji.unet, genmoji.scheduler = view, APPLES_SCHEDULER
-    return genmoji.generate(PROMPT, steps=STEPS, guidance=GUIDANCE, seed=SEED)[0].image
+    return genmoji.generate(PROMPT, steps=steps, guidance=GUIDANCE, seed=SEED)[0].image
 
 
-def draw_in_packages(folder: Path, half: bool = False) -> Image.Image:
+def draw_in_packages(folder: Path, half: bool = False, steps: int = STEPS) -> Image.Image:
     """The picture of an export: its packages run in numpy as Apple's pipeline runs them."""
     genmoji = Genmoji.load()
     text, unet, decoder = (Program.open(folder / f"{name}.mlpackage") for name in ("TextEncoder", "Unet", "VAEDecoder"))
@@ -155,7 +155,7 @@ def draw_in_packages(folder: Path, half: bool = False) -> Image.Image:
         text.run({"input_ids": np.asarray(row)[None].astype(np.float32)}, half=half)["last_hidden_state"] for row in ids
     ]
     told = np.concatenate(states).transpose(0, 2, 1)[:, :, None]
-    schedule = make_sampler(APPLES_SCHEDULER).schedule(STEPS)
+    schedule = make_sampler(APPLES_SCHEDULER).schedule(steps)
     noise = mx.random.normal((1, *genmoji.latents_shape), key=mx.random.key(SEED))
     x, history = noise * schedule.init_noise_sigma, ()
     for step, timestep in enumerate(schedule.timesteps):

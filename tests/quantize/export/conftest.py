@@ -30,12 +30,25 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 
 @pytest.fixture(scope="session")
-def adapter(small: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """`adapter("tone-dark", ("to_q", "conv1"))`: an adapter of the small SD 1.5, of the layers with these ends."""
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a smaller SD 1.5 still: building and checking a package takes as long as it has ops."""
+    return write_small_pipeline(
+        "SD 1.5",
+        tmp_path_factory.mktemp("models") / "tiny",
+        block_out_channels=[32, 64],
+        down_block_types=["CrossAttnDownBlock2D", "DownBlock2D"],
+        up_block_types=["UpBlock2D", "CrossAttnUpBlock2D"],
+        attention_head_dim=2,
+    )
+
+
+@pytest.fixture(scope="session")
+def adapter(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """`adapter("tone-dark", ("to_q", "conv1"))`: an adapter of the tiny model, of the layers with these ends."""
 
     def adapter(name: str, ends: tuple[str, ...], components: tuple[str, ...] = ("unet",), seed: int = 0) -> Path:
         random = np.random.default_rng(seed)
-        models = {component: open_model(small("SD 1.5") / component) for component in {"unet", *components}}
+        models = {component: open_model(tiny / component) for component in {"unet", *components}}
         layers = {}
         for path, layer in adaptable(models).items():
             if path.partition(".")[0] in components and path.endswith(ends):
