@@ -32,8 +32,8 @@ def readme(facts: Mapping[str, Any], functions: Mapping[str, Sequence[str]], chu
     # Apple's package tells XL 1024 by 1024 unless it is told otherwise.
     sizes = f"wanted.originalSize = {side}\nwanted.targetSize = {side}\n" if xl else ""
     chunks = (
-        "\nThe UNet is in two packages, `UnetChunk1` and `UnetChunk2`, which Apple's package runs one after the other"
-        " when both are in `Resources`.\n"
+        "\nThe UNet is in two packages, `UnetChunk1` and `UnetChunk2`, which Apple's package runs one after the other\n"
+        "when both are in `Resources`.\n"
         if chunk
         else ""
     )
@@ -116,8 +116,9 @@ def _switching(facts: Mapping[str, Any], functions: Mapping[str, Sequence[str]],
     names = ", ".join(f"`{name}`" for name in next(iter(functions.values())))
     packages = " and ".join(f"`{name}`" for name in functions)
     return f"""
-{packages} hold one function for each adapter beside `main`, the model without any: {names}. They share the model's
-weights. On iOS 18 and later, make the pipeline of its parts and name a function where there are some:
+One function for each adapter, and `main`, the model without any, are in {packages}: {names}.
+They share the model's weights. On iOS 18 and later, make the pipeline of its parts and name a function where there are
+some:
 
 ```swift
 let chosen = configuration.copy() as! MLModelConfiguration
