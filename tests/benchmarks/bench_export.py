@@ -222,16 +222,16 @@ def _cost(folder: Path) -> Iterator[Row]:
     exact = ", ".join(f"{name} {report['psnr']['main']['exact']:.0f} dB" for name, report in said.items())
     yield Row(EXPORT_OF_FULL_SIZE, "", f"{cost.seconds:.0f} s", None, f"random weights: {exact}")
     memory = cost.bytes_of_memory / 1e9
-    yield Row("peak memory of the same", "<= 4 GB", f"{memory:.2f} GB", memory <= 4)
+    yield Row(f"{EXPORT_OF_FULL_SIZE}, peak memory", "<= 4 GB", f"{memory:.2f} GB", memory <= 4)
 
 
 def _sizes(folder: Path) -> Iterator[Row]:
     four, whole = (size_of(_full_export(folder, name, *options)) for name, options in (FOUR_BITS, HALF))
     yield _size_row("SD 1.5-size UNet at 4 bits / fp16", 0.27, four / whole)
     six = size_of(_full_export(folder, "six", "--bits", "6"))
-    yield Row("the same at 6 bits / fp16", "", f"{six / whole:.3f}", None)
+    yield Row("SD 1.5-size UNet at 6 bits / fp16", "", f"{six / whole:.3f}", None)
     packed = size_of(_full_export(folder, "packed", "--bits", "4", "--method", "mlx"))
-    yield _size_row("the same, --method mlx / fp16", 0.29, packed / whole)
+    yield _size_row("SD 1.5-size UNet at 4 bits, --method mlx / fp16", 0.29, packed / whole)
 
 
 def _functions(folder: Path) -> Iterator[Row]:
