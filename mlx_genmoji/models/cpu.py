@@ -3,7 +3,7 @@
 That backend computes `exp`, `tanh` and `erf` at 30-80 million elements a second, reduces short axes slowly, gathers
 the windows of a thin convolution pixel by pixel, and differentiates a strided convolution by a naive loop. Said with
 multiplications, matrix products and block copies the results are equal to within float32 rounding, and 4-10 times
-faster. All of it is differentiable but for `attention_now`.
+faster. All of it is differentiable but for `attention_now` and what is told that it may be evaluated now.
 """
 
 import math
@@ -215,19 +215,37 @@ def group_norm(x: mx.array, groups: int, weight: mx.array, bias: mx.array, eps: 
 
 # Pixels computed together by a thin convolution, by the sum of its two channel counts.
 _PIXELS_AT_ONCE = ((80, 4), (320, 2))
+# Numbers in the windows that a convolution copies together, where it may be evaluated: 0.25 GB in float32.
+_WINDOWS_AT_ONCE = 2**26
 # From this many channels on, zeros in a weight cost more than copies save.
 _WIDE = 160
 
 
-def conv2d(x: mx.array, weight: mx.array, stride: int, padding: int) -> mx.array:
-    """The convolution (B, H, W, C) * (O, kh, kw, C), each shape by the quickest route."""
+def conv2d(x: mx.array, weight: mx.array, stride: int, padding: int, now: bool = False) -> mx.array:
+    """The convolution (B, H, W, C) * (O, kh, kw, C), each shape by the quickest route; `now`: it may be evaluated."""
     if weight.shape[1:3] == (3, 3) and stride == 1 and padding == 1:
+        windows = 9 * x.size
+        if now and windows > _WINDOWS_AT_ONCE:
+            return _in_slabs(x, weight, -(-windows // _WINDOWS_AT_ONCE))
         for channels, pixels in _PIXELS_AT_ONCE:
             if weight.shape[0] + weight.shape[3] <= channels and x.shape[2] % pixels == 0:
                 return _conv_thin(x, weight, pixels)
         if x.shape[0] * x.shape[1] * x.shape[2] < 9 * weight.shape[0]:
             return cast(mx.array, _conv_3x3(x, weight))
     return mx.conv2d(x, weight, stride=stride, padding=padding)
+
+
+def _in_slabs(x: mx.array, weight: mx.array, slabs: int) -> mx.array:
+    """A padded 3x3 convolution, some rows after others: all windows of what is computed together are copied."""
+    height = x.shape[1]
+    rows = -(-height // slabs)
+    parts = []
+    for top in range(0, height, rows):
+        first, last = max(0, top - 1), min(height, top + rows + 1)
+        part = conv2d(x[:, first:last], weight, stride=1, padding=1)
+        parts.append(mx.contiguous(part[:, top - first : top - first + min(rows, height - top)]))
+        mx.eval(parts[-1])
+    return mx.concatenate(parts, axis=1)
 
 
 def _windows(x: mx.array, pixels: int) -> mx.array:
@@ -329,7 +347,7 @@ def _squares_conv2d(x: mx.array, weight: mx.array, padding: int) -> mx.array:
     return mx.conv2d(x, weight.transpose(0, 1, 3, 2, 4, 5).reshape(O, 2, 2, 4 * C))
 
 
-def upsampled_conv2d(x: mx.array, weight: mx.array) -> mx.array:
+def upsampled_conv2d(x: mx.array, weight: mx.array, now: bool = False) -> mx.array:
     """Nearest-neighbour doubling and a 3x3 convolution in one, computed at the low resolution.
 
     Doubled rows are equal in pairs, so each of the four pixels that a position becomes is a 2x2 convolution whose taps
@@ -339,11 +357,11 @@ def upsampled_conv2d(x: mx.array, weight: mx.array) -> mx.array:
     O = weight.shape[0]
     if max(C, O) >= _WIDE:
         doubled = mx.broadcast_to(x[:, :, None, :, None], (B, H, 2, W, 2, C)).reshape(B, 2 * H, 2 * W, C)
-        return conv2d(doubled, weight, stride=1, padding=1)
+        return conv2d(doubled, weight, stride=1, padding=1, now=now)
     phases = []
     for rows in _halves(weight, axis=1):
         phases += _halves(rows, axis=2)
-    y = conv2d(x, mx.concatenate(phases, axis=0), stride=1, padding=1)
+    y = conv2d(x, mx.concatenate(phases, axis=0), stride=1, padding=1, now=now)
     return y.reshape(B, H, W, 2, 2, O).transpose(0, 1, 3, 2, 4, 5).reshape(B, 2 * H, 2 * W, O)
 
 

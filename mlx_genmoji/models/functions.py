@@ -76,7 +76,9 @@ def group_norm(x: mx.array, groups: int, weight: mx.array, bias: mx.array, eps: 
 
 def conv2d(x: mx.array, weight: mx.array, stride: int, padding: int) -> mx.array:
     """The convolution of (B, H, W, C) with (O, kh, kw, C)."""
-    return (cpu.conv2d if on_cpu() else mx.conv2d)(x, weight, stride=stride, padding=padding)
+    if on_cpu():
+        return cpu.conv2d(x, weight, stride, padding, now=_infers.get())
+    return mx.conv2d(x, weight, stride=stride, padding=padding)
 
 
 def downsampled_conv2d(x: mx.array, weight: mx.array, padding: int) -> mx.array:
@@ -91,7 +93,7 @@ def downsampled_conv2d(x: mx.array, weight: mx.array, padding: int) -> mx.array:
 def upsampled_conv2d(x: mx.array, weight: mx.array) -> mx.array:
     """Nearest-neighbour doubling of (B, H, W, C), then a 3x3 convolution: (B, 2H, 2W, O)."""
     if on_cpu():
-        return cpu.upsampled_conv2d(x, weight)
+        return cpu.upsampled_conv2d(x, weight, now=_infers.get())
     B, H, W, C = x.shape
     doubled = mx.broadcast_to(x[:, :, None, :, None], (B, H, 2, W, 2, C)).reshape(B, 2 * H, 2 * W, C)
     return mx.conv2d(doubled, weight, padding=1)

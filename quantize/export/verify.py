@@ -21,6 +21,7 @@ from mlx_genmoji.errors import UserError
 from mlx_genmoji.lora.layers import LoRALayer, wrap
 from mlx_genmoji.models.blocks import Conv2d, GroupNorm, ResnetBlock2D
 from mlx_genmoji.models.clip import CLIPEncoderLayer
+from mlx_genmoji.models.functions import inference
 from mlx_genmoji.models.transformer import BasicTransformerBlock, Transformer2DModel
 from mlx_genmoji.quantization import PACKED, QuantizedLayer, replace_layer
 
@@ -122,7 +123,8 @@ def _answer(
     for path, layer in sorted(layers, key=lambda item: -item[0].count(".")):
         if not path.startswith(tuple(inside)) and not path.endswith("position_embedding"):
             replace_layer(model, path, _Watched(path, layer, storage, beside, see))
-    return part.answer(model, example)
+    with inference():
+        return part.answer(model, example)
 
 
 class _Watched(nn.Module):

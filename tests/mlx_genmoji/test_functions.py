@@ -183,6 +183,21 @@ def test_attention_that_is_computed_at_once_is_the_same(length, others, at_once,
     assert len(used) == 1
 
 
+@pytest.mark.parametrize("channels", [(8, 8), (8, 200), (200, 160)])
+@pytest.mark.parametrize("shape", [(1, 12, 8), (2, 7, 6), (1, 1, 4)])
+def test_a_convolution_some_rows_after_others_is_the_same(channels, shape, error, monkeypatch):
+    x, weight = normal(*shape, channels[0]), normal(channels[1], 3, 3, channels[0], seed=1)
+    plain = [functions.conv2d(x, weight, 1, 1), functions.upsampled_conv2d(x, weight)]
+    monkeypatch.setattr(cpu, "_WINDOWS_AT_ONCE", 9 * x.size // 3)
+    slabs = []
+    in_slabs = cpu._in_slabs
+    monkeypatch.setattr(cpu, "_in_slabs", lambda *arguments: slabs.append(arguments[2]) or in_slabs(*arguments))
+    with functions.inference():
+        now = [functions.conv2d(x, weight, 1, 1), functions.upsampled_conv2d(x, weight)]
+    assert slabs[0] >= 3
+    assert all(error(ours, theirs) <= TOLERANCE for ours, theirs in zip(now, plain, strict=True))
+
+
 @pytest.mark.parametrize("attention", [cpu.attention, cpu.attention_now])
 @pytest.mark.parametrize("size", [1e-3, 30, 1000])
 def test_attention_stands_scores_of_any_size(size, attention, error, monkeypatch):
