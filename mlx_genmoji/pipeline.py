@@ -6,6 +6,7 @@ text -> tokenizer -> text encoder -> UNet, once for each step of the sampler -> 
 import math
 import re
 import secrets
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
@@ -93,8 +94,10 @@ class Genmoji:
         self.words = words or Words({})
         self._rewriters: dict[str, Rewriter] = {}
         self._compiled: tuple[Any, Callable[..., mx.array]] | None = None
+        # A circle of references would keep the weights in memory until Python happens to look for one.
+        own = weakref.ref(self)
         # A norm is neither quantized nor adapted: what it is kept in is what the UNet computes in.
-        self.adapters = Adapters(self.models, unet.conv_norm_out.weight.dtype, lambda: self.sha256)
+        self.adapters = Adapters(self.models, unet.conv_norm_out.weight.dtype, lambda: own().sha256)  # type: ignore[union-attr]
 
     @classmethod
     def load(

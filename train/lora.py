@@ -7,6 +7,7 @@ Things and diffusers read), `adapters/` (those of the kept checkpoints and the b
 draws), `choose.png` (these drawings below one another) and `curve.png`.
 """
 
+import gc
 import shutil
 import warnings
 from collections import defaultdict
@@ -252,6 +253,9 @@ class LoRAObjective:
 
 def train_lora(recipe: LoRARecipe, resume: bool) -> Path:
     """Train, write the file `output/adapter.safetensors` (and what the recipe wants fused), and return it."""
+    # Of one run after another, no more than one base is in memory.
+    gc.collect()
+    mx.clear_cache()
     objective = LoRAObjective(recipe, load_base(recipe), open_dataset(recipe))
     # What has begun has fitted.
     if not Checkpoints(recipe.output / CHECKPOINTS, recipe.loop.keep).paths:

@@ -1,6 +1,8 @@
 """One adapter for each skin tone and person type: which are made, from what, and how the work goes on."""
 
+import gc
 import json
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -111,3 +113,37 @@ def test_work_that_was_stopped_between_two_adapters_or_within_one_goes_on(
 def test_a_persona_that_nobody_can_ask_for_is_refused(personas_recipe: Path) -> None:
     with pytest.raises(UserError, match="purple"):
         train.run(personas_recipe, overrides=["personas.skin_tones=[purple]"])
+
+
+def test_one_base_is_in_memory_however_many_adapters_are_trained(
+    personas_recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, active = personas.train_lora, []
+
+    def measured(recipe: Any, resume: bool) -> Path:
+        path = one(recipe, resume)
+        active.append(mx.get_active_memory())
+        return path
+
+    monkeypatch.setattr(personas, "train_lora", measured)
+    quick = ["validation.pictures=0", "personas.loop.steps=1", "loop.steps=1", "lora.targets=[attention]"]
+    gc.collect()
+    gc.disable()
+    try:
+        train.run(personas_recipe, overrides=[*quick, "personas.skin_tones=[dark]", "personas.person_types=[]"])
+    finally:
+        gc.enable()
+    style, dark = active
+    assert dark < 1.1 * style
+
+
+def test_a_model_that_nobody_holds_is_freed_at_once(base: Path) -> None:
+    genmoji = Genmoji.load(base)
+    assert genmoji.adapters.base_sha256() == genmoji.sha256
+    held = weakref.ref(genmoji.unet)
+    gc.disable()
+    try:
+        del genmoji
+        assert held() is None
+    finally:
+        gc.enable()
