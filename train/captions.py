@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from mlx_genmoji.errors import UserError, one_line
+from mlx_genmoji.prompt.guards import clean_final
 
 from .recipe import Data
 
@@ -41,8 +42,8 @@ def caption(data: Data, row: dict[str, Any], rng: np.random.Generator | None = N
 
 
 def tidy(text: str) -> str:
-    """Without the commas around what is empty."""
-    return ", ".join(part for part in text.split(", ") if part.strip())
+    """As prompts are read: on one line, without double spaces; and without the commas around what is empty."""
+    return clean_final(", ".join(filter(None, map(clean_final, text.split(", ")))))
 
 
 def variants(data: Data, row: dict[str, Any], number: int) -> list[str]:

@@ -20,7 +20,6 @@ import numpy as np
 from tqdm import tqdm
 
 from mlx_genmoji.errors import UserError, one_line
-from mlx_genmoji.models.functions import on_cpu
 
 from .checkpoints import CHECKPOINTS, Checkpoints
 from .distributed import World
@@ -88,14 +87,8 @@ def fit(
     `output` gets `checkpoints/` (the last few), `log.jsonl` and sample sheets. Raises UserError where `output` holds a
     checkpoint and `resume` is not set, and where a resumed run's settings are not those that it was begun with.
     """
-    threads = loop.threads if on_cpu() else 1
-    if loop.batch_size % (threads * loop.accumulation):
-        raise UserError(
-            f"Recipe: 'loop.batch_size' must be a multiple of the {threads * loop.accumulation} parts that 'threads'"
-            f" and 'accumulation' make of it, not {loop.batch_size}."
-        )
     world = World()
-    workers = Workers(objective, loop, threads, world, seed)
+    workers = Workers(objective, loop, loop.workers, world, seed)
     checkpoints = Checkpoints(output / CHECKPOINTS, loop.keep)
     settings = dict(follower.settings) if follower else {}
     if not world.agrees(int(hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:7], 16)):

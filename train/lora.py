@@ -27,6 +27,7 @@ from mlx_genmoji.families import TextTowers
 from mlx_genmoji.lora import LoRAConfig, adapter_of, attach, attach_adapter, dense_weights, load_adapter, save_adapter
 from mlx_genmoji.lora.fusing import fuse
 from mlx_genmoji.models.checkpointing import checkpoint_blocks
+from mlx_genmoji.prompt.guards import check_safe, clean_final
 from mlx_genmoji.samplers import NoiseConfig, add_noise, alphas_cumprod, training_target
 from mlx_genmoji.weights import weights_sha256
 
@@ -42,7 +43,7 @@ from .loop import fit
 from .machine import memory_limit
 from .memory import check_memory, measure
 from .noise import loss_weights, offset_noise, sample_rng, shifted
-from .recipe import Data, Recipe
+from .recipe import Data, Recipe, check_seed
 from .validation import SEED, Validation, band_timestep, held_out
 from .workers import Batch
 
@@ -84,6 +85,14 @@ class LoRARecipe(Recipe):
     person_type: str | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+        check_seed("sample_seed", self.sample_seed)
+        prompts = tuple(clean_final(prompt) for prompt in self.sample_prompts)
+        if not all(prompts):
+            raise UserError("Recipe: one of 'sample_prompts' is empty.")
+        for prompt in prompts:
+            check_safe(prompt)
+        object.__setattr__(self, "sample_prompts", prompts)
         for name, low, high in (
             ("caption_dropout", 0, 1),
             ("min_snr_gamma", 0, 1000),
@@ -208,7 +217,7 @@ class LoRAObjective:
         bands, rows = self.recipe.validation.bands, self.validation_rows
         loop = self.recipe.loop
         # No more at the same time than in training.
-        part_size = loop.batch_size // (loop.accumulation * loop.threads)
+        part_size = loop.batch_size // loop.parts
         losses = []
         for band in range(bands):
             samples = []

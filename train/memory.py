@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import mlx.core as mx
 
 from mlx_genmoji.errors import UserError, one_line
-from mlx_genmoji.models.functions import on_cpu
 
 from .distributed import World
 from .recipe import Loop
@@ -51,7 +50,7 @@ def measure(objective: LoRAObjective, loop: Loop, limit: int) -> Memory:
 
     Compiled steps take about as much. Raises UserError where the least is too much.
     """
-    threads = loop.threads if on_cpu() else 1
+    threads = loop.workers
     uncompiled = replace(loop, accumulation=1, compiled=False)
     steps: dict[int, int] = {}
     drawing = 0

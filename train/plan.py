@@ -4,8 +4,6 @@ import re
 import time
 from collections import Counter
 
-from mlx_genmoji.models.functions import on_cpu
-
 from .lora import LoRAObjective, LoRARecipe, load_base, open_dataset
 from .machine import memory_limit
 from .memory import GB, at_once, check_memory, measure
@@ -45,7 +43,7 @@ def plan(recipe: LoRARecipe) -> str:
 
 def seconds_per_step(objective: LoRAObjective, loop: Loop) -> float:
     """Of the second step: the first one compiles."""
-    workers = Workers(objective, loop, loop.threads if on_cpu() else 1)
+    workers = Workers(objective, loop, loop.workers)
     workers.step(0, objective.batch(0))
     started = time.perf_counter()
     workers.step(1, objective.batch(1))

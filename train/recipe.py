@@ -10,6 +10,7 @@ Relative paths are taken from the folder in which the command runs. An unknown k
 error that names it.
 """
 
+import math
 import types
 from collections.abc import Sequence
 from contextlib import suppress
@@ -20,6 +21,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 import yaml
 
 from mlx_genmoji.errors import UserError
+from mlx_genmoji.models.functions import on_cpu
 
 Section = TypeVar("Section")
 
@@ -81,6 +83,7 @@ class Loop:
     betas: tuple[float, float] = (0.9, 0.99)
     """Of AdamW and Lion."""
     clip_norm: float = 1.0
+    """Longer gradients are shortened to this norm; 0: they are left as they are."""
     ema_decay: float = 0.0
     """Decay, per step, of the running mean of the parameters that is saved as the result; 0: none."""
     checkpoint_every: int = 200
@@ -98,8 +101,30 @@ class Loop:
         for name in ("steps", "batch_size", "accumulation", "checkpoint_every", "keep", "log_every", "threads"):
             if getattr(self, name) < 1:
                 raise UserError(f"Recipe: 'loop.{name}' must be 1 or more, not {getattr(self, name)}.")
-        if len(self.betas) != 2:
-            raise UserError(f"Recipe: 'loop.betas' must be two numbers, not {list(self.betas)}.")
+        for name in ("learning_rate", "warmup_steps", "decay_steps", "weight_decay", "clip_norm", "sample_every"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise UserError(f"Recipe: 'loop.{name}' must be 0 or more, not {getattr(self, name)}.")
+        if not 0 <= self.ema_decay < 1:
+            raise UserError(f"Recipe: 'loop.ema_decay' must be from 0 up to, but not, 1, not {self.ema_decay}.")
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise UserError(
+                f"Recipe: 'loop.betas' must be two numbers from 0 up to, but not, 1, not {list(self.betas)}."
+            )
+        if self.batch_size % self.parts:
+            raise UserError(
+                f"Recipe: 'loop.batch_size' must be a multiple of the {self.parts} parts that 'threads' and"
+                f" 'accumulation' make of it, not {self.batch_size}."
+            )
+
+    @property
+    def workers(self) -> int:
+        """The threads that compute on this machine's device."""
+        return self.threads if on_cpu() else 1
+
+    @property
+    def parts(self) -> int:
+        """How many parts a batch is computed in."""
+        return self.workers * self.accumulation
 
 
 @dataclass(frozen=True)
@@ -111,6 +136,15 @@ class Recipe:
     data: Data
     loop: Loop
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_seed("seed", self.seed)
+
+
+def check_seed(name: str, seed: int) -> None:
+    """Raise UserError for a seed that nothing can be drawn with."""
+    if not 0 <= seed < 2**32:
+        raise UserError(f"Recipe: {name!r} must be a whole number from 0 to {2**32 - 1}, not {seed}.")
 
 
 def read_recipe(path: Path, overrides: Sequence[str]) -> dict[str, Any]:
@@ -168,6 +202,9 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         raise UserError(f"Recipe: {where!r} must be one of {', '.join(map(str, arguments))}, not {value!r}.")
     if origin is tuple and isinstance(value, list):
         return tuple(_value(arguments[0], item, where) for item in value)
+    if origin is tuple and isinstance(value, str) and arguments[-1] is Ellipsis:
+        # A list of one, written without its brackets.
+        return (_value(arguments[0], value, where),)
     if origin is dict and isinstance(value, dict):
         return value
     if hint is Path and isinstance(value, str):
@@ -178,5 +215,5 @@ def _value(hint: Any, value: Any, where: str) -> Any:
             return float(value)
     if isinstance(hint, type) and type(value) is hint:
         return value
-    name = getattr(hint, "__name__", str(hint))
+    name = {tuple: "a list", dict: "a mapping"}.get(origin) or getattr(hint, "__name__", str(hint))
     raise UserError(f"Recipe: {where!r} must be {name}, not {value!r}.")

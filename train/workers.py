@@ -93,7 +93,7 @@ class Workers:
         if not (math.isfinite(loss) and math.isfinite(squares)):
             raise UserError(f"The loss is {loss} at step {step}: lower the learning rate and resume.")
         norm = math.sqrt(squares)
-        clip = min(1.0, self.loop.clip_norm / (norm + 1e-6))
+        clip = min(1.0, self.loop.clip_norm / (norm + 1e-6)) if self.loop.clip_norm else 1.0
         self._each(self._update, step, clip)
         return loss, norm
 

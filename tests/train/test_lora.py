@@ -350,12 +350,59 @@ def test_a_corrupt_picture_is_named(lora_recipe: Path, dataset: Path, content: b
         ("start_from=nowhere.safetensors", "nowhere"),
         ("bitz=4", "bitz"),
         ("loop.learning_rate=1e9", "learning rate"),
+        ("loop.learning_rate=-1", "loop.learning_rate"),
+        ("loop.learning_rate=.nan", "loop.learning_rate"),
+        ("loop.clip_norm=-1", "loop.clip_norm"),
+        ("loop.ema_decay=2", "loop.ema_decay"),
+        ("loop.betas=[0.9, 1.0]", "loop.betas"),
+        ("loop.accumulation=8", "multiple of the 8 parts"),
+        ("loop.threads=3", "multiple of the 3 parts"),
+        ("loop.betas=[0.9, x]", "loop.betas"),
+        ("lora.targets={conv: true}", "lora.targets' must be a list"),
+        ("seed=-1", "seed"),
+        ("sample_seed=-1", "sample_seed"),
+        ("sample_prompts=['  ']", "sample_prompts"),
     ],
 )
 def test_a_mistake_in_a_recipe_is_named(lora_recipe: Path, override: str, named: str) -> None:
     with pytest.raises(UserError, match=named) as error:
         train.run(lora_recipe, overrides=[override])
     assert "\n" not in str(error.value)
+
+
+def test_a_dry_run_refuses_what_a_run_does(lora_recipe: Path) -> None:
+    with pytest.raises(UserError, match="multiple of the 2 parts"):
+        train.dry_run(lora_recipe, ["loop.batch_size=3", "loop.threads=2"])
+
+
+def test_gradients_are_shortened_to_the_clip_norm_and_without_one_left_as_they_are(lora_recipe: Path) -> None:
+    moved = []
+    for clip_norm in ("0", "1e9", "1e-3"):
+        run = objective(lora_recipe, f"loop.clip_norm={clip_norm}", "loop.weight_decay=0", "lora.targets=[attention]")
+        workers = Workers(run, run.recipe.loop, 1)
+        workers.step(0, run.batch(0))
+        # AdamW's first moment after one step: a hundredth of the gradient.
+        moments = [array for name, array in workers.state().items() if name.endswith(".m")]
+        moved.append(sum(array.square().sum().item() for array in moments) ** 0.5)
+    assert moved[0] == moved[1] > 10 * moved[2] > 0
+
+
+def test_a_list_of_one_needs_no_brackets(lora_recipe: Path, dataset: Path) -> None:
+    raw = read_recipe(lora_recipe, ["lora.targets=attention", f"data.folders={dataset}", "sample_prompts=a pig"])
+    recipe = build(LoRARecipe, raw)
+    assert recipe.lora.targets == ("attention",)
+    assert recipe.data.folders == (dataset,) and recipe.sample_prompts == ("a pig",)
+
+
+def test_prompts_and_captions_are_read_alike_whatever_their_spaces(lora_recipe: Path, dataset: Path) -> None:
+    rows = [json.loads(line) for line in (dataset / "metadata.jsonl").read_text().splitlines()]
+    lines = [json.dumps(row | {"text": f" fox  {n}\u00a0"}) + "\n" for n, row in enumerate(rows)]
+    (dataset / "metadata.jsonl").write_text("".join(lines))
+    run = objective(lora_recipe, "sample_prompts=['thing  1, flat ', ' fox 2,  flat']")
+    assert run.recipe.sample_prompts == ("thing 1, flat", "fox 2, flat")
+    assert run.dataset.captions[2] == "fox 2, flat"
+    drawn = run.paint([run.dataset.captions[2], *run.recipe.sample_prompts])
+    assert (drawn[0] == drawn[2]).all()
 
 
 def test_a_full_disk_leaves_earlier_checkpoints_and_the_run_goes_on(
