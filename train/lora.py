@@ -22,12 +22,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlx_genmoji import Genmoji
+from mlx_genmoji.checkpoint import create_model
 from mlx_genmoji.errors import UserError
 from mlx_genmoji.families import TextTowers
 from mlx_genmoji.lora import LoRAConfig, adapter_of, attach, attach_adapter, dense_weights, load_adapter, save_adapter
 from mlx_genmoji.lora.fusing import fuse
+from mlx_genmoji.lora.modules import Models
 from mlx_genmoji.models.checkpointing import checkpoint_blocks
 from mlx_genmoji.prompt.guards import check_safe, clean_final
+from mlx_genmoji.quantization import CONFIG_KEY, MODES, Quantization, packable
 from mlx_genmoji.samplers import NoiseConfig, add_noise, alphas_cumprod, training_target
 from mlx_genmoji.weights import weights_sha256
 
@@ -90,6 +93,10 @@ class LoRARecipe(Recipe):
         prompts = tuple(clean_final(prompt) for prompt in self.sample_prompts)
         if not all(prompts):
             raise UserError("Recipe: one of 'sample_prompts' is empty.")
+        for name in ("bits", "fuse_bits"):
+            if (bits := getattr(self, name)) is not None and bits not in MODES["affine"][0]:
+                known = ", ".join(map(str, sorted(MODES["affine"][0])))
+                raise UserError(f"Recipe: {name!r} must be one of {known}, not {bits}.")
         for prompt in prompts:
             check_safe(prompt)
         object.__setattr__(self, "sample_prompts", prompts)
@@ -128,6 +135,8 @@ class LoRAObjective:
     def __init__(self, recipe: LoRARecipe, genmoji: Genmoji, dataset: Dataset):
         """`genmoji`: the base. The adapter is attached to it; what is not needed any more is left to be freed."""
         check_base(genmoji)
+        if recipe.fuse_bits is not None:
+            check_packable(genmoji.models, recipe.fuse_bits, "'fuse_bits'")
         side = recipe.data.size
         if side % genmoji.vae.downscale:
             raise UserError(f"Recipe: 'data.size' must be a multiple of {genmoji.vae.downscale}, not {side}.")
@@ -283,14 +292,32 @@ def train_lora(recipe: LoRARecipe, resume: bool) -> Path:
 def fuse_into(recipe: LoRARecipe, adapter: Path, bits: int, folder: Path) -> float:
     """Write the model with the adapter in its weights, in place of one that a run before left.
 
-    Returns how much of the adapter's change is left in so many bits, a cosine, which is said too.
+    Returns how much of the adapter's change is left in so many bits, a cosine, which is said too; 1 where it is all in
+    layers that stay dense.
     """
     shutil.rmtree(folder, ignore_errors=True)
     kept = fuse(recipe.base, [adapter], folder, bits=bits, lossy=True)
-    assert kept is not None
+    if kept is None:
+        return 1.0
     told = f"in {bits} bits the change of the weights has a cosine of {kept.cosine:.2f} to what was learned."
     warnings.warn(told, stacklevel=2)
     return kept.cosine
+
+
+def check_packable(models: Models, bits: int, asked: str) -> None:
+    """Raise UserError where a model with the adapter in its weights could not be written in so many bits.
+
+    asked: what of the recipe or the command asks for it.
+    """
+    for name, model in models.items():
+        own = Quantization(bits) if name == "unet" else Quantization(bits).for_text
+        # Its weights are never computed.
+        dense = create_model({key: value for key, value in model.raw_config.items() if key != CONFIG_KEY})
+        if not any(own.fits(layer.weight) for _, layer in packable(dense)):
+            raise UserError(
+                f"Recipe: {asked} asks for a packed model, and nothing of the {name} can be packed in groups of"
+                f" {own.group_size} weights: leave it out."
+            )
 
 
 def open_dataset(recipe: LoRARecipe) -> Dataset:

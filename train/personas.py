@@ -20,7 +20,7 @@ from mlx_genmoji.prompt import PERSON_TYPES, SKIN_TONES
 
 from .data import matches, read_metadata
 from .distributed import World
-from .lora import LoRARecipe, train_lora
+from .lora import ADAPTER, LoRARecipe, train_lora
 from .recipe import Loop
 
 STYLE = "style"
@@ -45,6 +45,8 @@ class Personas:
             for value in getattr(self, name):
                 if value not in known:
                     raise UserError(f"Recipe: 'personas.{name}' has {value!r}; there are {', '.join(known)}.")
+        if self.least < 1:
+            raise UserError(f"Recipe: 'personas.least' must be 1 or more, not {self.least}.")
 
 
 @dataclass(frozen=True)
@@ -56,37 +58,62 @@ class PersonasRecipe(LoRARecipe):
 
 def train_personas(recipe: PersonasRecipe, resume: bool) -> Path:
     """Train the style and all personas with enough pictures; the folder of the adapters, `output/adapters`."""
-    rows = [row for folder in recipe.data.folders for row in read_metadata(folder)]
-    rows = [row for row in rows if matches(row, recipe.data.where)]
+    # Before the style is trained for hours: what the data lacks is said here.
+    entries = counted(recipe)
+    for entry in entries:
+        if entry.file is None:
+            warnings.warn(
+                f"no adapter for {_name(entry)}: {entry.examples} pictures, {recipe.personas.least} are needed.",
+                stacklevel=2,
+            )
     cache = recipe.cache or recipe.output.parent / "cache"
     style_recipe = _lora_recipe(recipe, objective="lora", output=recipe.output / STYLE, cache=cache)
-    style = train_lora(style_recipe, resume)
-    said = load_adapter(style).metadata
-    entries = [_place(recipe, style, Entry(f"{STYLE}.safetensors", examples=len(rows)))]
-    for tone, kind in personas(recipe.personas):
-        name = "-".join(filter(None, (tone, kind)))
-        where = recipe.data.where | ({"skin_tone": [[tone]]} if tone else {}) | ({"person_type": kind} if kind else {})
-        count = sum(matches(row, where) for row in rows)
-        if count < recipe.personas.least:
-            warnings.warn(f"no adapter for {name}: {count} pictures, {recipe.personas.least} are needed.", stacklevel=2)
-            entries.append(Entry(None, tone, kind, count))
-        else:
+    style = recipe.output / STYLE / ADAPTER
+    for entry in entries:
+        if entry.file is None:
+            continue
+        own = style_recipe
+        if _name(entry) != STYLE:
             own = replace(
                 style_recipe,
-                output=recipe.output / name,
-                data=replace(recipe.data, where=where),
+                output=recipe.output / _name(entry),
+                data=replace(recipe.data, where=_where(recipe, entry)),
                 loop=recipe.personas.loop or recipe.loop,
                 start_from=style,
-                skin_tone=tone,
-                person_type=kind,
+                skin_tone=entry.skin_tone,
+                person_type=entry.person_type,
             )
-            trained = train_lora(own, resume)
-            entries.append(_place(recipe, trained, Entry(f"{name}.safetensors", tone, kind, count)))
+        _place(train_lora(own, resume), recipe.output / FOLDER / entry.file)
         # After each, so that what there is can be drawn with while the rest is trained.
         if World().writes:
-            index = Index(tuple(entries), said.get("base_model"), said.get("base_sha256"))
-            write_index(recipe.output / FOLDER, index)
+            _write_index(recipe.output / FOLDER, entries, style)
     return recipe.output / FOLDER
+
+
+def counted(recipe: PersonasRecipe) -> list[Entry]:
+    """The adapters in the order in which they are trained, the style first; of too few pictures without a file.
+
+    Raises UserError where the dataset's rows do not say what the personas are told apart by.
+    """
+    rows = [row for folder in recipe.data.folders for row in read_metadata(folder)]
+    rows = [row for row in rows if matches(row, recipe.data.where)]
+    entries = [Entry(f"{STYLE}.safetensors", examples=len(rows))]
+    for tone, kind in personas(recipe.personas):
+        entry = Entry(None, tone, kind)
+        count = sum(matches(row, _where(recipe, entry)) for row in rows)
+        file = f"{_name(entry)}.safetensors" if count >= recipe.personas.least else None
+        entries.append(replace(entry, file=file, examples=count))
+    return entries
+
+
+def _name(entry: Entry) -> str:
+    return "-".join(filter(None, (entry.skin_tone, entry.person_type))) or STYLE
+
+
+def _where(recipe: PersonasRecipe, entry: Entry) -> dict[str, Any]:
+    """The pictures that an adapter is trained on: those of the tone alone, not of several people's."""
+    tone = {"skin_tone": [[entry.skin_tone]]} if entry.skin_tone else {}
+    return recipe.data.where | tone | ({"person_type": entry.person_type} if entry.person_type else {})
 
 
 def personas(wanted: Personas) -> Iterator[tuple[str | None, str | None]]:
@@ -102,12 +129,17 @@ def _lora_recipe(recipe: PersonasRecipe, **changes: Any) -> LoRARecipe:
     return LoRARecipe(**own | changes)
 
 
-def _place(recipe: PersonasRecipe, trained: Path, entry: Entry) -> Entry:
+def _place(trained: Path, target: Path) -> None:
     """Copy a trained adapter to the folder of all, moved into place when whole."""
-    target = recipe.output / FOLDER / str(entry.file)
     if World().writes:
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_suffix(".partial")
         shutil.copyfile(trained, partial)
         partial.replace(target)
-    return entry
+
+
+def _write_index(folder: Path, entries: list[Entry], style: Path) -> None:
+    """Of what is there: where finished work is gone through again, that is all of it from the beginning."""
+    there = [entry for entry in entries if entry.file is None or (folder / entry.file).exists()]
+    said = load_adapter(style).metadata
+    write_index(folder, Index(tuple(there), said.get("base_model"), said.get("base_sha256")))

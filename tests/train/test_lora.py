@@ -359,6 +359,8 @@ def test_a_corrupt_picture_is_named(lora_recipe: Path, dataset: Path, content: b
         ("loop.threads=3", "multiple of the 3 parts"),
         ("loop.betas=[0.9, x]", "loop.betas"),
         ("lora.targets={conv: true}", "lora.targets' must be a list"),
+        ("fuse_bits=7", "fuse_bits"),
+        ("bits=16", "bits"),
         ("seed=-1", "seed"),
         ("sample_seed=-1", "sample_seed"),
         ("sample_prompts=['  ']", "sample_prompts"),
@@ -403,6 +405,21 @@ def test_prompts_and_captions_are_read_alike_whatever_their_spaces(lora_recipe: 
     assert run.dataset.captions[2] == "fox 2, flat"
     drawn = run.paint([run.dataset.captions[2], *run.recipe.sample_prompts])
     assert (drawn[0] == drawn[2]).all()
+
+
+def test_a_model_that_cannot_be_packed_afterwards_is_refused_before_the_training(
+    lora_recipe: Path, tmp_path: Path, write_base: Write
+) -> None:
+    narrow = write_base(tmp_path / "narrow", unet={"block_out_channels": [24, 24], "norm_num_groups": 8})
+    with pytest.raises(UserError, match=r"fuse_bits.*nothing of the unet.*groups of 64"):
+        train.run(lora_recipe, overrides=["fuse_bits=8", f"base={narrow}"])
+    assert not (tmp_path / "runs" / "lora").exists()
+
+
+def test_an_adapter_of_layers_that_stay_dense_is_fused_whole(lora_recipe: Path, tmp_path: Path) -> None:
+    quick = ["loop.steps=1", "sample_prompts=[]", "validation.pictures=0"]
+    train.run(lora_recipe, overrides=[*quick, "fuse_bits=8", "lora.targets=unet.time_embedding.*"])
+    assert Genmoji.load(tmp_path / "runs" / "lora" / "model").quantization
 
 
 def test_a_full_disk_leaves_earlier_checkpoints_and_the_run_goes_on(

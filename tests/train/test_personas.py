@@ -98,7 +98,8 @@ def test_work_that_was_stopped_between_two_adapters_or_within_one_goes_on(
     with pytest.raises(KeyboardInterrupt):
         train.run(personas_recipe)
     folder = tmp_path / "runs" / "personas" / "adapters"
-    assert {entry.file for entry in read_index(folder).entries} == {"style.safetensors", "dark.safetensors"}
+    made = {entry.file for entry in read_index(folder).entries if entry.file}
+    assert made == {"style.safetensors", "dark.safetensors"}
     monkeypatch.undo()
     mx.set_default_device(mx.cpu)
     with pytest.raises(UserError, match="--resume"):
@@ -147,3 +148,43 @@ def test_a_model_that_nobody_holds_is_freed_at_once(base: Path) -> None:
         assert held() is None
     finally:
         gc.enable()
+
+
+def test_rows_that_do_not_say_whom_they_show_are_refused_before_the_style_is_trained(
+    personas_recipe: Path, dataset: Path, tmp_path: Path
+) -> None:
+    rows = [json.loads(line) for line in (dataset / "metadata.jsonl").read_text().splitlines()]
+    rows[5].pop("person_type")
+    (dataset / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(UserError, match=r"'person_type'.*images/5\.png"):
+        train.run(personas_recipe)
+    assert not (tmp_path / "runs" / "personas").exists()
+
+
+def test_the_index_lists_all_that_is_there_when_finished_work_is_gone_through_again(
+    personas_recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without training anything."""
+    runs: list[str] = []
+
+    def finished(recipe: Any, resume: bool) -> Path:
+        runs.append(recipe.output.name)
+        if len(runs) == 7:
+            raise KeyboardInterrupt
+        path: Path = recipe.output / "adapter.safetensors"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        mx.save_safetensors(
+            str(path), {"lora_unet_x.lora_down.weight": mx.ones((1, 4)), "lora_unet_x.lora_up.weight": mx.ones((4, 1))}
+        )
+        return path
+
+    monkeypatch.setattr(personas, "train_lora", finished)
+    folder = train.run(personas_recipe)
+    assert runs == ["style", "dark", "light", "woman", "dark-woman"]
+    whole = read_index(folder)
+    assert len(whole.entries) == 8
+    with pytest.raises(KeyboardInterrupt):
+        train.run(personas_recipe, resume=True)
+    assert read_index(folder) == whole
+    train.run(personas_recipe, overrides=["personas.skin_tones=[]", "personas.person_types=[]"])
+    assert [entry.file for entry in read_index(folder).entries] == ["style.safetensors"]
