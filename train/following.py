@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import suppress
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
@@ -58,6 +60,12 @@ class AdapterFollower:
             own["the adapter to start from"] = fingerprint(load_adapter(self.recipe.start_from))
         return own
 
+    def resumed(self, steps: int) -> None:
+        """Drop what a killed run kept after its last checkpoint: these steps are taken again. The best stays."""
+        beyond = [path for path in self.folder.glob("[0-9]*.*") if int(path.stem) > steps]
+        for path in (*beyond, *self.folder.glob(".*.partial*")):
+            path.unlink()
+
     def validate(self) -> list[float]:
         return self.objective.validate()
 
@@ -69,7 +77,7 @@ class AdapterFollower:
         if self.recipe.sample_prompts:
             drawn = sheet(self.objective.paint(self.recipe.sample_prompts), len(self.recipe.sample_prompts))
             for name in names:
-                drawn.save(self.folder / f"{name}.png")
+                save_picture(drawn, self.folder / f"{name}.png")
         for old in sorted(self.folder.glob("[0-9]*.safetensors"))[: -self.recipe.loop.keep]:
             old.unlink()
             old.with_suffix(".png").unlink(missing_ok=True)
@@ -90,14 +98,25 @@ class AdapterFollower:
         for path in sorted(self.folder.glob("*.png")):
             step = best if path.stem == BEST else int(path.stem)
             label = f"{path.stem}\nstep {step}" if path.stem == BEST else f"step {step}"
-            rows[label + (f"\n{losses[step]:.4f}" if step in losses else "")] = path
+            # One that is damaged is no reason to stop a training.
+            with suppress(OSError, SyntaxError), Image.open(path) as opened:
+                rows[label + (f"\n{losses[step]:.4f}" if step in losses else "")] = opened.convert("RGB")
         if rows:
-            choosing_sheet(rows).save(self.recipe.output / "choose.png")
+            save_picture(choosing_sheet(rows), self.recipe.output / "choose.png")
 
 
-def choosing_sheet(rows: dict[str, Any]) -> Image.Image:
+def save_picture(picture: Image.Image, path: Path) -> None:
+    """Write a PNG, moved into place when whole."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        picture.save(partial, "PNG")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def choosing_sheet(pictures: dict[str, Image.Image]) -> Image.Image:
     """Pictures of one size below one another, each with its label at the left."""
-    pictures = {label: Image.open(path) for label, path in rows.items()}
     width, height = next(iter(pictures.values())).size
     image = Image.new("RGB", (LABEL_WIDTH + width, height * len(pictures)), "white")
     draw, font = ImageDraw.Draw(image), ImageFont.load_default(14)

@@ -47,6 +47,9 @@ class Follower(Protocol):
     def validate(self) -> list[float]:
         """The losses of held-out pictures, one for each band of timesteps."""
 
+    def resumed(self, steps: int) -> None:
+        """Take note that the run goes on after `steps` steps, whatever more was kept before it was stopped."""
+
     def keep(self, steps: int, checkpoint: bool, best: bool) -> None:
         """Keep what there is after `steps` steps, for one reason or both; `best`: no validation before was as good."""
 
@@ -98,6 +101,8 @@ def fit(
         if not resume:
             raise UserError(f"{output} holds a checkpoint: continue it with --resume, or remove the folder.")
         first = _resume(workers, checkpoints, settings, follower.may_change if follower else ())
+        if follower:
+            follower.resumed(first)
     first = np.asarray(world.share(mx.array(first))).item()
     workers.share()
     output.mkdir(parents=True, exist_ok=True)

@@ -445,6 +445,22 @@ def test_a_full_disk_leaves_earlier_checkpoints_and_the_run_goes_on(
     assert_equal(changes(train.run(lora_recipe, resume=True)), changes(undisturbed))
 
 
+def test_pictures_that_a_kill_cut_off_do_not_stand_in_the_way(lora_recipe: Path, tmp_path: Path) -> None:
+    quick = ["lora.targets=attention", "loop.steps=4", "validation.pictures=0", "sample_prompts=['thing 1, flat']"]
+    written = changes(train.run(lora_recipe, overrides=quick))
+    adapters = tmp_path / "runs" / "lora" / "adapters"
+    # As a kill leaves it between the adapter of step 4 and the checkpoint.
+    (adapters.parent / "checkpoints" / "000004.safetensors").unlink()
+    for name in ("000002.png", "000004.png"):
+        os.truncate(adapters / name, 40)
+    for name in ("000005.png", "000005.safetensors", ".000004.png.partial"):
+        (adapters / name).write_bytes(b"\x89PNG")
+    assert_equal(changes(train.run(lora_recipe, resume=True, overrides=quick)), written)
+    left = {path.name for path in adapters.iterdir()}
+    assert left == {f"00000{step}.{kind}" for step in (2, 4) for kind in ("png", "safetensors")}
+    assert Image.open(adapters.parent / "choose.png").size[1] == 16
+
+
 def test_a_half_written_checkpoint_is_passed_over(lora_recipe: Path, tmp_path: Path) -> None:
     written = changes(train.run(lora_recipe))
     newest = tmp_path / "runs" / "lora" / "checkpoints" / "000006.safetensors"
