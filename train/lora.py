@@ -51,6 +51,8 @@ from .validation import SEED, Validation, band_timestep, held_out
 from .workers import Batch
 
 ADAPTER = "adapter.safetensors"
+DENSE_ADAPTER = "adapter-for-dense.safetensors"
+"""Where an adapter repairs the rounding of its base first: the same for the base that needs no repair."""
 MODEL = "model"
 
 
@@ -250,13 +252,13 @@ class LoRAObjective:
         if self.recipe.sample_prompts:
             sheet(self.paint(self.recipe.sample_prompts), columns=8).save(path)
 
-    def save(self, path: Path, steps: int) -> None:
-        """Write the adapter as it is now."""
+    def save(self, path: Path, steps: int, for_dense: bool = False) -> None:
+        """Write the adapter as it is now; `for_dense`, without what it makes up for on a quantized base."""
         recipe = self.recipe
         facts = {
             **self.base,
-            "base_bits": recipe.bits,
-            "init": recipe.lora.init,
+            "base_bits": None if for_dense else recipe.bits,
+            "init": "zero" if for_dense else recipe.lora.init,
             "skin_tone": recipe.skin_tone,
             "person_type": recipe.person_type,
             "template": prompt_template(recipe.data),
@@ -264,7 +266,7 @@ class LoRAObjective:
             "step": steps,
             "seed": recipe.seed,
         }
-        adapter = adapter_of(self.models)
+        adapter = adapter_of(self.models, for_dense)
         said = {**adapter.metadata} | {name: str(value) for name, value in facts.items() if value is not None}
         write_whole(path, lambda partial: save_adapter(replace(adapter, metadata=said), partial))
 
@@ -284,7 +286,11 @@ def train_lora(recipe: LoRARecipe, resume: bool) -> Path:
     if objective.world.writes:
         objective.save(path, recipe.loop.steps)
         if recipe.fuse_bits is not None:
-            fuse_into(recipe, path, recipe.fuse_bits, recipe.output / MODEL)
+            fused = path
+            if recipe.lora.init == "loftq":
+                fused = recipe.output / DENSE_ADAPTER
+                objective.save(fused, recipe.loop.steps, for_dense=True)
+            fuse_into(recipe, fused, recipe.fuse_bits, recipe.output / MODEL)
     objective.world.wait()
     return path
 
@@ -348,9 +354,16 @@ def attach_to(genmoji: Genmoji, recipe: LoRARecipe) -> list[str]:
     """Give the base an adapter to train, a new one or that of `start_from`; the paths of the layers that it changes."""
     if recipe.start_from is None:
         assert genmoji.folder is not None
+        if recipe.lora.init == "loftq" and recipe.bits is None:
+            raise UserError("Recipe: 'lora.init' is loftq, which repairs rounding: give a dense 'base' and 'bits'.")
         dense = dense_weights(genmoji.folder) if recipe.lora.init == "loftq" else None
         return attach(genmoji.models, recipe.lora, recipe.seed, dense)
     adapter = load_adapter(recipe.start_from)
+    if recipe.fuse_bits is not None and adapter.metadata.get("init") == "loftq":
+        raise UserError(
+            f"{recipe.start_from} repairs the rounding of a quantized model, which is no part of what 'fuse_bits' fuses"
+            " it into: leave it out."
+        )
     base = adapter.metadata.get("base_sha256")
     if base is not None and base != genmoji.sha256:
         raise UserError(

@@ -55,6 +55,13 @@ class PersonasRecipe(LoRARecipe):
 
     personas: Personas = field(default_factory=Personas)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.fuse_bits is not None and self.lora.init == "loftq":
+            raise UserError(
+                "Recipe: 'fuse_bits' and a 'lora.init' of loftq go together in a run alone, not in personas."
+            )
+
 
 def train_personas(recipe: PersonasRecipe, resume: bool) -> Path:
     """Train the style and all personas with enough pictures; the folder of the adapters, `output/adapters`."""

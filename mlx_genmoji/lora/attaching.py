@@ -15,8 +15,8 @@ import numpy as np
 from safetensors import safe_open
 
 from ..errors import UserError
-from ..quantization import QuantizedLayer
-from ..weights import check_safetensors, find_weights
+from ..quantization import Quantization, QuantizedLayer
+from ..weights import check_safetensors, find_weights, read_json
 from .adapter import Adapter, Layer, as_filed
 from .layers import LoRALayer, dense_weight, output_norms, weight_shape, wrap
 from .modules import COMPONENTS, Models, adaptable, attached, detach, replace
@@ -53,7 +53,7 @@ class LoRAConfig:
     """zero: the change is none. pissa (Meng et al., 2024): the change is none and what is trained is the principal part
     of the weights, whose start is taken off again; the base is left as it is, so on a quantized base this does not make
     the quantization error smaller. loftq (Li et al., 2023): of a quantized base, the principal part of the quantization
-    error, from the dense weights, which the adapter repairs first."""
+    error, from the dense weights, which the adapter repairs first; layers that stay dense start as with zero."""
 
     def __post_init__(self) -> None:
         for what, good, needed in (
@@ -83,6 +83,8 @@ def attach(models: Models, config: LoRAConfig, seed: int, dense: Callable[[str],
     detach(models)
     layers = adaptable(models)
     paths = select(layers, config.targets)
+    if config.init == "loftq" and (dense is None or not any(isinstance(layers[p], QuantizedLayer) for p in paths)):
+        raise UserError("The adapter's init 'loftq' needs a quantized model and its dense weights.")
     for model in models.values():
         model.freeze()
     wrapped = {}
@@ -125,11 +127,15 @@ def attach_adapter(models: Models, adapter: Adapter, dropout: float = 0.0, train
 def dense_weights(folder: str | Path) -> Callable[[str], mx.array]:
     """The weights of a dense model's folder by the full path of their layer, each read when it is asked for.
 
-    Raises UserError where the folder holds none, and then where it lacks a layer's.
+    Raises UserError where the folder holds none or packed ones, and then where it lacks a layer's.
     """
     files: dict[str, Path] = {}
     for component in COMPONENTS:
         if (Path(folder) / component).is_dir():
+            if Quantization.read(read_json(Path(folder) / component / "config.json")) is not None:
+                raise UserError(
+                    f"{folder} is packed, and its dense weights are needed: give the model as it was before."
+                )
             for file in find_weights(Path(folder) / component):
                 check_safetensors(file)
                 with safe_open(file, "numpy") as opened:
@@ -189,21 +195,22 @@ def _start(
     number = int.from_bytes(hashlib.sha256(f"{seed}/{path}".encode()).digest()[:8])
     shape = weight_shape(base)
     scale = config.scale(config.rank)
-    if config.init == "zero":
+    repairs = config.init == "loftq" and isinstance(base, QuantizedLayer)
+    zero = config.init != "pissa" and not repairs
+    if zero:
         bound = 1 / math.sqrt(math.prod(shape[1:]))
         down = mx.random.uniform(-bound, bound, (config.rank, *shape[1:]), key=mx.random.key(number))
         up = mx.zeros((shape[0], config.rank))
     else:
         weight = dense_weight(base).astype(mx.float32)
-        if config.init == "loftq":
-            if not isinstance(base, QuantizedLayer) or dense is None:
-                raise UserError("The adapter's init 'loftq' needs a quantized model and its dense weights.")
+        if repairs:
+            assert dense is not None
             weight = dense(path).astype(mx.float32).reshape(shape) - weight
         down, up = _principal(weight, config.rank, number)
         scale = config.scale(len(down))
         down, up = down / math.sqrt(scale), up / math.sqrt(scale)
     layer = wrap(base, down, up, scale, dropout=config.dropout)
-    if config.init != "zero":
+    if not zero:
         layer.start_from(offset=config.init == "pissa")
     if config.dora:
         layer.magnitude = output_norms(layer.changed_weight())

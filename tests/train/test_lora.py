@@ -17,9 +17,12 @@ from PIL import Image
 
 import train
 from mlx_genmoji import Genmoji, UserError
-from mlx_genmoji.lora import load_adapter
+from mlx_genmoji.lora import adaptable, load_adapter
+from mlx_genmoji.lora.layers import dense_weight
 from mlx_genmoji.models.clip import CLIPTextModel
 from mlx_genmoji.models.vae import AutoencoderKL
+from mlx_genmoji.quantization import Quantization
+from quantize import quantize_folder
 from train.captions import caption, variants
 from train.data import Dataset
 from train.distributed import World
@@ -28,7 +31,7 @@ from train.noise import loss_weights
 from train.personas import PersonasRecipe
 from train.recipe import Data, build, read_recipe
 from train.validation import held_out
-from train.workers import Workers
+from train.workers import Workers, flat
 
 Write = Callable[..., Path]
 
@@ -50,6 +53,11 @@ def assert_equal(a: dict[str, mx.array], b: dict[str, mx.array]) -> None:
 
 def log(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def dense_layers(genmoji: Genmoji) -> dict[str, mx.array]:
+    """The weights of a model's layers that an adapter can change, dense."""
+    return {path: dense_weight(layer).astype(mx.float32) for path, layer in adaptable(genmoji.models).items()}
 
 
 def objective(path: Path, *overrides: str) -> LoRAObjective:
@@ -420,6 +428,42 @@ def test_an_adapter_of_layers_that_stay_dense_is_fused_whole(lora_recipe: Path, 
     quick = ["loop.steps=1", "sample_prompts=[]", "validation.pictures=0"]
     train.run(lora_recipe, overrides=[*quick, "fuse_bits=8", "lora.targets=unet.time_embedding.*"])
     assert Genmoji.load(tmp_path / "runs" / "lora" / "model").quantization
+
+
+def test_loftq_starts_layers_that_stay_dense_as_nothing(lora_recipe: Path) -> None:
+    run = objective(lora_recipe, "bits=4", "lora.init=loftq", "lora.targets=[attention, unet.time_embedding.*]")
+    ups = {name: array for name, array in flat(run.model.trainable_parameters()).items() if name.endswith("lora_b")}
+    assert {"time_embedding" in name: bool(array.any()) for name, array in ups.items()} == {True: False, False: True}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "named"),
+    [
+        ([], "dense 'base' and 'bits'"),
+        (["bits=4", "lora.targets=unet.time_embedding.*"], "needs a quantized model"),
+        (["bits=4", "base=PACKED"], "is packed"),
+    ],
+)
+def test_loftq_without_rounding_to_repair_is_refused(
+    lora_recipe: Path, tmp_path: Path, base: Path, overrides: list[str], named: str
+) -> None:
+    if "base=PACKED" in overrides:
+        quantize_folder(base, tmp_path / "packed", Quantization(4))
+    overrides = [override.replace("PACKED", str(tmp_path / "packed")) for override in overrides]
+    with pytest.raises(UserError, match=named):
+        objective(lora_recipe, "lora.init=loftq", *overrides)
+
+
+def test_what_loftq_repairs_is_not_fused_into_the_dense_weights(lora_recipe: Path, tmp_path: Path, base: Path) -> None:
+    quick = ["loop.steps=1", "sample_prompts=[]", "validation.pictures=0", "lora.targets=attention"]
+    with pytest.warns(UserWarning, match="cosine"):
+        train.run(lora_recipe, overrides=[*quick, "bits=4", "lora.init=loftq", "fuse_bits=8", "loop.learning_rate=0"])
+    fused, plain = Genmoji.load(tmp_path / "runs" / "lora" / "model"), Genmoji.load(base, bits=8)
+    ours, theirs = (dense_layers(model) for model in (fused, plain))
+    assert ours.keys() == theirs.keys()
+    for path, weight in theirs.items():
+        # The scales are in half precision, what is added and taken off again too.
+        assert mx.linalg.norm(ours[path] - weight).item() < 0.01 * mx.linalg.norm(weight).item(), path
 
 
 def test_a_full_disk_leaves_earlier_checkpoints_and_the_run_goes_on(
