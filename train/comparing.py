@@ -20,7 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from .lora import LoRAObjective, LoRARecipe, fuse_into, load_base, open_dataset, train_lora
+from mlx_genmoji.errors import UserError
+from mlx_genmoji.prompt.guards import check_safe
+
+from .distributed import World
+from .lora import LoRAObjective, LoRARecipe, check_packable, fuse_into, load_base, open_dataset, train_lora
+from .validation import LARGEST_SHARE, held_out
 
 # Held-out pictures that are drawn.
 DRAWN = 16
@@ -44,8 +49,12 @@ class Judgement:
 
 
 def compare(recipe: LoRARecipe, resume: bool) -> str:
-    """Train on each base, and judge; the table as Markdown, which is written to `output` too, with its rows as JSON."""
+    """Train on each base, and judge; the table as Markdown, which is written to `output` too, with its rows as JSON.
+
+    Raises UserError, before anything is trained, where there is nothing to judge on or the base cannot be packed.
+    """
     recipe = replace(recipe, cache=recipe.cache or recipe.output.parent / "cache", fuse_bits=None)
+    check(recipe)
     rows: list[dict[str, Any]] = []
     full: Judgement | None = None
     for bits in (None, 8, 4):
@@ -68,12 +77,34 @@ def compare(recipe: LoRARecipe, resume: bool) -> str:
         rows.append(told | {name: row[name] for name in ("loss before", "dB to real before")} | {"kept": kept})
     for row in rows:
         improved = rows[0]["loss before"] - rows[0]["loss after"]
-        row["of the improvement"] = (row["loss before"] - row["loss after"]) / improved
+        # Of none there is no share.
+        if improved > 0:
+            row["of the improvement"] = (row["loss before"] - row["loss after"]) / improved
     recipe.output.mkdir(parents=True, exist_ok=True)
     (recipe.output / "compare.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     table = as_markdown(rows)
     (recipe.output / "compare.md").write_text(table + "\n", encoding="utf-8")
     return table
+
+
+def check(recipe: LoRARecipe) -> None:
+    """Raise UserError where the comparison could not be finished."""
+    if World().size > 1:
+        raise UserError("--compare is for one machine: train on several without it.")
+    dataset = open_dataset(recipe)
+    rows = held_out(dataset.hashes, recipe.validation.pictures)
+    if not len(rows):
+        raise UserError(
+            "--compare judges on held-out pictures, and there are none: it needs 'validation.pictures' of 1 or more and a"
+            f" dataset of {LARGEST_SHARE} pictures or more, not {recipe.validation.pictures} and {len(dataset)}."
+        )
+    for row in rows[:DRAWN].tolist():
+        check_safe(dataset.captions[row])
+    genmoji = load_base(replace(recipe, bits=None))
+    if genmoji.quantization is not None:
+        raise UserError(f"--compare needs the base in full precision too, and {genmoji.name} is packed.")
+    for bits in (8, 4):
+        check_packable(genmoji.models, bits, "--compare")
 
 
 def judge(recipe: LoRARecipe) -> Judgement:

@@ -39,7 +39,8 @@ LABEL_WIDTH = 110
 class AdapterFollower:
     """See the module's docstring. Everything is in the recipe's `output`."""
 
-    may_change = ("loop.steps",)
+    # The second because a loss that is not finite any more asks for it.
+    may_change = ("loop.steps", "loop.learning_rate")
 
     def __init__(self, objective: LoRAObjective):
         self.objective = objective

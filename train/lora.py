@@ -138,7 +138,7 @@ class LoRAObjective:
         """`genmoji`: the base. The adapter is attached to it; what is not needed any more is left to be freed."""
         check_base(genmoji)
         if recipe.fuse_bits is not None:
-            check_packable(genmoji.models, recipe.fuse_bits, "'fuse_bits'")
+            check_packable(genmoji.models, recipe.fuse_bits, "Recipe: 'fuse_bits'")
         side = recipe.data.size
         if side % genmoji.vae.downscale:
             raise UserError(f"Recipe: 'data.size' must be a multiple of {genmoji.vae.downscale}, not {side}.")
@@ -321,7 +321,7 @@ def check_packable(models: Models, bits: int, asked: str) -> None:
         dense = create_model({key: value for key, value in model.raw_config.items() if key != CONFIG_KEY})
         if not any(own.fits(layer.weight) for _, layer in packable(dense)):
             raise UserError(
-                f"Recipe: {asked} asks for a packed model, and nothing of the {name} can be packed in groups of"
+                f"{asked} asks for a packed model, and nothing of the {name} can be packed in groups of"
                 f" {own.group_size} weights: leave it out."
             )
 

@@ -65,6 +65,12 @@ class PersonasRecipe(LoRARecipe):
 
 def train_personas(recipe: PersonasRecipe, resume: bool) -> Path:
     """Train the style and all personas with enough pictures; the folder of the adapters, `output/adapters`."""
+    if World().size > 1:
+        # The others would need the files that the first one writes.
+        raise UserError(
+            "Personas are for one machine: train the style on several, as a recipe of the objective 'lora', then on one"
+            " the personas, with its adapter as 'start_from' and few 'loop.steps' for the style."
+        )
     # Before the style is trained for hours: what the data lacks is said here.
     entries = counted(recipe)
     for entry in entries:

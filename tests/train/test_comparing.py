@@ -8,8 +8,12 @@ import pytest
 
 import train
 from app import cli
-from mlx_genmoji import Genmoji
+from mlx_genmoji import Genmoji, UserError
+from mlx_genmoji.quantization import Quantization
+from quantize import quantize_folder
+from train import comparing
 from train.comparing import Judgement, judge
+from train.distributed import World
 from train.lora import LoRARecipe
 from train.recipe import build, read_recipe
 
@@ -55,3 +59,38 @@ def test_an_adapter_is_judged_as_it_draws(lora_recipe: Path, base: Path) -> None
 def test_decibels_are_those_of_the_mean_squared_error() -> None:
     drawn = np.full((2, 4, 4, 3), 110, np.uint8)
     assert Judgement(0.0, drawn, np.full_like(drawn, 100)).decibels() == pytest.approx(20 * np.log10(255 / 10))
+
+
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        ("validation.pictures=0", "held-out"),
+        ("data.where={text: thing 1}", "5 pictures or more, not 1 and 1"),
+        ("base=PACKED", "is packed"),
+    ],
+)
+def test_what_could_not_be_finished_is_not_begun(
+    lora_recipe: Path, tmp_path: Path, base: Path, override: str, named: str
+) -> None:
+    if override == "base=PACKED":
+        quantize_folder(base, tmp_path / "packed", Quantization(4))
+    with pytest.raises(UserError, match=named):
+        train.compare(lora_recipe, overrides=[*QUICK, override.replace("PACKED", str(tmp_path / "packed"))])
+    assert not (tmp_path / "runs" / "lora").exists()
+
+
+def test_a_comparison_is_for_one_machine(lora_recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(World, "__init__", lambda self, alone=False: vars(self).update(rank=0, size=2))
+    with pytest.raises(UserError, match="one machine"):
+        train.compare(lora_recipe, overrides=QUICK)
+
+
+def test_of_no_improvement_no_share_is_told(lora_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With what was trained and judged in place of it."""
+    picture = np.zeros((1, 4, 4, 3), np.uint8)
+    monkeypatch.setattr(comparing, "train_lora", lambda recipe, resume: recipe.output / "adapter.safetensors")
+    monkeypatch.setattr(comparing, "judge", lambda recipe: Judgement(0.5, picture, picture))
+    monkeypatch.setattr(comparing, "_costs", lambda log: {"memory": 1.0, "seconds": 1.0})
+    monkeypatch.setattr(comparing, "fuse_into", lambda *arguments: 1.0)
+    table = train.compare(lora_recipe, overrides=QUICK)
+    assert len(table.splitlines()) == 7 and "%" not in table

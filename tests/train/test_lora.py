@@ -146,7 +146,7 @@ def test_a_resumed_run_notices_what_is_not_as_it_was(
     train.run(lora_recipe, overrides=["loop.steps=2"])
     for override, named in (
         ("seed=1", "seed was 0 and is 1"),
-        ("loop.learning_rate=0.02", "loop.learning_rate"),
+        ("loop.optimizer=lion", "loop.optimizer"),
         ("lora.rank=8", "lora.rank"),
         ("data.caption='{text}, 3d'", "data.caption"),
         (f"base={write_base(tmp_path / 'another', unet={'sample_size': 4, 'attention_head_dim': 4})}", "weights"),
@@ -158,8 +158,12 @@ def test_a_resumed_run_notices_what_is_not_as_it_was(
             mx.save_safetensors(str(weights), arrays)
         with pytest.raises(UserError, match=named):
             train.run(lora_recipe, resume=True, overrides=[override])
-    with pytest.warns(UserWarning, match=r"loop\.steps was 2 and is 6"):
-        train.run(lora_recipe, resume=True, overrides=["loop.log_every=3"])
+    with pytest.warns(UserWarning) as said:
+        train.run(lora_recipe, resume=True, overrides=["loop.log_every=3", "loop.learning_rate=0.005"])
+    changed = [str(warning.message) for warning in said if "the run goes on" in str(warning.message)]
+    assert len(changed) == 2 and "loop.learning_rate was 0.01 and is 0.005" in changed[0]
+    assert "loop.steps was 2 and is 6" in changed[1]
+    assert log(tmp_path / "runs" / "lora")[-2]["learning_rate"] == 0.005
     Image.new("L", (16, 16)).save(dataset / "images" / "3.png")
     with pytest.raises(UserError, match="dataset was"):
         train.run(lora_recipe, resume=True)

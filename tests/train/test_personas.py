@@ -14,6 +14,7 @@ import train
 from mlx_genmoji import Genmoji, UserError
 from mlx_genmoji.lora import load_adapter, read_index
 from train import personas
+from train.distributed import World
 from train.recipe import read_recipe
 
 pytestmark = pytest.mark.usefixtures("cpu")
@@ -188,3 +189,9 @@ def test_the_index_lists_all_that_is_there_when_finished_work_is_gone_through_ag
     assert read_index(folder) == whole
     train.run(personas_recipe, overrides=["personas.skin_tones=[]", "personas.person_types=[]"])
     assert [entry.file for entry in read_index(folder).entries] == ["style.safetensors"]
+
+
+def test_personas_are_for_one_machine(personas_recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(World, "__init__", lambda self, alone=False: vars(self).update(rank=1, size=2))
+    with pytest.raises(UserError, match="one machine"):
+        train.run(personas_recipe)
