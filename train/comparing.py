@@ -95,8 +95,8 @@ def check(recipe: LoRARecipe) -> None:
     rows = held_out(dataset.hashes, recipe.validation.pictures)
     if not len(rows):
         raise UserError(
-            "--compare judges on held-out pictures, and there are none: it needs 'validation.pictures' of 1 or more and a"
-            f" dataset of {LARGEST_SHARE} pictures or more, not {recipe.validation.pictures} and {len(dataset)}."
+            "--compare judges on held-out pictures, and there are none: it needs 'validation.pictures' of 1 or more and"
+            f" a dataset of {LARGEST_SHARE} pictures or more, not {recipe.validation.pictures} and {len(dataset)}."
         )
     for row in rows[:DRAWN].tolist():
         check_safe(dataset.captions[row])

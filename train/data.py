@@ -118,7 +118,8 @@ def _identity(path: Path) -> list[Any]:
         stat = path.stat()
     except OSError:
         raise UserError(f"The picture {path} cannot be read.") from None
-    return [str(path.resolve()), stat.st_size, stat.st_mtime_ns]
+    # How it is read is part of it: other makers' pictures may be transparent, or not square.
+    return [str(path.resolve()), stat.st_size, stat.st_mtime_ns, "padded on white"]
 
 
 def _file_sha256(path: Path) -> str:
@@ -147,13 +148,28 @@ def read_metadata(folder: Path) -> list[dict[str, Any]]:
 
 
 def read_picture(path: Path, size: int) -> NDArray[np.uint8]:
-    """RGB on white, (size, size, 3). Raises UserError where the file is no picture."""
+    """RGB on white, padded to a square, (size, size, 3). Raises UserError where the file is no picture."""
     try:
         with Image.open(path) as image:
-            flat = image.convert("RGB").resize((size, size), Image.Resampling.LANCZOS)
+            flat = on_white(image).resize((size, size), Image.Resampling.LANCZOS)
     except (OSError, SyntaxError) as error:
         raise UserError(f"The picture {path} cannot be read: {error}.") from None
     return np.asarray(flat)
+
+
+def on_white(image: Image.Image) -> Image.Image:
+    """RGB, what is transparent white, in the middle of a white square."""
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    flat = image.convert("RGB")
+    width, height = flat.size
+    if width == height:
+        return flat
+    side = max(width, height)
+    square = Image.new("RGB", (side, side), "white")
+    square.paste(flat, ((side - width) // 2, (side - height) // 2))
+    return square
 
 
 def to_model(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:

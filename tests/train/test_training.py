@@ -29,7 +29,7 @@ from train.autoencoder import (
     standardise,
     to_pixels,
 )
-from train.data import Dataset, to_model
+from train.data import Dataset, read_picture, to_model
 from train.decoder import DecoderObjective, DecoderRecipe
 from train.optimizers import learning_rate
 from train.recipe import Data, Loop, build, read_recipe
@@ -559,6 +559,30 @@ def test_one_original_drawn_with_and_without_a_margin_is_two_pictures_to_the_cac
         (folder / "metadata.jsonl").write_text(json.dumps(row) + "\n")
         pictures.append(Dataset(Data((folder,), 16), tmp_path / "cache").pictures.mean())
     assert pictures == [0, 255]
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_what_is_transparent_is_white(tmp_path: Path, mode: str) -> None:
+    picture = Image.new("RGBA", (16, 16), (0, 0, 0, 0))
+    picture.paste((200, 200, 200, 255), (4, 4, 12, 12))
+    picture.convert(mode).save(tmp_path / "a.png")
+    pixels = read_picture(tmp_path / "a.png", 16)
+    assert pixels[0, 0].tolist() == [255, 255, 255]
+    assert np.abs(pixels[8, 8].astype(int) - 200).max() <= 6
+
+
+def test_what_is_not_square_keeps_its_proportions_on_white(tmp_path: Path) -> None:
+    Image.new("RGB", (40, 20), (255, 0, 0)).save(tmp_path / "a.png")
+    red = read_picture(tmp_path / "a.png", 20)[:, :, 1] < 128
+    assert red.any(1).sum() == 10 and red.any(0).sum() == 20 and not red[:5].any() and not red[-5:].any()
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L"])
+def test_a_square_opaque_picture_is_only_resized(tmp_path: Path, mode: str) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (24, 24, 3), np.uint8)
+    Image.fromarray(noise).convert(mode).save(tmp_path / "a.png")
+    plain = Image.open(tmp_path / "a.png").convert("RGB").resize((16, 16), Image.Resampling.LANCZOS)
+    assert (read_picture(tmp_path / "a.png", 16) == np.asarray(plain)).all()
 
 
 def test_a_line_separator_in_a_caption_does_not_end_its_row(tmp_path: Path) -> None:
