@@ -47,9 +47,14 @@ def run(recipe: Path, resume: bool = False, overrides: Sequence[str] = ()) -> Pa
 
 
 def dry_run(recipe: Path, overrides: Sequence[str] = ()) -> str:
-    """What a recipe of the objective lora would train, in how much memory and time, as text. Raises UserError."""
-    from .plan import plan
+    """What a recipe of an adapter or of personas would train, in how much memory and time. Raises UserError."""
+    from .personas import PersonasRecipe
+    from .plan import plan, plan_personas
+    from .recipe import build, read_recipe
 
+    raw = read_recipe(recipe, overrides)
+    if raw.get("objective") == "personas":
+        return plan_personas(build(PersonasRecipe, raw))
     return plan(_lora_recipe(recipe, overrides, "--dry-run"))
 
 

@@ -22,33 +22,35 @@ Size = tuple[int, int]
 class FrozenTexts:
     """The states, and of XL the `text_embeds`, of a fixed list of captions; the text encoders are not needed again."""
 
-    def __init__(self, towers: TextTowers, captions: Sequence[str], cache: Path, key: Any):
-        """`key`: what tells the text encoders from all others."""
+    def __init__(self, towers: TextTowers, captions: Sequence[str], cache: Path, key: Any, others: Sequence[str] = ()):
+        """`key`: what tells the text encoders from all others. `others`: kept apart, such as the prompts of samples."""
         # The empty one stands for a dropped caption.
-        self.captions = sorted({"", *captions})
-        self.numbers = {text: number for number, text in enumerate(self.captions)}
+        first = sorted({"", *captions})
+        groups = [first, sorted({*others} - {*first})]
+        self.places = {text: (group, i) for group, texts in enumerate(groups) for i, text in enumerate(texts)}
 
-        def encode(pick: int) -> NDArray[Any]:
+        def encode(texts: list[str], pick: int) -> NDArray[Any]:
             parts = []
-            for start in range(0, len(self.captions), BATCH):
-                states, pooled = towers.encode(towers.tokenize(self.captions[start : start + BATCH]))
+            for start in range(0, len(texts), BATCH):
+                states, pooled = towers.encode(towers.tokenize(texts[start : start + BATCH]))
                 part = states if pick == 0 else pooled
                 assert part is not None
                 parts.append(np.array(part))
             encoded = np.concatenate(parts)
-            if towers.zeros_for_empty and len(towers.encoders) == 2:
-                encoded[self.numbers[""]] = 0
+            if towers.zeros_for_empty and len(towers.encoders) == 2 and "" in texts:
+                encoded[texts.index("")] = 0
             return encoded
 
         names = ["states", "pooled"][: len(towers.encoders)]
         self.arrays = [
-            cached(cache, name, [key, self.captions], partial(encode, pick)) for pick, name in enumerate(names)
+            [cached(cache, name, [key, texts], partial(encode, texts, pick)) for texts in groups if texts]
+            for pick, name in enumerate(names)
         ]
 
     def rows(self, captions: Sequence[str]) -> list[mx.array]:
         """What a batch holds of its captions; "" is a dropped one."""
-        numbers = [self.numbers[text] for text in captions]
-        return [mx.array(array[numbers]) for array in self.arrays]
+        places = [self.places[text] for text in captions]
+        return [mx.array(np.stack([groups[group][i] for group, i in places])) for groups in self.arrays]
 
     def conditions(self, model: Any, size: Size, rows: Sequence[mx.array]) -> Conditions:
         """From what a batch holds to what the UNet is told."""

@@ -19,16 +19,26 @@ from .captions import caption
 from .recipe import Data
 
 
+Row = tuple[Path, dict[str, Any]]
+"""Its folder, and what `metadata.jsonl` says."""
+
+
 class Dataset:
     """Rows of one or more dataset folders, in the order of their files, those that `data.where` asks for.
 
     captions: N strings; weights: float64 (N,), how often each row is drawn, summing to 1.
     """
 
-    def __init__(self, data: Data, cache: Path):
-        self.data, self.cache = data, cache
-        rows = [(folder, row) for folder in data.folders for row in read_metadata(folder)]
-        self.rows = [(folder, row) for folder, row in rows if matches(row, data.where)]
+    def __init__(self, data: Data, cache: Path, whole: "Dataset | None" = None):
+        """whole: a dataset of the same folders of which this is a part, and shares what is computed of it."""
+        self.data, self.cache, self._whole = data, cache, whole
+        rows: list[Row] = [] if whole is None else whole.rows
+        if whole is None:
+            rows = [(folder, row) for folder in data.folders for row in read_metadata(folder)]
+        chosen = [place for place, (_, row) in enumerate(rows) if matches(row, data.where)]
+        self.rows: list[Row] = [rows[place] for place in chosen]
+        self.places = np.array(chosen if whole else range(len(chosen)), np.int64)
+        """Which rows of `whole` they are."""
         if not self.rows:
             raise UserError(f"Recipe: 'data.where' leaves none of {len(rows)} pictures: {one_line(data.where)}.")
         self.captions = [caption(data, row) for _, row in self.rows]
@@ -48,8 +58,14 @@ class Dataset:
         """The first rows alone."""
         part = copy.copy(self)
         part.rows, part.captions = self.rows[:count], self.captions[:count]
+        part.places, part._whole = np.arange(len(part.rows)), None
         part.weights = np.full(len(part.rows), 1 / len(part.rows))
         return part
+
+    @property
+    def whole(self) -> "Dataset":
+        """What it is a part of; itself where it is of none."""
+        return self._whole or self
 
     def draw(self, rng: np.random.Generator, count: int) -> NDArray[np.int64]:
         """`count` row numbers, by weight."""
@@ -73,6 +89,8 @@ class Dataset:
     @cached_property
     def pictures(self) -> NDArray[np.uint8]:
         """uint8 (N, size, size, 3), mapped from a cache file."""
+        if self._whole is not None:
+            return self._whole.pictures[self.places]
         size = self.data.size
         names = json.dumps([*self.identities, size])
         path = self.cache / f"pictures-{hashlib.sha256(names.encode()).hexdigest()[:16]}.npy"

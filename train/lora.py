@@ -150,8 +150,9 @@ class LoRAObjective:
         self.signal = alphas_cumprod(genmoji.scheduler)
         self.prediction_type = NoiseConfig.read(genmoji.scheduler).prediction_type
         assert genmoji.folder is not None
-        self.latents = dataset_latents(genmoji.vae, dataset, weights_sha256(genmoji.folder / "vae"))
-        self.captions = [variants(recipe.data, row, number) for number, (_, row) in enumerate(dataset.rows)]
+        self.latents = dataset_latents(genmoji.vae, dataset.whole, weights_sha256(genmoji.folder / "vae"))
+        every = [variants(recipe.data, row, number) for number, (_, row) in enumerate(dataset.whole.rows)]
+        self.captions = [every[place] for place in dataset.places]
         self.validation_rows = held_out(dataset.hashes, recipe.validation.pictures)
         weights = np.array(dataset.weights)
         weights[self.validation_rows] = 0
@@ -166,10 +167,10 @@ class LoRAObjective:
             self.texts, text = TrainedTexts(genmoji.text), genmoji.text
         else:
             self.models = {"unet": genmoji.unet}
-            told = {*dataset.captions, *recipe.sample_prompts, *(text for own in self.captions for text in own)}
+            told = {*dataset.whole.captions, *(text for own in every for text in own)}
             towers = [genmoji.folder / name for name in genmoji.models if name != "unet"]
             key = [weights_sha256(*towers), recipe.bits]
-            self.texts = FrozenTexts(genmoji.text, sorted(told), dataset.cache, key)
+            self.texts = FrozenTexts(genmoji.text, sorted(told), dataset.cache, key, recipe.sample_prompts)
             text = Told(self.texts)
         self.model = Trained(self.models)
         self.model.eval()
@@ -205,7 +206,7 @@ class LoRAObjective:
     def arrays(self, samples: Sequence[Sample], min_snr_gamma: float = 0.0) -> Batch:
         """The arrays of a batch; see `batch`."""
         timesteps = np.array([sample.timestep for sample in samples])
-        clean = mx.array(self.latents[[sample.row for sample in samples]])
+        clean = mx.array(self.latents[self.dataset.places[[sample.row for sample in samples]]])
         noise = mx.array(np.stack([sample.noise for sample in samples]))
         signal = mx.array(self.signal[timesteps])
         target = training_target(self.prediction_type, clean, noise, signal)
@@ -271,12 +272,15 @@ class LoRAObjective:
         write_whole(path, lambda partial: save_adapter(replace(adapter, metadata=said), partial))
 
 
-def train_lora(recipe: LoRARecipe, resume: bool) -> Path:
-    """Train, write the file `output/adapter.safetensors` (and what the recipe wants fused), and return it."""
+def train_lora(recipe: LoRARecipe, resume: bool, whole: Dataset | None = None) -> Path:
+    """Train, write the file `output/adapter.safetensors` (and what the recipe wants fused), and return it.
+
+    whole: the dataset that the recipe's is a part of, where there are several such runs.
+    """
     # Of one run after another, no more than one base is in memory.
     gc.collect()
     mx.clear_cache()
-    objective = LoRAObjective(recipe, load_base(recipe), open_dataset(recipe))
+    objective = LoRAObjective(recipe, load_base(recipe), open_dataset(recipe, whole))
     # What has begun has fitted.
     if not Checkpoints(recipe.output / CHECKPOINTS, recipe.loop.keep).paths:
         limit = memory_limit()
@@ -326,9 +330,9 @@ def check_packable(models: Models, bits: int, asked: str) -> None:
             )
 
 
-def open_dataset(recipe: LoRARecipe) -> Dataset:
+def open_dataset(recipe: LoRARecipe, whole: Dataset | None = None) -> Dataset:
     """The rows that the recipe asks for."""
-    return Dataset(recipe.data, recipe.cache or recipe.output.parent / "cache")
+    return Dataset(recipe.data, recipe.cache or recipe.output.parent / "cache", whole)
 
 
 def load_base(recipe: LoRARecipe) -> Genmoji:

@@ -7,6 +7,7 @@ what has too few pictures the index says so, and requests fall back. Each adapte
 `output/dark`, `output/dark-woman`), so all goes on wherever it was stopped.
 """
 
+import re
 import shutil
 import warnings
 from collections.abc import Iterator
@@ -16,11 +17,11 @@ from typing import Any
 
 from mlx_genmoji.errors import UserError
 from mlx_genmoji.lora import Entry, Index, load_adapter, write_index
-from mlx_genmoji.prompt import PERSON_TYPES, SKIN_TONES
+from mlx_genmoji.prompt import PERSON_TYPES, SKIN_TONES, compose, parse
 
 from .data import matches, read_metadata
 from .distributed import World
-from .lora import ADAPTER, LoRARecipe, train_lora
+from .lora import ADAPTER, LoRARecipe, open_dataset, prompt_template, train_lora
 from .recipe import Loop
 
 STYLE = "style"
@@ -76,27 +77,28 @@ def train_personas(recipe: PersonasRecipe, resume: bool) -> Path:
     for entry in entries:
         if entry.file is None:
             warnings.warn(
-                f"no adapter for {_name(entry)}: {entry.examples} pictures, {recipe.personas.least} are needed.",
+                f"no adapter for {name_of(entry)}: {entry.examples} pictures, {recipe.personas.least} are needed.",
                 stacklevel=2,
             )
-    cache = recipe.cache or recipe.output.parent / "cache"
-    style_recipe = _lora_recipe(recipe, objective="lora", output=recipe.output / STYLE, cache=cache)
+    style_recipe = recipe_of_style(recipe)
+    whole = open_dataset(style_recipe)
     style = recipe.output / STYLE / ADAPTER
     for entry in entries:
         if entry.file is None:
             continue
         own = style_recipe
-        if _name(entry) != STYLE:
+        if name_of(entry) != STYLE:
             own = replace(
                 style_recipe,
-                output=recipe.output / _name(entry),
+                output=recipe.output / name_of(entry),
                 data=replace(recipe.data, where=_where(recipe, entry)),
                 loop=recipe.personas.loop or recipe.loop,
                 start_from=style,
                 skin_tone=entry.skin_tone,
                 person_type=entry.person_type,
+                sample_prompts=tuple(prompt_of(recipe, entry, prompt) for prompt in recipe.sample_prompts),
             )
-        _place(train_lora(own, resume), recipe.output / FOLDER / entry.file)
+        _place(train_lora(own, resume, whole), recipe.output / FOLDER / entry.file)
         # After each, so that what there is can be drawn with while the rest is trained.
         if World().writes:
             _write_index(recipe.output / FOLDER, entries, style)
@@ -114,12 +116,13 @@ def counted(recipe: PersonasRecipe) -> list[Entry]:
     for tone, kind in personas(recipe.personas):
         entry = Entry(None, tone, kind)
         count = sum(matches(row, _where(recipe, entry)) for row in rows)
-        file = f"{_name(entry)}.safetensors" if count >= recipe.personas.least else None
+        file = f"{name_of(entry)}.safetensors" if count >= recipe.personas.least else None
         entries.append(replace(entry, file=file, examples=count))
     return entries
 
 
-def _name(entry: Entry) -> str:
+def name_of(entry: Entry) -> str:
+    """Of its run and its file: dark-woman."""
     return "-".join(filter(None, (entry.skin_tone, entry.person_type))) or STYLE
 
 
@@ -137,9 +140,25 @@ def personas(wanted: Personas) -> Iterator[tuple[str | None, str | None]]:
         yield from ((tone, kind) for tone in wanted.skin_tones for kind in wanted.person_types)
 
 
-def _lora_recipe(recipe: PersonasRecipe, **changes: Any) -> LoRARecipe:
+def recipe_of_style(recipe: PersonasRecipe) -> LoRARecipe:
+    """The run that comes first."""
     own = {item.name: getattr(recipe, item.name) for item in fields(LoRARecipe)}
-    return LoRARecipe(**own | changes)
+    cache = recipe.cache or recipe.output.parent / "cache"
+    return LoRARecipe(**own | {"objective": "lora", "output": recipe.output / STYLE, "cache": cache})
+
+
+def prompt_of(recipe: PersonasRecipe, entry: Entry, prompt: str) -> str:
+    """A sample prompt of the style's as the persona's adapter would be asked for it.
+
+    "woman astronaut, medium skin tone, flat" -> "man astronaut, dark skin tone, flat".
+    """
+    template = prompt_template(recipe.data) or "{prompt}"
+    head, _, tail = template.partition("{prompt}")
+    said = parse(prompt.removeprefix(head).removesuffix(tail), most=None)
+    subject = said.subject
+    if entry.person_type:
+        subject = re.sub(rf"\b({'|'.join(PERSON_TYPES)})\b", entry.person_type, subject)
+    return compose(subject, template, entry.skin_tone or said.skin_tone, entry.person_type)
 
 
 def _place(trained: Path, target: Path) -> None:

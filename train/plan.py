@@ -7,6 +7,7 @@ from collections import Counter
 from .lora import LoRAObjective, LoRARecipe, load_base, open_dataset
 from .machine import memory_limit
 from .memory import GB, at_once, check_memory, measure
+from .personas import PersonasRecipe, counted, name_of, recipe_of_style
 from .recipe import Loop
 from .workers import Workers, flat
 
@@ -39,6 +40,19 @@ def plan(recipe: LoRARecipe) -> str:
     }
     width = max(map(len, rows))
     return "\n".join(f"{name:<{width}}  {value}" for name, value in rows.items())
+
+
+def plan_personas(recipe: PersonasRecipe) -> str:
+    """The plan of the style, and how many pictures there are of each persona. Raises UserError as `plan` does."""
+    style, *others = counted(recipe)
+    steps = (recipe.personas.loop or recipe.loop).steps
+    names = {name_of(entry): entry for entry in others}
+    width = max(map(len, names), default=0)
+    lines = ["style", *(f"  {line}" for line in plan(recipe_of_style(recipe)).splitlines()), "personas from it"]
+    for name, entry in names.items():
+        trained = f"{steps} steps" if entry.file else f"none: {recipe.personas.least} are needed"
+        lines.append(f"  {name:<{width}}  {entry.examples} pictures, {trained}")
+    return "\n".join(lines if others else lines[:-1])
 
 
 def seconds_per_step(objective: LoRAObjective, loop: Loop) -> float:

@@ -3,6 +3,7 @@
 import gc
 import json
 import weakref
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,13 @@ import pytest
 
 import train
 from mlx_genmoji import Genmoji, UserError
-from mlx_genmoji.lora import load_adapter, read_index
+from mlx_genmoji.lora import Entry, load_adapter, read_index
+from mlx_genmoji.models.clip import CLIPTextModel
+from mlx_genmoji.models.vae import AutoencoderKL
 from train import personas
 from train.distributed import World
-from train.recipe import read_recipe
+from train.lora import LoRAObjective, Sample, open_dataset
+from train.recipe import build, read_recipe
 
 pytestmark = pytest.mark.usefixtures("cpu")
 
@@ -87,13 +91,11 @@ def test_work_that_was_stopped_between_two_adapters_or_within_one_goes_on(
     undisturbed = train.run(personas_recipe, overrides=[f"output={tmp_path}/runs/undisturbed"])
     one = personas.train_lora
 
-    def stop(recipe: Any, resume: bool) -> Path:
+    def stop(recipe: Any, resume: bool, whole: Any) -> Path:
         if recipe.skin_tone == "light":
-            from dataclasses import replace
-
-            one(replace(recipe, loop=replace(recipe.loop, steps=2)), resume)
+            one(replace(recipe, loop=replace(recipe.loop, steps=2)), resume, whole)
             raise KeyboardInterrupt
-        return one(recipe, resume)
+        return one(recipe, resume, whole)
 
     monkeypatch.setattr(personas, "train_lora", stop)
     with pytest.raises(KeyboardInterrupt):
@@ -122,8 +124,8 @@ def test_one_base_is_in_memory_however_many_adapters_are_trained(
 ) -> None:
     one, active = personas.train_lora, []
 
-    def measured(recipe: Any, resume: bool) -> Path:
-        path = one(recipe, resume)
+    def measured(recipe: Any, resume: bool, whole: Any) -> Path:
+        path = one(recipe, resume, whole)
         active.append(mx.get_active_memory())
         return path
 
@@ -168,7 +170,7 @@ def test_the_index_lists_all_that_is_there_when_finished_work_is_gone_through_ag
     """Without training anything."""
     runs: list[str] = []
 
-    def finished(recipe: Any, resume: bool) -> Path:
+    def finished(recipe: Any, resume: bool, whole: Any) -> Path:
         runs.append(recipe.output.name)
         if len(runs) == 7:
             raise KeyboardInterrupt
@@ -195,3 +197,49 @@ def test_personas_are_for_one_machine(personas_recipe: Path, monkeypatch: pytest
     monkeypatch.setattr(World, "__init__", lambda self, alone=False: vars(self).update(rank=1, size=2))
     with pytest.raises(UserError, match="one machine"):
         train.run(personas_recipe)
+
+
+def test_what_is_computed_of_the_style_s_dataset_is_computed_once(
+    personas_recipe: Path, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overrides = ["data.caption='{text}, flat'", "sample_prompts=[thing 1]"]
+    recipe = personas.recipe_of_style(build(personas.PersonasRecipe, read_recipe(personas_recipe, overrides)))
+    whole = open_dataset(recipe)
+    style = LoRAObjective(recipe, Genmoji.load(base), whole)
+
+    def never(*_: Any) -> None:
+        raise AssertionError("it is in the cache")
+
+    monkeypatch.setattr(AutoencoderKL, "encode", never)
+    monkeypatch.setattr(CLIPTextModel, "__call__", never)
+    own = replace(recipe, data=replace(recipe.data, where={"skin_tone": [["light"]]}), sample_prompts=())
+    light = LoRAObjective(own, Genmoji.load(base), open_dataset(own, whole))
+    assert light.dataset.places.tolist() == [1, 4, 7]
+    for ours, theirs in ((0, 1), (2, 7)):
+        noise = np.zeros(style.latents.shape[1:], np.float32)
+        small, large = (
+            run.arrays([Sample(row, run.dataset.captions[row], 0, noise)])
+            for run, row in ((light, ours), (style, theirs))
+        )
+        assert all(mx.array_equal(a, b) for a, b in zip(small, large, strict=True))
+        assert (light.dataset.pictures[ours] == whole.pictures[theirs]).all()
+
+
+def test_a_persona_draws_samples_of_itself(personas_recipe: Path) -> None:
+    recipe = build(personas.PersonasRecipe, read_recipe(personas_recipe, []))
+    asked = {
+        ("dark", "man"): "man astronaut, dark skin tone, flat",
+        ("dark", None): "woman astronaut, dark skin tone, flat",
+        (None, "man"): "man astronaut, medium skin tone, flat",
+    }
+    for persona, expected in asked.items():
+        drawn = personas.prompt_of(recipe, Entry(None, *persona), "woman astronaut, medium skin tone, flat")
+        assert drawn == expected
+    assert personas.prompt_of(recipe, Entry(None, "dark", "man"), "pizza") == "man pizza, dark skin tone, flat"
+
+
+def test_a_dry_run_counts_the_personas(personas_recipe: Path, tmp_path: Path) -> None:
+    told = " ".join(train.dry_run(personas_recipe).split())
+    assert "7 of 16 pixels, and 1 held out" in told
+    assert "dark 3 pictures, 4 steps" in told and "light-woman 1 pictures, none: 2 are needed" in told
+    assert not (tmp_path / "runs" / "personas").exists()
