@@ -18,7 +18,10 @@ Mode = Literal["affine", "mxfp4", "mxfp8", "nvfp4"]
 
 def quantize(
     model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="The model: a diffusers folder, or owner/name[@revision] on the hub.")
+        str,
+        typer.Argument(
+            metavar="MODEL", help='The model: a diffusers folder, owner/name[@revision] on the hub, or "builtin".'
+        ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="The new folder to write.")],
     bits: Annotated[
@@ -38,11 +41,12 @@ def quantize(
     from tqdm import tqdm
 
     from mlx_genmoji.hub import resolve
+    from mlx_genmoji.pipeline import BUILTIN
     from mlx_genmoji.quantization import Quantization
     from quantize import quantize_folder
 
     quantization = Quantization.choose(bits, group_size, mode)
-    source = resolve(model)
+    source = BUILTIN if model == "builtin" else resolve(model)
     if source.is_file():
         raise UserError(
             f"{model} is one file, not a folder; make a folder of it with: genmoji convert {model} -o FOLDER"

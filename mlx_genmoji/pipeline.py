@@ -33,7 +33,7 @@ from .pictures import fingerprint, fit_mask, fit_picture, latent_mask, to_array
 from .prompt import PERSON_TYPES, SKIN_TONES, CaptionForm, PromptPlan, Rewriter, compose, parse
 from .prompt.guards import clean_final
 from .prompt.words import Words
-from .quantization import Quantization
+from .quantization import DENSE_KEY, Quantization
 from .samplers import History, NoiseConfig, Schedule, make_sampler, step_noise
 from .sticker import Sticker
 from .tokenizer import CLIPTokenizer
@@ -97,7 +97,8 @@ class Genmoji:
         # A circle of references would keep the weights in memory until Python happens to look for one.
         own = weakref.ref(self)
         # A norm is neither quantized nor adapted: what it is kept in is what the UNet computes in.
-        self.adapters = Adapters(self.models, unet.conv_norm_out.weight.dtype, lambda: own().sha256)  # type: ignore[union-attr]
+        dtype = unet.conv_norm_out.weight.dtype
+        self.adapters = Adapters(self.models, dtype, lambda: own().sha256, self.dense_sha256)  # type: ignore[union-attr]
 
     @classmethod
     def load(
@@ -370,6 +371,12 @@ class Genmoji:
         if self.folder is None:
             return None
         return weights_sha256(*(self.folder / part for part in (*self.models, "vae")))
+
+    @property
+    def dense_sha256(self) -> str | None:
+        """The `sha256` that a packed folder's model had before; None where it is not known, or the same."""
+        said = self.unet.raw_config.get(DENSE_KEY)
+        return said if isinstance(said, str) else None
 
     @property
     def quantization(self) -> dict[str, Any] | None:

@@ -39,6 +39,8 @@ DENSE: dict[type[nn.Module], tuple[str, ...]] = {
 }
 
 CONFIG_KEY = "quantization"
+DENSE_KEY = "_dense_sha256"
+"""In a UNet's config.json: the hash of the whole model's weights before they were packed, which adapters name."""
 
 
 @dataclass(frozen=True)

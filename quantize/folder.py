@@ -11,8 +11,8 @@ import mlx.core as mx
 
 from mlx_genmoji.checkpoint import open_model, save_model
 from mlx_genmoji.errors import UserError
-from mlx_genmoji.quantization import LayerReport, Quantization, quantize_model
-from mlx_genmoji.weights import PICKLES, find_weights, read_json
+from mlx_genmoji.quantization import DENSE_KEY, LayerReport, Quantization, quantize_model
+from mlx_genmoji.weights import PICKLES, find_weights, read_json, weights_sha256
 
 TEXT_ENCODERS = ("text_encoder", "text_encoder_2")
 
@@ -75,6 +75,9 @@ def _quantize_part(
     own = quantization if part not in TEXT_ENCODERS else quantization.for_text
     model = open_model(source / part)
     layers = quantize_model(model, own, done=done and partial(done, part))
+    if part == "unet" and (source / "vae").is_dir():
+        encoders = [source / name for name in TEXT_ENCODERS if (source / name).is_dir()]
+        model.raw_config[DENSE_KEY] = weights_sha256(source / part, *encoders, source / "vae")
     save_model(model, output / part, mx.float16)
     sizes = [sum(path.stat().st_size for path in find_weights(folder / part)) for folder in (source, output)]
     return PartReport(part, own, layers, *sizes)

@@ -18,7 +18,6 @@ from mlx_genmoji.errors import UserError, one_line
 from .captions import caption
 from .recipe import Data
 
-
 Row = tuple[Path, dict[str, Any]]
 """Its folder, and what `metadata.jsonl` says."""
 

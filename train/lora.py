@@ -369,7 +369,7 @@ def attach_to(genmoji: Genmoji, recipe: LoRARecipe) -> list[str]:
             " it into: leave it out."
         )
     base = adapter.metadata.get("base_sha256")
-    if base is not None and base != genmoji.sha256:
+    if base not in (None, genmoji.sha256, genmoji.dense_sha256):
         raise UserError(
             f"{recipe.start_from} is an adapter for other weights, those of {adapter.metadata.get('base_model')}: give"
             " these as 'base', or start without 'start_from'."

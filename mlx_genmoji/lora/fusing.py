@@ -16,7 +16,7 @@ from ..checkpoint import Model, create_model, save_model, write_json
 from ..errors import UserError
 from ..pipeline import DEFAULTS_FILE, Genmoji
 from ..prompt.words import FILE as WORDS_FILE
-from ..quantization import CONFIG_KEY, Quantization, QuantizedLayer, packed_parts, quantize_model
+from ..quantization import CONFIG_KEY, DENSE_KEY, Quantization, QuantizedLayer, packed_parts, quantize_model
 from ..weights import PICKLES, read_json
 from .layers import dense_weight
 from .modules import adaptable, attached, detach
@@ -109,7 +109,7 @@ def _copy(source: Path, target: Path, leaving: Mapping[str, object]) -> None:
 
 def _fused(name: str, model: nn.Module, changed: Mapping[str, mx.array]) -> Model:
     """A dense model of the weights of `model`, but for those that are changed."""
-    config = {key: value for key, value in model.raw_config.items() if key != CONFIG_KEY}
+    config = {key: value for key, value in model.raw_config.items() if key not in (CONFIG_KEY, DENSE_KEY)}
     packed = packed_parts(model)
     weights = dict(tree_flatten(model.parameters()))
     dense = {key: weight for key, weight in weights.items() if key not in packed}

@@ -10,7 +10,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
-from ..errors import UserError
+from ..errors import UserError, one_line
 from ..quantization import QuantizedLayer
 from .adapter import Adapter, Layer
 from .files import load_adapter
@@ -74,10 +74,14 @@ def _packed(models: Models) -> bool:
 class Adapters:
     """Which adapters a pipeline draws with, and which a request asks for."""
 
-    def __init__(self, models: Models, dtype: mx.Dtype, base_sha256: Callable[[], str | None]):
+    def __init__(
+        self, models: Models, dtype: mx.Dtype, base_sha256: Callable[[], str | None], dense_sha256: str | None = None
+    ):
+        """dense_sha256: of the weights that those of a packed model were before."""
         self.models = models
         self.dtype = dtype
         self.base_sha256 = base_sha256
+        self.dense_sha256 = dense_sha256
         self.active: list[Weighted] = []
         self._folder: Path | None = None
         self._index: Index | None = None
@@ -89,6 +93,8 @@ class Adapters:
 
         Raises UserError where one cannot be read or is of another model, and leaves those before in use.
         """
+        if not isinstance(given, str | Path) and len(given) == 1 and is_index(given[0]):
+            given = given[0]
         if is_index(given):
             index, folder = read_index(given), Path(given)
             loaded = {entry.file: self._load(folder / entry.file) for entry in index.entries if entry.file is not None}
@@ -97,9 +103,14 @@ class Adapters:
             return
         listed = [given] if isinstance(given, str | Path) else given
         pairs = [one if isinstance(one, tuple) else (one, 1.0) for one in listed]
-        for path, weight in pairs:
-            if not math.isfinite(weight):
-                raise UserError(f"The weight of the adapter {path} must be a number, not {weight}.")
+        for pair in pairs:
+            if len(pair) != 2:
+                raise UserError(f"An adapter is a file, or a file and its weight, not {one_line(repr(pair))}.")
+            path, weight = pair
+            if is_index(path):
+                raise UserError(f"{path} is a folder of adapters with an index: give it alone, without a weight.")
+            if not isinstance(weight, int | float) or not math.isfinite(weight):
+                raise UserError(f"The weight of the adapter {path} must be a number, not {weight!r}.")
         # A weight of 0 is no adapter.
         self._use([(self._load(path), float(weight)) for path, weight in pairs if weight != 0])
         self._index, self._loaded = None, {}
@@ -150,7 +161,7 @@ class Adapters:
                 stacklevel=4,
             )
         trained_on = adapter.metadata.get("base_sha256")
-        if trained_on is not None and trained_on != self.base_sha256():
+        if trained_on not in (None, self.dense_sha256) and trained_on != self.base_sha256():
             model = adapter.metadata.get("base_model", "another model")
             warnings.warn(
                 f"{adapter.name} was trained on other weights, those of {model}; it may draw worse.", stacklevel=4

@@ -14,7 +14,7 @@ from mlx.utils import tree_flatten, tree_unflatten
 from mlx_genmoji.checkpoint import Model, create_model, save_model, write_json
 from mlx_genmoji.lora import LoRALayer, save_adapter
 from mlx_genmoji.lora.layers import dense_weight
-from mlx_genmoji.quantization import CONFIG_KEY, QuantizedLayer
+from mlx_genmoji.quantization import CONFIG_KEY, DENSE_KEY, QuantizedLayer
 from mlx_genmoji.weights import PICKLES
 
 from .folder import new_folder, write_vocabulary
@@ -85,6 +85,6 @@ def _dense(model: Model) -> Model:
             weights[f"{path}.weight"] = dense_weight(layer)
             for part in ("scales", "biases"):
                 weights.pop(f"{path}.{part}", None)
-    dense = create_model({key: value for key, value in model.raw_config.items() if key != CONFIG_KEY})
+    dense = create_model({key: value for key, value in model.raw_config.items() if key not in (CONFIG_KEY, DENSE_KEY)})
     dense.update(tree_unflatten(list(weights.items())))
     return dense

@@ -14,6 +14,7 @@ import quantize.folder
 from app import cli
 from mlx_genmoji import Genmoji
 from mlx_genmoji.pipeline import BUILTIN
+from mlx_genmoji.weights import weights_sha256
 
 pytestmark = pytest.mark.usefixtures("cpu")
 
@@ -62,6 +63,9 @@ def test_a_folder_is_packed_and_draws(model: Path, capsys: pytest.CaptureFixture
             assert (Path("packed") / name).read_bytes() == (BUILTIN / name).read_bytes()
     config = json.loads(Path("packed/unet/config.json").read_text())
     assert config.pop("quantization") == {"bits": 4, "group_size": 32, "mode": "affine"}
+    # What adapters of the dense model name.
+    parts = ("unet", "text_encoder", "vae")
+    assert config.pop("_dense_sha256") == weights_sha256(*(BUILTIN / part for part in parts))
     assert config == json.loads((BUILTIN / "unet" / "config.json").read_text())
     assert json.loads(Path("packed/text_encoder/config.json").read_text())["quantization"]["bits"] == 8
     assert cli.main(["generate", "red apple", "--model", "packed", "--seed", "3", "-o", "apple.png"]) == 0
@@ -149,3 +153,10 @@ def test_a_run_that_is_stopped_leaves_nothing(
     capsys.readouterr()
     assert "No space left on device" in refused(capsys, str(model), "-o", "packed")
     assert {path.name for path in Path().iterdir()} == {"model"}
+
+
+def test_the_built_in_model_is_quantized_by_its_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[Path] = []
+    monkeypatch.setattr(quantize, "quantize_folder", lambda source, *others: asked.append(source) or [])
+    assert cli.main(["quantize", "builtin", "-o", str(tmp_path / "packed")]) == 0
+    assert asked == [BUILTIN]

@@ -30,6 +30,7 @@ from mlx_genmoji.lora import (
 from mlx_genmoji.lora.fusing import fuse
 from mlx_genmoji.quantization import Quantization, quantize_model
 from mlx_genmoji.sticker import Sticker, read_recipe
+from quantize import quantize_folder
 
 Base = Callable[[str], Path]
 
@@ -184,11 +185,39 @@ def test_what_was_trained_on_other_weights_is_told(genmoji: Genmoji, make: Calla
         genmoji.set_adapters([make("own", base_model="tiny", base_sha256=str(genmoji.sha256))])
 
 
+def test_an_adapter_of_the_dense_model_is_one_of_its_packed_folder(
+    base: Base, genmoji: Genmoji, make: Callable[..., Path], tmp_path: Path
+) -> None:
+    quantize_folder(base("sd"), tmp_path / "packed", Quantization(8, 32))
+    packed = Genmoji.load(tmp_path / "packed")
+    assert packed.dense_sha256 == genmoji.sha256 != packed.sha256 and genmoji.dense_sha256 is None
+    path = make("own", base_model="tiny", base_sha256=str(genmoji.sha256))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        packed.set_adapters([path])
+    fuse(tmp_path / "packed", [path], tmp_path / "fused")
+    assert Genmoji.load(tmp_path / "fused").dense_sha256 is None
+
+
+def test_a_folder_of_adapters_is_given_alone_in_a_list_too(genmoji: Genmoji, folder: Path) -> None:
+    genmoji.set_adapters([folder])
+    assert [adapter.name for adapter, _ in genmoji.adapters.active] == ["style.safetensors"]
+    with pytest.raises(UserError, match="give it alone"):
+        genmoji.set_adapters([folder, folder / "dark.safetensors"])
+    with pytest.raises(UserError, match="without a weight"):
+        genmoji.set_adapters([(folder, 0.5)])
+
+
 def test_a_set_that_cannot_be_had_leaves_the_one_before(genmoji: Genmoji, make: Callable[..., Path]) -> None:
     path = make("style")
     genmoji.set_adapters([path])
     before = pixels(genmoji.generate("pig", seed=1, steps=1)[0])
-    for wrong in ([path, path.with_name("none.safetensors")], [(path, float("nan"))]):
+    for wrong in (
+        [path, path.with_name("none.safetensors")],
+        [(path, float("nan"))],
+        [(path, "0.5")],
+        [(path, 0.5, 1)],
+    ):
         with pytest.raises(UserError):
             genmoji.set_adapters(wrong)
         assert pixels(genmoji.generate("pig", seed=1, steps=1)[0]) == before
