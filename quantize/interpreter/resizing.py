@@ -57,8 +57,14 @@ def _scaled(x: Array, axis: int, scale: float) -> int:
     return int(np.floor(np.float32(x.shape[axis]) * np.float32(scale)))
 
 
+def _resized(x: Array, axis: int, size: int) -> list[int]:
+    shape = list(x.shape)
+    shape[axis] = size
+    return shape
+
+
 def _nearest(x: Array, axis: int, size: int, scale: float) -> Array:
-    bounded([*x.shape, size])
+    bounded(_resized(x, axis, size))
     whole = round(scale)
     if whole == scale and whole * x.shape[axis] == size:
         return np.repeat(x, whole, axis)
@@ -67,7 +73,7 @@ def _nearest(x: Array, axis: int, size: int, scale: float) -> Array:
 
 def _linear(x: Array, axis: int, size: int, mode: str) -> Array:
     """Each output a mean of the two inputs beside its place, which `mode` says (coremltools' `resize_bilinear`)."""
-    bounded([*x.shape, size])
+    bounded(_resized(x, axis, size))
     before = x.shape[axis]
     steps = np.arange(size, dtype=np.float64)
     if mode in ("STRICT_ALIGN_CORNERS", "ALIGN_CORNERS"):

@@ -137,3 +137,10 @@ def test_a_range_starts_and_steps(tmp_path: Path) -> None:
     build_program([mb.TensorSpec((1,), types.int32)], ["end"], program, 17, tmp_path / "Range.mlpackage")
     found = Program.open(tmp_path / "Range.mlpackage").run({"end": np.array([12], np.int32)})["out"]
     np.testing.assert_array_equal(found, [2, 5, 8, 11])
+
+
+def test_a_picture_as_large_as_a_decoders_is_doubled() -> None:
+    x = np.zeros((1, 64, 512, 256), np.float32)
+    assert OPS["upsample_nearest_neighbor"](x, 1, 2).shape == (1, 64, 512, 512)
+    with pytest.raises(ValueError, match="out of bounds"):
+        OPS["upsample_nearest_neighbor"](x, 1, 1000)
