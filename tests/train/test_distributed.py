@@ -1,9 +1,11 @@
 """Two processes of one batch each train as one of both batches does."""
 
 import json
+import random
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -52,11 +54,19 @@ def launch(folder: Path, body: str, *arguments: object) -> subprocess.CompletedP
     script = folder / "script.py"
     script.write_text(SCRIPT.format(body=body))
     command = [LAUNCH, "-n", "2", "--backend", "ring", "--env", f"PYTHONPATH={Path(train.__file__).parents[1]}", "--"]
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        command[1:1] = ["--starting-port", str(free.getsockname()[1])]
+    command[1:1] = ["--starting-port", str(free_pair_of_ports())]
     command += [sys.executable, str(script), *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+def free_pair_of_ports() -> int:
+    """The first of two ports in a row, below those that the system gives to whoever connects to another."""
+    while True:
+        first = random.randrange(20_000, 30_000)
+        with socket.socket() as one, socket.socket() as two, suppress(OSError):
+            one.bind(("127.0.0.1", first))
+            two.bind(("127.0.0.1", first + 1))
+            return first
 
 
 def difference(a: dict[str, mx.array], b: dict[str, mx.array]) -> float:

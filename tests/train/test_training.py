@@ -589,4 +589,4 @@ def test_a_line_separator_in_a_caption_does_not_end_its_row(tmp_path: Path) -> N
     Image.new("L", (16, 16)).save(tmp_path / "a.png")
     row = {"file_name": "a.png", "text": "a\u2028b\u0085c"}
     (tmp_path / "metadata.jsonl").write_text(json.dumps(row, ensure_ascii=False) + "\n", encoding="utf-8")
-    assert Dataset(Data((tmp_path,), 16), tmp_path / "cache").captions == [row["text"]]
+    assert Dataset(Data((tmp_path,), 16), tmp_path / "cache").captions == ["a b c"]
