@@ -342,7 +342,9 @@ class Genmoji:
             return not any(tokenizer.truncated(text) for tokenizer in self.text.tokenizers)
 
         own = self.adapters.template or self.defaults.template
-        return CaptionForm(own if template is None else template, fits, self.defaults.plan_fields)
+        template = own if template is None else template
+        words = Words({}) if template == "{prompt}" else self.words
+        return CaptionForm(template, fits, self.defaults.plan_fields, words.own)
 
     def preview(self, latents: mx.array) -> Image.Image:
         """What a callback's latents (1, h, w, c) look like."""

@@ -31,6 +31,8 @@ class CaptionForm:
     """Whether the model's text encoder has room for all of a text."""
     fields: tuple[str, ...] = OPTIONAL
     """The optional fields that it makes something of; the others stay in the plan, and out of the final prompt."""
+    own_words: Callable[[str], str] = lambda text: text
+    """The subject in words that the model knows; the plan keeps the user's."""
 
 
 @dataclass(frozen=True)
@@ -141,6 +143,7 @@ class PromptPlan:
 
     def _caption(self, subject: str, used: list[str], form: CaptionForm) -> str:
         said = {"wearing": f"wearing {self.wearing}", "holding": f"holding {self.holding}"}
+        subject = form.own_words(subject)
         parts = [with_person(subject, self.person_type), *(said.get(name) or getattr(self, name) for name in used)]
         if self.skin_tone:
             parts.append(f"{self.skin_tone} skin tone")

@@ -181,7 +181,7 @@ def test_a_thing_in_a_colour_or_mood_is_left_to_compositions(wordnet: Path) -> N
     ]
 
 
-def test_the_table_that_ships_is_made_by_the_command() -> None:
+def test_the_table_that_ships_has_each_word_once_in_order() -> None:
     lines = (BUILTIN / "words.tsv").read_text("utf-8").splitlines()
     words = [line.split("\t")[0] for line in lines]
     assert words == sorted(set(words)) and {"pig", "hog", "automobile", "ghost"} <= set(words)

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from mlx_genmoji import Genmoji, UserError
+from mlx_genmoji.prompt import PromptPlan
 from mlx_genmoji.prompt.words import Meant, Words
 
 WORDS = Words(
@@ -70,5 +71,7 @@ def test_the_built_in_model_says_what_it_draws() -> None:
     genmoji = Genmoji.load()
     drawn = genmoji.generate("a hog", seed=1, steps=1)[0]
     assert (drawn.recipe["prompt"], drawn.recipe["final_prompt"]) == ("a hog", "pig, 3d")
+    planned = genmoji.generate("a hog", seed=1, steps=1, rewrite=PromptPlan("a hog"))[0].recipe
+    assert (planned["plan"]["subject"], planned["final_prompt"]) == ("a hog", "pig, 3d")
     exactly = genmoji.generate("a hog", seed=1, steps=1, template="{prompt}")[0]
     assert exactly.recipe["final_prompt"] == "a hog"
