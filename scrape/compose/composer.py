@@ -1,8 +1,8 @@
 """Compositions, drawn from plans: for a trainer one by one, or as a dataset."""
 
 import hashlib
-import random
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace as replace_fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,8 +21,8 @@ from .layouts import LAYOUTS, Layer
 from .parts import Part
 from .plans import Plan, Planner
 
-# The white left free at each side, between these: the sets' own lies there.
-MARGINS = (0.02, 0.06)
+# The white that is left free at each side, at least.
+MARGIN = 0.02
 
 # What a composed row is told by.
 COLUMN = "composition"
@@ -40,7 +40,8 @@ class Composition(NamedTuple):
 class Composer:
     """Compositions of the collected sets in `folders`; each picture's parts come from one set.
 
-    The same folders, size and seed give the same picture for an index, in whatever order they are drawn. Sprites are
+    The same folders, size and seed give the same picture for an index, in whatever order they are drawn, and the same
+    parts always lie the same way: a caption does not say more, so a model would have to guess. Sprites are
     kept in memory (about 60 KB each at 128 px, so 400 MB once all of Fluent and Noto have been used).
     Raises ScrapeError where a folder is no dataset, or has fewer than two emoji that can be put together.
     """
@@ -93,24 +94,22 @@ class Composer:
 
     def _arranged(self, plan: Plan) -> tuple[list[Sprite], list[Layer], Frame]:
         """The sprites of a plan's parts, and where they go."""
-        rng = random.Random(plan.draw_seed)
         sprites = [self._cutouts.sprite(part) for part in plan.pictures]
         if plan.kind == "colour":
             own = self._cutouts.colour(plan.pictures[0])
             assert own is not None
             image = recolour(sprites[0].image, own, TARGETS[plan.parts[1]])
-            sprites = [Sprite(image, sprites[0].source, sprites[0].label, sprites[0].role)]
+            sprites = [replace_fields(sprites[0], image=image)]
         if plan.kind == "emotion":
             sprites[1] = self._feature(plan.pictures[1])
-        layers = LAYOUTS[plan.kind](sprites, plan.parts[1], rng)
-        margin = MARGINS[0] + (MARGINS[1] - MARGINS[0]) * rng.random()
-        return sprites, layers, frame(layers, self.size, margin)
+        scene = LAYOUTS[plan.kind](sprites, plan.parts[1])
+        return sprites, scene.layers, frame(scene, self.size, MARGIN)
 
     def _feature(self, smiley: Part) -> Sprite:
         """A smiley without its face."""
         if smiley not in self._features:
             face = self._cutouts.sprite(smiley)
-            self._features[smiley] = Sprite(features(face.image), face.source, face.label, None)
+            self._features[smiley] = replace_fields(face, image=features(face.image), role=None)
         return self._features[smiley]
 
 

@@ -25,12 +25,15 @@ OVERSIZE = 1.25
 
 @dataclass(frozen=True, eq=False)
 class Sprite:
-    """A part's picture, RGBA, cropped to the figure."""
+    """A part's picture, RGBA, cropped to the figure; `home`: where the figure lies in its own square picture (left,
+    top, right, bottom, fractions of the square's side).
+    """
 
     image: Image.Image
     source: str
     label: str
     role: str | None
+    home: tuple[float, float, float, float]
 
     @property
     def aspect(self) -> float:
@@ -77,7 +80,10 @@ class Cutouts:
                 raise ScrapeError(
                     f"{part.folder / part.fields['file_name']} is an empty picture; collect the set again."
                 )
-            self._sprites[part] = Sprite(image.crop(box), part.source, part.label, part.role)
+            side = max(image.size)
+            across, down = (side - image.width) / 2, (side - image.height) / 2
+            home = ((box[0] + across) / side, (box[1] + down) / side, (box[2] + across) / side, (box[3] + down) / side)
+            self._sprites[part] = Sprite(image.crop(box), part.source, part.label, part.role, home)
         return self._sprites[part]
 
     def colour(self, part: Part) -> colours.Dominant | None:

@@ -1,4 +1,4 @@
-"""Layers onto white: one square picture, the figure centred in it."""
+"""Layers onto white: one square picture."""
 
 from collections.abc import Sequence
 from math import cos, radians, sin
@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageChops
 
-from .layouts import Layer, Opening
+from .layouts import Layer, Opening, Scene
 
 
 class Frame(NamedTuple):
@@ -18,13 +18,21 @@ class Frame(NamedTuple):
     y: float
 
 
-def frame(layers: Sequence[Layer], size: int, margin: float) -> Frame:
-    """The whole layout centred in `size` px square, with `margin` (a fraction) free at each side."""
-    boxes = [bounds(layer) for layer in layers]
-    left, top = min(box[0] for box in boxes), min(box[1] for box in boxes)
-    right, bottom = max(box[2] for box in boxes), max(box[3] for box in boxes)
-    scale = size * (1 - 2 * margin) / max(right - left, bottom - top)
-    return Frame(scale, (size - scale * (left + right)) / 2, (size - scale * (top + bottom)) / 2)
+def frame(scene: Scene, size: int, margin: float) -> Frame:
+    """A scene's window fills `size` px square; what reaches out of it is taken in by a larger one, about the middle of
+    the window's lower edge, with `margin` (a fraction) free at each side.
+    """
+    left, top, side = scene.window
+    middle, floor = left + side / 2, top + side
+    boxes = [bounds(layer) for layer in scene.layers]
+    # How far layers reach from the middle and from the floor, as fractions of a window with that much room.
+    across = max(max(middle - box[0], box[2] - middle) for box in boxes) / (0.5 - margin)
+    up = max((floor - box[1]) for box in boxes) / (1 - margin)
+    below = max(box[3] for box in boxes) - (floor - margin * side)
+    if below > 0:
+        floor, up = floor + below, up + below
+    side = max(side, across, up)
+    return Frame(size / side, size * (0.5 - middle / side), size * (1 - floor / side))
 
 
 def draw(layers: Sequence[Layer], size: int, frame: Frame) -> Image.Image:

@@ -1,13 +1,14 @@
 """Where each part of a composition goes.
 
-A layout is a list of layers, back to front, in units of the subject: its longer side is 1, its box's upper left corner
-the origin, down is positive. What of the plane is then shown follows from the layers.
+Layers are in units of the subject (or of what it is put on or in): its longer side is 1, its box's upper left corner
+the origin, down is positive. A window says what of the plane is then shown: the same for all that are put together in
+the same way, so that a figure lies in all of these pictures as it does in its own, only smaller.
 """
 
-import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import cos, radians, sin
+from typing import NamedTuple
 
 from . import anchors
 from .anchors import Spot
@@ -17,7 +18,7 @@ from .kinds import COUNTS
 LEFT, RIGHT = -1, 1
 
 # By how many degrees each set's wing is turned, clockwise on the right side, to rise beside a figure.
-WINGS_RAISED = {"fluent": -35.0, "noto": -6.0, "twemoji": -12.0, "openmoji": 0.0}
+WINGS_RAISED = {"fluent": -35.0, "noto": -30.0, "twemoji": -30.0, "openmoji": -20.0}
 
 
 @dataclass(frozen=True)
@@ -80,40 +81,75 @@ def wide(sprite: Sprite, width: float) -> Box:
     return Box(sprite, width, width / sprite.aspect)
 
 
-Layout = Callable[[Sequence[Sprite], str, random.Random], list[Layer]]
+class Window(NamedTuple):
+    """The square of the plane that a picture shows: left, top and side."""
+
+    left: float
+    top: float
+    side: float
 
 
-def wings(sprites: Sequence[Sprite], second: str, rng: random.Random) -> list[Layer]:
+class Scene(NamedTuple):
+    """Layers, back to front, and what is shown of the plane."""
+
+    layers: list[Layer]
+    window: Window
+
+
+Layout = Callable[[Sequence[Sprite], str], Scene]
+
+# How large a figure is drawn, against its own picture, where others are about it, or on or in it.
+AMONG, UNDER = 0.66, 0.74
+
+
+# Two beside each other, each 1 at most.
+PAIR = Window(-1.02, -1.02, 2.04)
+
+
+def around(sprite: Sprite, scale: float = 1.0) -> Window:
+    """The window in which a figure that fills (0, 0) to (width, height), the longer of them 1, is as in its own
+    picture, but `scale` times as large, about the middle of the picture's lower edge.
+    """
+    left, top, right, bottom = sprite.home
+    own = 1 / max(right - left, bottom - top, 1e-3)
+    side = own / scale
+    return Window((0.5 - left) * own - side / 2, (1 - top) * own - side, side)
+
+
+def wings(sprites: Sequence[Sprite], second: str) -> Scene:
     """From the back of a figure seen from the side; else a mirrored pair behind it."""
     figure, wing = longer(sprites[0], 1), sprites[1]
     root = anchors.spot("root", wing.source, wing.label) or Spot(0.05, 0.6)
     body = anchors.body_of(sprites[0])
+    window = around(sprites[0], AMONG)
     if body and body.back:
-        near = longer(wing, 0.62 + 0.12 * rng.random())
+        near = longer(wing, 0.68)
         x, y = body.back.x * figure.width, body.back.y * figure.height
         left, top = x - root.x * near.width, y + 0.06 - root.y * near.height
         far = near.at(left - 0.2, top - 0.02, turned=-14)
-        return [far, figure.at(0, 0), near.at(left, top)]
-    pair = longer(wing, 0.68 + 0.12 * rng.random())
-    reach, height = 0.24 * figure.width, (0.52 + 0.1 * rng.random()) * figure.height
+        return Scene([far, figure.at(0, 0), near.at(left, top)], window)
+    pair = longer(wing, 0.68)
+    reach, height = 0.24 * figure.width, 0.57 * figure.height
     raised = WINGS_RAISED.get(wing.source, WINGS_RAISED["noto"])
-    return [
+    layers = [
         pair.about(root, figure.width / 2 + reach, height, raised),
         pair.about(root, figure.width / 2 - reach, height, raised, mirrored=True),
         figure.at(0, 0),
     ]
+    return Scene(layers, window)
 
 
-def wearing(sprites: Sequence[Sprite], second: str, rng: random.Random) -> list[Layer]:
+def wearing(sprites: Sequence[Sprite], second: str) -> Scene:
     figure, item = longer(sprites[0], 1), sprites[1]
     what = anchors.place_of(item.label) or "hat"
     hold = anchors.spot(what, item.source, item.label)
     assert hold is not None
     place = _place(sprites[0], what)
-    worn = wide(item, place.width * figure.width * hold.width * (0.95 + 0.1 * rng.random()))
+    worn = wide(item, place.width * figure.width * hold.width)
     left = place.x * figure.width - hold.x * worn.width
     top = place.y * figure.height - hold.y * worn.height
-    return [figure.at(0, 0), worn.at(left, top)]
+    scale = 0.94 if what in ("eyes", "neck") else 0.74
+    return Scene([figure.at(0, 0), worn.at(left, top)], around(sprites[0], scale))
 
 
 def _place(sprite: Sprite, what: str) -> Spot:
@@ -134,133 +170,133 @@ def _place(sprite: Sprite, what: str) -> Spot:
     return Spot(middle, sprite.top(middle - 0.06, middle + 0.06) + 0.05, width)
 
 
-def beside_hand(sprites: Sequence[Sprite], second: str, rng: random.Random) -> list[Layer]:
+def beside_hand(sprites: Sequence[Sprite], second: str) -> Scene:
     """The second part smaller, in front, low at the side that the first looks to."""
-    figure = longer(sprites[0], 1)
-    held = longer(sprites[1], 0.46 + 0.12 * rng.random())
+    figure, held = longer(sprites[0], 1), longer(sprites[1], 0.56)
     body = anchors.body_of(sprites[0])
-    side = LEFT if (body and body.head and body.head.x < 0.4) else (RIGHT if rng.random() < 0.5 else LEFT)
-    x = (0.92 if side == RIGHT else 0.08) * figure.width
-    return [figure.at(0, 0), held.centred(x, figure.height * (0.74 + 0.08 * rng.random()), mirrored=False)]
+    side = LEFT if (body and body.head and body.head.x < 0.4) else RIGHT
+    x = (0.94 if side == RIGHT else 0.06) * figure.width
+    # Room at that side alone.
+    window = around(sprites[0], 0.8)
+    window = window._replace(left=window.left + side * 0.1 * window.side)
+    return Scene([figure.at(0, 0), held.centred(x, figure.height * 0.76)], window)
 
 
-def contained(sprites: Sequence[Sprite], second: str, rng: random.Random) -> list[Layer]:
+def contained(sprites: Sequence[Sprite], second: str) -> Scene:
     vessel = longer(sprites[1], 1)
     rim = anchors.rim(sprites[1].source, sprites[1].label)
     assert rim is not None
     opening = Opening(
         rim.x * vessel.width, rim.y * vessel.height, rim.half_width * vessel.width, rim.half_height * vessel.height
     )
-    figure = wide(sprites[0], 2 * opening.half_width * (0.72 + 0.1 * rng.random()))
+    figure = wide(sprites[0], 2 * opening.half_width * 0.78)
     if figure.height > 0.95:
         figure = longer(sprites[0], 0.95)
-    shown = 0.66 + 0.08 * rng.random()
-    left, top = opening.x - figure.width / 2, opening.y + opening.half_height - shown * figure.height
-    return [
-        vessel.at(0, 0),
-        Layer(sprites[0], left, top, figure.width, figure.height, inside=opening),
-    ]
+    left, top = opening.x - figure.width / 2, opening.y + opening.half_height - 0.72 * figure.height
+    layers = [vessel.at(0, 0), Layer(sprites[0], left, top, figure.width, figure.height, inside=opening)]
+    return Scene(layers, around(sprites[1], UNDER))
 
 
-def grounded(sprites: Sequence[Sprite], second: str, rng: random.Random) -> list[Layer]:
+def grounded(sprites: Sequence[Sprite], second: str) -> Scene:
     """On a plate, on a cloud that it sinks into, on the moon."""
     ground = longer(sprites[1], 1)
     plate = anchors.spot("plate", sprites[1].source, sprites[1].label)
     if plate:
         figure = longer(sprites[0], plate.width * ground.width * 0.95)
-        return [ground.at(0, 0), figure.centred(plate.x * ground.width, plate.y * ground.height)]
+        layers = [ground.at(0, 0), figure.centred(plate.x * ground.width, plate.y * ground.height)]
+        return Scene(layers, around(sprites[1]))
     seat = anchors.seat(sprites[1]) or Spot(0.5, 0.4)
-    figure = longer(sprites[0], 0.62 + 0.1 * rng.random())
-    standing = figure.standing(seat.x * ground.width, seat.y * ground.height + 0.06)
-    return [standing, ground.at(0, 0)] if second == "cloud" else [ground.at(0, 0), standing]
+    standing = longer(sprites[0], 0.68).standing(seat.x * ground.width, seat.y * ground.height + 0.06)
+    layers = [standing, ground.at(0, 0)] if second == "cloud" else [ground.at(0, 0), standing]
+    return Scene(layers, around(sprites[1], UNDER))
 
 
-def burning(sprites: Sequence[Sprite], second: str, rng: random.Random) -> list[Layer]:
+def burning(sprites: Sequence[Sprite], second: str) -> Scene:
     figure, flame = longer(sprites[0], 1), sprites[1]
     behind = Box(flame, 1.3 * max(figure.width, 0.7), 1.4 * max(figure.height, 0.75))
-    small = longer(flame, 0.42 + 0.08 * rng.random())
     floor = figure.height * 1.04
-    return [
+    layers = [
         behind.standing(figure.width / 2, floor),
         figure.at(0, 0),
-        small.standing(figure.width * 0.06, floor),
+        longer(flame, 0.46).standing(figure.width * 0.06, floor),
         longer(flame, 0.36).standing(figure.width * 0.94, floor, mirrored=True),
     ]
+    return Scene(layers, around(sprites[0], AMONG))
 
 
-def scattered(sprites: Sequence[Sprite], second: str, rng: random.Random) -> list[Layer]:
+def scattered(sprites: Sequence[Sprite], second: str) -> Scene:
     """Three hearts, or sparkles, about the figure's upper half."""
     figure = longer(sprites[0], 1)
     layers = [figure.at(0, 0)]
-    places = [(0.02, 0.12, 0.3), (0.98, 0.06, 0.36), (1.02, 0.56, 0.24)] + [(-0.04, 0.6, 0.2)] * (rng.random() < 0.5)
-    for x, y, side in places:
-        moved = 0.06 * (rng.random() - 0.5)
-        layers.append(
-            longer(sprites[1], side * (0.9 + 0.3 * rng.random())).centred(
-                (x + moved) * figure.width, (y - moved) * figure.height, turned=40 * (rng.random() - 0.5)
-            )
-        )
-    return layers
+    for x, y, side, turned in ((0.02, 0.12, 0.34, -16), (0.98, 0.06, 0.4, 14), (1.02, 0.56, 0.28, 4)):
+        layers.append(longer(sprites[1], side).centred(x * figure.width, y * figure.height, turned=turned))
+    return Scene(layers, around(sprites[0], 0.78))
 
 
-def under_a_cloud(sprites: Sequence[Sprite], second: str, rng: random.Random) -> list[Layer]:
+def under_a_cloud(sprites: Sequence[Sprite], second: str) -> Scene:
     figure = longer(sprites[0], 1)
     cloud = wide(sprites[1], 0.95 * max(figure.width, 0.8))
-    return [figure.at(0, 0), cloud.standing(figure.width / 2, (0.16 + 0.06 * rng.random()) * cloud.height)]
+    layers = [figure.at(0, 0), cloud.standing(figure.width / 2, 0.2 * cloud.height)]
+    return Scene(layers, around(sprites[0], AMONG))
 
 
-def riding(sprites: Sequence[Sprite], second: str, rng: random.Random) -> list[Layer]:
+def riding(sprites: Sequence[Sprite], second: str) -> Scene:
     vehicle = longer(sprites[1], 1)
     seat = anchors.seat(sprites[1])
     assert seat is not None
     tilt = anchors.spot("tilt", sprites[1].source, sprites[1].label)
-    rider = longer(sprites[0], (0.46 if sprites[0].role in ("face", "person") else 0.56) + 0.1 * rng.random())
+    rider = longer(sprites[0], 0.52 if sprites[0].role in ("face", "person") else 0.62)
     sitting = rider.standing(seat.x * vehicle.width, seat.y * vehicle.height + 0.08)
     mount = vehicle.at(0, 0, turned=90 * tilt.x if tilt else 0.0)
-    return [sitting, mount] if second in ("flying saucer", "tractor") else [mount, sitting]
+    layers = [sitting, mount] if second in ("flying saucer", "tractor") else [mount, sitting]
+    return Scene(layers, around(sprites[1], UNDER))
 
 
-def several(sprites: Sequence[Sprite], second: str, rng: random.Random) -> list[Layer]:
+def several(sprites: Sequence[Sprite], second: str) -> Scene:
     one = longer(sprites[0], 1)
-    step, lower = one.width * (0.98 - 0.12 * rng.random()), 0.1 * rng.random() - 0.05
     if COUNTS[second] == 2:
-        return [one.at(0, 0), one.at(step, lower)]
-    return [one.at(step / 2, -0.78 * one.height), one.at(0, 0), one.at(step, 0)]
+        return _row(one, one)
+    layers = [one.standing(0, -0.02), one.standing(-0.5, 1), one.standing(0.5, 1)]
+    return Scene(layers, PAIR)
 
 
-def tiny(sprites: Sequence[Sprite], second: str, rng: random.Random) -> list[Layer]:
-    return _stacked(sprites, 0.3 + 0.08 * rng.random(), rng)
+def side_by_side(sprites: Sequence[Sprite], second: str) -> Scene:
+    return _row(longer(sprites[0], 1), longer(sprites[1], 1))
 
 
-def on_top(sprites: Sequence[Sprite], second: str, rng: random.Random) -> list[Layer]:
-    return _stacked(sprites, 0.66 + 0.12 * rng.random(), rng)
+def _row(left: Box, right: Box) -> Scene:
+    """Both on the same floor, in the middle of the picture."""
+    floor = max(left.height, right.height) / 2
+    return Scene([left.standing(-0.49, floor), right.standing(0.49, floor)], PAIR)
 
 
-def _stacked(sprites: Sequence[Sprite], side: float, rng: random.Random) -> list[Layer]:
+def tiny(sprites: Sequence[Sprite], second: str) -> Scene:
+    return _stacked(sprites, 0.36, 0.82)
+
+
+def on_top(sprites: Sequence[Sprite], second: str) -> Scene:
+    return _stacked(sprites, 0.72, 0.6)
+
+
+def _stacked(sprites: Sequence[Sprite], side: float, scale: float) -> Scene:
     base, figure = longer(sprites[1], 1), longer(sprites[0], side)
-    x = 0.5 + 0.1 * (rng.random() - 0.5)
     half = min(0.3 * figure.width / base.width, 0.2)
-    floor = sprites[1].top(x - half, x + half) * base.height
-    return [base.at(0, 0), figure.standing(x * base.width, floor + 0.1 * figure.height)]
+    floor = sprites[1].top(0.5 - half, 0.5 + half) * base.height
+    layers = [base.at(0, 0), figure.standing(0.5 * base.width, floor + 0.1 * figure.height)]
+    return Scene(layers, around(sprites[1], scale))
 
 
-def side_by_side(sprites: Sequence[Sprite], second: str, rng: random.Random) -> list[Layer]:
-    left, right = longer(sprites[0], 1), longer(sprites[1], 0.9 + 0.2 * rng.random())
-    floor = max(left.height, right.height)
-    gap = 0.02 - 0.1 * rng.random()
-    return [left.at(0, floor - left.height), right.at(left.width + gap, floor - right.height)]
+def alone(sprites: Sequence[Sprite], second: str) -> Scene:
+    return Scene([longer(sprites[0], 1).at(0, 0)], around(sprites[0]))
 
 
-def alone(sprites: Sequence[Sprite], second: str, rng: random.Random) -> list[Layer]:
-    return [longer(sprites[0], 1).at(0, 0)]
-
-
-def faced(sprites: Sequence[Sprite], second: str, rng: random.Random) -> list[Layer]:
+def faced(sprites: Sequence[Sprite], second: str) -> Scene:
     figure = longer(sprites[0], 1)
     spot = anchors.face(sprites[0])
     assert spot is not None
     features = wide(sprites[1], spot.width * figure.width * 1.25)
-    return [figure.at(0, 0), features.centred(spot.x * figure.width, spot.y * figure.height)]
+    layers = [figure.at(0, 0), features.centred(spot.x * figure.width, spot.y * figure.height)]
+    return Scene(layers, around(sprites[0]))
 
 
 LAYOUTS: dict[str, Layout] = {

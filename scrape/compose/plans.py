@@ -39,7 +39,7 @@ class Plan:
     """One composition.
 
     parts: the names of the subject and of what it is put together with; pictures: the drawings of these, one alone
-    where the second is a colour or a number; draw_seed: what the drawing's own chances come from.
+    where the second is a colour or a number.
     """
 
     kind: str
@@ -49,7 +49,6 @@ class Plan:
     license: str
     skin_tone: tuple[str, ...]
     pictures: tuple[Part, ...]
-    draw_seed: int
 
 
 @cache
@@ -111,7 +110,6 @@ class Planner:
             pictures[0].license,
             pictures[0].skin_tone,
             pictures,
-            int(rng.random() * 2**32),
         )
 
     def _pictures(
