@@ -140,6 +140,34 @@ def test_two_are_two_and_three_are_three(build: Build) -> None:
     assert top.any(0).sum() < 0.7 * bottom.any(0).sum()
 
 
+def test_a_figure_of_another_colour_lies_as_it_does_in_its_own_picture(build: Build) -> None:
+    own = Image.new("RGBA", (SIZE, SIZE))
+    own.paste(disc(YELLOW).resize((SIZE // 2, SIZE // 2)), (SIZE * 7 // 16, SIZE * 7 // 16))
+    picture = compose(build(["banana", "pig"], {"banana": own}), "colour", "banana", "blue")
+    figure = (picture < 240).any(-1)
+    assert middle(figure) == pytest.approx((11 / 16, 11 / 16), abs=0.02)
+    assert figure.any(0).sum() == pytest.approx(SIDE / 2, abs=3)
+
+
+def test_the_same_parts_lie_the_same_way_whatever_the_seed(build: Build) -> None:
+    folder = build(["cat", "crown", "banana"], {"crown": disc(BLUE)})
+    pictures = []
+    for seed in (1, 2):
+        composer = Composer([folder], SIDE, seed)
+        plan = composer.combine("noto", "wearing", "cat", "crown", index=seed)
+        assert plan is not None
+        pictures.append(composer.picture(plan))
+    assert np.array_equal(*pictures)
+
+
+def test_a_figure_is_as_large_whatever_it_wears(build: Build) -> None:
+    folder = build(["cat", "crown", "top hat", "banana"], {"crown": disc(BLUE), "top hat": disc(RED)})
+    crowned, hatted = (
+        shown(compose(folder, "wearing", "cat", hat), BROWN).any(0).sum() for hat in ("crown", "top hat")
+    )
+    assert crowned == hatted
+
+
 @pytest.mark.parametrize("name", ["green", "blue", "purple", "pink"])
 def test_another_colour_is_that_colour_and_leaves_the_rest(name: str) -> None:
     apple = disc(RED)
