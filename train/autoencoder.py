@@ -80,9 +80,14 @@ class AutoencoderObjective:
         sheet(rows, columns=8).save(path)
 
 
-def reconstruction_loss(difference: mx.array, edge_weight: float) -> mx.array:
-    """L1 of a difference of pictures (B, H, W, 3), and L1 of how it changes from pixel to pixel and over two pixels."""
+def reconstruction_loss(difference: mx.array, edge_weight: float, border_weight: float = 0.0) -> mx.array:
+    """L1 of a difference of pictures (B, H, W, 3), L1 of how it changes from pixel to pixel and over two pixels, and
+    L1 in the three outermost rows and columns, whose corners count twice.
+    """
     loss = mx.abs(difference).mean()
+    if border_weight:
+        for side in (difference[:, :3], difference[:, -3:], difference[:, :, :3], difference[:, :, -3:]):
+            loss = loss + border_weight * 0.25 * mx.abs(side).mean()
     for step in (1, 2):
         rows = mx.abs(difference[:, step:] - difference[:, :-step]).mean()
         columns = mx.abs(difference[:, :, step:] - difference[:, :, :-step]).mean()

@@ -37,6 +37,8 @@ class DecoderRecipe(Recipe):
     """The folder of the autoencoder to go on from; it is left as it is."""
     edge_weight: float = 1.0
     """See the autoencoder's recipe."""
+    border_weight: float = 0.0
+    """Weight of the L1 distance at a picture's sides, which are white behind a sticker, and its corners."""
     latent_noise: float = 0.0
     """Deviation of the noise that the decoder learns to see past: what diffusion makes is never quite a latent."""
     model: Path | None = None
@@ -71,7 +73,8 @@ class DecoderObjective:
         return mx.array(to_model(self.dataset.pictures[rows])), mx.array(latents + noise)
 
     def loss(self, pictures: mx.array, latents: mx.array) -> mx.array:
-        return reconstruction_loss(self.model.decode(latents) - pictures, self.recipe.edge_weight)
+        difference = self.model.decode(latents) - pictures
+        return reconstruction_loss(difference, self.recipe.edge_weight, self.recipe.border_weight)
 
     def sample(self, path: Path) -> None:
         """Sixteen pictures of the dataset above what is made of their latents, and of those drawn."""

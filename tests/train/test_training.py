@@ -151,6 +151,18 @@ def test_a_decoder_learns_more_and_leaves_the_latents_as_they_were(vae_recipe: P
         assert mx.array_equal(weight, before[name]) != name.startswith("decoder."), name
 
 
+def test_what_is_wrong_at_the_sides_can_count_more_most_of_all_in_corners() -> None:
+    def extra(row: int, column: int) -> float:
+        difference = np.zeros((1, 16, 16, 3), np.float32)
+        difference[:, row, column] = 1
+        wrong = mx.array(difference)
+        return (reconstruction_loss(wrong, 1.0, border_weight=0.5) - reconstruction_loss(wrong, 1.0)).item()
+
+    assert extra(8, 8) == 0
+    assert extra(0, 8) > 0
+    assert extra(15, 15) == pytest.approx(2 * extra(0, 8))
+
+
 def test_a_decoder_learns_from_what_a_model_draws(vae_recipe: Path, diffusion_recipe: Path, tmp_path: Path) -> None:
     vae = train.run(vae_recipe)
     model = train.run(diffusion_recipe, overrides=["loop.sample_every=0"])
