@@ -5,7 +5,9 @@
 - the hundred captions of compositions.txt, combinations that `scrape.compose` holds out. A recogniser of parts
   (part_recogniser.py, taught by other vendors' drawings) looks for both parts among its five likeliest. The same
   combinations, put together by rule from Noto's and Fluent's own drawings, are judged in the same run, and as controls
-  plain pictures of the first part, and the captions in another order;
+  plain pictures of the first part, and the captions in another order. Last, the same combinations put together by the
+  same rules from the model's own drawings of their parts, each drawn by its own name: what the model lacks beyond them
+  is composing;
 - for each of these the nearest of the training pictures: every emoji, and `NEIGHBOURS` compositions;
 - the hundred synonyms of paraphrases.txt and the emoji names they stand for, judged by recogniser.py;
 - twenty people in five skin tones, judged by tones.py, their originals beside them;
@@ -20,10 +22,11 @@ from __future__ import annotations
 import json
 import random
 import sys
+import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from bench_pictures import FIRST_SEED, ROOT, SHUFFLE_SEED, Caption, Verdict, contact_sheet, draw, on_white
@@ -41,7 +44,7 @@ from row import Row
 from tones import Person, Tones, draw_people, judge
 from tqdm import tqdm
 
-from scrape.compose import Composer
+from scrape.compose import Composer, Plan
 from scrape.emojibase import SKIN_TONES
 from scrape.sources import collect
 
@@ -52,6 +55,7 @@ FOLDER = Path(__file__).parent
 PARAPHRASES = FOLDER / "paraphrases.txt"
 RESULTS = FOLDER / "compositions-results.tsv"
 SHEET = ROOT / "docs" / "pictures" / "compositions-100.png"
+PARTS_SHEET = ROOT / "docs" / "pictures" / "compositions-by-parts.png"
 NEAREST_SHEET = ROOT / "docs" / "pictures" / "compositions-nearest.png"
 
 SIZE = 128
@@ -59,7 +63,7 @@ NEIGHBOURS = 20_000
 NEIGHBOUR_SEED = 1
 
 # Seeds of each set of pictures, apart from each other and from bench_pictures.py's.
-COMPOSITION_SEED, PARAPHRASE_SEED, TONE_SEED = (FIRST_SEED + 10_000 * place for place in (1, 2, 3))
+COMPOSITION_SEED, PARAPHRASE_SEED, TONE_SEED, PART_SEED = (FIRST_SEED + 10_000 * place for place in (1, 2, 3, 4))
 
 
 class Combination(NamedTuple):
@@ -135,10 +139,7 @@ def compositions(genmoji: Genmoji, data: Path, write: bool) -> Iterator[Row]:
     control, chance = find(parts, plain, wanted), find(parts, pictures, shuffled)
     if write:
         save(RESULTS, wanted, ours, rule)
-        SHEET.parent.mkdir(parents=True, exist_ok=True)
-        captions = [Caption(combination.caption, combination.first, "", combination.source) for combination in wanted]
-        verdicts = [Verdict(found.both, found.first or found.second, "") for found in ours]
-        contact_sheet(pictures, captions, verdicts).save(SHEET, optimize=True)
+        save_sheet(SHEET, pictures, wanted, ours)
     share = count(ours) / len(wanted)
     yield Row(
         what=f"{len(wanted)} held-out combinations: both parts found (top {TOP} of {len(parts.labels)} labels)",
@@ -155,19 +156,57 @@ def compositions(genmoji: Genmoji, data: Path, write: bool) -> Iterator[Row]:
         met=count(control) <= 0.05 * len(wanted),
         note=f"of another vendor's compositions {parts.held_out:.0%} are found without having seen the vendor",
     )
+    with tempfile.TemporaryDirectory() as folder:
+        put_together = of_own_drawings(genmoji, composer, wanted, Path(folder))
+    by_parts = find(parts, put_together, wanted)
+    if write:
+        save_sheet(PARTS_SHEET, put_together, wanted, by_parts)
+    yield Row(
+        what="the same combinations, put together by rule of the model's own drawings of their parts: both found",
+        goal="reported",
+        measured=f"{count(by_parts) / len(wanted):.0%}",
+        met=None,
+        note=f"first part {sum(found.first for found in by_parts)}, second {sum(found.second for found in by_parts)}; "
+        f"all in {PARTS_SHEET.name}",
+    )
     yield neighbours(pictures, by_rule, wanted, data, write)
 
 
 def by_rule_picture(composer: Composer, combination: Combination) -> Image.Image:
+    return Image.fromarray(composer.picture(planned(composer, combination)))
+
+
+def planned(composer: Composer, combination: Combination) -> Plan:
     plan = composer.combine(combination.source, *combination[1:4], combination.number)
     assert plan is not None, combination
-    return Image.fromarray(composer.picture(plan))
+    return plan
+
+
+def of_own_drawings(
+    genmoji: Genmoji, composer: Composer, wanted: Sequence[Combination], folder: Path
+) -> list[Image.Image]:
+    """The combinations by rule of what the model draws of their parts' captions; white where the rules find no way."""
+    needed: dict[str, dict[str, Mapping[str, Any]]] = {source: {} for source in SOURCES}
+    for combination in wanted:
+        for part in planned(composer, combination).pictures:
+            needed[combination.source][part.fields["file_name"]] = part.fields
+    seed = PART_SEED
+    for source, parts in needed.items():
+        (folder / source / "images").mkdir(parents=True)
+        for name, fields in tqdm(parts.items(), f"parts, {STYLES[source]}", disable=None):
+            draw(genmoji, f"{fields['text']}, {STYLES[source]}", seed).save(folder / source / name)
+            seed += 1
+        # Without the vendor's own transparency.
+        rows = [{key: value for key, value in fields.items() if key != "original"} for fields in parts.values()]
+        (folder / source / "metadata.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows), "utf-8")
+    own = Composer([folder / source for source in SOURCES], SIZE, COMPOSER_SEED)
+    plans = [own.combine(one.source, *one[1:4], one.number) for one in wanted]
+    return [Image.fromarray(own.picture(plan)) if plan else Image.new("RGB", (SIZE, SIZE), "white") for plan in plans]
 
 
 def plain_picture(composer: Composer, data: Path, combination: Combination) -> Image.Image:
     """The emoji that the combination by rule has as its first part."""
-    plan = composer.combine(combination.source, *combination[1:4], combination.number)
-    assert plan is not None, combination
+    plan = planned(composer, combination)
     with Image.open(data / combination.source / plan.pictures[0].fields["file_name"]) as picture:
         return picture.convert("RGB")
 
@@ -182,6 +221,15 @@ def find(parts: PartRecogniser, pictures: Sequence[Image.Image], combinations: S
 
 def count(found: Sequence[Found]) -> int:
     return sum(one.both for one in found)
+
+
+def save_sheet(
+    path: Path, pictures: Sequence[Image.Image], wanted: Sequence[Combination], found: Sequence[Found]
+) -> None:
+    captions = [Caption(combination.caption, combination.first, "", combination.source) for combination in wanted]
+    verdicts = [Verdict(one.both, one.first or one.second, "") for one in found]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    contact_sheet(pictures, captions, verdicts).save(path, optimize=True)
 
 
 def save(path: Path, wanted: Sequence[Combination], ours: Sequence[Found], rule: Sequence[Found]) -> None:
