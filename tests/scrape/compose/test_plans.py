@@ -158,8 +158,8 @@ def test_a_plan_depends_on_the_seed_and_the_index_alone(build: Build, held_out_l
     folder = build(held_out_labels)
     forwards, backwards, other = Composer([folder], 32, 5), Composer([folder], 32, 5), Composer([folder], 32, 6)
 
-    def said(plan: Plan) -> tuple[str, str, int]:
-        return plan.kind, plan.caption, plan.parts
+    def said(plan: Plan) -> tuple[str, str, list[str]]:
+        return plan.kind, plan.caption, [part.label for part in plan.pictures]
 
     order = list(range(300))
     random.Random(0).shuffle(order)
