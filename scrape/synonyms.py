@@ -11,9 +11,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .compose.colours import TARGETS
-from .compose.kinds import ATTRIBUTES, COUNTS, EMOTIONS, KINDS
-from .compose.names import UNCOUNTED, name_of, plural
+from mlx_genmoji.compose.colours import TARGETS
+from mlx_genmoji.compose.kinds import ATTRIBUTES, COUNTS, EMOTIONS, KINDS
+from mlx_genmoji.compose.names import UNCOUNTED, name_of, plural
+
 from .dataset import UNKNOWN, Dropped, Report, begin, check_folder, finish, replace
 from .errors import ScrapeError
 from .merge import read_rows

@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from mlx_genmoji.compose.names import name_of, role_of
+
 from ..errors import ScrapeError
 from ..merge import read_rows
-from .names import name_of, role_of
 from .parts import Part
 
 

@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace as replace_fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,19 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from mlx_genmoji.compose.drawing import Frame, bounds, frame
+from mlx_genmoji.compose.layouts import Layer
+from mlx_genmoji.compose.scenes import MARGIN, arranged, picture, prepared
+from mlx_genmoji.compose.sprites import Sprite
+
 from ..dataset import SIZES, UNKNOWN, Dropped, Report, begin, check_folder, encode, finish, replace
 from ..errors import ScrapeError
 from .catalogue import read_catalogues
-from .colours import TARGETS, recolour
-from .cutouts import Cutouts, Sprite
-from .drawing import Frame, bounds, draw, frame
-from .features import features
-from .layouts import LAYOUTS, Layer
-from .parts import Part
+from .cutouts import Cutouts
 from .plans import Plan, Planner
-
-# The white that is left free at each side, at least.
-MARGIN = 0.02
 
 # What a composed row is told by.
 COLUMN = "composition"
@@ -51,7 +47,6 @@ class Composer:
             raise ScrapeError(f"A size of {size} px is not between {SIZES[0]} and {SIZES[-1]}.")
         self.size = size
         self._cutouts = Cutouts(size)
-        self._features: dict[Part, Sprite] = {}
         self._planner = Planner(read_catalogues(folders), self._cutouts.colour, seed)
 
     @property
@@ -74,8 +69,7 @@ class Composer:
 
     def picture(self, plan: Plan) -> NDArray[np.uint8]:
         """A plan, drawn."""
-        _, layers, placed = self._arranged(plan)
-        return np.asarray(draw(layers, self.size, placed))
+        return np.asarray(picture(plan.kind, self._sprites(plan), plan.parts[1], self.size))
 
     def boxes(self, plan: Plan) -> list[tuple[int, tuple[float, float, float, float]]]:
         """Where the parts are in a plan's picture: which part, and left, top, right, bottom of a drawing of it, in px.
@@ -93,24 +87,13 @@ class Composer:
         return found
 
     def _arranged(self, plan: Plan) -> tuple[list[Sprite], list[Layer], Frame]:
-        """The sprites of a plan's parts, and where they go."""
-        sprites = [self._cutouts.sprite(part) for part in plan.pictures]
-        if plan.kind == "colour":
-            own = self._cutouts.colour(plan.pictures[0])
-            assert own is not None
-            image = recolour(sprites[0].image, own, TARGETS[plan.parts[1]])
-            sprites = [replace_fields(sprites[0], image=image)]
-        if plan.kind == "emotion":
-            sprites[1] = self._feature(plan.pictures[1])
-        scene = LAYOUTS[plan.kind](sprites, plan.parts[1])
+        """The sprites of a plan's parts as they are shown, and where they go."""
+        sprites = prepared(plan.kind, self._sprites(plan), plan.parts[1])
+        scene = arranged(plan.kind, sprites, plan.parts[1])
         return sprites, scene.layers, frame(scene, self.size, MARGIN)
 
-    def _feature(self, smiley: Part) -> Sprite:
-        """A smiley without its face."""
-        if smiley not in self._features:
-            face = self._cutouts.sprite(smiley)
-            self._features[smiley] = replace_fields(face, image=features(face.image), role=None)
-        return self._features[smiley]
+    def _sprites(self, plan: Plan) -> list[Sprite]:
+        return [self._cutouts.sprite(part) for part in plan.pictures]
 
 
 def compose(folders: Sequence[Path], output: Path, *, count: int = 1000, seed: int = 0, size: int = 256) -> Report:

@@ -10,13 +10,15 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+from mlx_genmoji.compose import anchors
+from mlx_genmoji.compose.colours import ALIKE, Dominant
+from mlx_genmoji.compose.kinds import ATTRIBUTES, EMOTIONS, RAIN, SNOW, Kind
+from mlx_genmoji.compose.names import UNCOUNTED, plural, with_article
+
 from ..errors import ScrapeError
-from . import anchors
 from .catalogue import Catalogue
-from .colours import ALIKE, Dominant
-from .kinds import ATTRIBUTES, EMOTIONS, KINDS, RAIN, SNOW, Kind
-from .names import UNCOUNTED, plural, with_article
 from .parts import Part
+from .pools import menu
 
 HELD_OUT = Path(__file__).with_name("held_out.tsv")
 
@@ -65,10 +67,10 @@ class Planner:
     def __init__(self, catalogues: Sequence[Catalogue], colour: Callable[[Part], Dominant | None], seed: int):
         self._colour = colour
         self._seed = seed
-        self._sets = [(catalogue, menu) for catalogue in catalogues if (menu := _menu(catalogue))]
+        self._sets = [(catalogue, choices) for catalogue in catalogues if (choices := list(menu(catalogue)))]
         if not self._sets:
             raise ScrapeError("None of the datasets has two emoji that can be put together; add another set.")
-        self._weights = [list(accumulate(kind.weight for kind, _, _ in menu)) for _, menu in self._sets]
+        self._weights = [list(accumulate(choice.weight for choice in choices)) for _, choices in self._sets]
 
     @property
     def sources(self) -> list[str]:
@@ -78,9 +80,9 @@ class Planner:
         rng = random.Random(f"{self._seed}/{index}")
         for _ in range(TRIES):
             place = int(rng.random() * len(self._sets))
-            catalogue, menu = self._sets[place]
+            catalogue, choices = self._sets[place]
             weights = self._weights[place]
-            kind, firsts, seconds = menu[bisect(weights, rng.random() * weights[-1])]
+            kind, _, firsts, seconds = choices[bisect(weights, rng.random() * weights[-1])]
             first, second = _pick(rng, firsts), _pick(rng, seconds)
             if first == second or frozenset((first, second)) in held_out():
                 continue
@@ -92,8 +94,8 @@ class Planner:
     def combine(self, source: str, kind: str, first: str, second: str, index: int = 0) -> Plan | None:
         """A plan of exactly this combination, held out or not; None where the set has not what it takes."""
         rng = random.Random(f"{self._seed}/{index}/{source}/{kind}/{first}/{second}")
-        for catalogue, menu in self._sets:
-            for known, firsts, seconds in menu:
+        for catalogue, choices in self._sets:
+            for known, _, firsts, seconds in choices:
                 if (catalogue.source, known.name) == (source, kind) and first in firsts and second in seconds:
                     return self._plan(catalogue, known, first, second, rng)
         return None
@@ -158,12 +160,6 @@ def fill(phrase: str, subject: Part, second: str, article: bool = False) -> str:
         phrase = phrase.replace("{x} with ", "{x} and ")
     text = phrase.format(x=subject.name + tone, xs=plural(subject.name) + tone, y=with_article(second), Y=second)
     return with_article(text) if article else text
-
-
-def _menu(catalogue: Catalogue) -> list[tuple[Kind, list[str], list[str]]]:
-    """The kinds that a set has both parts for, with the names of these."""
-    menu = [(kind, kind.firsts(catalogue), kind.seconds(catalogue)) for kind in KINDS]
-    return [(kind, firsts, seconds) for kind, firsts, seconds in menu if firsts and seconds]
 
 
 def _pick(rng: random.Random, of: Sequence[Any]) -> Any:

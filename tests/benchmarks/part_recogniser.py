@@ -6,9 +6,9 @@ In: pictures of any size. Out: a score for each label: the names that compositio
 wear, hold, ride or are in, and for what is done with them (wings, two, blue, sad).
 
 It is taught by the same vendors and with the same frozen network as `recogniser.py`, but by pieces of compositions of
-their drawings, put together by the rules of `scrape.compose`, and by their plain drawings. A piece shows both parts of
-a composition, one, or nothing whole; a perceptron with one hidden layer learns from the network's features which. Of
-a picture, pieces of three sizes are looked at, and a label's score is its best in any of them.
+their drawings, put together by the rules of `mlx_genmoji.compose`, and by their plain drawings. A piece shows both
+parts of a composition, one, or nothing whole; a perceptron with one hidden layer learns from the network's features
+which. Of a picture, pieces of three sizes are looked at, and a label's score is its best in any of them.
 
 A composition is found where both its labels are among the `TOP` that score highest, of all that there are. `TOP` was
 set before a picture of Noto, of Fluent or of a model was judged. What is learned is cached, for exactly this file,
@@ -39,11 +39,12 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
+import mlx_genmoji
 import scrape
+from mlx_genmoji.compose import kinds as compositions
+from mlx_genmoji.compose.lists import listed
+from mlx_genmoji.compose.names import name_of, role_of
 from scrape.compose import Composer, Plan, held_out
-from scrape.compose import kinds as compositions
-from scrape.compose.lists import listed
-from scrape.compose.names import name_of, role_of
 
 TOP = 5
 SEED = 0
@@ -65,7 +66,11 @@ HELD_OUT_VENDOR = "twemoji"
 HELD_OUT_COMPOSITIONS = 300
 
 NOTHING = "nothing whole"
-RULES = sorted((Path(scrape.__file__).parent / "compose").glob("*.*"))
+RULES = [
+    path
+    for package in (mlx_genmoji, scrape)
+    for path in sorted((Path(package.__file__).parent / "compose").glob("*.*"))
+]
 
 # Left, top and side of a square, in pixels.
 Square = tuple[float, float, float]

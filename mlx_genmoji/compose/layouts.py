@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 from . import anchors
 from .anchors import Spot
-from .cutouts import Sprite
 from .kinds import COUNTS
+from .sprites import Sprite
 
 LEFT, RIGHT = -1, 1
 

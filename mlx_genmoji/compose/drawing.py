@@ -1,6 +1,6 @@
 """Layers onto white: one square picture."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from math import cos, radians, sin
 from typing import NamedTuple
 
@@ -27,18 +27,35 @@ def frame(scene: Scene, size: int, margin: float) -> Frame:
     boxes = [bounds(layer) for layer in scene.layers]
     # How far layers reach from the middle and from the floor, as fractions of a window with that much room.
     across = max(max(middle - box[0], box[2] - middle) for box in boxes) / (0.5 - margin)
-    up = max((floor - box[1]) for box in boxes) / (1 - margin)
-    below = max(box[3] for box in boxes) - (floor - margin * side)
-    if below > 0:
-        floor, up = floor + below, up + below
-    side = max(side, across, up)
+    highest, lowest = min(box[1] for box in boxes), max(box[3] for box in boxes)
+    side = max(side, across, (floor - highest) / (1 - margin))
+    if lowest > floor - margin * side:
+        side = max(side, (lowest - highest) / (1 - 2 * margin))
+        floor = lowest + margin * side
     return Frame(size / side, size * (0.5 - middle / side), size * (1 - floor / side))
 
 
 def draw(layers: Sequence[Layer], size: int, frame: Frame) -> Image.Image:
     """`layers`, back to front, as `(size, size)` RGB on white."""
-    scale, x0, y0 = frame
     canvas = Image.new("RGB", (size, size), "white")
+    for image, corner, mask in _placed(layers, frame):
+        canvas.paste(image.convert("RGB"), corner, mask)
+    return canvas
+
+
+def cut(layers: Sequence[Layer], size: int, frame: Frame) -> Image.Image:
+    """`layers`, back to front, as `(size, size)` RGBA, transparent around the figure."""
+    uncovered = Image.new("L", (size, size), 255)
+    for _, corner, mask in _placed(layers, frame):
+        uncovered.paste(0, corner, mask)
+    white = np.asarray(uncovered).astype(np.float32)[..., None]
+    colours = 255 * (np.asarray(draw(layers, size, frame)) - white) / np.maximum(255 - white, 1)
+    return Image.fromarray(np.round(np.dstack([np.clip(colours, 0, 255), 255 - white])).astype(np.uint8), "RGBA")
+
+
+def _placed(layers: Sequence[Layer], frame: Frame) -> Iterator[tuple[Image.Image, tuple[int, int], Image.Image]]:
+    """Each layer's image as large as it is drawn, its upper left corner, and what of it is shown."""
+    scale, x0, y0 = frame
     for layer in layers:
         width, height = max(round(layer.width * scale), 1), max(round(layer.height * scale), 1)
         image = layer.sprite.image.resize((width, height), Image.Resampling.BICUBIC)
@@ -51,8 +68,7 @@ def draw(layers: Sequence[Layer], size: int, frame: Frame) -> Image.Image:
         mask = image.getchannel("A")
         if layer.inside:
             mask = ImageChops.multiply(mask, _above(layer.inside, scale, x0 - x, y0 - y, image.size))
-        canvas.paste(image.convert("RGB"), (x, y), mask)
-    return canvas
+        yield image, (x, y), mask
 
 
 def bounds(layer: Layer) -> tuple[float, float, float, float]:

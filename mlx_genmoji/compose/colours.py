@@ -77,8 +77,11 @@ class Dominant:
     value: float
 
 
-def dominant(image: Image.Image) -> Dominant | None:
-    """The colour that most of an RGBA figure has, None where it has several."""
+def dominant(image: Image.Image, least: float = 1.0) -> Dominant | None:
+    """The colour that most of an RGBA figure has, None where it has several.
+
+    least: how much of what is asked for is enough; with 0, the colour that more of the figure has than any other.
+    """
     alpha = np.asarray(image.getchannel("A"))
     hue, saturation, value = (band[alpha > 128] for band in _hsv(image))
     if not len(hue):
@@ -86,15 +89,15 @@ def dominant(image: Image.Image) -> Dominant | None:
     coloured = (saturation > GREY_SATURATION) & (value > DARK_VALUE)
     if coloured.mean() < 1 - GREY_SHARE:
         mean = float(value.mean())
-        return Dominant("grey", None, 0.0, mean) if GREY_VALUES[0] < mean < GREY_VALUES[1] else None
-    if coloured.mean() < COLOURED_SHARE:
+        return Dominant("grey", None, 0.0, mean) if not least or GREY_VALUES[0] < mean < GREY_VALUES[1] else None
+    if coloured.mean() < least * COLOURED_SHARE:
         return None
     angles = np.deg2rad(hue[coloured])
     counts = np.histogram(hue[coloured], bins=36, range=(0, 360))[0]
     smooth = counts + np.roll(counts, 1) + np.roll(counts, -1)
     peak = int(smooth.argmax()) * 10 + 5
     near = np.abs((np.rad2deg(angles) - peak + 180) % 360 - 180) < NEAR_HUE
-    if near.mean() < DOMINANT_SHARE:
+    if near.mean() < least * DOMINANT_SHARE:
         return None
     offset = float(((hue[coloured][near] - peak + 180) % 360 - 180).mean())
     centre = (peak + offset) % 360
