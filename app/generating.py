@@ -68,6 +68,12 @@ def generate(
             " See genmoji rewrite.",
         ),
     ] = "none",
+    whole: Annotated[
+        bool,
+        typer.Option(
+            "--whole", help="Draw a combination in one go, where the built-in model would draw it by parts: pig, wings."
+        ),
+    ] = False,
     sampler: Annotated[Sampler | None, typer.Option(help="How to denoise. [default: the model's]")] = None,
     image: Annotated[Path | None, typer.Option(help="A picture to start from: it becomes an emoji.")] = None,
     strength: Annotated[
@@ -112,13 +118,16 @@ def generate(
         "rewrite": None if rewrite == "none" else rewrite,
         "sampler": sampler,
         "strength": strength,
+        "combine": not whole,
     }
     if (prompt is None) == (replay is None):
         raise UserError('Give a PROMPT, such as "flying pig", or --replay with a PNG to draw again; one of the two.')
     if replay is not None:
-        asked = [name for name, value in options.items() if value not in (None, "") and (name, value) != ("count", 1)]
+        usual = {"count": 1, "combine": True}
+        asked = [name for name, value in options.items() if value not in (None, "") and value != usual.get(name)]
         if asked:
-            raise UserError(f"--replay takes {asked[0].replace('_', ' ')} from the recipe; leave it out.")
+            named = {"combine": "whole"}.get(asked[0], asked[0].replace("_", " "))
+            raise UserError(f"--replay takes {named} from the recipe; leave it out.")
     if adapter and adapters is not None:
         raise UserError("--adapter and --adapters exclude each other: give files, or a folder that chooses.")
     chosen = adapters if adapters is not None else [parse_adapter(text) for text in adapter]

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import mlx.core as mx
 
+from .compose.anchors import SOURCES
 from .errors import UserError
 from .models.clip import CLIPTextModel
 from .prompt.plan import OPTIONAL
@@ -28,6 +29,10 @@ class Defaults:
     guidance: float = 7.5
     plan_fields: tuple[str, ...] = OPTIONAL
     """The optional fields of a plan (`prompt.PromptPlan`) that the model's captions have."""
+    parts: tuple[tuple[str, str], ...] = ()
+    """For a model that draws emoji alone, and combinations by parts: its styles, as templates say them, and the set of
+    emoji (`compose.anchors.SOURCES`) that each is like. In the file a mapping.
+    """
 
     @classmethod
     def read(cls, config: Mapping[str, Any], base: "Defaults | None" = None) -> "Defaults":
@@ -38,10 +43,14 @@ class Defaults:
                 raise UserError(f"{DEFAULTS_FILE}: unknown field {name!r}.")
             if name == "plan_fields" and isinstance(value, list) and all(field in OPTIONAL for field in value):
                 continue
+            if name == "parts" and isinstance(value, dict) and all(set_ in SOURCES.values() for set_ in value.values()):
+                continue
             if not isinstance(value, (int, float) if kinds[name] is float else kinds[name]):
                 raise UserError(f"{DEFAULTS_FILE}: field {name!r} is {value!r}, not {kinds[name].__name__}.")
         base = base or cls()
         values = {name: config.get(name, getattr(base, name)) for name in kinds}
+        parts = values["parts"]
+        values["parts"] = tuple(parts.items()) if isinstance(parts, dict) else parts
         return cls(**values | {"plan_fields": tuple(values["plan_fields"])})
 
 

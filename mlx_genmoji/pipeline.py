@@ -3,6 +3,7 @@
 text -> tokenizer -> text encoder -> UNet, once for each step of the sampler -> autoencoder -> picture
 """
 
+import itertools
 import math
 import re
 import secrets
@@ -19,6 +20,7 @@ import numpy as np
 from PIL import Image
 
 from .checkpoint import load_model
+from .compose.anchors import SOURCES
 from .errors import Cancelled, UserError, one_line
 from .families import DEFAULTS_FILE, FAMILIES, Conditions, Defaults, TextTowers, guidance_embedding
 from .hub import resolve
@@ -29,8 +31,10 @@ from .models.metal import wired_memory
 from .models.tiny_vae import AutoencoderTiny
 from .models.unet import UNet2DConditionModel
 from .models.vae import AutoencoderKL
+from .parts import put_together
 from .pictures import fingerprint, fit_mask, fit_picture, latent_mask, to_array
 from .prompt import PERSON_TYPES, SKIN_TONES, CaptionForm, PromptPlan, Rewriter, compose, parse
+from .prompt.combinations import Combination, Part, read
 from .prompt.guards import clean_final
 from .prompt.words import Words
 from .quantization import DENSE_KEY, Quantization
@@ -190,6 +194,7 @@ class Genmoji:
         mask: Image.Image | None = None,
         latents: mx.array | None = None,
         callback: Callback | None = None,
+        combine: bool | Combination = True,
     ) -> list[Sticker]:
         """Draw `count` candidates of `prompt`; candidate i is what seed + i gives alone. Evaluated on return.
 
@@ -205,6 +210,9 @@ class Genmoji:
         latents: the initial noise, (count, height / f, width / f, latent channels), before the sampler's scaling.
         callback: called after each step with the step, the number of all steps (of all candidates) and what the
         finished latents look like from there, which `preview` makes a picture of; False from it stops, with Cancelled.
+        combine: whether a model that draws emoji alone draws what a prompt combines ("flying pig") by parts, one after
+        another, and puts these together by rule (`parts.put_together`); a picture to start from, noise of your own and
+        the template "{prompt}" are drawn as a whole. Or the combination itself, with the captions of its parts.
         Raises UserError for an argument that is out of range, or says something else than the plan.
         """
         steps = self.defaults.steps if steps is None else steps
@@ -243,29 +251,26 @@ class Genmoji:
         chosen = make_sampler(self.scheduler, sampler)
         schedule = chosen.schedule(steps)
         start = self._start(schedule, image, strength, mask)
-        conditions = self._conditions(final_prompt, negative_prompt, guidance)
+        combination = combine if isinstance(combine, Combination) else None
+        if combine is True and image is None and latents is None:
+            combination = self._combination(own if plan is None else plan, template, skin_tone, person_type)
+        # The subject last: it is what previews end with.
+        captions = [final_prompt] if combination is None else [part.text for part in reversed(combination.parts)]
+        conditions = [self._conditions(caption, negative_prompt, guidance) for caption in captions]
         mx.eval(conditions, start.latents, start.beside)
 
         stickers = []
-        own_steps = len(schedule.timesteps) - start.step
+        moments = itertools.count()
+        moments_in_all = count * len(captions) * (len(schedule.timesteps) - start.step)
+
+        def step_done(finished: mx.array) -> None:
+            if callback is not None and callback(next(moments), moments_in_all, finished) is False:
+                raise Cancelled
+
         for i in range(count):
             noise = self._noise(seed + i) if latents is None else latents[i : i + 1]
-            if start.latents is None:
-                x = noise * schedule.init_noise_sigma
-            else:
-                x = schedule.add_noise(start.latents, noise, start.step)
-            history: History = ()
-            for step in range(start.step, len(schedule.timesteps)):
-                scaled = schedule.scale_model_input(x, step)
-                output = self._predict(scaled, schedule.timesteps[step], conditions, guidance, start.beside)
-                drawn = step_noise(seed + i, step, x.shape) if schedule.stochastic else None
-                x, history = schedule.step(output, step, x, history, drawn)
-                mx.eval(x, history)
-                if callback is not None:
-                    last = step + 1 == len(schedule.timesteps)
-                    done = i * own_steps + step - start.step
-                    if callback(done, count * own_steps, x if last else history[0]) is False:
-                        raise Cancelled
+            drawn = [self._denoised(noise, seed + i, schedule, start, one, guidance, step_done) for one in conditions]
+            pictures = [self._decode(x, self.vae) for x in drawn]
             recipe = {
                 "prompt": prompt,
                 "final_prompt": final_prompt,
@@ -279,6 +284,7 @@ class Genmoji:
                 "guidance": guidance,
                 "sampler": chosen.name,
                 **start.recipe,
+                **({} if combination is None else {"combination": combination.to_dict()}),
                 "model": {
                     "name": self.name,
                     "revision": self._revision,
@@ -288,7 +294,11 @@ class Genmoji:
                 "adapters": self.adapters.recipe,
                 "version": _version(),
             }
-            stickers.append(Sticker(self._decode(x, self.vae), recipe))
+            if combination is None:
+                picture = pictures[0]
+            else:
+                picture = put_together(combination, dict(zip(reversed(combination.parts), pictures, strict=True)))
+            stickers.append(Sticker(picture, recipe))
         return stickers
 
     def replay(
@@ -303,8 +313,11 @@ class Genmoji:
             model, final_prompt, seed = recipe["model"], recipe["final_prompt"], recipe["seed"]
             theirs = model["sha256"]
             arguments = {name: recipe[name] for name in ("negative_prompt", "steps", "guidance", "sampler")}
-        except (KeyError, TypeError) as error:
+            combination = Combination.from_dict(recipe["combination"]) if "combination" in recipe else False
+        except KeyError as error:
             raise UserError(f"The recipe is not whole: {error} is missing.") from None
+        except (TypeError, ValueError):
+            raise UserError("The recipe is not whole: parts of it are something else.") from None
         if theirs != self.sha256:
             raise UserError(
                 f"The sticker was drawn by other weights, of the model {model.get('name')!r}; load that one."
@@ -330,6 +343,7 @@ class Genmoji:
                 image=image,
                 mask=mask,
                 strength=recipe.get("strength"),
+                combine=combination,
                 **arguments,
             )[0]
         own = ("prompt", "skin_tone", "person_type", "template", "plan")
@@ -417,6 +431,49 @@ class Genmoji:
                 self._rewriters[name] = Rewriter.load(name)
             rewrite = self._rewriters[name]
         return rewrite.rewrite(prompt, skin_tone, person_type).edited()
+
+    def _combination(
+        self, asked: str | PromptPlan, template: str, skin_tone: str | None, person_type: str | None
+    ) -> Combination | None:
+        """What is to be drawn by parts, each with its caption; None for what is drawn as a whole."""
+        whole = isinstance(asked, PromptPlan) and (asked.own_final_prompt or self.defaults.plan_fields)
+        if whole or not self.defaults.parts or template == "{prompt}":
+            return None
+        styles = dict(self.defaults.parts) | {source: source for source in SOURCES.values()}
+        source = next((source for style, source in styles.items() if style in template), "noto")
+        found = read(asked.subject if isinstance(asked, PromptPlan) else asked, self.words, source)
+
+        def caption(part: Part) -> str:
+            person = (skin_tone, person_type) if part.role == "person" else ()
+            return compose(part.text, template, *person)
+
+        return found and found.captioned(caption)
+
+    def _denoised(
+        self,
+        noise: mx.array,
+        seed: int,
+        schedule: Schedule,
+        start: Start,
+        conditions: Conditions,
+        guidance: float,
+        step_done: Callable[[mx.array], None],
+    ) -> mx.array:
+        """The latents of one picture, (1, h, w, c), evaluated."""
+        if start.latents is None:
+            x = noise * schedule.init_noise_sigma
+        else:
+            x = schedule.add_noise(start.latents, noise, start.step)
+        history: History = ()
+        for step in range(start.step, len(schedule.timesteps)):
+            scaled = schedule.scale_model_input(x, step)
+            output = self._predict(scaled, schedule.timesteps[step], conditions, guidance, start.beside)
+            drawn = step_noise(seed, step, x.shape) if schedule.stochastic else None
+            x, history = schedule.step(output, step, x, history, drawn)
+            mx.eval(x, history)
+            last = step + 1 == len(schedule.timesteps)
+            step_done(x if last else history[0])
+        return x
 
     def _conditions(self, prompt: str, negative_prompt: str, guidance: float) -> Conditions:
         two = guidance > 1 and not self._guided_within

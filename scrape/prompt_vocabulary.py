@@ -2,7 +2,8 @@
 
     python -m scrape.prompt_vocabulary mlx_genmoji/prompt
 
-`emoji.tsv`: each emoji without its skin tone, its label, the kind of thing it is, and who the person in it is.
+`emoji.tsv`: each emoji without its skin tone, its label, the kind of thing it is, who the person in it is,
+and its subgroup in Unicode.
 `words.tsv`: each word of the labels and tags, and the kind of thing that most of its emojis are.
 """
 
@@ -52,7 +53,7 @@ def emoji_rows(emojis: Iterable[Emoji]) -> Iterator[str]:
         characters = re.sub("[\U0001f3fb-\U0001f3ff]", "", emoji.emoji) or emoji.emoji
         if characters.replace("\ufe0f", "") not in seen:
             seen.add(characters.replace("\ufe0f", ""))
-            yield "\t".join((characters, emoji.label, kind(emoji), emoji.person_type or ""))
+            yield "\t".join((characters, emoji.label, kind(emoji), emoji.person_type or "", emoji.subgroup))
 
 
 def word_rows(emojis: Iterable[Emoji]) -> Iterator[str]:

@@ -165,11 +165,14 @@ HAIR = "red curly white blond blonde black brown grey gray long short straight w
 
 
 class Entry(NamedTuple):
-    """An emoji without skin tone: its name, what kind of thing it is, who the person in it is ("" for none)."""
+    """An emoji without skin tone: its name, what kind of thing it is, who the person in it is ("" for none), and its
+    subgroup in Unicode.
+    """
 
     label: str
     kind: str
     person_type: str
+    subgroup: str
 
 
 @cache

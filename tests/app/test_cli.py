@@ -233,7 +233,7 @@ def test_pictures_are_named_after_the_prompt_or_as_asked(
 def test_every_option_reaches_the_library(library: FakeGenmoji) -> None:
     options = (
         "-n 2 --seed 7 --skin-tone medium-dark --person-type woman --model some/model --steps 4 --guidance 2.5"
-        " --negative-prompt blur --sampler dpm++2m --rewrite some/llm --no-recipe"
+        " --negative-prompt blur --sampler dpm++2m --rewrite some/llm --no-recipe --whole"
     )
     assert cli.main(["generate", "flying pig", *options.split()]) == 0
     assert (library.model, library.prompt) == ("some/model", "flying pig")
@@ -248,6 +248,7 @@ def test_every_option_reaches_the_library(library: FakeGenmoji) -> None:
         "negative_prompt": "blur",
         "sampler": "dpm++2m",
         "strength": None,
+        "combine": False,
     }
     assert set(library.saved.values()) == {False}
 
@@ -308,6 +309,7 @@ def test_a_sticker_is_drawn_again_by_the_model_that_drew_it(
         ("--replay list.png", "holds no recipe"),
         ("--replay pig.png --seed 3", "takes seed from the recipe"),
         ("--replay pig.png -n 2", "takes count from the recipe"),
+        ("--replay pig.png --whole", "takes whole from the recipe"),
         ("--replay pig.png --skin-tone dark", "takes skin tone from the recipe"),
         ("--replay pig.png", "by the model 'mine'; say where"),
         ("pig --image nowhere.png", "no picture nowhere.png"),

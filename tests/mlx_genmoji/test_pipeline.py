@@ -19,11 +19,15 @@ from diffusers import (
     StableDiffusionPipeline,
     UNet2DConditionModel,
 )
+from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from mlx_genmoji import Genmoji, UserError
+from mlx_genmoji.errors import Cancelled
 from mlx_genmoji.models import functions
-from mlx_genmoji.prompt import compose
+from mlx_genmoji.parts import put_together
+from mlx_genmoji.prompt import PromptPlan, compose
+from mlx_genmoji.prompt.combinations import Combination
 from mlx_genmoji.sticker import Sticker, read_recipe
 from train.vocabulary import train_clip_vocabulary
 
@@ -342,7 +346,14 @@ def test_the_size_is_the_unets_as_diffusers_reads_it(
 
 
 @pytest.mark.parametrize(
-    ("defaults", "named"), [({"stepz": 3}, "stepz"), ({"steps": "many"}, "steps"), ({"template": "pig"}, "template")]
+    ("defaults", "named"),
+    [
+        ({"stepz": 3}, "stepz"),
+        ({"steps": "many"}, "steps"),
+        ({"template": "pig"}, "template"),
+        ({"parts": ["3d"]}, "parts"),
+        ({"parts": {"3d": "someone"}}, "parts"),
+    ],
 )
 def test_mistakes_in_genmoji_json_are_named(broken: Path, defaults: dict[str, Any], named: str) -> None:
     (broken / "genmoji.json").write_text(json.dumps(defaults))
@@ -388,3 +399,104 @@ def test_a_compiled_step_draws_the_same(folder, monkeypatch):
     compiled.unet.conv_out.bias = compiled.unet.conv_out.bias + 1
     drawn = np.asarray(compiled.generate("a flying pig", seed=3, steps=2)[0].image)
     assert np.abs(drawn - expected).max() > 1
+
+
+@pytest.fixture
+def by_parts(broken: Path) -> Genmoji:
+    """The model, as one that draws combinations by parts."""
+    defaults = {"template": "{prompt}, 3d", "steps": 2, "plan_fields": [], "parts": {"3d": "fluent", "flat": "noto"}}
+    (broken / "genmoji.json").write_text(json.dumps(defaults))
+    return Genmoji.load(broken)
+
+
+def captions(sticker: Sticker) -> list[str]:
+    return [part.text for part in Combination.from_dict(sticker.recipe["combination"]).parts]
+
+
+def test_a_combination_is_drawn_by_parts_and_put_together(by_parts: Genmoji) -> None:
+    calls = []
+    drawn = by_parts.generate("flying pig", count=2, seed=7, callback=lambda *call: calls.append(call[:2]))
+    assert calls == [(moment, 8) for moment in range(8)]
+    for seed, sticker in zip((7, 8), drawn, strict=True):
+        assert captions(sticker) == ["pig, 3d", "wing, 3d"]
+        assert (sticker.recipe["final_prompt"], sticker.recipe["seed"]) == ("flying pig, 3d", seed)
+        combination = Combination.from_dict(sticker.recipe["combination"])
+        alone = {
+            part: by_parts.generate(part.text, template="{prompt}", seed=seed)[0].image for part in combination.parts
+        }
+        assert sticker.image.tobytes() == put_together(combination, alone).tobytes()
+    assert drawn[0].image.size == by_parts.size
+
+
+def test_a_combination_is_drawn_again_from_its_file(by_parts: Genmoji, tmp_path: Path) -> None:
+    drawn = by_parts.generate("two dogs", seed=3)[0]
+    drawn.save(tmp_path / "dogs.png")
+    again = by_parts.replay(read_recipe(tmp_path / "dogs.png"))
+    assert again.image.tobytes() == drawn.image.tobytes() and again.recipe == drawn.recipe
+    for damage in ({"joined": []}, {"joined": [{"kind": "count"}]}, 3):
+        with pytest.raises(UserError, match="not whole"):
+            by_parts.replay(drawn.recipe | {"combination": damage})
+
+
+def test_a_whole_sticker_is_drawn_again_as_a_whole(by_parts: Genmoji) -> None:
+    drawn = by_parts.generate("flying pig", seed=3, combine=False)[0]
+    again = by_parts.replay(drawn.recipe)
+    assert again.image.tobytes() == drawn.image.tobytes() and again.recipe == drawn.recipe
+
+
+def test_the_style_says_how_the_parts_are_drawn(by_parts: Genmoji) -> None:
+    sets = {
+        template: by_parts.generate("flying pig", seed=1, template=template)[0].recipe["combination"]["source"]
+        for template in ("{prompt}, 3d", "{prompt}, flat", "a twemoji of {prompt}", "a {prompt}")
+    }
+    assert list(sets.values()) == ["fluent", "noto", "twemoji", "noto"]
+
+
+def test_a_skin_tone_is_of_people_alone(by_parts: Genmoji) -> None:
+    asked = {"skin_tone": "dark", "person_type": "woman"}
+    assert captions(by_parts.generate("astronaut riding a horse", seed=1, **asked)[0]) == [
+        "woman astronaut, dark skin tone, 3d",
+        "horse, 3d",
+    ]
+    assert captions(by_parts.generate("flying pig", seed=1, **asked)[0]) == ["pig, 3d", "wing, 3d"]
+    said = by_parts.generate("astronaut with dark skin on a rocket", seed=1)[0]
+    assert captions(said) == ["astronaut, dark skin tone, 3d", "rocket, 3d"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"combine": False},
+        {"template": "{prompt}"},
+        {"image": Image.new("RGB", (16, 16), "pink")},
+        {"latents": mx.zeros((1, 8, 8, 4))},
+        {"rewrite": PromptPlan("flying pig", final_prompt="my own flying pig")},
+    ],
+)
+def test_what_is_drawn_as_a_whole(by_parts: Genmoji, arguments: dict[str, Any]) -> None:
+    assert "combination" not in by_parts.generate("flying pig", seed=1, **arguments)[0].recipe
+
+
+def test_a_plan_is_drawn_by_parts_where_the_model_takes_no_more_of_it(by_parts: Genmoji, broken: Path) -> None:
+    plan = PromptPlan("flying pig", pose="waving")
+    assert captions(by_parts.generate("flying pig", seed=1, rewrite=plan)[0]) == ["pig, 3d", "wing, 3d"]
+    defaults = json.loads((broken / "genmoji.json").read_text()) | {"plan_fields": ["pose"]}
+    (broken / "genmoji.json").write_text(json.dumps(defaults))
+    assert "combination" not in Genmoji.load(broken).generate("flying pig", seed=1, rewrite=plan)[0].recipe
+
+
+def test_a_model_that_does_not_say_so_draws_as_a_whole(folder: Path) -> None:
+    drawn = Genmoji.load(folder).generate("flying pig", seed=1, steps=1, template="{prompt}, 3d")[0]
+    assert "combination" not in drawn.recipe
+
+
+def test_a_combination_can_be_cancelled(by_parts: Genmoji) -> None:
+    calls = []
+
+    def stop(step: int, steps: int, latents: mx.array) -> bool:
+        calls.append(step)
+        return step < 2
+
+    with pytest.raises(Cancelled):
+        by_parts.generate("flying pig", seed=1, callback=stop)
+    assert calls == [0, 1, 2]

@@ -1,0 +1,43 @@
+"""A combination drawn by parts: each by itself, then put together by the rules of `compose`."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from PIL import Image
+
+from .compose.drawing import draw, frame
+from .compose.layouts import LAYOUTS
+from .compose.scenes import MARGIN, arranged, figure, prepared, together
+from .compose.sprites import Sprite
+from .prompt.combinations import ADDITIONS, PLACEMENTS, TRANSFORMS, Combination, Part
+from .sticker import Sticker
+
+
+def put_together(combination: Combination, pictures: Mapping[Part, Image.Image]) -> Image.Image:
+    """The picture of a combination, RGB on white, as large as those of its parts.
+
+    pictures: a square one of each of `combination.parts`, on white. A part whose picture is empty is left out.
+    """
+    sprites = {}
+    for part, picture in pictures.items():
+        sprite = Sprite.cut(Sticker(picture).cutout(), combination.source, part.label, part.role)
+        if sprite is not None:
+            sprites[part] = sprite
+    subject, size = sprites.get(combination.subject), pictures[combination.subject].width
+    joined = [one for one in combination.joined if one.part is None or one.part in sprites]
+    if subject is None:
+        return pictures[combination.subject].convert("RGB")
+    own = {one: [sprites[one.part]] if one.part else [] for one in joined}
+    for one in joined:
+        if one.kind in TRANSFORMS:
+            shown = prepared(one.kind, [subject, *own[one]], one.second)
+            changed = figure(arranged(one.kind, shown, one.second), subject, size)
+            # Its outline is as it was, and so is where its head and eyes are.
+            subject = replace(changed, label=subject.label)
+    scenes = [arranged(one.kind, [subject, *own[one]], one.second) for one in joined if one.kind in ADDITIONS]
+    scene = together(scenes, subject)
+    for one in joined:
+        if one.kind in PLACEMENTS:
+            whole = figure(scene, subject, size) if scenes else subject
+            scene = LAYOUTS[one.kind]([whole, *own[one]], one.second)
+    return draw(scene.layers, size, frame(scene, size, MARGIN))
