@@ -365,7 +365,8 @@ def test_bench_prints_a_table_of_one_row(capsys: pytest.CaptureFixture[str]) -> 
 def test_what_is_not_asked_for_is_left_to_the_library(library: FakeGenmoji) -> None:
     assert cli.main(["generate", "pig"]) == 0
     assert library.model is None
-    assert {name: value for name, value in library.options.items() if value not in (None, "")} == {"count": 1}
+    given = {name: value for name, value in library.options.items() if value not in (None, "")}
+    assert given == {"count": 1, "combine": True}
     assert library.saved == {"pig.png": True}
 
 

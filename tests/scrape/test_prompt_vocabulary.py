@@ -12,14 +12,15 @@ from scrape.prompt_vocabulary import tables
 
 def test_each_emoji_has_its_label_kind_and_person(emojibase: Path) -> None:
     rows = tables(emojibase)["emoji.tsv"].splitlines()
-    assert "👩‍🚀\twoman astronaut\tperson\twoman" in rows
-    assert "🐱\tcat face\tthing\t" in rows
+    assert "👩‍🚀\twoman astronaut\tperson\twoman\tperson-role" in rows
+    assert any(row.startswith("🐱\tcat face\tthing\t\t") for row in rows)
     assert not [row for row in rows if "🏿" in row.split("\t")[0]]
 
 
 def test_a_couple_is_found_as_its_toned_emojis_are_spelled(emojibase: Path) -> None:
     rows = tables(emojibase)["emoji.tsv"].splitlines()
-    assert "👭\twomen holding hands\tperson\t" in rows and "👩‍🤝‍👩\twomen holding hands\tperson\t" in rows
+    for spelled in ("👭", "👩‍🤝‍👩"):
+        assert any(row.startswith(f"{spelled}\twomen holding hands\tperson\t\t") for row in rows)
 
 
 def test_words_are_of_the_kind_of_their_emojis(emojibase: Path) -> None:
