@@ -93,10 +93,12 @@ CALLED = {
     "coffee": "hot beverage",
     "cup": "hot beverage",
     "hat": "top hat",
+    "king": "prince",
     "mug": "hot beverage",
     "noodles": "steaming bowl",
     "phone": "mobile phone",
     "pumpkin": "jack-o-lantern",
+    "queen": "princess",
     "shades": "sunglasses",
     "tea": "teacup without handle",
     "tub": "bathtub",
@@ -168,8 +170,12 @@ def read(prompt: str, words: Words, source: str) -> Combination | None:
     words: those that the model knows, for "hog with wings"; source: the set that the model's drawings are like. A
     prompt that is an emoji's own name ("heart on fire") is none, and none that drawings in this manner do not allow.
     """
+    if _is_emoji(" ".join(prompt.lower().split()), words):
+        return None
     text = " ".join(_ANYTHING.sub(" ", prompt.lower()).replace(",", " , ").replace(" ,", ",").split()).strip(" ,")
-    if not text or len(text.split()) > MOST_WORDS or _is_emoji(text, words):
+    said = text.split()
+    # Of tones, what is left here is of several people.
+    if len(said) > MOST_WORDS or "skin" in said or _is_emoji(text, words):
         return None
     for subjects, joined in _readings(text, words, MOST_JOINED):
         found = _possible(subjects, joined, source)
@@ -213,12 +219,15 @@ def _is_emoji(text: str, words: Words) -> bool:
 
 def _named(text: str, words: Words) -> list[Part]:
     """The emoji that a text names: the drawings that it may be, none where there is none."""
+    meant = words.meant.get(_bare(text))
+    return _called(text) or (_parts().get(meant.alone, []) if meant else [])
+
+
+def _called(text: str) -> list[Part]:
+    """Those that are called so, or of which one is."""
     bare = _bare(text)
-    meant = words.meant.get(bare)
-    for name in (bare, CALLED.get(bare), _singulars().get(bare), meant and meant.alone):
-        if name in _parts():
-            return _parts()[name]
-    return []
+    names = (bare, CALLED.get(bare), _singulars().get(bare))
+    return next((_parts()[name] for name in names if name in _parts()), [])
 
 
 def _described(text: str, words: Words) -> list[Part]:
@@ -226,7 +235,7 @@ def _described(text: str, words: Words) -> list[Part]:
     first, _, rest = _bare(text).partition(" ")
     if not rest or first in _NO_ADJECTIVES:
         return []
-    found = _named(rest, words) or _described(rest, words)
+    found = _called(rest) or _described(rest, words)
     return [Part(words.own(f"{first} {rest}"), part.label, part.role) for part in found]
 
 
@@ -296,8 +305,9 @@ def _possible(subjects: Sequence[Part], joined: Sequence[Joined], source: str) -
         return None
     joined = [_seated(one, source) for one in joined]
     ordered = tuple(sorted(dict.fromkeys(joined), key=lambda one: ORDER.index(one.kind)))
+    others = {one.part.label for one in ordered if one.part}
     for subject in subjects:
-        if subject.role and all(_allowed(subject, one, source) for one in ordered):
+        if subject.role and subject.label not in others and all(_allowed(subject, one, source) for one in ordered):
             return Combination(subject, ordered, source)
     return None
 

@@ -2,12 +2,11 @@
 
 `rows()` draws, each once, with seeds that training never saw:
 
-- the hundred captions of compositions.txt, combinations that `scrape.compose` holds out. A recogniser of parts
-  (part_recogniser.py, taught by other vendors' drawings) looks for both parts among its five likeliest. The same
-  combinations, put together by rule from Noto's and Fluent's own drawings, are judged in the same run, and as controls
-  plain pictures of the first part, and the captions in another order. Last, the same combinations put together by the
-  same rules from the model's own drawings of their parts, each drawn by its own name: what the model lacks beyond them
-  is composing;
+- the hundred captions of compositions.txt, combinations that `scrape.compose` holds out, as `Genmoji.generate` draws
+  them, by parts where it reads what they combine. A recogniser of parts (part_recogniser.py, taught by other vendors'
+  drawings) looks for both parts among its five likeliest. The same combinations, put together by rule from Noto's and
+  Fluent's own drawings, are judged in the same run, and as controls plain pictures of the first part, and the captions
+  in another order. Last, the same captions drawn in one go: what the model composes by itself;
 - for each of these the nearest of the training pictures: every emoji, and `NEIGHBOURS` compositions;
 - the hundred synonyms of paraphrases.txt and the emoji names they stand for, judged by recogniser.py;
 - twenty people in five skin tones, judged by tones.py, their originals beside them;
@@ -22,11 +21,10 @@ from __future__ import annotations
 import json
 import random
 import sys
-import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from bench_pictures import FIRST_SEED, ROOT, SHUFFLE_SEED, Caption, Verdict, contact_sheet, draw, on_white
@@ -49,13 +47,12 @@ from scrape.emojibase import SKIN_TONES
 from scrape.sources import collect
 
 if TYPE_CHECKING:
-    from mlx_genmoji import Genmoji
+    from mlx_genmoji import Genmoji, Sticker
 
 FOLDER = Path(__file__).parent
 PARAPHRASES = FOLDER / "paraphrases.txt"
 RESULTS = FOLDER / "compositions-results.tsv"
 SHEET = ROOT / "docs" / "pictures" / "compositions-100.png"
-PARTS_SHEET = ROOT / "docs" / "pictures" / "compositions-by-parts.png"
 NEAREST_SHEET = ROOT / "docs" / "pictures" / "compositions-nearest.png"
 
 SIZE = 128
@@ -63,7 +60,7 @@ NEIGHBOURS = 20_000
 NEIGHBOUR_SEED = 1
 
 # Seeds of each set of pictures, apart from each other and from bench_pictures.py's.
-COMPOSITION_SEED, PARAPHRASE_SEED, TONE_SEED, PART_SEED = (FIRST_SEED + 10_000 * place for place in (1, 2, 3, 4))
+COMPOSITION_SEED, PARAPHRASE_SEED, TONE_SEED = (FIRST_SEED + 10_000 * place for place in (1, 2, 3))
 
 
 class Combination(NamedTuple):
@@ -75,10 +72,6 @@ class Combination(NamedTuple):
     second: str
     source: str
     number: int
-
-    @property
-    def prompt(self) -> str:
-        return f"{self.caption}, {STYLES[self.source]}"
 
 
 class Found(NamedTuple):
@@ -127,10 +120,12 @@ def compositions(genmoji: Genmoji, data: Path, write: bool) -> Iterator[Row]:
     wanted = read_combinations()
     parts = PartRecogniser.load(data)
     composer = Composer([data / source for source in SOURCES], SIZE, COMPOSER_SEED)
-    pictures = [
-        draw(genmoji, combination.prompt, COMPOSITION_SEED + index)
+    stickers = [
+        combined(genmoji, combination, COMPOSITION_SEED + index)
         for index, combination in enumerate(tqdm(wanted, "compositions", disable=None))
     ]
+    pictures = [sticker.image for sticker in stickers]
+    of_parts = sum("combination" in sticker.recipe for sticker in stickers)
     by_rule = [by_rule_picture(composer, combination) for combination in wanted]
     plain = [plain_picture(composer, data, combination) for combination in wanted]
     shuffled = list(wanted)
@@ -147,7 +142,7 @@ def compositions(genmoji: Genmoji, data: Path, write: bool) -> Iterator[Row]:
         measured=f"{share:.0%}; composed by rule of real drawings: {count(rule) / len(wanted):.0%}",
         met=share >= 0.5,
         note=f"first part {sum(found.first for found in ours)}, second {sum(found.second for found in ours)}; "
-        f"captions shuffled: {count(chance)}",
+        f"{of_parts} drawn by parts; captions shuffled: {count(chance)}; all in {SHEET.name}",
     )
     yield Row(
         what="a plain picture of the first part passes for the combination (control)",
@@ -156,18 +151,17 @@ def compositions(genmoji: Genmoji, data: Path, write: bool) -> Iterator[Row]:
         met=count(control) <= 0.05 * len(wanted),
         note=f"of another vendor's compositions {parts.held_out:.0%} are found without having seen the vendor",
     )
-    with tempfile.TemporaryDirectory() as folder:
-        put_together = of_own_drawings(genmoji, composer, wanted, Path(folder))
-    by_parts = find(parts, put_together, wanted)
-    if write:
-        save_sheet(PARTS_SHEET, put_together, wanted, by_parts)
+    whole = [
+        combined(genmoji, combination, COMPOSITION_SEED + index, combine=False).image
+        for index, combination in enumerate(tqdm(wanted, "in one go", disable=None))
+    ]
+    alone = find(parts, whole, wanted)
     yield Row(
-        what="the same combinations, put together by rule of the model's own drawings of their parts: both found",
+        what="the same captions drawn in one go: both parts found",
         goal="reported",
-        measured=f"{count(by_parts) / len(wanted):.0%}",
+        measured=f"{count(alone) / len(wanted):.0%}",
         met=None,
-        note=f"first part {sum(found.first for found in by_parts)}, second {sum(found.second for found in by_parts)}; "
-        f"all in {PARTS_SHEET.name}",
+        note=f"first part {sum(found.first for found in alone)}, second {sum(found.second for found in alone)}",
     )
     yield neighbours(pictures, by_rule, wanted, data, write)
 
@@ -182,26 +176,10 @@ def planned(composer: Composer, combination: Combination) -> Plan:
     return plan
 
 
-def of_own_drawings(
-    genmoji: Genmoji, composer: Composer, wanted: Sequence[Combination], folder: Path
-) -> list[Image.Image]:
-    """The combinations by rule of what the model draws of their parts' captions; white where the rules find no way."""
-    needed: dict[str, dict[str, Mapping[str, Any]]] = {source: {} for source in SOURCES}
-    for combination in wanted:
-        for part in planned(composer, combination).pictures:
-            needed[combination.source][part.fields["file_name"]] = part.fields
-    seed = PART_SEED
-    for source, parts in needed.items():
-        (folder / source / "images").mkdir(parents=True)
-        for name, fields in tqdm(parts.items(), f"parts, {STYLES[source]}", disable=None):
-            draw(genmoji, f"{fields['text']}, {STYLES[source]}", seed).save(folder / source / name)
-            seed += 1
-        # Without the vendor's own transparency.
-        rows = [{key: value for key, value in fields.items() if key != "original"} for fields in parts.values()]
-        (folder / source / "metadata.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows), "utf-8")
-    own = Composer([folder / source for source in SOURCES], SIZE, COMPOSER_SEED)
-    plans = [own.combine(one.source, *one[1:4], one.number) for one in wanted]
-    return [Image.fromarray(own.picture(plan)) if plan else Image.new("RGB", (SIZE, SIZE), "white") for plan in plans]
+def combined(genmoji: Genmoji, combination: Combination, seed: int, combine: bool = True) -> Sticker:
+    """What a user gets who asks for the caption in the style of the combination's set."""
+    template = f"{{prompt}}, {STYLES[combination.source]}"
+    return genmoji.generate(combination.caption, seed=seed, template=template, combine=combine)[0]
 
 
 def plain_picture(composer: Composer, data: Path, combination: Combination) -> Image.Image:

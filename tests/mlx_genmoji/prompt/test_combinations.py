@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from mlx_genmoji.compose.kinds import KINDS
 from mlx_genmoji.compose.names import name_of
 from mlx_genmoji.prompt.combinations import ORDER, Combination, Part, read
+from mlx_genmoji.prompt.lexicon import emojis
 from mlx_genmoji.prompt.words import Meant, Words
 
 HELD_OUT = Path(__file__).parents[2] / "benchmarks" / "compositions.txt"
@@ -78,6 +79,8 @@ def test_combinations(prompt: str, expected: str | None) -> None:
         *("sad dog", "cat in a box"),
         # In two places at once.
         *("cat in a cup on a skateboard", "two dogs and a red heart"),
+        # One thing twice, several people, who is no thing.
+        *("spaghetti and spaghetti", "family: man, woman, boy", "kiss: woman, man", "man, light and dark skin tone"),
         # Nothing that is known.
         *("grue with wings", "pig with a zorkmid", "happy birthday", "with wings", "flying", "and", "", " , ", "🐷"),
         " and ".join(["a pig"] * 9),
@@ -121,3 +124,7 @@ PIECES = "pig two wings with and a flying crown wearing on skateboard blue in cu
 def test_any_text_is_read_or_is_none(text: str) -> None:
     found = read(text, WORDS, "noto")
     assert found is None or (1 <= len(found.joined) <= 3 and found.parts)
+
+
+def test_no_emojis_own_name_is_a_combination() -> None:
+    assert not [entry.label for entry in emojis().values() if read(entry.label, Words({}), "noto")]
