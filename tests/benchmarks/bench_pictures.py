@@ -62,7 +62,8 @@ class Verdict(NamedTuple):
 
 
 def rows() -> Iterator[Row]:
-    """Draws, judges, and writes the contact sheet and the verdicts; three figures, each at top-1 and top-5, and the autoencoder's own."""
+    """Draws, judges, and writes the contact sheet and the verdicts; three figures, each at top-1 and top-5, and the
+    autoencoder's own."""
     from mlx_genmoji import Genmoji
 
     captions = read_captions()
