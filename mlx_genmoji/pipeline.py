@@ -38,7 +38,7 @@ from .prompt.combinations import Combination, Part, read
 from .prompt.guards import clean_final
 from .prompt.words import Words
 from .quantization import DENSE_KEY, Quantization
-from .samplers import History, NoiseConfig, Schedule, make_sampler, step_noise
+from .samplers import LCM, History, NoiseConfig, Schedule, make_sampler, step_noise
 from .sticker import Sticker
 from .tokenizer import CLIPTokenizer
 from .weights import read_json, weights_sha256
@@ -250,6 +250,8 @@ class Genmoji:
             self._check_latents(latents, count)
         chosen = make_sampler(self.scheduler, sampler)
         schedule = chosen.schedule(steps)
+        if isinstance(schedule, LCM) and self._guided_within and image is not None:
+            schedule = schedule.of_strength(STRENGTH if strength is None else strength)
         start = self._start(schedule, image, strength, mask)
         combination = combine if isinstance(combine, Combination) else None
         if combine is True and image is None and latents is None:

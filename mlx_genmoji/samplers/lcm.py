@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from copy import copy
 from typing import Any, ClassVar
 
 import mlx.core as mx
@@ -48,15 +49,41 @@ class LCM(Schedule):
             )
         if steps > original:
             raise UserError(f"LCM takes up to {original} steps (original_inference_steps), not {steps}.")
-        distilled = np.arange(original, 0, -1) * (trained // original) - 1
-        chosen = np.floor(np.linspace(0, original, steps, endpoint=False)).astype(np.int64)
-        timesteps = distilled[chosen]
+        self._config = config
+        self._is_whole = True
+        self._clip = config.clip_sample_range if config.clip_sample else None
+        self._choose(original)
+
+    def _choose(self, count: int) -> None:
+        """The steps, out of the `count` least noisy ones that the model was distilled at."""
+        config = self._config
+        distilled = np.arange(count, 0, -1) * (config.num_train_timesteps // config.original_inference_steps) - 1
+        timesteps = distilled[np.floor(np.linspace(0, count, self._steps, endpoint=False)).astype(np.int64)]
         self.timesteps = timesteps.astype(np.float32)
         signal = alphas_cumprod(config).astype(np.float64)[timesteps]
         check_signal(config, signal[0], "LCM")
         self._alphas, self._sigmas = levels.alphas_and_sigmas(signal)
         self._scaled: list[float] = (timesteps * float(config.timestep_scaling)).tolist()
-        self._clip = config.clip_sample_range if config.clip_sample else None
+
+    def of_strength(self, strength: float) -> LCM:
+        """The schedule that changes a picture as diffusers' pipeline of latent consistency models does: with as many
+        steps, from less noise on. Raises UserError where there are not as many.
+        """
+        self._check_strength(strength)
+        original = self._config.original_inference_steps
+        count = int(original * strength)
+        if count < self._steps:
+            raise UserError(
+                f"A strength of {strength:g} leaves {count} of the {original} steps that LCM was distilled at, not the"
+                f" {self._steps} asked for; take more strength or fewer steps."
+            )
+        schedule = copy(self)
+        schedule._choose(count)
+        schedule._is_whole = False
+        return schedule
+
+    def start(self, strength: float) -> int:
+        return super().start(strength) if self._is_whole else 0
 
     def step(
         self, model_output: mx.array, i: int, x: mx.array, history: History = (), noise: mx.array | None = None

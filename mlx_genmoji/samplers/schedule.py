@@ -46,14 +46,17 @@ class Schedule(ABC):
 
         As in diffusers' image-to-image pipelines. Raises UserError where no step is left.
         """
-        if not 0 <= strength <= 1:
-            raise UserError(f"The strength must be from 0 to 1, not {strength:g}.")
+        self._check_strength(strength)
         begin = self._steps - min(int(self._steps * strength), self._steps)
         if begin >= len(self.timesteps):
             raise UserError(
                 f"A strength of {strength:g} leaves none of the {self._steps} steps; take more strength or more steps."
             )
         return begin
+
+    def _check_strength(self, strength: float) -> None:
+        if not 0 <= strength <= 1:
+            raise UserError(f"The strength must be from 0 to 1, not {strength:g}.")
 
     def add_noise(self, x0: mx.array, noise: mx.array, i: int) -> mx.array:
         """The latents of step `i` for a picture's latents `x0` and standard normal `noise`."""

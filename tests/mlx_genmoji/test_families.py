@@ -15,6 +15,7 @@ from diffusers import (
     DPMSolverMultistepScheduler,
     EulerAncestralDiscreteScheduler,
     EulerDiscreteScheduler,
+    LatentConsistencyModelImg2ImgPipeline,
     LatentConsistencyModelPipeline,
     LCMScheduler,
     StableDiffusionImg2ImgPipeline,
@@ -27,6 +28,7 @@ from diffusers import (
 from PIL import Image
 
 from mlx_genmoji import Cancelled, Genmoji, UserError
+from mlx_genmoji.samplers import step_noise
 from mlx_genmoji.sticker import Sticker, read_recipe
 
 pytestmark = pytest.mark.usefixtures("cpu")
@@ -163,6 +165,32 @@ def test_a_picture_becomes_what_diffusers_makes_of_it(
     mine = {"image": picture, "strength": strength, "latents": mx.array(noise()), "guidance": 7.5}
     theirs = {"image": picture, "strength": strength, "guidance_scale": 7.5}
     assert psnr(folder, StableDiffusionImg2ImgPipeline, mine, theirs, steps=6) >= 60
+
+
+@pytest.mark.parametrize("strength", [0.5, 0.81, 1.0])
+def test_a_picture_is_changed_in_few_steps_as_diffusers_does(
+    make: Make, picture: Image.Image, strength: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make(LatentConsistencyModelPipeline, LCMScheduler(**NOISE), time_cond_proj_dim=16)
+    theirs_noise = torch.from_numpy(noise()).permute(0, 3, 1, 2).contiguous()
+    module = LatentConsistencyModelImg2ImgPipeline.__module__
+    monkeypatch.setattr(f"{module}.randn_tensor", lambda *_, **__: theirs_noise)
+    steps = iter(range(3))
+
+    def of_step(shape: Any, **_: Any) -> torch.Tensor:
+        own = np.array(step_noise(7, next(steps), (shape[0], *shape[2:], shape[1])))
+        return torch.from_numpy(own).permute(0, 3, 1, 2)
+
+    monkeypatch.setattr("diffusers.schedulers.scheduling_lcm.randn_tensor", of_step)
+    mine = {"image": picture, "strength": strength, "latents": mx.array(noise()), "guidance": 8.5, "seed": 7}
+    theirs = {"image": picture, "strength": strength, "guidance_scale": 8.5}
+    assert psnr(folder, LatentConsistencyModelImg2ImgPipeline, mine, theirs, steps=4) >= 60
+
+
+def test_a_strength_that_leaves_too_few_distilled_steps_is_said(make: Make, picture: Image.Image) -> None:
+    genmoji = Genmoji.load(make(LatentConsistencyModelPipeline, LCMScheduler(**NOISE), time_cond_proj_dim=16))
+    with pytest.raises(UserError, match="leaves 3 of the 50 steps"):
+        genmoji.generate(PROMPT, image=picture, strength=0.07, steps=4)
 
 
 @pytest.mark.parametrize("kind", [StableDiffusionInpaintPipeline, StableDiffusionXLInpaintPipeline])
