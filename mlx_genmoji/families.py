@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 import mlx.core as mx
 
-from .compose.anchors import SOURCES
-from .errors import UserError
+from .errors import UserError, one_line
 from .models.clip import CLIPTextModel
+from .prompt.combinations import SOURCES
 from .prompt.plan import OPTIONAL
 from .tokenizer import CLIPTokenizer
 
@@ -43,7 +43,12 @@ class Defaults:
                 raise UserError(f"{DEFAULTS_FILE}: unknown field {name!r}.")
             if name == "plan_fields" and isinstance(value, list) and all(field in OPTIONAL for field in value):
                 continue
-            if name == "parts" and isinstance(value, dict) and all(set_ in SOURCES.values() for set_ in value.values()):
+            if name == "parts":
+                if not isinstance(value, dict) or not all(style and one in SOURCES for style, one in value.items()):
+                    raise UserError(
+                        f"{DEFAULTS_FILE}: field 'parts' is {one_line(value)}; it says of each style what its emoji are"
+                        f" like: {', '.join(sorted(SOURCES))}."
+                    )
                 continue
             if not isinstance(value, (int, float) if kinds[name] is float else kinds[name]):
                 raise UserError(f"{DEFAULTS_FILE}: field {name!r} is {value!r}, not {kinds[name].__name__}.")

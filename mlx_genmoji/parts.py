@@ -5,12 +5,15 @@ from dataclasses import replace
 
 from PIL import Image
 
-from .compose.drawing import draw, frame
-from .compose.layouts import LAYOUTS
-from .compose.scenes import MARGIN, arranged, figure, prepared, together
+from .compose.drawing import Frame, cut, draw, frame
+from .compose.layouts import LAYOUTS, Scene
+from .compose.scenes import arranged, figure, prepared, together
 from .compose.sprites import Sprite
 from .prompt.combinations import ADDITIONS, PLACEMENTS, TRANSFORMS, Combination, Part
 from .sticker import Sticker
+
+# The white that is left free at each side, at least: somewhat more than `compose` has, for edges are soft.
+MARGIN = 0.03
 
 
 def put_together(combination: Combination, pictures: Mapping[Part, Image.Image]) -> Image.Image:
@@ -40,4 +43,19 @@ def put_together(combination: Combination, pictures: Mapping[Part, Image.Image])
         if one.kind in PLACEMENTS:
             whole = figure(scene, subject, size) if scenes else subject
             scene = LAYOUTS[one.kind]([whole, *own[one]], one.second)
-    return draw(scene.layers, size, frame(scene, size, MARGIN))
+    return draw(scene.layers, size, _filled(scene, size))
+
+
+def _filled(scene: Scene, size: int) -> Frame:
+    """What is shown fills the picture, as an emoji does, and lies in its middle."""
+    own = frame(scene, size, MARGIN)
+    box = cut(scene.layers, size, own).getchannel("A").getbbox()
+    if box is None:
+        return own
+    left, top, right, bottom = box
+    larger = (1 - 2 * MARGIN) * size / max(right - left, bottom - top)
+    return Frame(
+        own.scale * larger,
+        size / 2 + (own.x - (left + right) / 2) * larger,
+        size / 2 + (own.y - (top + bottom) / 2) * larger,
+    )

@@ -20,7 +20,6 @@ import numpy as np
 from PIL import Image
 
 from .checkpoint import load_model
-from .compose.anchors import SOURCES
 from .errors import Cancelled, UserError, one_line
 from .families import DEFAULTS_FILE, FAMILIES, Conditions, Defaults, TextTowers, guidance_embedding
 from .hub import resolve
@@ -34,8 +33,8 @@ from .models.vae import AutoencoderKL
 from .parts import put_together
 from .pictures import fingerprint, fit_mask, fit_picture, latent_mask, to_array
 from .prompt import PERSON_TYPES, SKIN_TONES, CaptionForm, PromptPlan, Rewriter, compose, parse
-from .prompt.combinations import Combination, Part, read
-from .prompt.guards import clean_final
+from .prompt.combinations import SOURCES, Combination, Part, read
+from .prompt.guards import check_safe, clean_final
 from .prompt.words import Words
 from .quantization import DENSE_KEY, Quantization
 from .samplers import LCM, History, NoiseConfig, Schedule, make_sampler, step_noise
@@ -254,10 +253,12 @@ class Genmoji:
             schedule = schedule.of_strength(STRENGTH if strength is None else strength)
         start = self._start(schedule, image, strength, mask)
         combination = combine if isinstance(combine, Combination) else None
-        if combine is True and image is None and latents is None:
+        if combination is None and combine and image is None and latents is None:
             combination = self._combination(own if plan is None else plan, template, skin_tone, person_type)
         # The subject last: it is what previews end with.
         captions = [final_prompt] if combination is None else [part.text for part in reversed(combination.parts)]
+        for caption in captions:
+            check_safe(caption)
         conditions = [self._conditions(caption, negative_prompt, guidance) for caption in captions]
         mx.eval(conditions, start.latents, start.beside)
 
@@ -441,8 +442,9 @@ class Genmoji:
         whole = isinstance(asked, PromptPlan) and (asked.own_final_prompt or self.defaults.plan_fields)
         if whole or not self.defaults.parts or template == "{prompt}":
             return None
-        styles = dict(self.defaults.parts) | {source: source for source in SOURCES.values()}
-        source = next((source for style, source in styles.items() if style in template), "noto")
+        styles = dict(self.defaults.parts) | {source: source for source in SOURCES}
+        said = set(re.findall(r"[\w-]+", template.lower()))
+        source = next((source for style, source in styles.items() if style.lower() in said), "noto")
         found = read(asked.subject if isinstance(asked, PromptPlan) else asked, self.words, source)
 
         def caption(part: Part) -> str:

@@ -1,7 +1,7 @@
 """Prompts that name a combination: "flying pig" is a pig, and wings.
 
-The phrases are those of `compose.kinds`, and others that people use. What can be put together is read off the drawings
-of a set of emoji (`compose.anchors`), so a combination is one for drawings in that set's manner.
+What can be put together is read off the drawings of a set of emoji (`compose.anchors`), so a combination is one for
+drawings in that set's manner. How it is said is in `phrases`.
 """
 
 from __future__ import annotations
@@ -10,103 +10,42 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
+from itertools import islice
 from typing import Any
 
 from ..compose import anchors
 from ..compose.colours import TARGETS
-from ..compose.kinds import ATTRIBUTES, CONTAINERS, COUNTS, EMOTIONS, GROUNDS, KINDS, WORN
+from ..compose.kinds import ATTRIBUTES, CONTAINERS, COUNTS, EMOTIONS, GROUNDS, RAIN, SNOW, WORN
 from ..compose.names import NAMES, name_of, plural, role_of
 from .lexicon import emojis
+from .phrases import AFTER, ALSO, BEFORE, CALLED, NO_ADJECTIVES, WHOLE, phrases
 from .words import Words
 
 # No longer prompt is taken for a combination, and none of more parts than these beside the subject.
-MOST_WORDS, MOST_JOINED = 14, 3
+MOST_WORDS, MOST_JOINED = 18, 3
+
+# How many ways to read a piece of a prompt are looked at, and how many words may describe an emoji.
+MOST_READINGS, MOST_ADJECTIVES = 8, 2
 
 # In the order in which they apply: to the subject alone, about it, and then it as a whole, once, with something else.
 TRANSFORMS = ("colour", "emotion")
-ADDITIONS = ("wings", "wearing", "with", "fire", "hearts", "sparkles", "weather")
+ADDITIONS = ("fire", "wings", "wearing", "with", "hearts", "sparkles", "weather")
 PLACEMENTS = ("in", "on", "riding", "count", "tiny", "and", "on top")
 ORDER = (*TRANSFORMS, *ADDITIONS, *PLACEMENTS)
 
-# Kinds whose phrases leave open which they are, after those that do not.
-OPEN = ("count", "with", "and", "on top")
+# What an attribute's own emoji does to a subject that it is named beside.
+SHOWN_BY = {label: name for name, label in ATTRIBUTES.items()}
+KIND_OF = {RAIN: "weather", SNOW: "weather"}
 
-# What people say besides the phrases that captions have; by kind, or by kind and second part.
-MORE: Mapping[str, tuple[str, ...]] = {
-    "wearing": ("{x} who wears {y}", "{x} has {y}", "{x} in {Y}"),
-    "with": ("{x} with {Y}", "{x} eating {y}", "{x} drinking {y}", "{x} playing {y}", "{x} reading {y}"),
-    "in": ("{x} sat in {y}", "{x} swimming in {y}", "{x} sleeping in {y}"),
-    "on": ("{x} sleeping on {y}", "{x} standing on {y}"),
-    "riding": ("{x} in {y}", "{x} driving {y}", "{x} rides {y}", "{x} sitting on {y}", "{x} flying {y}"),
-    "fire": ("{x} burning", "fiery {x}", "{x} with flames"),
-    "hearts": ("{x} with love", "{x} surrounded by love"),
-    "sparkles": ("glittering {x}", "glittery {x}", "{x} sparkling", "magic {x}"),
-    "colour": ("{Y}-coloured {x}", "{Y} colored {x}", "{x} in {Y}"),
-    "emotion": ("{x} that is {Y}", "{x} feeling {Y}", "{x} with a {Y} face", "{x} with an {Y} face"),
-    "and": ("{x} & {y}", "{x} plus {y}", "{x} + {y}", "{x}, {y}", "{x} with {y}"),
-    "tiny": ("tiny {x} on top of {y}",),
-    "on top": ("{x} atop {y}", "{x} sitting on {y}", "{x} sitting on top of {y}"),
-}
-MORE_OF: Mapping[tuple[str, str], tuple[str, ...]] = {
-    ("wings", "wings"): (
-        *("{x} that flies", "{x} that can fly", "{x} flying", "{x} with angel wings", "{x} with a pair of wings"),
-        *("{x} with big wings", "{x} has wings", "angel {x}"),
-    ),
-    ("wearing", "sunglasses"): ("cool {x}", "{x} wearing shades", "{x} with shades"),
-    ("wearing", "top hat"): ("{x} wearing a hat", "{x} with a hat", "{x} in a hat", "fancy {x}"),
-    ("wearing", "crown"): ("royal {x}", "crowned {x}"),
-    ("in", "cup of coffee"): ("{x} in a cup", "{x} in a teacup"),
-    ("in", "bathtub"): ("{x} in a bath", "{x} in the bath", "{x} in a tub"),
-    ("in", "pot of food"): ("{x} in a pot", "{x} cooking in a pot"),
-    ("in", "canoe"): ("{x} in a boat",),
-    ("riding", "skateboard"): ("{x} skateboarding", "skateboarding {x}"),
-    ("riding", "bicycle"): ("{x} riding a bike", "{x} on a bike", "{x} cycling"),
-    ("on", "crescent moon"): ("{x} on the moon",),
-    ("weather", "rain cloud"): ("{x} in rain", "{x} when it rains"),
-    ("weather", "snow cloud"): ("{x} in snow", "{x} when it snows"),
-    ("count", "two"): ("2 {xs}", "couple of {xs}"),
-    ("count", "three"): ("3 {xs}", "trio of {xs}"),
-    ("emotion", "happy"): ("{x} with a face", "{x} with a smile"),
-}
+_OTHER_SIGNS = re.compile(r"[^\w\s&+,'’-]")
 
-# Other words for colours and emotions.
-ALSO = {
-    **dict.fromkeys(("violet", "lilac"), "purple"),
-    **dict.fromkeys(("gold", "golden"), "yellow"),
-    **dict.fromkeys(("smiling", "smiley", "cheerful", "joyful", "glad"), "happy"),
-    **dict.fromkeys(("unhappy", "gloomy"), "sad"),
-    **dict.fromkeys(("mad", "furious", "grumpy"), "angry"),
-    **dict.fromkeys(("weeping", "sobbing", "tearful"), "crying"),
-    **dict.fromkeys(("shocked", "astonished", "amazed"), "surprised"),
-    **dict.fromkeys(("goofy", "crazy"), "silly"),
-    "in love": "lovestruck",
-    "rainbow-coloured": "rainbow",
-}
+# With these words there is more to read than one emoji.
+_NO_ADJECTIVES = NO_ADJECTIVES | TARGETS.keys() | EMOTIONS.keys() | ALSO.keys()
 
-# What people call the parts of a combination, where a model's own words mean something else or nothing.
-CALLED = {
-    "beer": "beer mug",
-    "bike": "bicycle",
-    "box": "package",
-    "cake": "birthday cake",
-    "champagne": "bottle with popping cork",
-    "coffee": "hot beverage",
-    "cup": "hot beverage",
-    "hat": "top hat",
-    "king": "prince",
-    "mug": "hot beverage",
-    "noodles": "steaming bowl",
-    "phone": "mobile phone",
-    "pumpkin": "jack-o-lantern",
-    "queen": "princess",
-    "shades": "sunglasses",
-    "tea": "teacup without handle",
-    "tub": "bathtub",
-    "wine": "wine glass",
-}
+# Commas are for lists alone: "a cat, with a hat", "wings, and a crown".
+_COMMAS = re.compile(r"[\s,]*,[\s,]*(?:(and|with|wearing|holding|in|on)\s+)?")
 
-_BEFORE = re.compile(r"^(?:(?:an?|the|my|some|one|very|really|cute|adorable|cartoon|kawaii|single)\s+)+")
-_ANYTHING = re.compile(r"[^\w\s&+,'’-]")
+Reading = tuple[Sequence["Part"], tuple["Joined", ...]]
 
 
 @dataclass(frozen=True)
@@ -159,9 +98,25 @@ class Combination:
         joined = tuple(
             Joined(one["kind"], one["second"], Part(**one["part"]) if one["part"] else None) for one in values["joined"]
         )
-        if not joined or any(one.kind not in ORDER for one in joined):
+        found = cls(Part(**values["subject"]), joined, values["source"])
+        found.check()
+        return found
+
+    def check(self) -> None:
+        """Raise ValueError where it could not be drawn."""
+        texts = [self.source, *(text for one in self.joined for text in (one.kind, one.second))]
+        texts += [text for part in self.parts for text in (part.text, part.label, part.role or "")]
+        sound = (
+            all(isinstance(text, str) for text in texts)
+            and self.source in SOURCES
+            and all(one.kind in ORDER and _is_whole(one) for one in self.joined)
+            and len(self.joined) <= MOST_JOINED
+        )
+        if not sound or _possible([self.subject], self.joined, self.source) is None:
             raise ValueError("there is no such combination")
-        return cls(Part(**values["subject"]), joined, values["source"])
+
+
+SOURCES = frozenset(source for source in anchors.SOURCES.values() if source != "any")
 
 
 def read(prompt: str, words: Words, source: str) -> Combination | None:
@@ -170,17 +125,21 @@ def read(prompt: str, words: Words, source: str) -> Combination | None:
     words: those that the model knows, for "hog with wings"; source: the set that the model's drawings are like. A
     prompt that is an emoji's own name ("heart on fire") is none, and none that drawings in this manner do not allow.
     """
-    if _is_emoji(" ".join(prompt.lower().split()), words):
+    text = " ".join(prompt.lower().replace("w/", "with ").split())
+    if len(text.split()) > MOST_WORDS or _is_emoji(text, words):
         return None
-    text = " ".join(_ANYTHING.sub(" ", prompt.lower()).replace(",", " , ").replace(" ,", ",").split()).strip(" ,")
-    said = text.split()
+    text = " ".join(_OTHER_SIGNS.sub(" ", text).split())
+    text = _COMMAS.sub(lambda found: f" {found[1]} " if found[1] else ", ", text).strip(" ,")
+    text = AFTER.sub("", text)
     # Of tones, what is left here is of several people.
-    if len(said) > MOST_WORDS or "skin" in said or _is_emoji(text, words):
+    if not text or "skin" in text.split() or _is_emoji(text, words):
         return None
-    for subjects, joined in _readings(text, words, MOST_JOINED):
-        found = _possible(subjects, joined, source)
-        if found is not None:
-            return found
+    reader = _Reader(words)
+    for said in dict.fromkeys((text, text.replace("-", " "))):
+        for subjects, joined in reader.readings(said, MOST_JOINED):
+            found = _possible(subjects, joined, source)
+            if found is not None:
+                return found
     return None
 
 
@@ -203,92 +162,107 @@ def _parts() -> dict[str, list[Part]]:
 
 @cache
 def _singulars() -> dict[str, str]:
-    return {plural(name): name for name in _parts()}
+    called = {plural(name): label for name, label in CALLED.items() if not name.endswith("s")}
+    return called | {plural(name): name for name in _parts()}
+
+
+@cache
+def _labels() -> frozenset[str]:
+    return frozenset(entry.label for entry in emojis().values())
 
 
 def _bare(text: str) -> str:
     """Without articles, and what says nothing of a picture."""
-    return _BEFORE.sub("", text, count=1) or text
+    return BEFORE.sub("", text, count=1) or text
 
 
 def _is_emoji(text: str, words: Words) -> bool:
     """Whether a text is one emoji's name, or another word for one."""
     bare = _bare(text)
-    return any(entry.label == bare for entry in emojis().values()) or bare in NAMES.values() or bare in words.meant
+    return bare in _labels() or bare in NAMES.values() or bare in words.meant or bare in WHOLE
 
 
-def _named(text: str, words: Words) -> list[Part]:
-    """The emoji that a text names: the drawings that it may be, none where there is none."""
-    meant = words.meant.get(_bare(text))
-    return _called(text) or (_parts().get(meant.alone, []) if meant else [])
+class _Reader:
+    """Reads the pieces of one prompt, each once."""
+
+    def __init__(self, words: Words):
+        self._words = words
+        self._known: dict[tuple[str, int], list[Reading]] = {}
+
+    def readings(self, text: str, most: int) -> list[Reading]:
+        """The ways to read a text: drawings that its subject may be, and what is put together with it."""
+        text = _bare(text)
+        if (text, most) not in self._known:
+            self._known[text, most] = list(islice(self._read(text, most), MOST_READINGS))
+        return self._known[text, most]
+
+    def _read(self, text: str, most: int) -> Iterator[Reading]:
+        named = self._named(text)
+        if named:
+            yield named, ()
+            return
+        if most and text not in WHOLE:
+            for phrase in phrases():
+                for first, second in phrase.matches(text):
+                    if phrase.second is not None:
+                        others = [_attribute(phrase.kind, phrase.second)]
+                    else:
+                        others = list(self._seconds(phrase.kind, second))
+                    for subjects, joined in self.readings(first, most - 1) if others else ():
+                        for other in others:
+                            yield subjects, (*joined, self._as_before(other, joined, second))
+        described = self._described(text)
+        if described:
+            yield described, ()
+
+    def _named(self, text: str) -> list[Part]:
+        """The emoji that a text names: the drawings that it may be, none where there is none."""
+        meant = self._words.meant.get(_bare(text))
+        return _called(text) or (_called(meant.within) if meant else [])
+
+    def _described(self, text: str, most: int = MOST_ADJECTIVES) -> list[Part]:
+        """The emoji that a text ends with, drawn as the text says: "baby penguin" is a penguin to what it wears."""
+        first, _, rest = _bare(text).partition(" ")
+        if not rest or not most or first in _NO_ADJECTIVES or first.endswith((",", "ing")):
+            return []
+        found = _called(rest) or self._described(rest, most - 1)
+        return [Part(self._words.own(f"{first} {rest}"), part.label, part.role) for part in found]
+
+    def _seconds(self, kind: str, text: str) -> Iterator[Joined]:
+        """What a text may be as the second part of a kind."""
+        bare = _bare(text)
+        if kind in ("colour", "emotion", "count"):
+            known = {"colour": TARGETS.keys(), "emotion": EMOTIONS.keys(), "count": COUNTS.keys()}[kind]
+            if (name := ALSO.get(bare, bare)) in known:
+                yield _attribute(kind, name)
+            return
+        if kind == "weather":
+            if bare in (RAIN, SNOW):
+                yield _attribute(kind, bare)
+            return
+        limits = {"wearing": WORN, "in": CONTAINERS, "on": GROUNDS}
+        for part in self._named(text) or self._described(text):
+            shown = SHOWN_BY.get(part.label)
+            if shown and kind in ("with", "and") and part.label != "red heart":
+                yield _attribute(KIND_OF.get(shown, shown), shown)
+            elif part.label in limits.get(kind, (part.label,)) and (part.role or kind in limits):
+                yield Joined(kind, name_of(part.label), part)
+
+    def _as_before(self, other: Joined, before: Sequence[Joined], second: str) -> Joined:
+        """In "with wings and a crown" the crown is worn as well."""
+        if other.kind == "and" and before and before[-1].kind in ADDITIONS:
+            for kind in ("wearing", "with"):
+                for better in self._seconds(kind, second):
+                    if better.part and better.part.role not in ("animal", "face", "person"):
+                        return better
+        return other
 
 
 def _called(text: str) -> list[Part]:
-    """Those that are called so, or of which one is."""
+    """The drawings of the emoji that is called so, or of which several are."""
     bare = _bare(text)
-    names = (bare, CALLED.get(bare), _singulars().get(bare))
+    names = (CALLED.get(bare), bare, _singulars().get(bare))
     return next((_parts()[name] for name in names if name in _parts()), [])
-
-
-def _described(text: str, words: Words) -> list[Part]:
-    """The emoji that a text ends with, drawn as the text says: "baby penguin" is a penguin to what it wears."""
-    first, _, rest = _bare(text).partition(" ")
-    if not rest or first in _NO_ADJECTIVES:
-        return []
-    found = _called(rest) or _described(rest, words)
-    return [Part(words.own(f"{first} {rest}"), part.label, part.role) for part in found]
-
-
-# After these words comes another thing than the one before them.
-_NO_ADJECTIVES = frozenset(
-    "and with in on at of to for from by under over next beside inside without no not two three 2 3".split()
-)
-
-
-def _readings(text: str, words: Words, most: int) -> Iterator[tuple[list[Part], tuple[Joined, ...]]]:
-    """The ways to read a text: drawings that its subject may be, and what is put together with it."""
-    text = _bare(text)
-    if subjects := _named(text, words):
-        yield subjects, ()
-        return
-    if not most:
-        return
-    for kind, phrase, fixed in _phrases():
-        for first, second in phrase.matches(text):
-            others = list(_seconds(kind, second, words)) if fixed is None else [_attribute(kind, fixed)]
-            if not others:
-                continue
-            for subjects, joined in _readings(first, words, most - 1):
-                for other in others:
-                    yield subjects, (*joined, _also(other, joined, second, words))
-    if subjects := _described(text, words):
-        yield subjects, ()
-
-
-def _also(other: Joined, before: Sequence[Joined], second: str, words: Words) -> Joined:
-    """In "with wings and a crown" the crown is worn as well."""
-    if other.kind == "and" and before and before[-1].kind in ("wings", "wearing", "with"):
-        for kind in ("wings", "wearing", "with"):
-            for better in _seconds(kind, second, words):
-                return better
-    return other
-
-
-def _seconds(kind: str, text: str, words: Words) -> Iterator[Joined]:
-    """What a text may be as the second part of a kind."""
-    bare = _bare(text)
-    if kind in ("colour", "emotion", "count"):
-        known = {"colour": TARGETS.keys(), "emotion": EMOTIONS.keys(), "count": COUNTS.keys()}[kind]
-        if (name := ALSO.get(bare, bare)) in known:
-            yield _attribute(kind, name)
-    elif kind in ("wings", "weather", "fire", "hearts", "sparkles"):
-        if bare in ATTRIBUTES and kind in (bare, "weather") and (kind != "weather" or "cloud" in bare):
-            yield _attribute(kind, bare)
-    else:
-        limits = {"wearing": WORN, "in": CONTAINERS, "on": GROUNDS}
-        for part in _named(text, words) or _described(text, words):
-            if part.label in limits.get(kind, (part.label,)) and (part.role or kind in limits):
-                yield Joined(kind, name_of(part.label), part)
 
 
 def _attribute(kind: str, second: str) -> Joined:
@@ -299,17 +273,35 @@ def _attribute(kind: str, second: str) -> Joined:
     return Joined(kind, second, _parts()[label][0])
 
 
+def _is_whole(one: Joined) -> bool:
+    """Whether what is joined has all that its kind needs."""
+    known = {"colour": TARGETS.keys(), "count": COUNTS.keys(), "emotion": EMOTIONS.keys()}.get(one.kind)
+    return (one.part is None) == (one.kind in ("colour", "count")) and (known is None or one.second in known)
+
+
 def _possible(subjects: Sequence[Part], joined: Sequence[Joined], source: str) -> Combination | None:
     """The combination, of the first drawing of the subject that allows it."""
-    if not joined or sum(one.kind in PLACEMENTS for one in joined) > 1:
+    joined = list(dict.fromkeys(_seated(one, source) for one in joined))
+    kinds = [one.kind for one in joined]
+    once = [_once(one) for one in joined]
+    if not joined or len(set(once)) < len(once):
         return None
-    joined = [_seated(one, source) for one in joined]
-    ordered = tuple(sorted(dict.fromkeys(joined), key=lambda one: ORDER.index(one.kind)))
+    # In "a cat and a dog with hats" there is no telling who has what.
+    if "and" in kinds and any(kind in (*TRANSFORMS, *ADDITIONS) for kind in kinds[kinds.index("and") :]):
+        return None
+    ordered = tuple(sorted(joined, key=lambda one: ORDER.index(one.kind)))
     others = {one.part.label for one in ordered if one.part}
     for subject in subjects:
         if subject.role and subject.label not in others and all(_allowed(subject, one, source) for one in ordered):
             return Combination(subject, ordered, source)
     return None
+
+
+def _once(one: Joined) -> str:
+    """Of what there is room for one: two hats would be on the same head."""
+    if one.kind == "wearing" and one.part:
+        return f"wearing {anchors.place_of(one.part.label)}"
+    return "placement" if one.kind in PLACEMENTS else one.kind
 
 
 def _seated(one: Joined, source: str) -> Joined:
@@ -332,62 +324,15 @@ class _Drawing:
 def _allowed(subject: Part, one: Joined, source: str) -> bool:
     figure = _Drawing(source, subject.label, subject.role)
     if one.part is None:
-        return True
+        return one.kind != "colour" or subject.role != "person"
     other = _Drawing(source, one.part.label, one.part.role)
     if one.kind == "emotion":
         return anchors.face(figure) is not None
     if one.kind == "wearing":
-        return anchors.can_wear(figure, other.label)
+        # What has no eyes of its own wears glasses where they might be.
+        eyeless = figure.role not in ("animal", "face", "person") and anchors.place_of(other.label) == "eyes"
+        shown = anchors.spot("eyes", source, other.label) is not None
+        return anchors.can_wear(figure, other.label) or (eyeless and shown)
     if one.kind == "in":
         return anchors.rim(source, other.label) is not None
     return one.kind != "riding" or anchors.seat(other) is not None
-
-
-@dataclass(frozen=True)
-class _Phrase:
-    """A phrase taken apart: what stands before, between and after its one or two names."""
-
-    before: str
-    between: str | None
-    after: str
-    turned: bool
-    """Whether the second part stands first."""
-
-    @classmethod
-    def of(cls, phrase: str) -> _Phrase:
-        before, *rest = re.split(r"\{(?:xs|x|y|Y)\}", phrase)
-        first = re.search(r"\{(\w+)\}", phrase)
-        turned = first is not None and first[1] in ("y", "Y")
-        return cls(before, rest[0] if len(rest) == 2 else None, rest[-1], turned)
-
-    def matches(self, text: str) -> Iterator[tuple[str, str]]:
-        """The subject and the second part ("" where the phrase has none), for each way that the text is this phrase."""
-        if not (text.startswith(self.before) and text.endswith(self.after)):
-            return
-        middle = text[len(self.before) : len(text) - len(self.after)]
-        if self.between is None:
-            if middle.strip() and len(self.before) + len(self.after) < len(text):
-                yield middle.strip(), ""
-            return
-        place = middle.find(self.between, 1)
-        while place > 0:
-            first, second = middle[:place].strip(), middle[place + len(self.between) :].strip()
-            if first and second:
-                yield (second, first) if self.turned else (first, second)
-            place = middle.find(self.between, place + 1)
-
-
-@cache
-def _phrases() -> tuple[tuple[str, _Phrase, str | None], ...]:
-    """Each kind's phrases, taken apart, those that say most first; the second part's name where the phrase says it."""
-    found: list[tuple[str, str, str]] = []
-    for kind in KINDS:
-        found += [(kind.name, phrase, second) for second, phrases in kind.more.items() for phrase in phrases]
-        found += [(kind.name, phrase, kind.name) for phrase in (*kind.phrases, *MORE.get(kind.name, ()))]
-    found += [(kind, phrase, second) for (kind, second), phrases in MORE_OF.items() for phrase in phrases]
-    order = {kind.name: place for place, kind in enumerate(sorted(KINDS, key=lambda kind: kind.name in OPEN))}
-    found.sort(key=lambda one: (-len(re.sub(r"\{\w+\}", "", one[1])), order[one[0]]))
-    return tuple(
-        (kind, _Phrase.of(phrase), None if re.search(r"\{y\}", phrase, re.IGNORECASE) else second)
-        for kind, phrase, second in dict.fromkeys(found)
-    )

@@ -26,6 +26,7 @@ from mlx_genmoji import Genmoji, UserError
 from mlx_genmoji.errors import Cancelled
 from mlx_genmoji.models import functions
 from mlx_genmoji.parts import put_together
+from mlx_genmoji.pipeline import BUILTIN
 from mlx_genmoji.prompt import PromptPlan, compose
 from mlx_genmoji.prompt.combinations import Combination
 from mlx_genmoji.sticker import Sticker, read_recipe
@@ -500,3 +501,14 @@ def test_a_combination_can_be_cancelled(by_parts: Genmoji) -> None:
     with pytest.raises(Cancelled):
         by_parts.generate("flying pig", seed=1, callback=stop)
     assert calls == [0, 1, 2]
+
+
+def test_the_captions_of_a_combination_are_looked_at_as_prompts_are(by_parts: Genmoji) -> None:
+    found = Combination.from_dict(by_parts.generate("flying pig", seed=1)[0].recipe["combination"])
+    with pytest.raises(UserError):
+        by_parts.generate("flying pig", seed=1, combine=found.captioned(lambda part: f"naked {part.text}"))
+
+
+def test_the_built_in_model_draws_by_parts() -> None:
+    defaults = json.loads((BUILTIN / "genmoji.json").read_text(encoding="utf-8"))
+    assert defaults["parts"] == {"3d": "fluent", "flat": "noto"}

@@ -9,17 +9,20 @@ from hypothesis import strategies as st
 
 from mlx_genmoji.compose.kinds import KINDS
 from mlx_genmoji.compose.names import name_of
+from mlx_genmoji.pipeline import BUILTIN
+from mlx_genmoji.prompt import phrases
 from mlx_genmoji.prompt.combinations import ORDER, Combination, Part, read
 from mlx_genmoji.prompt.lexicon import emojis
 from mlx_genmoji.prompt.words import Meant, Words
 
 HELD_OUT = Path(__file__).parents[2] / "benchmarks" / "compositions.txt"
+BUILTIN_WORDS = Words.load(BUILTIN)
 WORDS = Words({"hog": Meant("pig", "pig"), "pig": Meant("pig", "pig"), "motorbike": Meant("motorcycle", "motorcycle")})
 
 
-def said(prompt: str, source: str = "fluent") -> str | None:
+def said(prompt: str, source: str = "fluent", words: Words = WORDS) -> str | None:
     """A combination in short: the subject, and each kind with its second part."""
-    found = read(prompt, WORDS, source)
+    found = read(prompt, words, source)
     if found is None:
         return None
     return " ".join([found.subject.text.replace(" ", "-"), *(f"{one.kind}:{one.second}" for one in found.joined)])
@@ -105,15 +108,96 @@ def test_each_part_is_drawn_once_and_the_recipe_has_it_whole() -> None:
     assert Combination.from_dict(json.loads(json.dumps(captioned.to_dict()))) == captioned
 
 
-UNKNOWN = {"kind": "x", "second": "", "part": None}
+def joined(kind: str, second: object, part: object = None) -> dict[str, object]:
+    return {"joined": [{"kind": kind, "second": second, "part": part}]}
 
 
-@pytest.mark.parametrize("damage", [{"joined": []}, {"subject": {}}, {"joined": [UNKNOWN]}])
+WING = {"text": "wing", "label": "wing", "role": None}
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"joined": []},
+        {"subject": {}},
+        {"source": "any"},
+        {"source": None},
+        {"subject": WING},
+        {"subject": {"text": 3, "label": "pig", "role": "animal"}},
+        {"subject": {"text": "pig", "label": [], "role": "animal"}},
+        joined("x", ""),
+        joined("wings", "wings"),
+        joined("colour", "mauve"),
+        joined("colour", 3),
+        joined("count", "nine"),
+        joined("count", "two", WING),
+        joined("emotion", "sad", WING),
+        joined("in", "wing", WING),
+        joined("riding", "wing", WING),
+        joined("wearing", "wing", WING),
+        joined("wings", [3], WING),
+        joined("wings", "wings", {"text": "wing"}),
+        {"joined": joined("colour", "blue")["joined"] * 20},  # type: ignore[operator]
+    ],
+)
 def test_a_damaged_recipe(damage: dict[str, object]) -> None:
     found = read("flying pig", Words({}), "noto")
-    assert found
+    assert found and Combination.from_dict(found.to_dict()) == found
     with pytest.raises((KeyError, TypeError, ValueError)):
         Combination.from_dict(found.to_dict() | damage)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "expected"),
+    [
+        ("draw a flying pig", "pig wings:wings"),
+        ("I want a picture of a flying pig, please", "pig wings:wings"),
+        ("flying pig emoji", "pig wings:wings"),
+        ("flying-pig", "pig wings:wings"),
+        ("pig w/ wings", "pig wings:wings"),
+        ("pig + wings", "pig wings:wings"),
+        ("pizza with fire", "pizza fire:fire"),
+        ("poop with wings", "pile-of-poo wings:wings"),
+        ("kid on a skateboard", "child riding:skateboard"),
+        ("two cats with hats", "cat wearing:top hat count:two"),
+        ("kittens in a basket", "cat in:basket"),
+        ("nurse holding a baby", "health-worker with:baby"),
+        ("cat, with a hat", "cat wearing:top hat"),
+        ("pig with wings, a crown and sunglasses", "pig wings:wings wearing:crown wearing:sunglasses"),
+        ("unicorn with a crown and sparkles", "unicorn wearing:crown sparkles:sparkles"),
+        ("avocado wearing sunglasses", "avocado wearing:sunglasses"),
+        ("cow in a ufo", "cow riding:flying saucer"),
+        ("cat asleep on the moon", "cat on:crescent moon"),
+        ("big red dog", "dog colour:red"),
+        ("tiny cat on a big mushroom", "cat tiny:mushroom"),
+        ("santa riding a motorcycle", "santa-claus riding:motorcycle"),
+        ("skull with flowers", "skull with:blossom"),
+        # A word that means an emoji only where nothing else is said.
+        *((prompt, None) for prompt in ("man with a mustache", "peanut butter and jelly", "donut with sprinkles")),
+        *((prompt, None) for prompt in ("dog with a bandana", "cherry on top", "dog with a stick")),
+        # Lists and sentences that are none of a subject and what it has.
+        *((prompt, None) for prompt in ("cat, dog, mouse", "a cat, a dog and a mouse", "raining cats and dogs")),
+        *((prompt, None) for prompt in ("a cat and a dog with hats", "cat with a hat and a dog with a scarf")),
+        *((prompt, None) for prompt in ("girl with pigtails eating ice cream", "a dog and another dog")),
+        # Two of what there is room for once.
+        *((prompt, None) for prompt in ("cat with pizza and beer", "happy sad potato", "red blue car")),
+        # One thing.
+        *((prompt, None) for prompt in ("red panda", "green tea", "pair of glasses", "angel food cake")),
+        # Skin is no colour to change.
+        *((prompt, None) for prompt in ("woman in red", "green man")),
+    ],
+)
+def test_what_people_ask_the_built_in_model_for(prompt: str, expected: str | None) -> None:
+    assert said(prompt, words=BUILTIN_WORDS) == expected
+
+
+def test_a_hostile_prompt_is_read_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    matches = phrases.Phrase.matches
+    monkeypatch.setattr(phrases.Phrase, "matches", lambda self, text: calls.append(text) or matches(self, text))
+    assert said(" eating ".join(["violin"] * 9)) is None
+    assert said("trumpet in a violin eating octopus eating popcorn and a cat with a dog on a pig in a cup") is None
+    assert len(calls) < 40 * len(phrases.phrases()) * 3
 
 
 PIECES = "pig two wings with and a flying crown wearing on skateboard blue in cup".split()
