@@ -1,9 +1,9 @@
 """Other words for what emoji show: a dataset of the same pictures under the names that people also use.
 
-A small text encoder knows the words of its captions alone. So that "hog" draws a pig, others come from four sources:
-what one says for a stiff label ("car" for automobile); the words that WordNet has for the emoji's name, in the meaning
-that fits its group; those of its own tags that hardly any other emoji has; and the kinds of that meaning ("poodle" for
-a dog).
+A small text encoder knows the words of its captions alone. So that "hog" draws a pig, others come from five sources:
+what people say where the rest misleads ("poop" is no plunger); what one says for a stiff label ("car" for automobile);
+the words that WordNet has for the emoji's name, in the meaning that fits its group; those of its own tags that hardly
+any other emoji has; and the kinds of that meaning ("poodle" for a dog).
 """
 
 from collections import Counter, defaultdict
@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from mlx_genmoji.compose.colours import TARGETS
 from mlx_genmoji.compose.kinds import ATTRIBUTES, COUNTS, EMOTIONS, KINDS
 from mlx_genmoji.compose.names import UNCOUNTED, name_of, plural
+from mlx_genmoji.prompt.phrases import CALLED
 
 from .dataset import UNKNOWN, Dropped, Report, begin, check_folder, finish, replace
 from .errors import ScrapeError
@@ -170,6 +171,9 @@ def _claims(rows: Iterable[Mapping[str, Any]], wordnet: WordNet) -> dict[str, di
             claims[word.lower()].setdefault(label, Claim(distance, certain))
 
     for label, row in labels.items():
+        for word, said in CALLED.items():
+            if said == label:
+                claim(word, label, -2, True)
         claim(name_of(label), label, -1, True)
         tags = row.get("tags") or []
         meaning = _meaning(label, row, wordnet)

@@ -63,7 +63,7 @@ ALSO = {
     "rainbow-coloured": "rainbow",
 }
 
-# What people call the parts of a combination, where a model's own words mean something else or nothing.
+# What people call emoji, where WordNet and Unicode's tags have another meaning, or none.
 CALLED = {
     "beer": "beer mug",
     "bike": "bicycle",
@@ -74,16 +74,17 @@ CALLED = {
     "cherry": "cherries",
     "coffee": "hot beverage",
     "cup": "hot beverage",
+    "dad": "man",
     "dinosaur": "t-rex",
     "doctor": "health worker",
     "flower": "blossom",
-    "glasses": "glasses",
     "hat": "top hat",
     "helmet": "rescue worker's helmet",
     "kid": "child",
     "king": "prince",
     "kitten": "cat",
     "knife": "kitchen knife",
+    "mom": "woman",
     "mug": "hot beverage",
     "noodles": "steaming bowl",
     "nurse": "health worker",

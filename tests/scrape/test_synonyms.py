@@ -88,12 +88,12 @@ def test_a_name_has_the_words_of_the_meaning_that_fits_its_group(wordnet: Path) 
 
 def test_synonyms_go_before_kinds_and_kinds_before_tags(wordnet: Path) -> None:
     found = names(wordnet, row("dog", "animals-nature", ("pet",)))
-    assert found == {"dog": ["domestic dog", "poodle", "toy dog", "pet"]}
+    assert found == {"dog": ["puppy", "domestic dog", "poodle", "toy dog", "pet"]}
 
 
 def test_a_word_that_is_a_tag_too_goes_before_others_of_its_kind(wordnet: Path) -> None:
     found = names(wordnet, row("dog", "animals-nature", ("toy dog",)))
-    assert found == {"dog": ["domestic dog", "toy dog", "poodle"]}
+    assert found == {"dog": ["puppy", "domestic dog", "toy dog", "poodle"]}
 
 
 def test_a_species_name_is_left_out(wordnet: Path) -> None:
@@ -134,7 +134,7 @@ def test_the_dataset_has_the_same_pictures_under_other_names(wordnet: Path, tmp_
     (folder / "metadata.jsonl").write_text("".join(json.dumps(fields) + "\n" for fields in rows))
     cli.main(["scrape", "synonyms", str(folder), "-o", str(out), "--wordnet", str(wordnet)])
     written = [json.loads(line) for line in (out / "metadata.jsonl").read_text().splitlines()]
-    assert [fields["text"] for fields in written] == ["domestic dog", "poodle", "toy dog"]
+    assert [fields["text"] for fields in written] == ["puppy", "domestic dog", "poodle", "toy dog"]
     assert {(fields["synonym_of"], fields["name"]) for fields in written} == {("dog", "dog")}
     words = (out / "words.tsv").read_text().splitlines()
     assert words[0] == "dog" and "domestic dog\tdog\tdog" in words
