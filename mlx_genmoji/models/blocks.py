@@ -7,7 +7,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from .checkpointing import attention_in_parts, checkpointable
-from .functions import attention, conv2d, downsampled_conv2d, group_norm, layer_norm, silu, upsampled_conv2d
+from .functions import attention, conv2d, downsampled_conv2d, group_norm, silu, upsampled_conv2d
 
 # (B, H, W, C) and a weight (O, kh, kw, C) -> (B, H', W', O)
 Convolution = Callable[[mx.array, mx.array], mx.array]
@@ -51,13 +51,6 @@ class GroupNorm(nn.Module):
 
     def __call__(self, x: mx.array) -> mx.array:
         return group_norm(x, self.groups, self.weight, self.bias, self.eps)
-
-
-class LayerNorm(nn.LayerNorm):
-    """Normalisation of (..., C) over its channels."""
-
-    def __call__(self, x: mx.array) -> mx.array:
-        return layer_norm(x, self.weight, self.bias, self.eps)
 
 
 class ResnetBlock2D(nn.Module):

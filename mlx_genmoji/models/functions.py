@@ -86,11 +86,6 @@ def group_norm(x: mx.array, groups: int, weight: mx.array, bias: mx.array, eps: 
     return grouped.astype(x.dtype).reshape(x.shape) * weight + bias
 
 
-def layer_norm(x: mx.array, weight: mx.array, bias: mx.array, eps: float) -> mx.array:
-    """Normalise (..., C) over its channels (Ba et al., 2016)."""
-    return (cpu_now if _now(x) else mx.fast).layer_norm(x, weight, bias, eps)
-
-
 def conv2d(x: mx.array, weight: mx.array, stride: int, padding: int) -> mx.array:
     """The convolution of (B, H, W, C) with (O, kh, kw, C)."""
     if on_cpu():

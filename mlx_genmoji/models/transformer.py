@@ -3,7 +3,7 @@
 import mlx.core as mx
 import mlx.nn as nn
 
-from .blocks import Attention, GroupNorm, LayerNorm, PointwiseConv
+from .blocks import Attention, GroupNorm, PointwiseConv
 from .checkpointing import checkpointable
 from .functions import gated_gelu
 
@@ -43,11 +43,11 @@ class BasicTransformerBlock(nn.Module):
         super().__init__()
         self.only_cross_attention = only_cross_attention
         own = text_channels if only_cross_attention else None
-        self.norm1 = LayerNorm(channels)
+        self.norm1 = nn.LayerNorm(channels)
         self.attn1 = Attention(channels, own, heads, channels // heads, bias=False, upcast=upcast)
-        self.norm2 = LayerNorm(channels)
+        self.norm2 = nn.LayerNorm(channels)
         self.attn2 = Attention(channels, text_channels, heads, channels // heads, bias=False, upcast=upcast)
-        self.norm3 = LayerNorm(channels)
+        self.norm3 = nn.LayerNorm(channels)
         self.ff = FeedForward(channels)
 
     @checkpointable
