@@ -22,8 +22,9 @@ from . import cpu
 
 Numbers = NDArray[np.float32]
 
-# Numbers that go through a formula together: a core's cache holds them, with what is made of them.
-_AT_ONCE = 2**15
+# Numbers that go through a formula together: the caches hold them, with what is made of them. With fewer, threads wait
+# for Python's lock more often than for numbers.
+_AT_ONCE = 2**16
 # With fewer numbers, waking the other cores takes longer than the work.
 LARGE = 2**16
 
@@ -266,7 +267,7 @@ def winograd_conv2d(x: mx.array, weight: mx.array) -> mx.array:
     padded[:, 1 : H + 1, 1 : W + 1] = pixels
     numbers = numbers.reshape(4, 4, at_once, columns, C)
     out = out.reshape(B, rows, 2, columns, 2, O)
-    step = max(1, 2 * _AT_ONCE // (columns * max(C, O)))
+    step = max(1, _AT_ONCE // (columns * max(C, O)))
 
     for b in range(B):
         for top in range(0, rows, at_once):
