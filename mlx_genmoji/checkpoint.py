@@ -17,6 +17,7 @@ from mlx.utils import tree_flatten, tree_unflatten
 from .errors import UserError, one_line
 from .models.blocks import PointwiseConv
 from .models.clip import CLIPTextModel, CLIPTextModelWithProjection
+from .models.cpu_now import LARGE, widened
 from .models.functions import on_cpu
 from .models.tiny_vae import AutoencoderTiny
 from .models.unet import UNet2DConditionModel
@@ -58,26 +59,45 @@ def load_model(folder: str | Path, variant: str | None = None, quantization: Qua
     one sentence where a file is missing or damaged, the config asks for what is not supported, tensors do not fit, or
     weights are packed otherwise already.
     """
-    model = open_model(folder, variant)
+    model = _open_model(Path(folder), variant, keep_halves=on_cpu() and quantization is None)
     packed = Quantization.read(model.raw_config)
     if quantization is not None and packed is None:
         quantize_model(model, quantization, measure=False)
     elif quantization not in (None, packed):
         raise UserError(f"{folder} is packed already, as {packed}: start from the dense model.")
+    _widen(model)
     mx.eval(model.parameters())
     return model
 
 
 def open_model(folder: str | Path, variant: str | None = None) -> Model:
     """What `load_model` loads, its weights unread until they are needed."""
-    folder = Path(folder)
+    return _open_model(Path(folder), variant, keep_halves=False)
+
+
+def _open_model(folder: Path, variant: str | None, keep_halves: bool) -> Model:
     config = read_json(folder / "config.json")
     model = create_model(config)
     sensitive = isinstance(model, AutoencoderKL | AutoencoderTiny) and model.config.force_upcast
     dtype = mx.float32 if on_cpu() or sensitive else mx.float16
-    load_weights(model, find_weights(folder, half=dtype == mx.float16, variant=variant), dtype)
+    load_weights(model, find_weights(folder, half=dtype == mx.float16, variant=variant), dtype, keep_halves)
     model.eval()
     return model
+
+
+def _widen(model: Model) -> None:
+    """Evaluate what of a CPU's weights is in half precision, in float32, but for parts of packed weights."""
+    if not on_cpu():
+        return
+    packed = packed_parts(model)
+    places = [
+        (module, name)
+        for path, module in model.named_modules()
+        for name, value in module.items()
+        if isinstance(value, mx.array) and value.dtype == mx.float16 and f"{path}.{name}" not in packed
+    ]
+    for (module, name), wide in zip(places, widened(module[name] for module, name in places), strict=True):
+        module[name] = wide
 
 
 def create_model(config: Mapping[str, Any]) -> Model:
@@ -94,20 +114,26 @@ def create_model(config: Mapping[str, Any]) -> Model:
     raise UserError(f"config.json asks for {one_line(repr(named))}, supported are {', '.join(MODELS)}.")
 
 
-def load_weights(model: Model, paths: Sequence[Path], dtype: mx.Dtype = mx.float32) -> None:
+def load_weights(model: Model, paths: Sequence[Path], dtype: mx.Dtype = mx.float32, keep_halves: bool = False) -> None:
     """Give `model` the weights of safetensors files, every parameter exactly once, unread until they are needed.
 
-    Raises UserError naming what does not fit.
+    keep_halves: what is large and in float16 stays so. Raises UserError naming what does not fit.
     """
     tensors = list(_tensors(paths))
     quantization = Quantization.read(model.raw_config)
     if quantization is not None:
         scales = [key for key, _ in tensors if key.endswith(".scales")]
         expect_packed(model, quantization, [key.removesuffix(".scales") for key in scales])
-    assign(model, tensors, dtype, f"{paths[0]} does not fit its config.json")
+    assign(model, tensors, dtype, f"{paths[0]} does not fit its config.json", keep_halves)
 
 
-def assign(model: Model, tensors: Iterable[tuple[str, mx.array]], dtype: mx.Dtype, complaint: str) -> None:
+def assign(
+    model: Model,
+    tensors: Iterable[tuple[str, mx.array]],
+    dtype: mx.Dtype,
+    complaint: str,
+    keep_halves: bool = False,
+) -> None:
     """Give `model` tensors as files hold them, every parameter exactly one, unevaluated.
 
     Raises UserError, the complaint and a list of what does not fit.
@@ -129,6 +155,8 @@ def assign(model: Model, tensors: Iterable[tuple[str, mx.array]], dtype: mx.Dtyp
         if tensor.shape != expected[name].shape:
             misshaped.append(f"{one_line(key)} {tensor.shape} instead of {expected[name].shape}")
         wanted = expected[name].dtype if name in packed else dtype
+        if keep_halves and tensor.dtype == mx.float16 and tensor.size >= LARGE:
+            wanted = mx.float16
         if tensor.dtype != wanted and not all(mx.issubdtype(kind, mx.floating) for kind in (tensor.dtype, wanted)):
             unexpected.append(f"{one_line(key)} of type {tensor.dtype}")
         loaded[name] = tensor.astype(wanted)

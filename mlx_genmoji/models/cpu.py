@@ -3,19 +3,15 @@
 That backend computes `exp`, `tanh` and `erf` at 30-80 million elements a second, reduces short axes slowly, gathers
 the windows of a thin convolution pixel by pixel, and differentiates a strided convolution by a naive loop. Said with
 multiplications, matrix products and block copies the results are equal to within float32 rounding, and 4-10 times
-faster. All of it is differentiable but for `attention_now` and what is told that it may be evaluated now.
+faster. All of it is differentiable. Where nothing is differentiated, `cpu_now` is faster still.
 """
 
 import math
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 from typing import Any, cast
 
 import mlx.core as mx
-import numpy as np
-from numpy.typing import NDArray
 
 
 def _polynomial(x: mx.array, coefficients: tuple[float, ...]) -> mx.array:
@@ -51,7 +47,7 @@ _TANH_NUMERATOR = (
 _TANH_DENOMINATOR = (1.19825839466702e-06, 1.18534705686654e-04, 2.26843463243900e-03, 4.89352518554385e-03)
 
 # The same for erf on [-4, 4].
-_ERF_NUMERATOR = (
+ERF_NUMERATOR = (
     -2.72614225801306e-10,
     2.77068142495902e-08,
     -2.10102402082508e-06,
@@ -60,7 +56,7 @@ _ERF_NUMERATOR = (
     -2.95459980854025e-03,
     -1.60960333262415e-02,
 )
-_ERF_DENOMINATOR = (
+ERF_DENOMINATOR = (
     -1.45660718464996e-05,
     -2.13374055278905e-04,
     -1.68282697438203e-03,
@@ -95,7 +91,7 @@ def erf(x: mx.array) -> mx.array:
 def _erf(x: mx.array) -> mx.array:
     x = mx.clip(x, -4, 4)
     square = x * x
-    return x * _polynomial(square, _ERF_NUMERATOR) / _polynomial(square, _ERF_DENOMINATOR)
+    return x * _polynomial(square, ERF_NUMERATOR) / _polynomial(square, ERF_DENOMINATOR)
 
 
 @_erf.vjp
@@ -132,8 +128,6 @@ def _exp2_vjp(x: mx.array, cotangent: mx.array, output: mx.array) -> mx.array:
 
 # Scores computed together by `attention`: as many as the caches of a core hold, with what is made of them.
 _SCORES_AT_ONCE = 2**19
-# And by `attention_now`: they fit the cache that cores share.
-_SCORES_NOW = 2**22
 
 
 def attention(queries: mx.array, keys: mx.array, values: mx.array, scale: float) -> mx.array:
@@ -143,32 +137,10 @@ def attention(queries: mx.array, keys: mx.array, values: mx.array, scale: float)
         return cast(mx.array, _exp2(scores - mx.stop_gradient(scores.max(-1, keepdims=True))))
 
     queries = queries * (scale * math.log2(math.e))
-    return mx.concatenate(list(_attended(queries, keys, values, _SCORES_AT_ONCE, weigh))).reshape(queries.shape)
+    return mx.concatenate(list(attended(queries, keys, values, _SCORES_AT_ONCE, weigh))).reshape(queries.shape)
 
 
-def attention_now(queries: mx.array, keys: mx.array, values: mx.array, scale: float) -> mx.array:
-    """The same as `attention`, computed before it returns; it can be neither differentiated nor compiled.
-
-    NumPy's `exp` is 30 times as quick as MLX's, and all cores compute it.
-    """
-    if queries.shape[0] * queries.shape[1] * keys.shape[1] <= _SCORES_AT_ONCE:
-        return attention(queries, keys, values, scale)
-
-    def weigh(scores: mx.array) -> mx.array:
-        mx.eval(scores)
-        # A view: what is written to it is in the array.
-        rows = np.array(scores, copy=False).reshape(-1, scores.shape[-1])
-        list(_cores().map(_exponentiate, np.array_split(rows, os.cpu_count() or 1)))
-        return scores
-
-    parts = []
-    for part in _attended(queries * scale, keys, values, _SCORES_NOW, weigh):
-        mx.eval(part)
-        parts.append(part)
-    return mx.concatenate(parts).reshape(queries.shape)
-
-
-def _attended(
+def attended(
     queries: mx.array, keys: mx.array, values: mx.array, at_once: int, weigh: Callable[[mx.array], mx.array]
 ) -> Iterator[mx.array]:
     """Attention in parts (rows, D), one after the other; `weigh` makes weights of so many scores, of any sum.
@@ -185,17 +157,6 @@ def _attended(
             scores = queries[n : n + matrices, row : row + rows] @ keys[n : n + matrices]
             part = weigh(scores) @ values[n : n + matrices]
             yield (part[..., :D] / part[..., D:]).reshape(-1, D)
-
-
-def _exponentiate(rows: NDArray[np.float32]) -> None:
-    """Each row's exponentials, in place, relative to its largest."""
-    np.subtract(rows, rows.max(axis=1, keepdims=True), out=rows)
-    np.exp(rows, out=rows)
-
-
-@cache
-def _cores() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(os.cpu_count())
 
 
 def group_norm(x: mx.array, groups: int, weight: mx.array, bias: mx.array, eps: float) -> mx.array:
@@ -215,37 +176,19 @@ def group_norm(x: mx.array, groups: int, weight: mx.array, bias: mx.array, eps: 
 
 # Pixels computed together by a thin convolution, by the sum of its two channel counts.
 _PIXELS_AT_ONCE = ((80, 4), (320, 2))
-# Numbers in the windows that a convolution copies together, where it may be evaluated: 0.25 GB in float32.
-_WINDOWS_AT_ONCE = 2**26
 # From this many channels on, zeros in a weight cost more than copies save.
 _WIDE = 160
 
 
-def conv2d(x: mx.array, weight: mx.array, stride: int, padding: int, now: bool = False) -> mx.array:
-    """The convolution (B, H, W, C) * (O, kh, kw, C), each shape by the quickest route; `now`: it may be evaluated."""
+def conv2d(x: mx.array, weight: mx.array, stride: int, padding: int) -> mx.array:
+    """The convolution (B, H, W, C) * (O, kh, kw, C), each shape by the quickest route."""
     if weight.shape[1:3] == (3, 3) and stride == 1 and padding == 1:
-        windows = 9 * x.size
-        if now and windows > _WINDOWS_AT_ONCE:
-            return _in_slabs(x, weight, -(-windows // _WINDOWS_AT_ONCE))
         for channels, pixels in _PIXELS_AT_ONCE:
             if weight.shape[0] + weight.shape[3] <= channels and x.shape[2] % pixels == 0:
                 return _conv_thin(x, weight, pixels)
         if x.shape[0] * x.shape[1] * x.shape[2] < 9 * weight.shape[0]:
             return cast(mx.array, _conv_3x3(x, weight))
     return mx.conv2d(x, weight, stride=stride, padding=padding)
-
-
-def _in_slabs(x: mx.array, weight: mx.array, slabs: int) -> mx.array:
-    """A padded 3x3 convolution, some rows after others: all windows of what is computed together are copied."""
-    height = x.shape[1]
-    rows = -(-height // slabs)
-    parts = []
-    for top in range(0, height, rows):
-        first, last = max(0, top - 1), min(height, top + rows + 1)
-        part = conv2d(x[:, first:last], weight, stride=1, padding=1)
-        parts.append(mx.contiguous(part[:, top - first : top - first + min(rows, height - top)]))
-        mx.eval(parts[-1])
-    return mx.concatenate(parts, axis=1)
 
 
 def _windows(x: mx.array, pixels: int) -> mx.array:
@@ -347,7 +290,7 @@ def _squares_conv2d(x: mx.array, weight: mx.array, padding: int) -> mx.array:
     return mx.conv2d(x, weight.transpose(0, 1, 3, 2, 4, 5).reshape(O, 2, 2, 4 * C))
 
 
-def upsampled_conv2d(x: mx.array, weight: mx.array, now: bool = False) -> mx.array:
+def upsampled_conv2d(x: mx.array, weight: mx.array, convolve: Callable[..., mx.array] = conv2d) -> mx.array:
     """Nearest-neighbour doubling and a 3x3 convolution in one, computed at the low resolution.
 
     Doubled rows are equal in pairs, so each of the four pixels that a position becomes is a 2x2 convolution whose taps
@@ -357,11 +300,11 @@ def upsampled_conv2d(x: mx.array, weight: mx.array, now: bool = False) -> mx.arr
     O = weight.shape[0]
     if max(C, O) >= _WIDE:
         doubled = mx.broadcast_to(x[:, :, None, :, None], (B, H, 2, W, 2, C)).reshape(B, 2 * H, 2 * W, C)
-        return conv2d(doubled, weight, stride=1, padding=1, now=now)
+        return convolve(doubled, weight, stride=1, padding=1)
     phases = []
     for rows in _halves(weight, axis=1):
         phases += _halves(rows, axis=2)
-    y = conv2d(x, mx.concatenate(phases, axis=0), stride=1, padding=1, now=now)
+    y = convolve(x, mx.concatenate(phases, axis=0), stride=1, padding=1)
     return y.reshape(B, H, W, 2, 2, O).transpose(0, 1, 3, 2, 4, 5).reshape(B, 2 * H, 2 * W, O)
 
 

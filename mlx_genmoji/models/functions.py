@@ -1,5 +1,5 @@
 """Arithmetic that every block shares. On a GPU it is MLX's own, with a few helps from `metal`; on a CPU the forms of
-`cpu` stand in, equal to within float32 rounding."""
+`cpu` stand in, and those of `cpu_now` where nothing is differentiated, equal to within float32 rounding."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,7 +10,7 @@ from typing import Any, cast
 import mlx.core as mx
 import mlx.nn as nn
 
-from . import cpu, metal
+from . import cpu, cpu_now, metal
 
 
 def on_cpu() -> bool:
@@ -36,14 +36,26 @@ def on_metal() -> bool:
     return not on_cpu() and mx.metal.is_available()
 
 
+def _now(x: mx.array) -> bool:
+    """Whether what is made of `x` is computed at once."""
+    return on_cpu() and _infers.get() and cpu_now.worthwhile(x)
+
+
 def silu(x: mx.array) -> mx.array:
     """x * sigmoid(x)."""
+    if _now(x):
+        return cpu_now.silu(x)
     return x * cpu.sigmoid(x) if on_cpu() else nn.silu(x)
 
 
 def gelu(x: mx.array) -> mx.array:
     """The exact GELU, x * Phi(x)."""
     return 0.5 * x * (1 + cpu.erf(x * math.sqrt(0.5))) if on_cpu() else nn.gelu(x)
+
+
+def gated_gelu(x: mx.array, gate: mx.array) -> mx.array:
+    """x * gelu(gate)."""
+    return cpu_now.gated_gelu(x, gate) if _now(x) else x * gelu(gate)
 
 
 def quick_gelu(x: mx.array) -> mx.array:
@@ -77,7 +89,7 @@ def group_norm(x: mx.array, groups: int, weight: mx.array, bias: mx.array, eps: 
 def conv2d(x: mx.array, weight: mx.array, stride: int, padding: int) -> mx.array:
     """The convolution of (B, H, W, C) with (O, kh, kw, C)."""
     if on_cpu():
-        return cpu.conv2d(x, weight, stride, padding, now=_infers.get())
+        return (cpu_now if _infers.get() else cpu).conv2d(x, weight, stride, padding)
     return mx.conv2d(x, weight, stride=stride, padding=padding)
 
 
@@ -93,7 +105,7 @@ def downsampled_conv2d(x: mx.array, weight: mx.array, padding: int) -> mx.array:
 def upsampled_conv2d(x: mx.array, weight: mx.array) -> mx.array:
     """Nearest-neighbour doubling of (B, H, W, C), then a 3x3 convolution: (B, 2H, 2W, O)."""
     if on_cpu():
-        return cpu.upsampled_conv2d(x, weight, now=_infers.get())
+        return (cpu_now if _infers.get() else cpu).upsampled_conv2d(x, weight)
     B, H, W, C = x.shape
     doubled = mx.broadcast_to(x[:, :, None, :, None], (B, H, 2, W, 2, C)).reshape(B, 2 * H, 2 * W, C)
     return mx.conv2d(doubled, weight, padding=1)
@@ -111,8 +123,7 @@ def attention(
     if on_cpu() and mask is None and q.dtype == mx.float32:
         B, _, L, D = q.shape
         q, k, v = (x.reshape(B * heads, -1, D) for x in (q, k, v))
-        attend_in_parts = cpu.attention_now if _infers.get() else cpu.attention
-        out = attend_in_parts(q, k, v, scale).reshape(B, heads, L, D)
+        out = (cpu_now if _infers.get() else cpu).attention(q, k, v, scale).reshape(B, heads, L, D)
     else:
         attend = metal.attention if on_metal() else mx.fast.scaled_dot_product_attention
         out = attend(q, k, v, scale=scale, mask=mask)

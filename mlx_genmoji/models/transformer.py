@@ -5,7 +5,7 @@ import mlx.nn as nn
 
 from .blocks import Attention, GroupNorm, PointwiseConv
 from .checkpointing import checkpointable
-from .functions import gelu
+from .functions import gated_gelu
 
 # Transformers normalise with an eps of their own, whatever `norm_eps` says.
 TRANSFORMER_EPS = 1e-6
@@ -20,7 +20,7 @@ class GEGLU(nn.Module):
 
     def __call__(self, x: mx.array) -> mx.array:
         x, gate = mx.split(self.proj(x), 2, axis=-1)
-        return x * gelu(gate)
+        return gated_gelu(x, gate)
 
 
 class FeedForward(nn.Module):

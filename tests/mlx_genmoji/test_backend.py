@@ -65,6 +65,17 @@ def test_openblas_is_preferred_unless_the_user_opts_out(monkeypatch: pytest.Monk
     assert backend.prefer_openblas()
 
 
+@needs_openblas
+@pytest.mark.usefixtures("before_mlx")
+def test_openblas_s_threads_spin_as_long_as_the_user_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(backend.SPIN, "26")
+    backend.prefer_openblas()
+    assert os.environ[backend.SPIN] == "26"
+    monkeypatch.delenv(backend.SPIN)
+    backend.prefer_openblas()
+    assert os.environ[backend.SPIN] == backend.SPIN_CYCLES
+
+
 @pytest.mark.usefixtures("before_mlx")
 def test_a_system_without_openblas_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backend, "OPENBLAS", "libno-such-blas.so.0")

@@ -365,6 +365,22 @@ def test_a_refused_file_leaves_the_model_as_it_was(oracles, rewritten):
     assert all(mx.array_equal(array, before[path]) for path, array in tree_flatten(model.parameters()))
 
 
+@pytest.mark.parametrize("large", [1, 100, 2**16])
+@pytest.mark.parametrize("component", WEIGHTS)
+def test_half_precision_is_widened_on_a_cpu(component, large, rewritten, oracles, monkeypatch):
+    folder = rewritten(component, lambda tensors: {key: tensor.astype(np.float16) for key, tensor in tensors.items()})
+    expected = {
+        name: weight.astype(mx.float16).astype(mx.float32)
+        for name, weight in tree_flatten(load_model(oracles[component]).parameters())
+    }
+    monkeypatch.setattr(checkpoint, "LARGE", large)
+    model = load_model(folder)
+    weights = dict(tree_flatten(model.parameters()))
+    assert list(weights) == list(expected)
+    assert all(weights[name].dtype == mx.float32 for name in weights)
+    assert all(mx.array_equal(weights[name], expected[name]).item() for name in weights)
+
+
 @pytest.mark.parametrize("component", WEIGHTS)
 def test_saving_keeps_the_config_and_leaves_no_other_file(component, oracles, tmp_path):
     model = load_model(oracles[component])

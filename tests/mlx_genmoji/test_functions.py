@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from mlx_genmoji.models import cpu, functions, metal
+from mlx_genmoji.models import cpu, cpu_now, functions, metal
 
 pytestmark = pytest.mark.usefixtures("cpu")
 
@@ -171,11 +171,11 @@ def test_attention_a_few_rows_at_a_time_is_the_same_in_both_forms(length, others
 def test_attention_that_is_computed_at_once_is_the_same(length, others, at_once, error, monkeypatch):
     arrays = normal(2, length, 24), normal(2, others, 24, seed=1), normal(2, others, 24, seed=2)
     before = functions.attention(*arrays, heads=3, scale=0.3)
-    monkeypatch.setattr(cpu, "_SCORES_AT_ONCE", 0)
-    monkeypatch.setattr(cpu, "_SCORES_NOW", at_once)
+    monkeypatch.setattr(cpu_now, "LARGE", 0)
+    monkeypatch.setattr(cpu_now, "_SCORES_AT_ONCE", at_once)
     used = []
-    attention_now = cpu.attention_now
-    monkeypatch.setattr(cpu, "attention_now", lambda *arguments: used.append(1) or attention_now(*arguments))
+    attention = cpu_now.attention
+    monkeypatch.setattr(cpu_now, "attention", lambda *arguments: used.append(1) or attention(*arguments))
     with functions.inference():
         now = functions.attention(*arrays, heads=3, scale=0.3)
     assert error(now, before) <= TOLERANCE
@@ -188,20 +188,22 @@ def test_attention_that_is_computed_at_once_is_the_same(length, others, at_once,
 def test_a_convolution_some_rows_after_others_is_the_same(channels, shape, error, monkeypatch):
     x, weight = normal(*shape, channels[0]), normal(channels[1], 3, 3, channels[0], seed=1)
     plain = [functions.conv2d(x, weight, 1, 1), functions.upsampled_conv2d(x, weight)]
-    monkeypatch.setattr(cpu, "_WINDOWS_AT_ONCE", 9 * x.size // 3)
+    monkeypatch.setattr(cpu_now, "_WINDOWS_AT_ONCE", 9 * x.size // 3)
     slabs = []
-    in_slabs = cpu._in_slabs
-    monkeypatch.setattr(cpu, "_in_slabs", lambda *arguments: slabs.append(arguments[2]) or in_slabs(*arguments))
+    in_slabs = cpu_now._in_slabs
+    monkeypatch.setattr(cpu_now, "_in_slabs", lambda *arguments: slabs.append(arguments[2]) or in_slabs(*arguments))
     with functions.inference():
         now = [functions.conv2d(x, weight, 1, 1), functions.upsampled_conv2d(x, weight)]
     assert slabs[0] >= 3
     assert all(error(ours, theirs) <= TOLERANCE for ours, theirs in zip(now, plain, strict=True))
 
 
-@pytest.mark.parametrize("attention", [cpu.attention, cpu.attention_now])
+@pytest.mark.parametrize("attention", [cpu.attention, cpu_now.attention])
 @pytest.mark.parametrize("size", [1e-3, 30, 1000])
 def test_attention_stands_scores_of_any_size(size, attention, error, monkeypatch):
     monkeypatch.setattr(cpu, "_SCORES_AT_ONCE", 100)
+    monkeypatch.setattr(cpu_now, "_SCORES_AT_ONCE", 100)
+    monkeypatch.setattr(cpu_now, "LARGE", 0)
     queries, keys, values = size * normal(4, 16, 8), size * normal(4, 16, 8, seed=1), normal(4, 16, 8, seed=2)
     ours = attention(queries, keys, values, 1.0)
     scores = torch.from_numpy(np.array(queries)).double() @ torch.from_numpy(np.array(keys)).double().mT
@@ -209,6 +211,113 @@ def test_attention_stands_scores_of_any_size(size, attention, error, monkeypatch
     # Scores of millions are themselves rounded to tenths.
     assert error(ours, theirs) <= (TOLERANCE if size < 1 else 1e-4 if size < 100 else 0.5)
     assert mx.isfinite(ours).all().item()
+
+
+def test_inference_s_activations_are_the_same(error, monkeypatch):
+    monkeypatch.setattr(cpu_now, "LARGE", 1)
+    wide, gate = mx.stack([WIDE, normal(*WIDE.shape)], axis=-1), mx.stack([RANGE] * 2, axis=-1)
+    cases: list[Callable[[], mx.array]] = [
+        lambda: functions.silu(wide),
+        lambda: functions.silu(normal(3, 5, 7)),
+        # Halves of one array, as a feed-forward has them.
+        lambda: functions.gated_gelu(*mx.split(normal(2, 50, 64) * 3, 2, axis=-1)),
+        lambda: functions.gated_gelu(gate[:, ::-1], gate),
+    ]
+    for at_once in (2**16, 50):
+        monkeypatch.setattr(cpu_now, "_AT_ONCE", at_once)
+        for compute in cases:
+            with functions.inference():
+                now = compute()
+            assert error(now, compute()) <= TOLERANCE
+
+
+@pytest.mark.parametrize("name", ["silu", "gated_gelu"])
+def test_inference_s_activations_are_torch_s(name, monkeypatch):
+    monkeypatch.setattr(cpu_now, "LARGE", 1)
+    arrays = [WIDE[:, None]] if name == "silu" else [mx.ones((WIDE.size, 1)), WIDE[:, None]]
+    with functions.inference():
+        ours = np.asarray(getattr(functions, name)(*arrays), np.float64)[:, 0]
+    exact = TORCH[name.removeprefix("gated_")](torch.from_numpy(np.asarray(WIDE, np.float64))).numpy()
+    assert (np.abs(ours - exact) <= 1e-6 * np.maximum(1, np.abs(np.asarray(WIDE)))).all()
+
+
+@pytest.fixture
+def transformed(monkeypatch) -> list[mx.array]:
+    """The weights that were transformed while a test ran, whatever their size."""
+    monkeypatch.setattr(cpu_now, "_LEAST_CHANNELS", 1)
+    monkeypatch.setattr(cpu_now, "_LEAST_SQUARES", 1)
+    weights: list[mx.array] = []
+    winograd = cpu_now.winograd_conv2d
+    monkeypatch.setattr(cpu_now, "winograd_conv2d", lambda x, weight: weights.append(weight) or winograd(x, weight))
+    return weights
+
+
+@pytest.mark.parametrize("at_once", [2**24, 5000])
+@pytest.mark.parametrize("size", [(8, 8), (5, 6), (7, 9), (1, 4), (3, 1), (1, 1)])
+@pytest.mark.parametrize("channels", [(3, 8), (40, 41), (160, 64)])
+def test_a_transformed_convolution_is_the_same(channels, size, at_once, transformed, error, monkeypatch):
+    monkeypatch.setattr(cpu_now, "_TRANSFORMED_AT_ONCE", at_once)
+    monkeypatch.setattr(cpu_now, "_AT_ONCE", 1000)
+    x, weight = normal(2, *size, channels[0]), normal(channels[1], 3, 3, channels[0], seed=1)
+    plain = [functions.conv2d(x, weight, 1, 1), functions.upsampled_conv2d(x, weight)]
+    with functions.inference():
+        now = [functions.conv2d(x, weight, 1, 1), functions.upsampled_conv2d(x, weight)]
+    assert len(transformed) == 2
+    assert all(error(ours, theirs) <= TOLERANCE for ours, theirs in zip(now, plain, strict=True))
+
+
+def test_a_transformed_weight_is_kept_as_long_as_the_weight(transformed):
+    x, weight, other = normal(1, 6, 6, 8), normal(8, 3, 3, 8, seed=1), normal(8, 3, 3, 8, seed=2)
+    mx.eval(weight, other)
+    before = dict(cpu_now._kept)
+    with functions.inference():
+        first, second, again = (functions.conv2d(x, w, 1, 1) for w in (weight, other, weight))
+    assert len(cpu_now._kept) == len(before) + 2
+    assert not mx.array_equal(first, second).item()
+    assert mx.array_equal(first, again).item()
+    transformed.clear()
+    del weight, other
+    assert cpu_now._kept.keys() == before.keys()
+
+
+def test_a_convolution_that_is_differentiated_or_of_half_precision_is_not_transformed(transformed):
+    x, weight = normal(1, 6, 6, 8), normal(8, 3, 3, 8, seed=1)
+    mx.eval(mx.grad(lambda weight: functions.conv2d(x, weight, 1, 1).sum())(weight))
+    with functions.inference():
+        half = functions.conv2d(x.astype(mx.float16), weight.astype(mx.float16), 1, 1)
+        strided = functions.conv2d(x, weight, 2, 1)
+    assert half.dtype == mx.float16
+    assert strided.shape == (1, 3, 3, 8)
+    assert not transformed
+
+
+@pytest.mark.parametrize(("channels", "size", "expected"), [(128, 16, 1), (128, 14, 0), (127, 16, 0), (1152, 16, 0)])
+def test_a_convolution_is_transformed_where_that_pays(channels, size, expected, monkeypatch):
+    calls = []
+    monkeypatch.setattr(cpu_now, "winograd_conv2d", lambda x, weight: calls.append(1) or x)
+    with functions.inference():
+        functions.conv2d(mx.zeros((1, size, size, channels)), mx.zeros((channels, 3, 3, channels)), 1, 1)
+    assert len(calls) == expected
+
+
+def test_every_number_of_half_precision_is_widened():
+    halves = np.arange(2**16, dtype=np.uint16).view(np.float16)
+    finite = halves[np.isfinite(halves)]
+    arrays = [mx.array(finite), *(mx.array(halves[start : start + 7]) for start in range(0, 2**16, 997))]
+    for half, wide in zip(arrays, cpu_now.widened(iter(arrays)), strict=True):
+        assert wide.dtype == mx.float32
+        assert np.array_equal(np.asarray(wide), np.asarray(half).astype(np.float32), equal_nan=True)
+
+
+def test_what_fails_on_another_core_is_raised(monkeypatch):
+    monkeypatch.setattr(cpu_now.os, "cpu_count", lambda: 2)
+
+    def fail(start: int, stop: int) -> None:
+        if start:
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        cpu_now._share(fail, 10)
 
 
 def test_an_elementwise_formula_in_parts_is_the_same(monkeypatch):
