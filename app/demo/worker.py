@@ -25,6 +25,7 @@ from mlx_genmoji.errors import Cancelled as Stopped
 from mlx_genmoji.errors import UserError, one_line
 from mlx_genmoji.lora.index import is_index
 from mlx_genmoji.prompt import PromptPlan, parse
+from mlx_genmoji.prompt.combinations import Combination
 
 from .request import MOST_STEPS, Request, combined
 
@@ -325,6 +326,9 @@ class Worker:
                 callback=drawing,
             )
         notes += [note for note in warned if note not in notes]
+        if "combination" in stickers[0].recipe:
+            parts = Combination.from_dict(stickers[0].recipe["combination"]).parts
+            notes.append(f"Drawn by parts and put together: {', '.join(part.label for part in parts)}.")
         return Done(stickers, plan, seed, notes)
 
     def _plan(self, request: Request, genmoji: Genmoji) -> PromptPlan:

@@ -186,6 +186,7 @@ def test_two_emojis_are_combined_into_one_prompt(page: Any) -> None:
     assert value_of(page, "prompt") == "🐱 + 👑"
     page.locator("#draw").click()
     finished(page, "cat face wearing a crown, 3d ·")
+    assert "Drawn by parts and put together: cat face, crown." in page.locator(".notes").text_content()
 
 
 def test_a_mistake_is_a_sentence_in_the_page(page: Any) -> None:
