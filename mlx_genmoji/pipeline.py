@@ -252,9 +252,12 @@ class Genmoji:
         if isinstance(schedule, LCM) and self._guided_within and image is not None:
             schedule = schedule.of_strength(STRENGTH if strength is None else strength)
         start = self._start(schedule, image, strength, mask)
-        combination = combine if isinstance(combine, Combination) else None
-        if combination is None and combine and image is None and latents is None:
+        if isinstance(combine, Combination):
+            combination: Combination | None = combine
+        elif combine and image is None and latents is None:
             combination = self._combination(own if plan is None else plan, template, skin_tone, person_type)
+        else:
+            combination = None
         # The subject last: it is what previews end with.
         captions = [final_prompt] if combination is None else [part.text for part in reversed(combination.parts)]
         for caption in captions:

@@ -39,6 +39,9 @@ KIND_OF = {RAIN: "weather", SNOW: "weather"}
 
 _OTHER_SIGNS = re.compile(r"[^\w\s&+,'’-]")
 
+# The sets of emoji that drawings can be like.
+SOURCES = frozenset(source for source in anchors.SOURCES.values() if source != "any")
+
 # With these words there is more to read than one emoji.
 _NO_ADJECTIVES = NO_ADJECTIVES | TARGETS.keys() | EMOTIONS.keys() | ALSO.keys()
 
@@ -78,6 +81,20 @@ class Combination:
     joined: tuple[Joined, ...]
     source: str
 
+    def __post_init__(self) -> None:
+        """Raise ValueError where it could not be drawn."""
+        texts = [self.source, *(text for one in self.joined for text in (one.kind, one.second))]
+        texts += [text for part in self.parts for text in (part.text, part.label, part.role or "")]
+        sound = (
+            all(isinstance(text, str) for text in texts)
+            and self.source in SOURCES
+            and all(one.kind in ORDER and _is_whole(one) for one in self.joined)
+            and len(self.joined) <= MOST_JOINED
+            and _can_be_drawn(self.subject, self.joined, self.source)
+        )
+        if not sound:
+            raise ValueError("There is no such combination.")
+
     @property
     def parts(self) -> list[Part]:
         """All that is to be drawn, each once, the subject first."""
@@ -98,25 +115,7 @@ class Combination:
         joined = tuple(
             Joined(one["kind"], one["second"], Part(**one["part"]) if one["part"] else None) for one in values["joined"]
         )
-        found = cls(Part(**values["subject"]), joined, values["source"])
-        found.check()
-        return found
-
-    def check(self) -> None:
-        """Raise ValueError where it could not be drawn."""
-        texts = [self.source, *(text for one in self.joined for text in (one.kind, one.second))]
-        texts += [text for part in self.parts for text in (part.text, part.label, part.role or "")]
-        sound = (
-            all(isinstance(text, str) for text in texts)
-            and self.source in SOURCES
-            and all(one.kind in ORDER and _is_whole(one) for one in self.joined)
-            and len(self.joined) <= MOST_JOINED
-        )
-        if not sound or _possible([self.subject], self.joined, self.source) is None:
-            raise ValueError("there is no such combination")
-
-
-SOURCES = frozenset(source for source in anchors.SOURCES.values() if source != "any")
+        return cls(Part(**values["subject"]), joined, values["source"])
 
 
 def read(prompt: str, words: Words, source: str) -> Combination | None:
@@ -283,18 +282,24 @@ def _possible(subjects: Sequence[Part], joined: Sequence[Joined], source: str) -
     """The combination, of the first drawing of the subject that allows it."""
     joined = list(dict.fromkeys(_seated(one, source) for one in joined))
     kinds = [one.kind for one in joined]
-    once = [_once(one) for one in joined]
-    if not joined or len(set(once)) < len(once):
-        return None
     # In "a cat and a dog with hats" there is no telling who has what.
     if "and" in kinds and any(kind in (*TRANSFORMS, *ADDITIONS) for kind in kinds[kinds.index("and") :]):
         return None
     ordered = tuple(sorted(joined, key=lambda one: ORDER.index(one.kind)))
-    others = {one.part.label for one in ordered if one.part}
-    for subject in subjects:
-        if subject.role and subject.label not in others and all(_allowed(subject, one, source) for one in ordered):
-            return Combination(subject, ordered, source)
-    return None
+    subject = next((subject for subject in subjects if _can_be_drawn(subject, ordered, source)), None)
+    return None if subject is None else Combination(subject, ordered, source)
+
+
+def _can_be_drawn(subject: Part, joined: Sequence[Joined], source: str) -> bool:
+    """Whether there is room for all, and a place on the subject."""
+    once = [_once(one) for one in joined]
+    others = {one.part.label for one in joined if one.part}
+    return (
+        bool(joined and subject.role)
+        and len(set(once)) == len(once)
+        and subject.label not in others
+        and all(_allowed(subject, one, source) for one in joined)
+    )
 
 
 def _once(one: Joined) -> str:
