@@ -13,6 +13,7 @@ from pathlib import Path
 
 import mlx.core as mx
 import numpy as np
+from mlx.utils import tree_map
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -45,6 +46,14 @@ class DecoderRecipe(Recipe):
     """The folder of the diffusion model whose drawings are learned from too, captions as it was trained on."""
     drawn: float = 0.5
     """The share of them."""
+    kept: float = 0.0
+    """How much of the decoder's weights as they were is in those that are written: the mean of a network before and
+    after fine-tuning is often better than either (Wortsman et al. 2021, https://arxiv.org/abs/2109.01903)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.kept < 1:
+            raise UserError(f"Recipe: kept is {self.kept:g}, it must be from 0 to below 1.")
 
 
 class DecoderObjective:
@@ -135,7 +144,10 @@ def train_decoder(recipe: DecoderRecipe, resume: bool) -> Path:
     """Train, write the component's folder `output/vae` and return it; of a recipe with a model, the whole model's
     folder `output/model`, in half precision."""
     objective = DecoderObjective(recipe, Dataset(recipe.data, recipe.output.parent / "cache"))
+    before = tree_map(mx.array, objective.model.decoder.parameters())
     fit(objective, recipe.loop, recipe.output, resume)
+    after = objective.model.decoder.parameters()
+    objective.model.decoder.update(tree_map(lambda old, new: new + recipe.kept * (old - new), before, after))
     if recipe.model is None:
         folder = recipe.output / "vae"
         save_model(objective.model, folder)

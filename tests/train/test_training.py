@@ -149,6 +149,13 @@ def test_a_decoder_learns_more_and_leaves_the_latents_as_they_were(vae_recipe: P
     before = weights(vae)
     for name, weight in dict(tree_flatten(taught.parameters())).items():
         assert mx.array_equal(weight, before[name]) != name.startswith("decoder."), name
+    # Of what it was, a part can be kept.
+    after = dict(tree_flatten(taught.parameters()))
+    mixed = load_model(train.run(path, overrides=["loop.steps=150", "loop.log_every=10", "kept=0.25"], resume=True))
+    for name, weight in dict(tree_flatten(mixed.parameters())).items():
+        assert mx.allclose(weight, 0.75 * after[name] + 0.25 * before[name], atol=1e-6), name
+    with pytest.raises(UserError, match="kept is 1"):
+        train.run(path, overrides=["kept=1"])
 
 
 def test_what_is_wrong_at_the_sides_can_count_more_most_of_all_in_corners() -> None:
