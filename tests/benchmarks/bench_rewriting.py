@@ -55,8 +55,12 @@ CLIP_LENGTH = 77
 POSITIONS = 500
 
 
-def rows() -> Iterator[Row]:
+def rows(parts: Sequence[str] = ()) -> Iterator[Row]:
+    """All rows; of the part `pictures`, those of the pictures alone."""
     warnings.simplefilter("ignore")
+    if parts:
+        yield from {"pictures": drawn}[" ".join(parts)](Rewriter.load("smollm2"))
+        return
     untuned = Rewriter.load(smollm2_folder())
     yield from judged(untuned, UNTUNED, "SmolLM2 as it is", goals=not ADAPTER.exists())
     yield from timed(untuned, "SmolLM2 as it is", goals=True)
