@@ -15,7 +15,7 @@ from playwright.sync_api import sync_playwright
 from app.demo.serving import serving
 
 PICTURES = Path(__file__).parents[2] / "docs" / "pictures"
-PROMPTS = ("red apple", "octopus", "woman astronaut")
+PROMPTS = ("octopus", "cat riding a skateboard", "flying pig")
 LOOKS = {
     "light": {"viewport": {"width": 1080, "height": 900}},
     "dark": {"viewport": {"width": 1080, "height": 900}, "color_scheme": "dark"},
