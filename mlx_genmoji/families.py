@@ -31,7 +31,7 @@ class Defaults:
     """The optional fields of a plan (`prompt.PromptPlan`) that the model's captions have."""
     parts: tuple[tuple[str, str], ...] = ()
     """For a model that draws emoji alone, and combinations by parts: its styles, as templates say them, and the set of
-    emoji (`compose.anchors.SOURCES`) that each is like. In the file a mapping.
+    emoji (`prompt.combinations.SOURCES`) that each is like. In the file a mapping.
     """
 
     @classmethod

@@ -6,7 +6,7 @@ from dataclasses import replace
 from PIL import Image
 
 from .compose.drawing import Frame, cut, draw, frame
-from .compose.layouts import LAYOUTS, Scene
+from .compose.layouts import Scene
 from .compose.scenes import arranged, figure, prepared, together
 from .compose.sprites import Sprite
 from .prompt.combinations import ADDITIONS, PLACEMENTS, TRANSFORMS, Combination, Part
@@ -42,7 +42,7 @@ def put_together(combination: Combination, pictures: Mapping[Part, Image.Image])
     for one in joined:
         if one.kind in PLACEMENTS:
             whole = figure(scene, subject, size) if scenes else subject
-            scene = LAYOUTS[one.kind]([whole, *own[one]], one.second)
+            scene = arranged(one.kind, [whole, *own[one]], one.second)
     return draw(scene.layers, size, _filled(scene, size))
 
 

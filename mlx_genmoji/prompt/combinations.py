@@ -15,7 +15,7 @@ from typing import Any
 
 from ..compose import anchors
 from ..compose.colours import TARGETS
-from ..compose.kinds import ATTRIBUTES, CONTAINERS, COUNTS, EMOTIONS, GROUNDS, RAIN, SNOW, WORN
+from ..compose.kinds import ATTRIBUTES, CONTAINERS, COUNTS, EMOTIONS, GROUNDS, HEARTS, RAIN, SNOW, WORN
 from ..compose.names import NAMES, name_of, plural, role_of
 from .lexicon import emojis
 from .phrases import AFTER, ALSO, BEFORE, CALLED, NO_ADJECTIVES, WHOLE, phrases
@@ -33,8 +33,8 @@ ADDITIONS = ("fire", "wings", "wearing", "with", "hearts", "sparkles", "weather"
 PLACEMENTS = ("in", "on", "riding", "count", "tiny", "and", "on top")
 ORDER = (*TRANSFORMS, *ADDITIONS, *PLACEMENTS)
 
-# What an attribute's own emoji does to a subject that it is named beside.
-SHOWN_BY = {label: name for name, label in ATTRIBUTES.items()}
+# What an attribute's own emoji does to a subject that it is named beside; a heart can as well be held.
+SHOWN_BY = {label: name for name, label in ATTRIBUTES.items() if name != HEARTS}
 KIND_OF = {RAIN: "weather", SNOW: "weather"}
 
 _OTHER_SIGNS = re.compile(r"[^\w\s&+,'’-]")
@@ -242,7 +242,7 @@ class _Reader:
         limits = {"wearing": WORN, "in": CONTAINERS, "on": GROUNDS}
         for part in self._named(text) or self._described(text):
             shown = SHOWN_BY.get(part.label)
-            if shown and kind in ("with", "and") and part.label != "red heart":
+            if shown and kind in ("with", "and"):
                 yield _attribute(KIND_OF.get(shown, shown), shown)
             elif part.label in limits.get(kind, (part.label,)) and (part.role or kind in limits):
                 yield Joined(kind, name_of(part.label), part)

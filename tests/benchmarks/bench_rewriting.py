@@ -59,7 +59,9 @@ def rows(parts: Sequence[str] = ()) -> Iterator[Row]:
     """All rows; of the part `pictures`, those of the pictures alone."""
     warnings.simplefilter("ignore")
     if parts:
-        yield from {"pictures": drawn}[" ".join(parts)](Rewriter.load("smollm2"))
+        if list(parts) != ["pictures"]:
+            raise ValueError(f"the parts are: pictures; not {', '.join(parts)}")
+        yield from drawn(Rewriter.load("smollm2"))
         return
     untuned = Rewriter.load(smollm2_folder())
     yield from judged(untuned, UNTUNED, "SmolLM2 as it is", goals=not ADAPTER.exists())

@@ -505,7 +505,7 @@ def test_a_combination_can_be_cancelled(by_parts: Genmoji) -> None:
 
 def test_the_captions_of_a_combination_are_looked_at_as_prompts_are(by_parts: Genmoji) -> None:
     found = Combination.from_dict(by_parts.generate("flying pig", seed=1)[0].recipe["combination"])
-    with pytest.raises(UserError):
+    with pytest.raises(UserError, match="is not drawn"):
         by_parts.generate("flying pig", seed=1, combine=found.captioned(lambda part: f"naked woman with {part.text}"))
 
 

@@ -197,7 +197,9 @@ def test_a_hostile_prompt_is_read_quickly(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(phrases.Phrase, "matches", lambda self, text: calls.append(text) or matches(self, text))
     assert said(" eating ".join(["violin"] * 9)) is None
     assert said("trumpet in a violin eating octopus eating popcorn and a cat with a dog on a pig in a cup") is None
-    assert len(calls) < 40 * len(phrases.phrases()) * 3
+    # Each phrase is tried on a few pieces, not on each of the ways to read each of them.
+    assert len(calls) < 6 * len(phrases.phrases())
+    assert len(set(phrases.phrases())) == len(phrases.phrases())
 
 
 PIECES = "pig two wings with and a flying crown wearing on skateboard blue in cup".split()
