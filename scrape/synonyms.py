@@ -6,6 +6,7 @@ the words that WordNet has for the emoji's name, in the meaning that fits its gr
 any other emoji has; and the kinds of that meaning ("poodle" for a dog).
 """
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -141,10 +142,42 @@ def word_table(rows: Sequence[Mapping[str, Any]], wordnet: WordNet) -> str:
                 continue
             certain = word == name or (claim.certain and word not in CAPTION_WORDS and not wordnet.is_modifier(word))
             table.setdefault(word, (label, name if certain else ""))
-            if certain and name not in UNCOUNTED:
-                table.setdefault(plural(word), (plural(name), plural(name)))
+            if certain and name not in UNCOUNTED and (more := several(word)):
+                table.setdefault(more, (plural(name), plural(name)))
     lines = [(word, *(() if (word, word) == meant else filter(None, meant))) for word, meant in sorted(table.items())]
     return "".join("\t".join(line) + "\n" for line in lines)
+
+
+# How words end that have no plural by rule; and what ends so and has one.
+IRREGULAR = {
+    "man": "men",
+    "tooth": "teeth",
+    "foot": "feet",
+    "goose": "geese",
+    "mouse": "mice",
+    "louse": "lice",
+    "fish": "fish",
+    "knife": "knives",
+    "elf": "elves",
+    "wolf": "wolves",
+    "calf": "calves",
+    "leaf": "leaves",
+    "loaf": "loaves",
+    "thief": "thieves",
+    "child": "children",
+}
+REGULAR = re.compile(r"(hu|ger|talis|sha|otto|cai|cay|ro|brah|nor|dol)man$|mongoose$|titmouse$")
+
+
+def several(phrase: str) -> str | None:
+    """What more than one is called; None where the phrase is a plural already, or may be one."""
+    if re.search(r"[^sui]s$", phrase):
+        return None
+    if not REGULAR.search(phrase):
+        for one, several in IRREGULAR.items():
+            if phrase.endswith(one):
+                return phrase.removesuffix(one) + several
+    return plural(phrase)
 
 
 def _nearest(rows: Iterable[Mapping[str, Any]], wordnet: WordNet) -> dict[str, dict[str, Claim]]:

@@ -27,6 +27,7 @@ from train.growth import GrowthRecipe
 from train.lora import LoRARecipe
 from train.personas import PersonasRecipe
 from train.recipe import build, read_recipe
+from train.widening import WideningRecipe
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -39,6 +40,7 @@ RECIPES = {
     "growth": GrowthRecipe,
     "lora": LoRARecipe,
     "personas": PersonasRecipe,
+    "widening": WideningRecipe,
 }
 
 

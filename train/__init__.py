@@ -24,6 +24,7 @@ def run(recipe: Path, resume: bool = False, overrides: Sequence[str] = ()) -> Pa
     from .lora import LoRARecipe, train_lora
     from .personas import PersonasRecipe, train_personas
     from .recipe import build, read_recipe
+    from .widening import WideningRecipe, train_widening
 
     raw = read_recipe(recipe, overrides)
     objective = raw.get("objective")
@@ -41,8 +42,11 @@ def run(recipe: Path, resume: bool = False, overrides: Sequence[str] = ()) -> Pa
         return train_growth(build(GrowthRecipe, raw), resume)
     if objective == "decoder":
         return train_decoder(build(DecoderRecipe, raw), resume)
+    if objective == "widening":
+        return train_widening(build(WideningRecipe, raw), resume)
     raise UserError(
-        f"Recipe: 'objective' is {objective!r}, known are lora, personas, autoencoder, growth, decoder and diffusion."
+        f"Recipe: 'objective' is {objective!r}, known are lora, personas, autoencoder, growth, widening, decoder and"
+        " diffusion."
     )
 
 

@@ -80,18 +80,27 @@ class AutoencoderObjective:
         sheet(rows, columns=8).save(path)
 
 
-def reconstruction_loss(difference: mx.array, edge_weight: float, border_weight: float = 0.0) -> mx.array:
+def reconstruction_loss(
+    difference: mx.array, edge_weight: float, border_weight: float = 0.0, scales: int = 1
+) -> mx.array:
     """L1 of a difference of pictures (B, H, W, 3), L1 of how it changes from pixel to pixel and over two pixels, and
     L1 in the three outermost rows and columns, whose corners count twice.
+
+    With more scales, the first two of the difference at half the size as well, at a quarter, and so on.
     """
-    loss = mx.abs(difference).mean()
+    loss = mx.zeros(())
     if border_weight:
         for side in (difference[:, :3], difference[:, -3:], difference[:, :, :3], difference[:, :, -3:]):
             loss = loss + border_weight * 0.25 * mx.abs(side).mean()
-    for step in (1, 2):
-        rows = mx.abs(difference[:, step:] - difference[:, :-step]).mean()
-        columns = mx.abs(difference[:, :, step:] - difference[:, :, :-step]).mean()
-        loss = loss + edge_weight * 0.25 * (rows + columns)
+    for scale in range(scales):
+        if scale:
+            B, H, W, C = difference.shape
+            difference = difference.reshape(B, H // 2, 2, W // 2, 2, C).mean((2, 4))
+        loss = loss + mx.abs(difference).mean()
+        for step in (1, 2):
+            rows = mx.abs(difference[:, step:] - difference[:, :-step]).mean()
+            columns = mx.abs(difference[:, :, step:] - difference[:, :, :-step]).mean()
+            loss = loss + edge_weight * 0.25 * (rows + columns)
     return loss
 
 

@@ -40,6 +40,9 @@ class DecoderRecipe(Recipe):
     """See the autoencoder's recipe."""
     border_weight: float = 0.0
     """Weight of the L1 distance at a picture's sides, which are white behind a sticker, and its corners."""
+    scales: int = 1
+    """How often the difference counts: at the pictures' size, at half of it, at a quarter, and so on. What a drawing is
+    of shows at small sizes, how crisp it is at the full one."""
     latent_noise: float = 0.0
     """Deviation of the noise that the decoder learns to see past: what diffusion makes is never quite a latent."""
     model: Path | None = None
@@ -83,7 +86,7 @@ class DecoderObjective:
 
     def loss(self, pictures: mx.array, latents: mx.array) -> mx.array:
         difference = self.model.decode(latents) - pictures
-        return reconstruction_loss(difference, self.recipe.edge_weight, self.recipe.border_weight)
+        return reconstruction_loss(difference, self.recipe.edge_weight, self.recipe.border_weight, self.recipe.scales)
 
     def sample(self, path: Path) -> None:
         """Sixteen pictures of the dataset above what is made of their latents, and of those drawn."""

@@ -31,7 +31,7 @@ from .loop import fit
 from .recipe import Loop, Recipe
 from .text import TextObjective, TextRegressor
 from .vocabulary import train_clip_vocabulary
-from .workers import Batch
+from .workers import Batch, flat
 
 # From this many captions the linear layer over a trained text encoder is solved for.
 SOLVED = 16_384
@@ -166,6 +166,7 @@ def train_diffusion(recipe: DiffusionRecipe, resume: bool) -> Path:
     mx.random.seed(recipe.seed)
     if recipe.start_from:
         unet, text_encoder = _started(recipe.start_from, recipe.output)
+        unet = widened(unet, vae.config.latent_channels)
     else:
         unet, text_encoder = _created(recipe, dataset, vae.config.latent_channels)
 
@@ -205,6 +206,29 @@ def _started(folder: Path, output: Path) -> tuple[UNet2DConditionModel, CLIPText
         )
     shutil.copytree(folder / "tokenizer", output / "tokenizer", dirs_exist_ok=True)
     return unet, text_encoder
+
+
+def widened(unet: UNet2DConditionModel, channels: int) -> UNet2DConditionModel:
+    """The same for latents with more channels behind those it knows: at first it neither sees nor draws them.
+
+    Raises UserError where that would be fewer.
+    """
+    before = unet.config.in_channels
+    if channels == before:
+        return unet
+    if channels < before:
+        raise UserError(
+            f"Recipe: 'vae' has {channels} latent channels, the UNet of 'start_from' {before}, which is more."
+        )
+    new = create_model(dict(unet.raw_config) | {"in_channels": channels, "out_channels": channels})
+    assert isinstance(new, UNet2DConditionModel)
+    weights = flat(unet.parameters())
+    more = channels - before
+    weights["conv_in.weight"] = mx.pad(weights["conv_in.weight"], [(0, 0), (0, 0), (0, 0), (0, more)])
+    weights["conv_out.weight"] = mx.pad(weights["conv_out.weight"], [(0, more), (0, 0), (0, 0), (0, 0)])
+    weights["conv_out.bias"] = mx.pad(weights["conv_out.bias"], [(0, more)])
+    new.load_weights(list(weights.items()))
+    return new
 
 
 def _created(recipe: DiffusionRecipe, dataset: Dataset, channels: int) -> tuple[UNet2DConditionModel, CLIPTextModel]:

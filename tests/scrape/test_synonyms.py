@@ -10,7 +10,7 @@ from PIL import Image
 from app import cli
 from mlx_genmoji.pipeline import BUILTIN
 from scrape import ScrapeError, synonyms
-from scrape.synonyms import other_names, word_table
+from scrape.synonyms import other_names, several, word_table
 from scrape.wordnet import PACKAGE, WordNet
 
 LICENSE = "  1 This software and database is being provided to you by Princeton University\n"
@@ -161,6 +161,27 @@ def test_the_table_says_what_a_word_means_alone_and_in_a_longer_text(wordnet: Pa
     assert ["automobile"] in rows
     assert ["car", "automobile", "car"] in rows and ["cars"] in rows
     assert ["motorcar", "automobile", "car"] in rows and ["motorcars", "cars", "cars"] in rows
+
+
+@pytest.mark.parametrize(
+    ("one", "more"),
+    [
+        ("hog", "hogs"),
+        ("fox", "foxes"),
+        ("bus", "buses"),
+        ("evening dress", "evening dresses"),
+        ("policewoman", "policewomen"),
+        ("human", "humans"),
+        ("house mouse", "house mice"),
+        ("mongoose", "mongooses"),
+        ("knife", "knives"),
+        ("noodles", None),
+        ("home-fried potatoes", None),
+        ("great pyrenees", None),
+    ],
+)
+def test_more_than_one_is_called_what_people_say(one: str, more: str | None) -> None:
+    assert several(one) == more
 
 
 def test_what_may_mean_something_else_means_nothing_in_a_longer_text(wordnet: Path) -> None:

@@ -33,6 +33,7 @@ from train.data import Dataset, read_picture, to_model
 from train.decoder import DecoderObjective, DecoderRecipe
 from train.optimizers import learning_rate
 from train.recipe import Data, Loop, build, read_recipe
+from train.widening import Inner, WideningObjective, WideningRecipe, first_block, widened
 from train.workers import Workers
 
 # On a GPU the gradient of an embedding is summed in any order, so weights are not the same to the last bit.
@@ -483,6 +484,116 @@ def test_an_autoencoder_grows_by_one_resolution_only(vae_recipe: Path, tmp_path:
     grown = train.run(recipe, overrides=["loop.steps=1"])
     with pytest.raises(UserError, match="grow_from"):
         train.run(recipe, overrides=[f"grow_from={grown}", f"output={tmp_path}/runs/twice"])
+
+
+def wider_recipe(vae_recipe: Path, vae: Path, output: Path, channels: int) -> Path:
+    raw = {key: value for key, value in read_recipe(vae_recipe, []).items() if key in ("data", "loop")}
+    raw |= {"objective": "widening", "output": str(output), "vae": str(vae), "latent_channels": channels}
+    path = vae_recipe.with_name("wider.yaml")
+    path.write_text(yaml.safe_dump(raw))
+    return path
+
+
+def test_wider_latents_begin_as_the_old_ones_with_new_channels_behind(vae_recipe: Path, tmp_path: Path) -> None:
+    old = load_model(train.run(vae_recipe))
+    new = widened(old, 6, seed=1)
+    pictures = mx.array(np.random.default_rng(0).standard_normal((2, 16, 16, 3), np.float32))
+    for before, after in zip(old.encode(pictures), new.encode(pictures), strict=True):
+        np.testing.assert_allclose(after[..., :4], before, atol=1e-5)
+    assert np.asarray(new.encode(pictures)[0])[..., 4:].std() > 0.1
+    latents = old.encode(pictures)[0]
+    np.testing.assert_allclose(
+        new.decode(mx.pad(latents, [(0, 0), (0, 0), (0, 0), (0, 2)])), old.decode(latents), atol=1e-5
+    )
+
+
+def test_wider_latents_are_learned_by_the_inner_layers_alone(vae_recipe: Path, tmp_path: Path) -> None:
+    vae = train.run(vae_recipe)
+    recipe = wider_recipe(vae_recipe, vae, tmp_path / "runs" / "wider", 6)
+    folder = train.run(recipe, overrides=["loop.steps=150", "loop.log_every=10", "loop.sample_every=150"])
+    losses = [entry["loss"] for entry in log(tmp_path / "runs" / "wider")]
+    assert losses[-1] < 0.8 * losses[0]
+    assert (tmp_path / "runs" / "wider" / "samples-000150.png").exists()
+    before, after = weights(vae), weights(folder)
+    outer = (
+        "encoder.conv_in.",
+        "encoder.down_blocks.0.",
+        "decoder.up_blocks.0.upsamplers.",
+        "decoder.up_blocks.1.",
+        "decoder.up_blocks.2.",
+        "decoder.conv_norm_out.",
+        "decoder.conv_out.",
+    )
+    for name, weight in after.items():
+        same = weight.shape == before[name].shape and mx.array_equal(weight, before[name])
+        assert same == name.startswith(outer), name
+
+    data = build(WideningRecipe, read_recipe(recipe, [])).data
+    pictures = Dataset(data, tmp_path / "cache").pictures
+    model = load_model(folder)
+    latents = np.asarray(model.encode(mx.array(to_model(pictures)))[0])
+    np.testing.assert_allclose(latents.mean((0, 1, 2)), 0, atol=1e-3)
+    np.testing.assert_allclose(latents.std((0, 1, 2)), 1, atol=1e-3)
+    # What is computed once, in half precision, stands for the encoder's first block.
+    first = first_block(model, pictures, tmp_path / "cache")
+    np.testing.assert_allclose(Inner(model).encode(mx.array(first.astype(np.float32))), latents, atol=2e-2)
+
+
+def test_the_linear_layer_is_the_best_for_what_the_inner_layers_say(vae_recipe: Path, tmp_path: Path) -> None:
+    vae = train.run(vae_recipe)
+    recipe = build(WideningRecipe, read_recipe(wider_recipe(vae_recipe, vae, tmp_path / "runs" / "wider", 4), []))
+    dataset = Dataset(recipe.data, tmp_path / "cache")
+    objective = WideningObjective(recipe, dataset)
+    model, pictures = objective.model, mx.array(to_model(dataset.pictures[:]))
+    latents = model.encode(mx.array(objective.first.astype(np.float32)))
+    best = (model.decode(latents) - pictures).square().mean()
+    for factor in (0.9, 1.1):
+        weight = model.head.weight
+        model.head.weight = factor * weight
+        assert (model.decode(latents) - pictures).square().mean() > best
+        model.head.weight = weight
+
+
+def test_latents_do_not_become_narrower(vae_recipe: Path, diffusion_recipe: Path, tmp_path: Path) -> None:
+    vae = train.run(vae_recipe)
+    with pytest.raises(UserError, match="'latent_channels' must be 4 or more, not 3"):
+        train.run(wider_recipe(vae_recipe, vae, tmp_path / "runs" / "wider", 3))
+    wide = train.run(wider_recipe(vae_recipe, vae, tmp_path / "runs" / "wider", 5), overrides=["loop.steps=1"])
+    still = ["loop.steps=1", "loop.sample_every=0", "loop.learning_rate=0"]
+    first = train.run(diffusion_recipe, overrides=[f"vae={wide}", *still])
+    with pytest.raises(UserError, match="4 latent channels, the UNet of 'start_from' 5"):
+        train.run(diffusion_recipe, overrides=[f"start_from={first}", f"output={tmp_path}/runs/second", *still])
+
+
+def test_a_model_goes_on_over_wider_latents_as_it_drew_the_old_ones(
+    vae_recipe: Path, diffusion_recipe: Path, tmp_path: Path
+) -> None:
+    vae = train.run(vae_recipe)
+    first = train.run(diffusion_recipe, overrides=["loop.steps=20", "loop.sample_every=0"])
+    wide = train.run(wider_recipe(vae_recipe, vae, tmp_path / "runs" / "wider", 6), overrides=["loop.steps=1"])
+    still = ["loop.steps=1", "loop.sample_every=0", "loop.learning_rate=0", f"output={tmp_path}/runs/second"]
+    second = train.run(diffusion_recipe, overrides=[f"start_from={first}", f"vae={wide}", *still])
+    old, new = load_model(first / "unet"), load_model(second / "unet")
+    assert new.config.in_channels == new.config.out_channels == 6
+    rng = np.random.default_rng(0)
+    noisy = mx.array(rng.standard_normal((2, 4, 4, 6), np.float32))
+    text, timesteps = mx.array(rng.standard_normal((2, 7, 16), np.float32)), mx.array([10, 900])
+    drawn = new(noisy, timesteps, text)
+    np.testing.assert_allclose(drawn[..., :4], old(noisy[..., :4], timesteps, text), atol=1e-5)
+    assert not np.asarray(drawn)[..., 4:].any()
+    assert Genmoji.load(second).generate("thing", steps=1)[0].image.size == (16, 16)
+
+
+def test_what_is_wrong_at_a_smaller_size_counts_again() -> None:
+    even, checkered = np.ones((1, 16, 16, 3), np.float32), np.ones((1, 16, 16, 3), np.float32)
+    checkered[:, ::2] *= -1
+    checkered[:, :, ::2] *= -1
+
+    def loss(difference: np.ndarray, scales: int) -> float:
+        return reconstruction_loss(mx.array(difference), 1.0, scales=scales).item()
+
+    assert loss(even, 3) == pytest.approx(3 * loss(even, 1))
+    assert loss(checkered, 3) == loss(checkered, 1)
 
 
 def test_pixels_survive_the_way_to_the_model_and_back() -> None:
