@@ -46,9 +46,10 @@ class DecoderRecipe(Recipe):
     latent_noise: float = 0.0
     """Deviation of the noise that the decoder learns to see past: what diffusion makes is never quite a latent."""
     model: Path | None = None
-    """The folder of the diffusion model whose drawings are learned from too, captions as it was trained on."""
+    """The folder of the diffusion model whose drawings are learned from too, captions as it was trained on; it is
+    written again with this decoder."""
     drawn: float = 0.5
-    """The share of them."""
+    """The share of them; with 0 nothing is drawn."""
     kept: float = 0.0
     """How much of the decoder's weights as they were is in those that are written: the mean of a network before and
     after fine-tuning is often better than either (Wortsman et al. 2021, https://arxiv.org/abs/2109.01903)."""
@@ -70,7 +71,7 @@ class DecoderObjective:
         self.model.freeze()
         self.model.decoder.unfreeze()
         self.drawn: NDArray[np.float32] | None = None
-        if recipe.model is not None:
+        if recipe.model is not None and recipe.drawn:
             self.drawn = drawn_latents(recipe.model, dataset.captions, recipe.seed, recipe.output / "drawn.npy")
 
     def batch(self, step: int) -> Batch:
