@@ -31,7 +31,7 @@ from .workers import Batch, flat
 
 # Pixels along each side of what the linear layer makes of a position.
 SIDE = 4
-# Positions that the linear layer is solved for, and pictures they are of.
+# Pictures that the linear layer is solved for.
 SOLVED = 256
 
 
