@@ -40,6 +40,32 @@ class AutoencoderRecipe(Recipe):
     """Weight of the L1 distance between neighbouring pixels' differences, which keeps outlines sharp."""
 
 
+@dataclass(frozen=True)
+class ReconstructionRecipe(Recipe):
+    """What counts where a trained autoencoder goes on learning."""
+
+    vae: Path = Path()
+    """The folder of the autoencoder to go on from; it is left as it is."""
+    edge_weight: float = 1.0
+    """See `AutoencoderRecipe`."""
+    border_weight: float = 0.0
+    """Weight of the L1 distance at a picture's sides, which are white behind a sticker, and its corners."""
+    scales: int = 1
+    """How often the difference counts: at the pictures' size, at half of it, at a quarter, and so on. What a drawing is
+    of shows at small sizes, how crisp it is at the full one."""
+    latent_noise: float = 0.0
+    """Deviation of the noise that the decoder learns to see past: what diffusion makes is never quite a latent."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        size = self.data.size
+        if not 1 <= self.scales <= size or size % 2 ** (self.scales - 1) or size < 4 * 2 ** (self.scales - 1):
+            raise UserError(
+                f"Recipe: 'scales' is {self.scales}, it must be 1 or more, and 'data.size' ({size} px) be halved"
+                " once for each scale after the first, to 4 px at the least."
+            )
+
+
 class AutoencoderObjective:
     """Reconstruction (L1, and L1 of differences) with a touch of KL divergence to N(0, 1)."""
 

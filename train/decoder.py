@@ -23,28 +23,16 @@ from mlx_genmoji.errors import UserError
 from mlx_genmoji.models.functions import on_cpu
 from mlx_genmoji.samplers import History, make_sampler
 
-from .autoencoder import cached_latents, load_vae, reconstruction_loss, sheet, to_pixels
+from .autoencoder import ReconstructionRecipe, cached_latents, load_vae, reconstruction_loss, sheet, to_pixels
 from .data import Dataset, to_model
 from .loop import fit
-from .recipe import Recipe
 from .workers import Batch
 
 
 @dataclass(frozen=True)
-class DecoderRecipe(Recipe):
+class DecoderRecipe(ReconstructionRecipe):
     """What a decoder needs beside the loop."""
 
-    vae: Path = Path()
-    """The folder of the autoencoder to go on from; it is left as it is."""
-    edge_weight: float = 1.0
-    """See the autoencoder's recipe."""
-    border_weight: float = 0.0
-    """Weight of the L1 distance at a picture's sides, which are white behind a sticker, and its corners."""
-    scales: int = 1
-    """How often the difference counts: at the pictures' size, at half of it, at a quarter, and so on. What a drawing is
-    of shows at small sizes, how crisp it is at the full one."""
-    latent_noise: float = 0.0
-    """Deviation of the noise that the decoder learns to see past: what diffusion makes is never quite a latent."""
     model: Path | None = None
     """The folder of the diffusion model whose drawings are learned from too, captions as it was trained on; it is
     written again with this decoder."""

@@ -23,10 +23,18 @@ from mlx_genmoji.models.blocks import GroupNorm
 from mlx_genmoji.models.functions import inference, silu
 from mlx_genmoji.models.vae import EPS, AutoencoderKL
 
-from .autoencoder import encode_all, initialise, load_vae, reconstruction_loss, sheet, standardise, to_pixels
+from .autoencoder import (
+    ReconstructionRecipe,
+    encode_all,
+    initialise,
+    load_vae,
+    reconstruction_loss,
+    sheet,
+    standardise,
+    to_pixels,
+)
 from .data import Dataset, to_model
 from .loop import fit
-from .recipe import Recipe
 from .workers import Batch, flat
 
 # Pixels along each side of what the linear layer makes of a position.
@@ -36,21 +44,11 @@ SOLVED = 256
 
 
 @dataclass(frozen=True)
-class WideningRecipe(Recipe):
+class WideningRecipe(ReconstructionRecipe):
     """What widening an autoencoder's latents needs beside the loop."""
 
-    vae: Path = Path()
-    """The folder of the autoencoder to go on from; it is left as it is."""
     latent_channels: int = 16
     """Channels of the new latents: the old ones, changed by training, and new ones behind them."""
-    edge_weight: float = 1.0
-    """See the autoencoder's recipe."""
-    border_weight: float = 0.0
-    """See the decoder's recipe."""
-    scales: int = 1
-    """See the decoder's recipe."""
-    latent_noise: float = 0.0
-    """Deviation of the noise that the decoder learns to see past: what diffusion makes is never quite a latent."""
 
 
 class Inner(nn.Module):

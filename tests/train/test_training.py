@@ -157,6 +157,9 @@ def test_a_decoder_learns_more_and_leaves_the_latents_as_they_were(vae_recipe: P
         assert mx.allclose(weight, 0.75 * after[name] + 0.25 * before[name], atol=1e-6), name
     with pytest.raises(UserError, match="kept is 1"):
         train.run(path, overrides=["kept=1"])
+    for scales in (0, 5, 6, 10**9):
+        with pytest.raises(UserError, match=f"'scales' is {scales}, it must be 1 or more"):
+            train.run(path, overrides=[f"scales={scales}"])
 
 
 def test_what_is_wrong_at_the_sides_can_count_more_most_of_all_in_corners() -> None:
