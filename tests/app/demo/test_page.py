@@ -122,7 +122,7 @@ def test_an_edited_plan_is_drawn_as_it_is(page: Any) -> None:
     page.locator("#plan > button").click()
     field = page.locator("#plan-subject textarea, #plan-subject input").first
     page.wait_for_function(
-        "() => document.querySelector('#plan-subject textarea, #plan-subject input').value === 'a pig'"
+        "() => document.querySelector('#plan-subject textarea, #plan-subject input')?.value === 'a pig'"
     )
     field.fill("a blue pig")
     page.locator("#redraw").click()
