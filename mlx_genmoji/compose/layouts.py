@@ -17,8 +17,9 @@ from .sprites import Sprite
 
 LEFT, RIGHT = -1, 1
 
-# By how many degrees each set's wing is turned, clockwise on the right side, to rise beside a figure.
+# By how many degrees each set's wing is turned, clockwise on the right side, to rise beside a figure, and from a back.
 WINGS_RAISED = {"fluent": -35.0, "noto": -30.0, "twemoji": -30.0, "openmoji": -20.0}
+WINGS_ON_BACK = {"fluent": -52.0, "noto": -20.0, "twemoji": -20.0, "openmoji": -10.0}
 
 
 @dataclass(frozen=True)
@@ -123,14 +124,16 @@ def wings(sprites: Sequence[Sprite], second: str) -> Scene:
     body = anchors.body_of(sprites[0])
     window = around(sprites[0], AMONG)
     if body and body.back:
-        near = longer(wing, 0.68)
+        # Raised from the back, so that the figure shows below them.
+        side, far_side = longer(wing, 0.62), longer(wing, 0.56)
         x, y = body.back.x * figure.width, body.back.y * figure.height
-        left, top = x - root.x * near.width, y + 0.06 - root.y * near.height
-        far = near.at(left - 0.2, top - 0.02, turned=-14)
-        return Scene([far, figure.at(0, 0), near.at(left, top)], window)
+        raised = WINGS_ON_BACK.get(wing.source, WINGS_ON_BACK["noto"])
+        near = side.about(root, x, y + 0.08, raised)
+        far = far_side.about(root, x - 0.1, y + 0.06, raised - 18)
+        return Scene([far, figure.at(0, 0), near], window)
     pair = longer(wing, 0.68)
-    reach, height = 0.24 * figure.width, 0.57 * figure.height
     raised = WINGS_RAISED.get(wing.source, WINGS_RAISED["noto"])
+    reach, height = 0.24 * figure.width, 0.57 * figure.height
     layers = [
         pair.about(root, figure.width / 2 + reach, height, raised),
         pair.about(root, figure.width / 2 - reach, height, raised, mirrored=True),
@@ -189,7 +192,7 @@ def contained(sprites: Sequence[Sprite], second: str) -> Scene:
     opening = Opening(
         rim.x * vessel.width, rim.y * vessel.height, rim.half_width * vessel.width, rim.half_height * vessel.height
     )
-    figure = wide(sprites[0], 2 * opening.half_width * 0.78)
+    figure = wide(sprites[0], 2 * opening.half_width * 0.95)
     if figure.height > 0.95:
         figure = longer(sprites[0], 0.95)
     left, top = opening.x - figure.width / 2, opening.y + opening.half_height - 0.72 * figure.height
@@ -206,9 +209,11 @@ def grounded(sprites: Sequence[Sprite], second: str) -> Scene:
         layers = [ground.at(0, 0), figure.centred(plate.x * ground.width, plate.y * ground.height)]
         return Scene(layers, around(sprites[1]))
     seat = anchors.seat(sprites[1]) or Spot(0.5, 0.4)
-    standing = longer(sprites[0], 0.68).standing(seat.x * ground.width, seat.y * ground.height + 0.06)
+    # A cloud is in front, and hides what sinks into it.
+    sunk, scale = (-0.04, 0.66) if second == "cloud" else (0.06, UNDER)
+    standing = longer(sprites[0], 0.68).standing(seat.x * ground.width, seat.y * ground.height + sunk)
     layers = [standing, ground.at(0, 0)] if second == "cloud" else [ground.at(0, 0), standing]
-    return Scene(layers, around(sprites[1], UNDER))
+    return Scene(layers, around(sprites[1], scale))
 
 
 def burning(sprites: Sequence[Sprite], second: str) -> Scene:
@@ -218,8 +223,8 @@ def burning(sprites: Sequence[Sprite], second: str) -> Scene:
     layers = [
         behind.standing(figure.width / 2, floor),
         figure.at(0, 0),
-        longer(flame, 0.46).standing(figure.width * 0.06, floor),
-        longer(flame, 0.36).standing(figure.width * 0.94, floor, mirrored=True),
+        longer(flame, 0.38).standing(figure.width * 0.02, floor),
+        longer(flame, 0.3).standing(figure.width * 0.98, floor, mirrored=True),
     ]
     return Scene(layers, around(sprites[0], AMONG))
 
