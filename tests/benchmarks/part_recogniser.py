@@ -1,21 +1,24 @@
 """A recogniser of what compositions are put together of, taught by drawings of vendors whose emoji no model here saw.
 
-    python tests/benchmarks/part_recogniser.py [DATA]     # DATA holds fluent/ and noto/; teaches it
+    python tests/benchmarks/part_recogniser.py [DATA]     # teaches it; DATA holds fluent/ and noto/
+    python tests/benchmarks/part_recogniser.py DATA twemoji     # teaches it without Twemoji, and tries it on that
 
 In: pictures of any size. Out: a score for each label: the names that compositions have for animals, for what these
 wear, hold, ride or are in, and for what is done with them (wings, two, blue, sad).
 
-It is taught by the same vendors and with the same frozen network as `recogniser.py`, but by pieces of compositions of
-their drawings, put together by the rules of `mlx_genmoji.compose`, and by their plain drawings. A piece shows both
-parts of a composition, one, or nothing whole; a perceptron with one hidden layer learns from the network's features
-which. To its log-probabilities `COSINES` times the cosines of a linear discriminant are added, which learns from the
-pieces that show one part alone: it knows less, and errs less about another hand's drawings. Of a picture, pieces of
-three sizes are looked at, and a label's score is its best in any of them.
+It is taught by the vendors of `recogniser.py` and EmojiOne 3, with compositions of their drawings, put together by the
+rules of `mlx_genmoji.compose`, and with their plain drawings. It looks in two ways, and adds up what they say:
+
+- at pieces, through the frozen network of `recogniser.py`. A piece shows both parts of a composition, one, or nothing
+  whole; a perceptron with one hidden layer learns from the network's features which. To its log-probabilities `COSINES`
+  times the cosines of a linear discriminant are added, which learns from the pieces that show one part alone: it knows
+  less, and errs less about another hand's drawings. Of a picture, pieces of three sizes are looked at, and a label's
+  score is its best in any of them;
+- at the whole, through a network that is taught all of it (`whole_network.py`): `WHOLE` times its log-probabilities.
 
 A composition is found where both its labels are among the `TOP` that score highest, of all that there are. `TOP` was
-set before a picture of Noto, of Fluent or of a model was judged. What is learned is cached, for exactly this file,
-`recogniser.py`, the rules and the icons, along with how many compositions of a vendor are found when the recogniser is
-taught without this vendor.
+set before a picture of Noto, of Fluent or of a model was judged. What is learned is cached, for exactly these files,
+the rules and the icons.
 """
 
 from __future__ import annotations
@@ -30,11 +33,13 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import recogniser
 import torch
 import torch.nn.functional as F
+import whole_network
 from PIL import Image
 from recogniser import (
     CACHE,
@@ -52,6 +57,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
+from whole_network import PlainDrawings, WholeNetwork
 
 import mlx_genmoji
 import scrape
@@ -59,6 +65,9 @@ from mlx_genmoji.compose import kinds as compositions
 from mlx_genmoji.compose.lists import listed
 from mlx_genmoji.compose.names import name_of, role_of
 from scrape.compose import Composer, Plan, held_out
+from scrape.emojibase import key
+from scrape.packages import Package
+from scrape.pictures import render
 
 TOP = 5
 SEED = 0
@@ -78,9 +87,14 @@ EPOCHS, MINIBATCH, LEARNING_RATE, WEIGHT_DECAY = 16, 256, 2e-3, 0.05
 # Of 0, 3, 5, 8, 10, 15, 20 and 30, that which found most compositions of the vendor below, others than those reported.
 COSINES = 10.0
 
-# Taught without it once, to see how many of another hand's compositions are found.
-HELD_OUT_VENDOR = "twemoji"
-HELD_OUT_COMPOSITIONS = 300
+# Of 0.3, 0.5, 0.7, 1, 1.5, 2 and 3, chosen on the same compositions.
+WHOLE = 1.0
+
+# Shaded drawings of 128 px; to be used where EmojiOne is named.
+EMOJIONE_3 = Package("emojione-assets", "3.1.1", ("png/128/*.png",))
+
+# How many compositions of a vendor are judged that the recogniser was taught without, and from which on.
+TRIED, TRIED_FROM = 300, 1_000_000
 
 NOTHING = "nothing whole"
 RULES = [
@@ -95,17 +109,10 @@ Square = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Lessons:
-    """Features `(N, D)`, the numbers of each piece's two labels `(N, 2)` (twice the same where it has one), and its
-    vendor.
-    """
+    """Features `(N, D)`, and the numbers of each piece's two labels `(N, 2)`: twice the same where it has one."""
 
     features: Tensor
     labels: Tensor
-    vendors: np.ndarray
-
-    def only(self, chosen: np.ndarray) -> Lessons:
-        index = torch.from_numpy(chosen)
-        return Lessons(self.features[index], self.labels[index], self.vendors[chosen])
 
 
 class Features(Backbone):
@@ -126,59 +133,62 @@ class Features(Backbone):
 
 
 class PartRecogniser:
-    """Names the parts of compositions. `held_out` is the share of `HELD_OUT_VENDOR`'s compositions that were found when
-    it was taught by the others; `cpu_minutes` what teaching took.
-    """
+    """Names the parts of compositions. `cpu_minutes` is what teaching took."""
 
-    def __init__(self, labels: Sequence[str], tensors: Mapping[str, Tensor], held_out: float, cpu_minutes: float):
+    def __init__(self, labels: Sequence[str], tensors: Mapping[str, Tensor], cpu_minutes: float):
         self.labels = list(labels)
-        self.held_out = held_out
         self.cpu_minutes = cpu_minutes
-        self._tensors = tensors
+        self._tensors = dict(tensors)
         self._features = Features()
+        self._whole = WholeNetwork(len(self.labels)).eval()
+        self._whole.load_state_dict(
+            {name.removeprefix("whole."): tensor for name, tensor in tensors.items() if name.startswith("whole.")}
+        )
 
     @classmethod
-    def load(cls, data: Path) -> PartRecogniser:
-        """The recogniser, taught now if the cache has none for these files and icons."""
+    def load(cls, data: Path, without: str | None = None) -> PartRecogniser:
+        """The recogniser, taught now if the cache has none for these files and icons; `without` a vendor on request."""
         icons = icons_of(data)
-        files = [Path(__file__), Path(recogniser.__file__), *RULES]
-        known = b"".join(path.read_bytes() for path in files) + json.dumps(icons).encode()
+        files = [*(Path(module.__file__ or "") for module in (recogniser, whole_network)), Path(__file__), *RULES]
+        known = b"".join(path.read_bytes() for path in files) + json.dumps([icons, without]).encode()
         path = CACHE / f"parts-{hashlib.sha256(known).hexdigest()[:16]}.safetensors"
         if not path.exists():
-            cls.teach(icons, data).save(path)
+            cls.teach(icons, data, without).save(path)
         with safe_open(path, "pt") as file:
             facts = file.metadata()
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        return cls(json.loads(facts["labels"]), tensors, float(facts["held_out"]), float(facts["cpu_minutes"]))
+        return cls(json.loads(facts["labels"]), tensors, float(facts["cpu_minutes"]))
 
     @classmethod
-    def teach(cls, icons: dict[str, dict[str, str]], data: Path) -> PartRecogniser:
+    def teach(cls, icons: dict[str, dict[str, str]], data: Path, without: str | None = None) -> PartRecogniser:
         begun = time.process_time()
         torch.manual_seed(SEED)
         with tempfile.TemporaryDirectory() as folder:
-            composer = Composer(write_datasets(icons, data, Path(folder)), recogniser.SIZE, SEED)
-            names, lessons = lessons_of(composer, icons, data)
-            others = lessons.only(lessons.vendors != HELD_OUT_VENDOR)
-            without = cls(names, fit(others, names), 0.0, 0.0)
-            held_out = without.share_found(composer, set(np.array(names)[others.labels.unique().numpy()]))
-        return cls(names, fit(lessons, names), held_out, (time.process_time() - begun) / 60)
+            datasets = [path for path in write_datasets(icons, data, Path(folder)) if path.name != without]
+            composer = Composer(datasets, recogniser.SIZE, SEED)
+            plain = plain_drawings(datasets)
+            plans = [composer.plan(index) for index in range(COMPOSITIONS)]
+            names = sorted({NOTHING, *plain.names, *(name for plan in plans for name in plan.parts)})
+            tensors = fit(lessons_of(composer, plans, plain, names), names)
+            whole = whole_network.teach(composer, COMPOSITIONS, plain, names, SEED)
+        tensors |= {f"whole.{name}": tensor for name, tensor in whole.state_dict().items()}
+        return cls(names, tensors, (time.process_time() - begun) / 60)
 
-    def share_found(self, composer: Composer, known: set[str]) -> float:
-        """Of compositions of `HELD_OUT_VENDOR` that were not learned from, of parts `known`: how many are found."""
-        plans, index = [], COMPOSITIONS
-        while len(plans) < HELD_OUT_COMPOSITIONS:
-            plan, index = composer.plan(index), index + 1
-            if plan.source == HELD_OUT_VENDOR and known.issuperset(plan.parts):
-                plans.append(plan)
-        said = self.top(TOP, [Image.fromarray(composer.picture(plan)) for plan in plans])
+    def share_found(self, vendor: str, icons: dict[str, dict[str, str]], data: Path) -> float:
+        """Of `TRIED` compositions of a vendor, of parts that the recogniser knows: how many are found."""
+        with tempfile.TemporaryDirectory() as folder:
+            datasets = [path for path in write_datasets(icons, data, Path(folder)) if path.name == vendor]
+            composer = Composer(datasets, recogniser.SIZE, SEED)
+            plans, index = [], TRIED_FROM
+            while len(plans) < TRIED:
+                plan, index = composer.plan(index), index + 1
+                if set(self.labels).issuperset(plan.parts):
+                    plans.append(plan)
+            said = self.top(TOP, [Image.fromarray(composer.picture(plan)) for plan in plans])
         return sum(set(plan.parts) <= set(labels) for plan, labels in zip(plans, said, strict=True)) / len(plans)
 
     def save(self, path: Path) -> None:
-        facts = {
-            "labels": json.dumps(self.labels),
-            "held_out": str(self.held_out),
-            "cpu_minutes": str(self.cpu_minutes),
-        }
+        facts = {"labels": json.dumps(self.labels), "cpu_minutes": str(self.cpu_minutes)}
         part = path.with_suffix(".part")
         save_file({name: tensor.contiguous() for name, tensor in self._tensors.items()}, part, facts)
         os.replace(part, path)
@@ -190,6 +200,7 @@ class PartRecogniser:
             content = centred(picture)
             pieces = torch.stack([cut(content, square) for square in grid()])
             best = scores(self._tensors, self._features.features(pieces)).amax(0)
+            best = best + WHOLE * self._whole.judge(content[None])[0]
             best[self.labels.index(NOTHING)] = -torch.inf
             said.append([self.labels[number] for number in best.topk(count).indices.tolist()])
         return said
@@ -215,32 +226,25 @@ def cut(picture: Tensor, square: Square) -> Tensor:
     return (1 - F.grid_sample(1 - picture[None], where, align_corners=False))[0]
 
 
-def lessons_of(composer: Composer, icons: dict[str, dict[str, str]], data: Path) -> tuple[list[str], Lessons]:
-    """What is learned from: the labels there are, and their pieces."""
+def lessons_of(composer: Composer, plans: Sequence[Plan], plain: PlainDrawings, names: Sequence[str]) -> Lessons:
+    """What the pieces are learned from: two of each composition, and plain drawings."""
     backbone, random = Features(), torch.Generator().manual_seed(SEED)
     chances = np.random.default_rng(SEED)
-    plans = [composer.plan(index) for index in range(COMPOSITIONS)]
-    plain = labels_of(icons, data)
-    names = sorted({NOTHING, *map(name_of, plain), *(name for plan in plans for name in plan.parts)})
     numbers = {name: number for number, name in enumerate(names)}
-    drawings = recogniser.draw({label: icons[label] for label in plain})
     shown: list[tuple[str, ...]] = []
-    vendors: list[str] = []
 
     def pieces() -> Iterator[Tensor]:
         for plan in plans:
             picture = centred_composition(composer, plan)
             for square in (aimed(picture.boxes, chances), anywhere(chances)):
                 shown.append(within(plan, picture.boxes, square) or (NOTHING,))
-                vendors.append(plan.source)
                 yield cut(picture.pixels, square)
         for _ in range(PLAIN_COPIES):
-            for pixels, number, vendor in zip(drawings.pictures, drawings.classes, drawings.vendors, strict=True):
-                shown.append((name_of(plain[int(number)]),))
-                vendors.append(str(vendor))
+            for pixels, name in zip(plain.pictures, plain.names, strict=True):
+                shown.append((name,))
                 yield pixels
 
-    total = 2 * len(plans) + PLAIN_COPIES * len(drawings.pictures)
+    total = 2 * len(plans) + PLAIN_COPIES * len(plain.names)
     features, batch = [], []
     for piece in tqdm(pieces(), "lessons", total, unit="piece", disable=None):
         batch.append(piece)
@@ -248,7 +252,7 @@ def lessons_of(composer: Composer, icons: dict[str, dict[str, str]], data: Path)
             features.append(backbone.features(distorted(torch.stack(batch), random)))
             batch = []
     labels = torch.tensor([[numbers[name] for name in (parts[0], parts[-1])] for parts in shown])
-    return names, Lessons(torch.cat(features), labels, np.array(vendors))
+    return Lessons(torch.cat(features), labels)
 
 
 @dataclass(frozen=True)
@@ -327,13 +331,14 @@ def labels_of(icons: dict[str, dict[str, str]], data: Path) -> list[str]:
     ]
 
 
+def rows_of(data: Path) -> Iterator[dict[str, Any]]:
+    for source in ("fluent", "noto"):
+        for line in (data / source / "metadata.jsonl").read_text("utf-8").splitlines():
+            yield json.loads(line)
+
+
 def subgroups_of(data: Path) -> dict[str, str]:
-    rows = (
-        json.loads(line)
-        for source in ("fluent", "noto")
-        for line in (data / source / "metadata.jsonl").read_text("utf-8").splitlines()
-    )
-    return {row["label"]: row["subgroup"] for row in rows}
+    return {row["label"]: row["subgroup"] for row in rows_of(data)}
 
 
 def write_datasets(icons: dict[str, dict[str, str]], data: Path, folder: Path) -> list[Path]:
@@ -341,25 +346,54 @@ def write_datasets(icons: dict[str, dict[str, str]], data: Path, folder: Path) -
     come along for their features, without a subgroup: they are no parts.
     """
     subgroups, parts = subgroups_of(data), set(labels_of(icons, data))
-    smileys = {label for labels in compositions.EMOTIONS.values() for label in labels}
-    for vendor, package in VENDORS.items():
-        icon_set = json.loads(package.read()["icons.json"])
-        frame = {"left": 0, "top": 0, "width": icon_set["width"], "height": icon_set["height"]}
+    wanted = parts | {label for labels in compositions.EMOTIONS.values() for label in labels}
+    for vendor, originals in (*vector_originals(icons), ("emojione-3", emojione_3(data))):
         (folder / vendor / "originals").mkdir(parents=True)
         lines = []
-        for number, (label, drawn) in enumerate(icons.items()):
-            if vendor not in drawn or label not in parts | smileys:
+        for number, (label, (suffix, drawn)) in enumerate(originals.items()):
+            if label not in wanted:
                 continue
-            name = drawn[vendor]
-            while name in icon_set.get("aliases", {}):
-                name = icon_set["aliases"][name]["parent"]
-            original = f"originals/{number}.svg"
-            (folder / vendor / original).write_text(SVG.format(**{**frame, **icon_set["icons"][name]}), "utf-8")
+            original = f"originals/{number}.{suffix}"
+            (folder / vendor / original).write_bytes(drawn)
             row = {"file_name": f"images/{number}.png", "original": original, "text": label, "label": label}
             subgroup = subgroups[label] if label in parts else None
             lines.append(json.dumps({**row, "subgroup": subgroup, "source": vendor, "license": ""}))
         (folder / vendor / "metadata.jsonl").write_text("\n".join(lines), "utf-8")
-    return [folder / vendor for vendor in VENDORS]
+    return sorted(folder.iterdir())
+
+
+def vector_originals(icons: dict[str, dict[str, str]]) -> Iterator[tuple[str, dict[str, tuple[str, bytes]]]]:
+    """The drawings of `recogniser.py`'s vendors, by label."""
+    for vendor, package in VENDORS.items():
+        icon_set = json.loads(package.read()["icons.json"])
+        frame = {"left": 0, "top": 0, "width": icon_set["width"], "height": icon_set["height"]}
+        originals = {}
+        for label, drawn in icons.items():
+            if vendor in drawn:
+                name = drawn[vendor]
+                while name in icon_set.get("aliases", {}):
+                    name = icon_set["aliases"][name]["parent"]
+                originals[label] = ("svg", SVG.format(**{**frame, **icon_set["icons"][name]}).encode())
+        yield vendor, originals
+
+
+def emojione_3(data: Path) -> dict[str, tuple[str, bytes]]:
+    """EmojiOne 3's drawings, by label."""
+    drawn = {key(Path(name).stem): picture for name, picture in EMOJIONE_3.read().items()}
+    found = {row["label"]: drawn.get(key(row["hexcode"])) for row in rows_of(data) if not row["skin_tone"]}
+    return {label: ("png", picture) for label, picture in sorted(found.items()) if picture}
+
+
+def plain_drawings(datasets: Sequence[Path]) -> PlainDrawings:
+    """What the datasets have of parts, on white."""
+    pictures, names = [], []
+    for folder in datasets:
+        for row in map(json.loads, (folder / "metadata.jsonl").read_text("utf-8").splitlines()):
+            picture = render((folder / row["original"]).read_bytes(), recogniser.DRAWN) if row["subgroup"] else None
+            if picture is not None:
+                pictures.append(centred(picture))
+                names.append(name_of(row["label"]))
+    return PlainDrawings(torch.stack(pictures), names)
 
 
 def fit(lessons: Lessons, names: Sequence[str]) -> dict[str, Tensor]:
@@ -419,9 +453,13 @@ def scores(tensors: Mapping[str, Tensor], features: Tensor) -> Tensor:
 
 
 def main() -> None:
-    parts = PartRecogniser.load(Path(sys.argv[1] if len(sys.argv) > 1 else "data"))
-    print(f"{len(parts.labels)} labels, taught in {parts.cpu_minutes:.0f} CPU minutes;")
-    print(f"{HELD_OUT_VENDOR}'s compositions found without having seen {HELD_OUT_VENDOR}: {parts.held_out:.1%}")
+    data = Path(sys.argv[1] if len(sys.argv) > 1 else "data")
+    vendor = sys.argv[2] if len(sys.argv) > 2 else None
+    parts = PartRecogniser.load(data, vendor)
+    print(f"{len(parts.labels)} labels, taught in {parts.cpu_minutes:.0f} CPU minutes")
+    if vendor:
+        share = parts.share_found(vendor, icons_of(data), data)
+        print(f"{vendor}'s compositions found without having seen {vendor}: {share:.1%}")
 
 
 if __name__ == "__main__":
