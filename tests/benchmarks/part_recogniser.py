@@ -87,8 +87,8 @@ EPOCHS, MINIBATCH, LEARNING_RATE, WEIGHT_DECAY = 16, 256, 2e-3, 0.05
 # Of 0, 3, 5, 8, 10, 15, 20 and 30, that which found most compositions of the vendor below, others than those reported.
 COSINES = 10.0
 
-# Of 0.3, 0.5, 0.7, 1, 1.5, 2 and 3, chosen on the same compositions.
-WHOLE = 1.0
+# Of 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 4, 5, 7 and 10, chosen on the same compositions, with a network of 1,750 steps.
+WHOLE = 3.0
 
 # Shaded drawings of 128 px; to be used where EmojiOne is named.
 EMOJIONE_3 = Package("emojione-assets", "3.1.1", ("png/128/*.png",))

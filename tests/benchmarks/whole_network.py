@@ -24,7 +24,7 @@ from scrape.compose import Composer
 # Sizes, in px, that a picture is judged in, and the one that is learned in.
 SIZES, LEARNED = (128, 160), 128
 
-STEPS, BATCH, PLAIN = 1750, 32, 6
+STEPS, BATCH, PLAIN = 3000, 32, 6
 LEARNING_RATE, HEAD_LEARNING_RATE, WEIGHT_DECAY, WARMUP, CLIP_NORM = 6e-4, 2.4e-3, 0.05, 0.15, 2.0
 DROPOUT = 0.3
 
