@@ -75,6 +75,17 @@ def test_wings_of_an_animal_seen_from_the_side_grow_from_its_back(build: Build) 
     assert across > body_across and down < body_down
 
 
+def test_most_of_what_has_wings_or_is_on_a_cloud_shows(build: Build) -> None:
+    folder = build(["pig", "egg", "wing", "cloud"], {"wing": disc(BLUE), "cloud": disc(BLUE)})
+    composer = Composer([folder], SIDE)
+    for kind, second in (("wings", "wings"), ("on", "cloud")):
+        plan = composer.combine("noto", kind, "pig", second)
+        assert plan is not None
+        left, top, right, bottom = dict(composer.boxes(plan))[0]
+        whole = np.pi / 4 * (right - left) * (bottom - top)
+        assert shown(composer.picture(plan), BROWN).sum() > 0.6 * whole
+
+
 def test_a_hat_is_on_the_head_and_sunglasses_on_the_eyes(build: Build) -> None:
     labels = ["cat", "grinning face", "crown", "sunglasses", "banana"]
     folder = build(labels, {"crown": disc(BLUE), "sunglasses": bar(RED)})
