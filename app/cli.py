@@ -18,17 +18,17 @@ import typer
 
 from mlx_genmoji.errors import UserError
 
-from .converting import convert
-from .demonstrating import app as demo
-from .exporting import export
-from .fusing import fuse
+from .commands.app import app as demo
+from .commands.bench import bench
+from .commands.convert import convert
+from .commands.export import export
+from .commands.fuse import fuse
+from .commands.quantize import quantize
+from .commands.rewrite import rewrite
+from .commands.scrape import scraping
+from .commands.stickers import stickers
+from .commands.train import train
 from .generating import generate
-from .measuring import bench
-from .quantizing import quantize
-from .rewriting import rewrite
-from .scraping import scraping
-from .stickers import stickers
-from .training import train
 
 USER_MISTAKE = 2
 INTERRUPTED = 130

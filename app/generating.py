@@ -13,8 +13,8 @@ import typer
 
 from mlx_genmoji.errors import UserError
 
-from .adapter_options import AdapterFiles, parse_adapter
-from .stickers import file_name
+from .commands.adapter_options import AdapterFiles, parse_adapter
+from .commands.stickers import file_name
 
 if TYPE_CHECKING:
     from PIL.Image import Image

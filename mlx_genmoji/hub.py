@@ -24,9 +24,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from .checkpoint.weight_files import HALF_PRECISION, PICKLES, STEMS
 from .errors import UserError
-from .models.functions import on_cpu
-from .weights import HALF_PRECISION, PICKLES, STEMS
+from .models.ops import on_cpu
 
 if TYPE_CHECKING:
     from huggingface_hub import HfFileMetadata

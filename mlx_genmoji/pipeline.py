@@ -19,28 +19,28 @@ import mlx.nn as nn
 import numpy as np
 from PIL import Image
 
-from .checkpoint import load_model
+from .checkpoint.components import load_model
+from .checkpoint.weight_files import read_json, weights_sha256
+from .combinations.assemble import put_together
+from .combinations.reading import SOURCES, Combination, Part, read
 from .errors import Cancelled, UserError, one_line
-from .families import DEFAULTS_FILE, FAMILIES, Conditions, Defaults, TextTowers, guidance_embedding
+from .families.stable_diffusion import DEFAULTS_FILE, FAMILIES, Conditions, Defaults, TextTowers, guidance_embedding
 from .hub import resolve
-from .lora.using import Adapters, Given
+from .lora.active import Adapters, Given
 from .models.clip import CLIPTextModel
-from .models.functions import inference, on_cpu
-from .models.metal import wired_memory
+from .models.ops import inference, on_cpu
+from .models.ops.metal import wired_memory
 from .models.tiny_vae import AutoencoderTiny
 from .models.unet import UNet2DConditionModel
 from .models.vae import AutoencoderKL
-from .parts import put_together
 from .pictures import fingerprint, fit_mask, fit_picture, latent_mask, to_array
 from .prompt import PERSON_TYPES, SKIN_TONES, CaptionForm, PromptPlan, Rewriter, compose, parse
-from .prompt.combinations import SOURCES, Combination, Part, read
-from .prompt.guards import check_safe, clean_final
+from .prompt.safety import check_safe, clean_final
 from .prompt.words import Words
 from .quantization import DENSE_KEY, Quantization
 from .samplers import LCM, History, NoiseConfig, Schedule, make_sampler, step_noise
 from .sticker import Sticker
 from .tokenizer import CLIPTokenizer
-from .weights import read_json, weights_sha256
 
 __all__ = ["DEFAULTS_FILE", "PERSON_TYPES", "SKIN_TONES", "Defaults", "Genmoji"]
 

@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 import mlx.core as mx
 
-from mlx_genmoji.checkpoint import open_model, save_model
+from mlx_genmoji.checkpoint.components import open_model, save_model
+from mlx_genmoji.checkpoint.weight_files import PICKLES, find_weights, read_json, weights_sha256
 from mlx_genmoji.errors import UserError
 from mlx_genmoji.quantization import DENSE_KEY, LayerReport, Quantization, quantize_model
-from mlx_genmoji.weights import PICKLES, find_weights, read_json, weights_sha256
 
 TEXT_ENCODERS = ("text_encoder", "text_encoder_2")
 

@@ -10,10 +10,10 @@ from .compose import Composer, compose
 from .dataset import Report
 from .emojigraph import CrawlReport, collect_emojigraph
 from .errors import ScrapeError
-from .folder import collect_folder
 from .font import collect_font
+from .image_set import Source
 from .merge import merge
-from .sets import Source
+from .own_pictures import collect_folder
 from .sources import SOURCES, collect
 from .summary import Summary, summarize
 from .synonyms import synonyms

@@ -25,12 +25,12 @@ from .dataset import (
     to_lines,
 )
 from .errors import ScrapeError
-from .folder import slug
+from .own_pictures import slug
 from .pictures import MAX_PIXELS, UNREADABLE
 
 NAME = "merge"
 
-# What a row has to say to be merged; `scrape.folder` makes it of whatever else there is.
+# What a row has to say to be merged; `scrape.own_pictures` makes it of whatever else there is.
 NEEDED = ("file_name", "text", "source", "license")
 
 # What was left out, beside METADATA.

@@ -12,10 +12,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mlx_genmoji.compose.colours import TARGETS
-from mlx_genmoji.compose.kinds import ATTRIBUTES, COUNTS, EMOTIONS, KINDS
-from mlx_genmoji.compose.names import UNCOUNTED, name_of, plural
-from mlx_genmoji.prompt.phrases import CALLED
+from mlx_genmoji.combinations.colours import TARGETS
+from mlx_genmoji.combinations.names import UNCOUNTED, name_of, plural
+from mlx_genmoji.combinations.phrases import CALLED
+from mlx_genmoji.combinations.relations import ATTRIBUTES, COUNTS, EMOTIONS, KINDS
 
 from .dataset import UNKNOWN, Dropped, Report, begin, check_folder, finish, replace
 from .errors import ScrapeError

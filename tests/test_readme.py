@@ -15,19 +15,19 @@ from PIL import Image
 import scrape
 import train
 from app import cli
-from app.demo import serving
+from app.demo import server as serving
 from mlx_genmoji import Genmoji
 from mlx_genmoji.lora import LoRAConfig, adapter_of, attach, save_adapter
-from mlx_genmoji.lora.index import Entry, Index, write_index
+from mlx_genmoji.lora.persona_index import Entry, Index, write_index
 from mlx_genmoji.pipeline import BUILTIN
-from train.autoencoder import AutoencoderRecipe
-from train.decoder import DecoderRecipe
-from train.diffusion import DiffusionRecipe
-from train.growth import GrowthRecipe
-from train.lora import LoRARecipe
-from train.personas import PersonasRecipe
+from train.adapter.lora import LoRARecipe
+from train.adapter.personas import PersonasRecipe
+from train.model.autoencoder import AutoencoderRecipe
+from train.model.decoder import DecoderRecipe
+from train.model.diffusion import DiffusionRecipe
+from train.model.growth import GrowthRecipe
+from train.model.widening import WideningRecipe
 from train.recipe import build, read_recipe
-from train.widening import WideningRecipe
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from mlx_genmoji.errors import UserError
 
 if TYPE_CHECKING:
-    from .lora import LoRARecipe
+    from .adapter.lora import LoRARecipe
 
 
 def run(recipe: Path, resume: bool = False, overrides: Sequence[str] = ()) -> Path:
@@ -16,15 +16,15 @@ def run(recipe: Path, resume: bool = False, overrides: Sequence[str] = ()) -> Pa
 
     Raises UserError in one sentence for a recipe, a dataset or a checkpoint that is at fault.
     """
-    from .autoencoder import AutoencoderRecipe, train_autoencoder
-    from .decoder import DecoderRecipe, train_decoder
-    from .diffusion import DiffusionRecipe, train_diffusion
-    from .distributed import World
-    from .growth import GrowthRecipe, train_growth
-    from .lora import LoRARecipe, train_lora
-    from .personas import PersonasRecipe, train_personas
+    from .adapter.lora import LoRARecipe, train_lora
+    from .adapter.personas import PersonasRecipe, train_personas
+    from .fit.distributed import World
+    from .model.autoencoder import AutoencoderRecipe, train_autoencoder
+    from .model.decoder import DecoderRecipe, train_decoder
+    from .model.diffusion import DiffusionRecipe, train_diffusion
+    from .model.growth import GrowthRecipe, train_growth
+    from .model.widening import WideningRecipe, train_widening
     from .recipe import build, read_recipe
-    from .widening import WideningRecipe, train_widening
 
     raw = read_recipe(recipe, overrides)
     objective = raw.get("objective")
@@ -52,8 +52,8 @@ def run(recipe: Path, resume: bool = False, overrides: Sequence[str] = ()) -> Pa
 
 def dry_run(recipe: Path, overrides: Sequence[str] = ()) -> str:
     """What a recipe of an adapter or of personas would train, in how much memory and time. Raises UserError."""
-    from .personas import PersonasRecipe
-    from .plan import plan, plan_personas
+    from .adapter.dry_run import plan, plan_personas
+    from .adapter.personas import PersonasRecipe
     from .recipe import build, read_recipe
 
     raw = read_recipe(recipe, overrides)
@@ -65,13 +65,13 @@ def dry_run(recipe: Path, overrides: Sequence[str] = ()) -> str:
 def compare(recipe: Path, resume: bool = False, overrides: Sequence[str] = ()) -> str:
     """Carry out a recipe of the objective lora over the base as it is, in 8 and in 4 bits; what each costs and gives,
     as a table in Markdown. Raises UserError."""
-    from .comparing import compare
+    from .adapter.compare import compare
 
     return compare(_lora_recipe(recipe, overrides, "--compare"), resume)
 
 
 def _lora_recipe(recipe: Path, overrides: Sequence[str], option: str) -> "LoRARecipe":
-    from .lora import LoRARecipe
+    from .adapter.lora import LoRARecipe
     from .recipe import build, read_recipe
 
     raw = read_recipe(recipe, overrides)

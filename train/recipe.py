@@ -21,7 +21,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 import yaml
 
 from mlx_genmoji.errors import UserError
-from mlx_genmoji.models.functions import on_cpu
+from mlx_genmoji.models.ops import on_cpu
 
 Section = TypeVar("Section")
 

@@ -28,8 +28,8 @@ import numpy as np
 import yaml
 
 from mlx_genmoji.errors import UserError
-from mlx_genmoji.prompt.request import answer, fault, fields_to_ask, question, read_answer
-from mlx_genmoji.prompt.rules import Parsed, parse
+from mlx_genmoji.prompt.llm.protocol import answer, fault, fields_to_ask, question, read_answer
+from mlx_genmoji.prompt.parser import Parsed, parse
 
 # As a person would name the colours of a picture, in 8 bits of red, green and blue.
 COLOURS = (
@@ -209,7 +209,7 @@ def train(path: Path, resume: bool = False) -> None:
     from mlx_lm.convert import convert
     from mlx_lm.lora import CONFIG_DEFAULTS, run
 
-    from mlx_genmoji.prompt.smollm2 import smollm2_folder
+    from mlx_genmoji.prompt.llm.smollm2 import smollm2_folder
 
     recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
     print(f"{write_rows(recipe)} rows", flush=True)

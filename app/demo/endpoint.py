@@ -12,7 +12,7 @@ from gradio_client import handle_file
 
 from mlx_genmoji.errors import UserError
 
-from .downloads import Downloads
+from .endpoint_files import Downloads
 from .request import Request
 from .worker import Done, Failed, Worker
 

@@ -18,11 +18,11 @@ from mlx_genmoji.prompt import PERSON_TYPES, SKIN_TONES, PromptPlan
 from mlx_genmoji.prompt.plan import OPTIONAL
 from mlx_genmoji.samplers import SAMPLERS
 
-from .downloads import Downloads
+from .download_routes import GONE
 from .endpoint import endpoint, listening
+from .endpoint_files import Downloads
 from .request import MOST_GUIDANCE, MOST_LETTERS, MOST_PICTURES, MOST_SEED, MOST_STEPS, Request
 from .session import Drawn, Session, Sessions
-from .take import GONE
 from .worker import ENDS, Cancelled, Done, Drawing, Failed, Status, Waiting, Worker
 
 FOLDER = Path(__file__).parent

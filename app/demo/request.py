@@ -8,10 +8,10 @@ from typing import Any
 
 from mlx_genmoji.errors import UserError, one_line
 from mlx_genmoji.prompt import PERSON_TYPES, SKIN_TONES, PromptPlan
-from mlx_genmoji.prompt.guards import MAX_CHARACTERS, check_safe, clean
 from mlx_genmoji.prompt.lexicon import GARMENTS, Entry
+from mlx_genmoji.prompt.parser import spell_out
 from mlx_genmoji.prompt.plan import OPTIONAL
-from mlx_genmoji.prompt.rules import spell_out
+from mlx_genmoji.prompt.safety import MAX_CHARACTERS, check_safe, clean
 from mlx_genmoji.samplers import SAMPLERS
 
 MOST_LETTERS = 500

@@ -21,11 +21,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlx_genmoji.combinations.reading import Combination
 from mlx_genmoji.errors import Cancelled as Stopped
 from mlx_genmoji.errors import UserError, one_line
-from mlx_genmoji.lora.index import is_index
+from mlx_genmoji.lora.persona_index import is_index
 from mlx_genmoji.prompt import PromptPlan, parse
-from mlx_genmoji.prompt.combinations import Combination
 
 from .request import MOST_STEPS, Request, combined
 

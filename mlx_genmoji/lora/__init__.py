@@ -1,12 +1,12 @@
 """Low-rank adapters: layers that train, files that are shared, several at once in a pipeline."""
 
+from .active import Adapters, use
 from .adapter import Adapter, Layer
-from .attaching import LoRAConfig, adapter_of, attach, attach_adapter, dense_weights
 from .files import Format, load_adapter, save_adapter
-from .index import Entry, Index, read_index, write_index
+from .initialization import LoRAConfig, adapter_of, attach, attach_adapter, dense_weights
+from .layer_tree import adaptable, attached, detach
 from .layers import LoRAConv2d, LoRALayer, LoRALinear
-from .modules import adaptable, attached, detach
-from .using import Adapters, use
+from .persona_index import Entry, Index, read_index, write_index
 
 __all__ = [
     "Adapter",

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field, replace
 import mlx.core as mx
 import mlx.nn as nn
 
+from ..checkpoint.original_keys import UNET_RESNET, unet_modules
 from ..errors import UserError, one_line
-from ..single_file_keys import UNET_RESNET, unet_modules
+from .key_formats import kohya_keys
+from .layer_tree import Models, adaptable, is_pointwise
 from .layers import weight_shape
-from .modules import Models, adaptable, is_pointwise
-from .spelling import kohya_keys
 
 
 @dataclass(frozen=True, eq=False)

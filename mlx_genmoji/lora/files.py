@@ -19,11 +19,11 @@ import mlx.core as mx
 import numpy as np
 from safetensors.numpy import save
 
+from ..checkpoint.weight_files import PICKLES, check_safetensors, read_json
 from ..errors import UserError, one_line
-from ..weights import PICKLES, check_safetensors, read_json
 from .adapter import Adapter, Layer
-from .modules import COMPONENTS
-from .spelling import kohya_keys, read_key, unsupported
+from .key_formats import kohya_keys, read_key, unsupported
+from .layer_tree import COMPONENTS
 
 Format = Literal["kohya", "diffusers", "peft"]
 

@@ -17,7 +17,7 @@ import mlx.nn as nn
 
 from ..models.blocks import Convolution
 from ..models.checkpointing import Dropout
-from ..models.functions import conv2d
+from ..models.ops import conv2d
 from ..quantization import QuantizedLayer
 
 

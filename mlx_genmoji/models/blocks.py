@@ -7,7 +7,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from .checkpointing import attention_in_parts, checkpointable
-from .functions import attention, conv2d, downsampled_conv2d, group_norm, silu, upsampled_conv2d
+from .ops import attention, conv2d, downsampled_conv2d, group_norm, silu, upsampled_conv2d
 
 # (B, H, W, C) and a weight (O, kh, kw, C) -> (B, H', W', O)
 Convolution = Callable[[mx.array, mx.array], mx.array]

@@ -13,7 +13,7 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten, tree_unflatten
 
-from .functions import attention, within_block
+from .ops import attention, within_block
 
 Call = TypeVar("Call", bound=Callable[..., mx.array])
 

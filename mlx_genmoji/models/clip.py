@@ -8,7 +8,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from .config import Count, keep_config, parse_config, require_divisor, require_few_layers
-from .functions import ACTIVATIONS, attention
+from .ops import ACTIVATIONS, attention
 
 
 @dataclass(frozen=True)

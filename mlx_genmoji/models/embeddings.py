@@ -5,7 +5,7 @@ import math
 import mlx.core as mx
 import mlx.nn as nn
 
-from .functions import attention, silu
+from .ops import attention, silu
 
 
 def timestep_embedding(timesteps: mx.array, channels: int, flip_sin_to_cos: bool, freq_shift: float) -> mx.array:

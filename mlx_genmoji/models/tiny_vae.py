@@ -14,7 +14,7 @@ import mlx.nn as nn
 
 from .blocks import Conv2d, Convolution
 from .config import Count, Depth, field_error, keep_config, parse_config, require_few_layers
-from .functions import downsampled_conv2d, relu, upsampled_conv2d
+from .ops import downsampled_conv2d, relu, upsampled_conv2d
 
 
 @dataclass(frozen=True)

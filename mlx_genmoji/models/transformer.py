@@ -5,7 +5,7 @@ import mlx.nn as nn
 
 from .blocks import Attention, GroupNorm, PointwiseConv
 from .checkpointing import checkpointable
-from .functions import gated_gelu
+from .ops import gated_gelu
 
 # Transformers normalise with an eps of their own, whatever `norm_eps` says.
 TRANSFORMER_EPS = 1e-6

@@ -24,7 +24,7 @@ from .config import (
     require_per_block,
 )
 from .embeddings import TextTimeEmbedding, TimestepEmbedding, timestep_embedding
-from .functions import silu
+from .ops import silu
 from .transformer import Transformer2DModel
 
 

@@ -12,7 +12,7 @@ import mlx.nn as nn
 
 from .blocks import Attention, Conv2d, Downsample2D, GroupNorm, PointwiseConv, ResnetBlock2D, Upsample2D
 from .config import Count, keep_config, parse_config, require_divisor, require_few_layers, require_per_block
-from .functions import silu
+from .ops import silu
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .compose import compose
-from .guards import UnsafePrompt
+from .final_prompt import compose
 from .lexicon import PERSON_TYPES, SKIN_TONES
+from .parser import parse
 from .plan import CaptionForm, PromptPlan
-from .rules import parse
+from .safety import UnsafePrompt
 
 if TYPE_CHECKING:
-    from .rewriter import Rewriter
+    from .llm.rewriter import Rewriter
 
 __all__ = ["PERSON_TYPES", "SKIN_TONES", "CaptionForm", "PromptPlan", "Rewriter", "UnsafePrompt", "compose", "parse"]
 
@@ -24,6 +24,6 @@ def __getattr__(name: str) -> Any:
     # It imports MLX, which the rules do without.
     if name != "Rewriter":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from .rewriter import Rewriter
+    from .llm.rewriter import Rewriter
 
     return Rewriter

@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from ..errors import UserError, one_line
-from .compose import with_person
-from .guards import check_safe, clean, clean_final
+from .final_prompt import with_person
 from .lexicon import PERSON_TYPES, SKIN_TONES
-from .rules import Parsed
+from .parser import Parsed
+from .safety import check_safe, clean, clean_final
 
 OPTIONAL = ("expression", "pose", "wearing", "holding", "colours")
 

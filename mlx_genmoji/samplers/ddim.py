@@ -9,10 +9,10 @@ import mlx.core as mx
 import numpy as np
 
 from ..errors import UserError
-from . import levels
 from .config import Check, NoiseConfig, one_of
 from .noise import alphas_cumprod
 from .schedule import History, Schedule
+from .sigmas import alphas_and_sigmas, spaced_timesteps
 
 
 class DDIM(Schedule):
@@ -26,7 +26,7 @@ class DDIM(Schedule):
 
     def __init__(self, config: NoiseConfig, steps: int) -> None:
         super().__init__(config, steps)
-        self.timesteps = np.round(levels.spaced_timesteps(config, steps, steps)).astype(np.float32)
+        self.timesteps = np.round(spaced_timesteps(config, steps, steps)).astype(np.float32)
         timesteps = self.timesteps.astype(np.int64)
         if timesteps[0] >= config.num_train_timesteps:
             raise UserError(
@@ -39,8 +39,8 @@ class DDIM(Schedule):
         following = timesteps - config.num_train_timesteps // steps
         last_signal = 1.0 if config.set_alpha_to_one else signal[0]
         next_signal = np.where(following >= 0, signal[following], last_signal)
-        self._alphas, self._sigmas = levels.alphas_and_sigmas(signal[timesteps])
-        self._next_alphas, self._next_sigmas = levels.alphas_and_sigmas(next_signal)
+        self._alphas, self._sigmas = alphas_and_sigmas(signal[timesteps])
+        self._next_alphas, self._next_sigmas = alphas_and_sigmas(next_signal)
         self._clip = config.clip_sample_range if config.clip_sample else None
 
     def step(

@@ -8,9 +8,9 @@ from typing import ClassVar
 import mlx.core as mx
 import numpy as np
 
-from . import levels
 from .config import OFF, Check, NoiseConfig, one_of
 from .schedule import History, Schedule
+from .sigmas import alphas_and_sigmas, multistep_sigmas, sigma_table, with_final
 
 
 class DPMSolverPlusPlus2M(Schedule):
@@ -34,14 +34,14 @@ class DPMSolverPlusPlus2M(Schedule):
 
     def __init__(self, config: NoiseConfig, steps: int) -> None:
         super().__init__(config, steps)
-        table = levels.sigma_table(config)
+        table = sigma_table(config)
         # Lambda is -log(sigma / alpha), and falls with the timestep.
         last = int(np.count_nonzero(-np.log(table) >= config.lambda_min_clipped))
-        self.timesteps, sigmas = levels.multistep_levels(
+        self.timesteps, sigmas = multistep_sigmas(
             config, steps, table, last=last, rounded=config.beta_schedule != "squaredcos_cap_v2"
         )
-        ratios = levels.with_final(sigmas, config, table[0]).astype(np.float64)
-        self._alphas, self._sigmas = levels.alphas_and_sigmas(1 / (ratios**2 + 1))
+        ratios = with_final(sigmas, config, table[0]).astype(np.float64)
+        self._alphas, self._sigmas = alphas_and_sigmas(1 / (ratios**2 + 1))
         with np.errstate(divide="ignore"):
             h = -np.diff(np.log(ratios))
         self._exp_minus_h: list[float] = (ratios[1:] / ratios[:-1]).tolist()

@@ -9,10 +9,10 @@ from typing import ClassVar
 import mlx.core as mx
 import numpy as np
 
-from . import levels
 from .config import OFF, Check, NoiseConfig, one_of
 from .noise import linspace
 from .schedule import History, Schedule
+from .sigmas import karras_sigmas, sigma_table, spaced_timesteps, timesteps_of, with_final
 
 
 class _Euler(Schedule):
@@ -42,15 +42,15 @@ class Euler(_Euler):
 
     def __init__(self, config: NoiseConfig, steps: int) -> None:
         super().__init__(config, steps)
-        table = levels.sigma_table(config)
-        timesteps = levels.spaced_timesteps(config, steps, steps).astype(np.float32)
+        table = sigma_table(config)
+        timesteps = spaced_timesteps(config, steps, steps).astype(np.float32)
         sigmas = np.interp(timesteps, np.arange(len(table)), table)
         if config.interpolation_type == "log_linear":
             sigmas = np.exp(linspace(np.log(table[-1]), np.log(table[0]), steps + 1))
         if config.use_karras_sigmas:
-            sigmas = levels.karras_sigmas(config, sigmas[0], sigmas[-1], steps)
-            timesteps = levels.timesteps_of(sigmas, table)
-        self._set_sigmas(config, timesteps, levels.with_final(sigmas, config, table[0]))
+            sigmas = karras_sigmas(config, sigmas[0], sigmas[-1], steps)
+            timesteps = timesteps_of(sigmas, table)
+        self._set_sigmas(config, timesteps, with_final(sigmas, config, table[0]))
 
     def step(
         self, model_output: mx.array, i: int, x: mx.array, history: History = (), noise: mx.array | None = None
@@ -70,8 +70,8 @@ class EulerAncestral(_Euler):
 
     def __init__(self, config: NoiseConfig, steps: int) -> None:
         super().__init__(config, steps)
-        table = levels.sigma_table(config)
-        timesteps = levels.spaced_timesteps(config, steps, steps).astype(np.float32)
+        table = sigma_table(config)
+        timesteps = spaced_timesteps(config, steps, steps).astype(np.float32)
         sigmas = np.append(np.interp(timesteps, np.arange(len(table)), table), 0)
         self._set_sigmas(config, timesteps, sigmas)
 

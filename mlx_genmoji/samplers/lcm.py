@@ -11,11 +11,11 @@ import mlx.core as mx
 import numpy as np
 
 from ..errors import UserError
-from . import levels
 from .config import Check, NoiseConfig, number, one_of, whole
 from .ddim import check_signal
 from .noise import alphas_cumprod
 from .schedule import History, Schedule
+from .sigmas import alphas_and_sigmas
 
 _SIGMA_DATA = 0.5
 
@@ -62,7 +62,7 @@ class LCM(Schedule):
         self.timesteps = timesteps.astype(np.float32)
         signal = alphas_cumprod(config).astype(np.float64)[timesteps]
         check_signal(config, signal[0], "LCM")
-        self._alphas, self._sigmas = levels.alphas_and_sigmas(signal)
+        self._alphas, self._sigmas = alphas_and_sigmas(signal)
         self._scaled: list[float] = (timesteps * float(config.timestep_scaling)).tolist()
 
     def of_strength(self, strength: float) -> LCM:

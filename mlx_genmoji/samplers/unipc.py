@@ -9,9 +9,9 @@ from typing import ClassVar
 import mlx.core as mx
 import numpy as np
 
-from . import levels
 from .config import FLAG, OFF, Check, NoiseConfig, list_of, number, one_of, whole
 from .schedule import History, Schedule
+from .sigmas import alphas_and_sigmas, multistep_sigmas, sigma_table, with_final
 
 
 class UniPC(Schedule):
@@ -38,11 +38,11 @@ class UniPC(Schedule):
 
     def __init__(self, config: NoiseConfig, steps: int) -> None:
         super().__init__(config, steps)
-        table = levels.sigma_table(config)
-        self.timesteps, sigmas = levels.multistep_levels(config, steps, table)
+        table = sigma_table(config)
+        self.timesteps, sigmas = multistep_sigmas(config, steps, table)
         smallest = sigmas[-1] if config.use_karras_sigmas else table[0]
-        ratios = levels.with_final(sigmas, config, smallest).astype(np.float64)
-        self._alphas, self._sigmas = levels.alphas_and_sigmas(1 / (ratios**2 + 1))
+        ratios = with_final(sigmas, config, smallest).astype(np.float64)
+        self._alphas, self._sigmas = alphas_and_sigmas(1 / (ratios**2 + 1))
         with np.errstate(divide="ignore"):
             self._lambdas: list[float] = (-np.log(ratios)).tolist()
         self._config = config

@@ -2,7 +2,7 @@
 and diffusers folders in half precision."""
 
 from .diffusers import export_diffusers
+from .exported_model import Source
 from .folder import Options, export_coreml
-from .source import Source
 
 __all__ = ["Options", "Source", "export_coreml", "export_diffusers"]

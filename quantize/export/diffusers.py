@@ -11,14 +11,14 @@ from typing import Any
 import mlx.core as mx
 from mlx.utils import tree_flatten, tree_unflatten
 
-from mlx_genmoji.checkpoint import Model, create_model, save_model, write_json
+from mlx_genmoji.checkpoint.components import Model, create_model, save_model, write_json
+from mlx_genmoji.checkpoint.weight_files import PICKLES
 from mlx_genmoji.lora import LoRALayer, save_adapter
 from mlx_genmoji.lora.layers import dense_weight
 from mlx_genmoji.quantization import CONFIG_KEY, DENSE_KEY, QuantizedLayer
-from mlx_genmoji.weights import PICKLES
 
+from .exported_model import Source, computing_on_cpu
 from .folder import new_folder, write_vocabulary
-from .source import Source, computing_on_cpu
 
 # What is read of a folder beside the components that are written anew.
 CARRIED = ("tokenizer", "tokenizer_2", "scheduler")

@@ -15,21 +15,21 @@ from typing import Any, Literal
 
 import mlx.nn as nn
 
-from mlx_genmoji.checkpoint import write_json
+from mlx_genmoji.checkpoint.components import write_json
 from mlx_genmoji.errors import UserError
 from mlx_genmoji.quantization import Quantization
 from mlx_genmoji.tokenizer import read_vocabulary, spaced
 
 from ..coreml import import_coremltools
+from .apple_schedule import APPLES
+from .companion_files import MAKEFILE, readme
+from .exported_model import Source, Weighted, computing_on_cpu
 from .graph import Attention, Graph, Var
-from .levels import APPLES
-from .package import Function, write_package
-from .papers import MAKEFILE, readme
-from .parts import Part, parts_of
-from .source import Source, Weighted, computing_on_cpu
-from .storage import METHODS, Method, Storage
+from .mlpackage import Function, write_package
+from .packages import Part, parts_of
 from .unet import Flow, Stage
 from .verify import verify
+from .weight_formats import METHODS, Method, Storage
 
 Verification = Literal["full", "quick", "off"]
 

@@ -21,7 +21,7 @@ from mlx_genmoji.models.blocks import Conv2d, GroupNorm
 from mlx_genmoji.quantization import QuantizedConv2d
 
 from ..coreml import import_coremltools
-from .storage import Dense, Palette, Steps, Storage, Stored, release
+from .weight_formats import Dense, Palette, Steps, Storage, Stored, release
 
 Attention = Literal["split-einsum", "original"]
 

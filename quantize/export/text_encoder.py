@@ -8,7 +8,7 @@ import mlx.nn as nn
 import numpy as np
 
 from mlx_genmoji.models.clip import CLIPAttention, CLIPTextModel, CLIPTextModelWithProjection
-from mlx_genmoji.models.functions import gelu, quick_gelu
+from mlx_genmoji.models.ops import gelu, quick_gelu
 
 from .graph import Graph, Var, op_name
 

@@ -19,8 +19,8 @@ from mlx_genmoji.models.embeddings import AttentionPooling, TextTimeEmbedding, T
 from mlx_genmoji.models.transformer import BasicTransformerBlock, Transformer2DModel
 from mlx_genmoji.models.unet import UNet2DConditionModel
 
+from .apple_schedule import Levels
 from .graph import Graph, Var, op_name
-from .levels import Levels
 
 # Rows of a call: without and with the prompt.
 ROWS = 2

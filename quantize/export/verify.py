@@ -21,15 +21,15 @@ from mlx_genmoji.errors import UserError
 from mlx_genmoji.lora.layers import LoRALayer, wrap
 from mlx_genmoji.models.blocks import Conv2d, GroupNorm, ResnetBlock2D
 from mlx_genmoji.models.clip import CLIPEncoderLayer
-from mlx_genmoji.models.functions import inference
+from mlx_genmoji.models.ops import inference
 from mlx_genmoji.models.transformer import BasicTransformerBlock, Transformer2DModel
 from mlx_genmoji.quantization import PACKED, QuantizedLayer, replace_layer
 
 from ..interpreter import Program
+from .exported_model import computing_on_cpu
 from .graph import op_name
-from .parts import Arrays, Part
-from .source import computing_on_cpu
-from .storage import Storage, release
+from .packages import Arrays, Part
+from .weight_formats import Storage, release
 
 # How far a layer may be off, by the norm of what it says: ten times what the order of sums makes of float32.
 TOLERANCE = 5e-5

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from mlx_genmoji.compose.names import name_of, role_of
+from mlx_genmoji.combinations.names import name_of, role_of
 
 from ..errors import ScrapeError
 from ..merge import read_rows

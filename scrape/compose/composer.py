@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from mlx_genmoji.compose.drawing import Frame, bounds, frame
-from mlx_genmoji.compose.layouts import Layer
-from mlx_genmoji.compose.scenes import MARGIN, arranged, picture, prepared
-from mlx_genmoji.compose.sprites import Sprite
+from mlx_genmoji.combinations.layouts import Layer
+from mlx_genmoji.combinations.rasterize import Frame, bounds, frame
+from mlx_genmoji.combinations.scenes import MARGIN, arranged, picture, prepared
+from mlx_genmoji.combinations.sprites import Sprite
 
 from ..dataset import SIZES, UNKNOWN, Dropped, Report, begin, check_folder, encode, finish, replace
 from ..errors import ScrapeError

@@ -3,8 +3,8 @@
 import numpy as np
 from PIL import Image
 
-from mlx_genmoji.compose.colours import Dominant
-from mlx_genmoji.compose.sprites import OPAQUE, Sprite
+from mlx_genmoji.combinations.colours import Dominant
+from mlx_genmoji.combinations.sprites import OPAQUE, Sprite
 from mlx_genmoji.sticker import Sticker
 
 from ..dataset import ORIGINAL

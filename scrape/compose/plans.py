@@ -10,10 +10,10 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from mlx_genmoji.compose import anchors
-from mlx_genmoji.compose.colours import ALIKE, Dominant
-from mlx_genmoji.compose.kinds import ATTRIBUTES, EMOTIONS, RAIN, SNOW, Kind
-from mlx_genmoji.compose.names import UNCOUNTED, plural, with_article
+from mlx_genmoji.combinations import anchors
+from mlx_genmoji.combinations.colours import ALIKE, Dominant
+from mlx_genmoji.combinations.names import UNCOUNTED, plural, with_article
+from mlx_genmoji.combinations.relations import ATTRIBUTES, EMOTIONS, RAIN, SNOW, Kind
 
 from ..errors import ScrapeError
 from .catalogue import Catalogue

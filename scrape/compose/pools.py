@@ -3,9 +3,11 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from mlx_genmoji.compose import anchors
-from mlx_genmoji.compose.colours import TARGETS
-from mlx_genmoji.compose.kinds import (
+from mlx_genmoji.combinations import anchors
+from mlx_genmoji.combinations.colours import TARGETS
+from mlx_genmoji.combinations.emoji_lists import listed
+from mlx_genmoji.combinations.names import UNCOUNTED, name_of
+from mlx_genmoji.combinations.relations import (
     ATTRIBUTES,
     BASES,
     CONTAINERS,
@@ -28,8 +30,6 @@ from mlx_genmoji.compose.kinds import (
     WORN,
     Kind,
 )
-from mlx_genmoji.compose.lists import listed
-from mlx_genmoji.compose.names import UNCOUNTED, name_of
 
 from .catalogue import Catalogue
 

@@ -18,11 +18,11 @@ from ..errors import ScrapeError
 from .client import IMAGE, LIST, PAGE, Answer, Client, Kind, Validators
 from .collect import CrawlReport, Order
 from .faults import Fault
-from .folder import Folder
 from .images import draw
 from .pages import DESCRIPTIONS, LISTED, Item, Listing, read_list, read_page
 from .rows import emoji_of, row
 from .state import Entry, State
+from .writer import Folder
 
 # Pictures are drawn beside the network, a few at a time: one takes milliseconds, and megabytes while it is drawn.
 DRAWERS = 4

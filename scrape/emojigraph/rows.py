@@ -7,8 +7,8 @@ from typing import Any
 from ..dataset import UNKNOWN
 from ..emojibase import FIRST_CODE_POINTS, GENDER_SIGNS, SKIN_TONES, Emoji
 from .collect import Order
-from .folder import IMAGES, ORIGINALS, name
 from .pages import Item
+from .writer import IMAGES, ORIGINALS, name
 
 SOURCE = "emojigraph"
 

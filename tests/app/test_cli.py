@@ -15,7 +15,7 @@ from PIL import Image
 import mlx_genmoji
 import train
 from app import cli, generating
-from mlx_genmoji import single_file
+from mlx_genmoji.checkpoint import single_file
 from mlx_genmoji.sticker import Sticker
 
 GENMOJI = Path(sys.executable).with_name("genmoji")

@@ -23,13 +23,13 @@ from random_models import NOISE, SMALL, write_small_pipeline, write_unet
 from row import Row
 
 from mlx_genmoji import Genmoji
-from mlx_genmoji.checkpoint import create_model, open_model, save_model, write_json
+from mlx_genmoji.checkpoint.components import create_model, open_model, save_model, write_json
 from mlx_genmoji.errors import one_line
 from mlx_genmoji.lora import Adapter, Layer, adaptable, save_adapter
 from mlx_genmoji.pipeline import BUILTIN
 from mlx_genmoji.samplers import make_sampler
 from quantize.export import Options, Source, export_coreml
-from quantize.export.levels import APPLES, Levels
+from quantize.export.apple_schedule import APPLES, Levels
 from quantize.interpreter import Program
 
 PROMPT = "red apple"

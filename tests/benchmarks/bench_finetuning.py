@@ -103,10 +103,10 @@ def validation_rows(four: Run, full: Run) -> Iterator[Row]:
 
 def held_out_skins() -> list[Judged]:
     """The pictures that are judged; see the module's docstring."""
-    from train.data import Dataset
-    from train.lora import LoRARecipe
+    from train.adapter.lora import LoRARecipe
+    from train.adapter.validation import held_out
+    from train.data.dataset import Dataset
     from train.recipe import build, read_recipe
-    from train.validation import held_out
 
     recipe = build(LoRARecipe, read_recipe(RECIPE, [f"data.folders=[{DATA / SOURCE}]"]))
     dataset = Dataset(recipe.data, recipe.output.parent / "cache")

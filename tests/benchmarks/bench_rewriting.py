@@ -39,10 +39,11 @@ from row import Row
 
 from mlx_genmoji import Genmoji, UserError
 from mlx_genmoji.pipeline import BUILTIN
-from mlx_genmoji.prompt import CaptionForm, PromptPlan, Rewriter, compose, parse, request
+from mlx_genmoji.prompt import CaptionForm, PromptPlan, Rewriter, compose, parse
 from mlx_genmoji.prompt.lexicon import emojis
-from mlx_genmoji.prompt.rewriter import ADAPTER
-from mlx_genmoji.prompt.smollm2 import PACKAGE, smollm2_folder
+from mlx_genmoji.prompt.llm import protocol as request
+from mlx_genmoji.prompt.llm.rewriter import ADAPTER
+from mlx_genmoji.prompt.llm.smollm2 import PACKAGE, smollm2_folder
 from mlx_genmoji.tokenizer import CLIPTokenizer
 
 RESULTS = FOLDER / "rewriting-results.tsv"

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from scrape import Report, collect
 from scrape.emojibase import SKIN_TONES, key
-from scrape.folder import slug
+from scrape.own_pictures import slug
 from scrape.packages import Package
 from scrape.pictures import render
 

@@ -78,7 +78,7 @@ def memory(folder: Path, bits: int) -> dict[str, float]:
     import mlx.core as mx
     from mlx.utils import tree_flatten
 
-    from mlx_genmoji.checkpoint import load_model, save_model
+    from mlx_genmoji.checkpoint.components import load_model, save_model
     from mlx_genmoji.quantization import Quantization, QuantizedLayer
 
     unet: Any = load_model(folder, quantization=Quantization(bits) if bits else None)
@@ -105,7 +105,7 @@ def memory(folder: Path, bits: int) -> dict[str, float]:
 
 def compare(folder: Path, rounds: int) -> dict[str, list[float]]:
     """Seconds of each step over a packed and over a dense base, in turn."""
-    from mlx_genmoji.checkpoint import load_model
+    from mlx_genmoji.checkpoint.components import load_model
     from mlx_genmoji.quantization import Quantization
 
     steps = {

@@ -45,8 +45,8 @@ if side == "theirs":
     torch.set_grad_enabled(False)
     step = lambda: unet(*arguments).sample
 else:
-    from mlx_genmoji.checkpoint import load_model
-    from mlx_genmoji.models.functions import inference
+    from mlx_genmoji.checkpoint.components import load_model
+    from mlx_genmoji.models.ops import inference
     import mlx.core as mx
     unet = load_model(folder)
     arguments = mx.random.normal((1, size, size, 4)), mx.array([500]), mx.random.normal((1, 77, 768))

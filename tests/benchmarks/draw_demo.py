@@ -12,7 +12,7 @@ from typing import Any
 
 from playwright.sync_api import sync_playwright
 
-from app.demo.serving import serving
+from app.demo.server import serving
 
 PICTURES = Path(__file__).parents[2] / "docs" / "pictures"
 PROMPTS = ("octopus", "cat riding a skateboard", "flying pig")

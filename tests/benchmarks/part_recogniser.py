@@ -7,7 +7,7 @@ In: pictures of any size. Out: a score for each label: the names that compositio
 wear, hold, ride or are in, and for what is done with them (wings, two, blue, sad).
 
 It is taught by the vendors of `recogniser.py` and EmojiOne 3, with compositions of their drawings, put together by the
-rules of `mlx_genmoji.compose`, and with their plain drawings. It looks in two ways, and adds up what they say:
+rules of `mlx_genmoji.combinations`, and with their plain drawings. It looks in two ways, and adds up what they say:
 
 - at pieces, through the frozen network of `recogniser.py`. A piece shows both parts of a composition, one, or nothing
   whole; a perceptron with one hidden layer learns from the network's features which. To its log-probabilities `COSINES`
@@ -61,9 +61,9 @@ from whole_network import PlainDrawings, WholeNetwork
 
 import mlx_genmoji
 import scrape
-from mlx_genmoji.compose import kinds as compositions
-from mlx_genmoji.compose.lists import listed
-from mlx_genmoji.compose.names import name_of, role_of
+from mlx_genmoji.combinations import relations
+from mlx_genmoji.combinations.emoji_lists import listed
+from mlx_genmoji.combinations.names import name_of, role_of
 from scrape.compose import Composer, Plan, held_out
 from scrape.emojibase import key
 from scrape.packages import Package
@@ -99,8 +99,8 @@ TRIED, TRIED_FROM = 300, 1_000_000
 NOTHING = "nothing whole"
 RULES = [
     path
-    for package in (mlx_genmoji, scrape)
-    for path in sorted((Path(package.__file__).parent / "compose").glob("*.*"))
+    for package, folder in ((mlx_genmoji, "combinations"), (scrape, "compose"))
+    for path in sorted((Path(package.__file__).parent / folder).glob("*.*"))
 ]
 
 # Left, top and side of a square, in pixels.
@@ -319,14 +319,14 @@ def labels_of(icons: dict[str, dict[str, str]], data: Path) -> list[str]:
     """The labels that take part: animals, and what the rules name for them to wear, hold, ride, be in, or be like."""
     subgroups = subgroups_of(data)
     lists = ("vehicles", "mounts", "held", "instruments", "winged")
-    things = (*compositions.WORN, *compositions.CONTAINERS, *compositions.GROUNDS)
+    things = (*relations.WORN, *relations.CONTAINERS, *relations.GROUNDS)
     named = {name_of(label) for label in (*things, *(entry for name in lists for entry in listed(name)))}
     named |= {name for pair in held_out() for name in pair}
     return [
         label
         for label in icons
         if name_of(label) in named
-        or label in compositions.ATTRIBUTES.values()
+        or label in relations.ATTRIBUTES.values()
         or (role_of(label, subgroups[label]) == "animal" and subgroups[label] != "cat-face")
     ]
 
@@ -346,7 +346,7 @@ def write_datasets(icons: dict[str, dict[str, str]], data: Path, folder: Path) -
     come along for their features, without a subgroup: they are no parts.
     """
     subgroups, parts = subgroups_of(data), set(labels_of(icons, data))
-    wanted = parts | {label for labels in compositions.EMOTIONS.values() for label in labels}
+    wanted = parts | {label for labels in relations.EMOTIONS.values() for label in labels}
     for vendor, originals in (*vector_originals(icons), ("emojione-3", emojione_3(data))):
         (folder / vendor / "originals").mkdir(parents=True)
         lines = []

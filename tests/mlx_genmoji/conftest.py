@@ -12,8 +12,8 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from numpy.typing import ArrayLike
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from mlx_genmoji.models import functions
-from train.vocabulary import train_clip_vocabulary
+from mlx_genmoji.models import ops
+from train.model.vocabulary import train_clip_vocabulary
 
 # The models here are so small that threads cost more than they save.
 torch.set_num_threads(1)
@@ -82,7 +82,7 @@ def error() -> Callable[[ArrayLike, ArrayLike], float]:
 @pytest.fixture(params=["cpu", "gpu"])
 def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Both forms of the arithmetic, the CPU's and the GPU's, whatever this machine has."""
-    monkeypatch.setattr(functions, "on_cpu", lambda: request.param == "cpu")
+    monkeypatch.setattr(ops, "on_cpu", lambda: request.param == "cpu")
     return request.param
 
 

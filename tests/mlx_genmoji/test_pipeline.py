@@ -23,14 +23,14 @@ from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from mlx_genmoji import Genmoji, UserError
+from mlx_genmoji.combinations.assemble import put_together
+from mlx_genmoji.combinations.reading import Combination
 from mlx_genmoji.errors import Cancelled
-from mlx_genmoji.models import functions
-from mlx_genmoji.parts import put_together
+from mlx_genmoji.models import ops
 from mlx_genmoji.pipeline import BUILTIN
 from mlx_genmoji.prompt import PromptPlan, compose
-from mlx_genmoji.prompt.combinations import Combination
 from mlx_genmoji.sticker import Sticker, read_recipe
-from train.vocabulary import train_clip_vocabulary
+from train.model.vocabulary import train_clip_vocabulary
 
 pytestmark = pytest.mark.usefixtures("cpu")
 
@@ -151,7 +151,7 @@ def test_guidance_and_negative_prompt_are_those_of_diffusers(broken: Path, guida
 
 
 def test_the_gpu_forms_draw_the_same_picture(broken: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(functions, "on_cpu", lambda: False)
+    monkeypatch.setattr(ops, "on_cpu", lambda: False)
     assert drawn_by_both(broken) >= 60
 
 

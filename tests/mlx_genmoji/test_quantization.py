@@ -12,11 +12,11 @@ from mlx.utils import tree_flatten
 from safetensors.numpy import load_file, save_file
 
 from mlx_genmoji import Genmoji
-from mlx_genmoji.checkpoint import create_model, load_model, save_model
+from mlx_genmoji.checkpoint.components import create_model, load_model, save_model
 from mlx_genmoji.errors import UserError
 from mlx_genmoji.models.blocks import Conv2d, Downsample2D, PointwiseConv, Upsample2D
 from mlx_genmoji.models.checkpointing import Dropout, attention_in_parts, checkpoint_blocks
-from mlx_genmoji.models.functions import attention
+from mlx_genmoji.models.ops import attention
 from mlx_genmoji.pipeline import BUILTIN
 from mlx_genmoji.quantization import PACKED, Quantization, QuantizedConv2d, QuantizedLayer, quantize_model
 

@@ -20,11 +20,11 @@ from mlx_genmoji.samplers import (
     Schedule,
     add_noise,
     alphas_cumprod,
-    levels,
     make_sampler,
     step_noise,
     training_target,
 )
+from mlx_genmoji.samplers import sigmas as levels
 
 TOLERANCE = 1e-5
 Config = dict[str, Any]

@@ -14,7 +14,7 @@ import transformers
 
 from mlx_genmoji.errors import UserError
 from mlx_genmoji.tokenizer import CLIPTokenizer
-from train.vocabulary import train_clip_vocabulary
+from train.model.vocabulary import train_clip_vocabulary
 
 WORDS = (
     "a the flying pig PIG Astronaut riding horse on mars, oil painting don't we'll it's they've I'm you'd café naïve "

@@ -11,8 +11,8 @@ import pytest
 import yaml
 from PIL import Image
 
-from mlx_genmoji.checkpoint import create_model, save_model, write_json
-from train.vocabulary import train_clip_vocabulary
+from mlx_genmoji.checkpoint.components import create_model, save_model, write_json
+from train.model.vocabulary import train_clip_vocabulary
 
 VAE = {
     "_class_name": "AutoencoderKL",

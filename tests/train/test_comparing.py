@@ -11,10 +11,10 @@ from app import cli
 from mlx_genmoji import Genmoji, UserError
 from mlx_genmoji.quantization import Quantization
 from quantize import quantize_folder
-from train import comparing
-from train.comparing import Judgement, judge
-from train.distributed import World
-from train.lora import LoRARecipe
+from train.adapter import compare as comparing
+from train.adapter.compare import Judgement, judge
+from train.adapter.lora import LoRARecipe
+from train.fit.distributed import World
 from train.recipe import build, read_recipe
 
 pytestmark = pytest.mark.usefixtures("cpu")

@@ -14,11 +14,11 @@ import pytest
 
 import train
 from mlx_genmoji.errors import UserError
-from train.data import Dataset
-from train.distributed import World
-from train.lora import LoRAObjective, LoRARecipe, load_base
+from train.adapter.lora import LoRAObjective, LoRARecipe, load_base
+from train.data.dataset import Dataset
+from train.fit.distributed import World
+from train.fit.step import Workers
 from train.recipe import build, read_recipe
-from train.workers import Workers
 
 pytestmark = pytest.mark.usefixtures("cpu")
 
@@ -31,14 +31,14 @@ import train
 import mlx.core as mx
 mx.set_default_device(mx.cpu)
 sys.path.insert(0, str(Path(__file__).parent))
-from train.distributed import World
+from train.fit.distributed import World
 {body}
 """
 
 FIRST_GRADIENTS = """
-from train.data import Dataset
-from train.lora import LoRAObjective, LoRARecipe, load_base
-from train.workers import Workers
+from train.data.dataset import Dataset
+from train.adapter.lora import LoRAObjective, LoRARecipe, load_base
+from train.fit.step import Workers
 from train.recipe import build, read_recipe
 recipe = build(LoRARecipe, read_recipe(Path(sys.argv[1]), sys.argv[3:]))
 run = LoRAObjective(recipe, load_base(recipe), Dataset(recipe.data, recipe.output.parent / "cache"))

@@ -23,15 +23,15 @@ from mlx_genmoji.models.clip import CLIPTextModel
 from mlx_genmoji.models.vae import AutoencoderKL
 from mlx_genmoji.quantization import Quantization
 from quantize import quantize_folder
-from train.captions import caption, variants
-from train.data import Dataset
-from train.distributed import World
-from train.lora import LoRAObjective, LoRARecipe, attach_to, load_base, prompt_template
+from train.adapter.lora import LoRAObjective, LoRARecipe, attach_to, load_base, prompt_template
+from train.adapter.personas import PersonasRecipe
+from train.adapter.validation import held_out
+from train.data.captions import caption, variants
+from train.data.dataset import Dataset
+from train.fit.distributed import World
+from train.fit.step import Workers, flat
 from train.noise import loss_weights
-from train.personas import PersonasRecipe
 from train.recipe import Data, build, read_recipe
-from train.validation import held_out
-from train.workers import Workers, flat
 
 Write = Callable[..., Path]
 

@@ -16,9 +16,9 @@ from mlx_genmoji import Genmoji, UserError
 from mlx_genmoji.lora import Entry, load_adapter, read_index
 from mlx_genmoji.models.clip import CLIPTextModel
 from mlx_genmoji.models.vae import AutoencoderKL
-from train import personas
-from train.distributed import World
-from train.lora import LoRAObjective, Sample, open_dataset
+from train.adapter import personas
+from train.adapter.lora import LoRAObjective, Sample, open_dataset
+from train.fit.distributed import World
 from train.recipe import build, read_recipe
 
 pytestmark = pytest.mark.usefixtures("cpu")

@@ -16,13 +16,14 @@ from PIL import Image
 import train
 from app import cli
 from mlx_genmoji import UserError
-from train import lora, machine
-from train.curve import HEIGHT, MARGIN, WIDTH, draw_curve
-from train.lora import LoRAObjective, LoRARecipe, load_base, open_dataset
-from train.machine import at_work, memory_limit
-from train.memory import Memory, check_memory, measure
+from train.adapter import lora
+from train.adapter.lora import LoRAObjective, LoRARecipe, load_base, open_dataset
+from train.adapter.memory import Memory, check_memory, measure
+from train.fit import machine
+from train.fit.curve import HEIGHT, MARGIN, WIDTH, draw_curve
+from train.fit.machine import at_work, memory_limit
+from train.fit.step import Workers, flat
 from train.recipe import build, read_recipe
-from train.workers import Workers, flat
 
 pytestmark = pytest.mark.usefixtures("cpu")
 

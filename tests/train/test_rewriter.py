@@ -9,8 +9,8 @@ import yaml
 
 from mlx_genmoji import UserError
 from mlx_genmoji.prompt.lexicon import moods
-from mlx_genmoji.prompt.request import OF, fault, read_answer
-from mlx_genmoji.prompt.rules import parse
+from mlx_genmoji.prompt.llm.protocol import OF, fault, read_answer
+from mlx_genmoji.prompt.parser import parse
 from train.rewriter import check, evaluation_prompts, resumed, rows, words_of, write_rows
 
 ROOT = Path(__file__).parents[2]

@@ -20,8 +20,11 @@ from PIL import Image
 
 import train
 from mlx_genmoji import Genmoji, UserError
-from mlx_genmoji.checkpoint import load_model
-from train.autoencoder import (
+from mlx_genmoji.checkpoint.components import load_model
+from train.data.dataset import Dataset, read_picture, to_model
+from train.fit.optimizers import learning_rate
+from train.fit.step import Workers
+from train.model.autoencoder import (
     AutoencoderObjective,
     AutoencoderRecipe,
     encode_all,
@@ -29,12 +32,9 @@ from train.autoencoder import (
     standardise,
     to_pixels,
 )
-from train.data import Dataset, read_picture, to_model
-from train.decoder import DecoderObjective, DecoderRecipe
-from train.optimizers import learning_rate
+from train.model.decoder import DecoderObjective, DecoderRecipe
+from train.model.widening import Inner, WideningObjective, WideningRecipe, first_block, widened
 from train.recipe import Data, Loop, build, read_recipe
-from train.widening import Inner, WideningObjective, WideningRecipe, first_block, widened
-from train.workers import Workers
 
 # On a GPU the gradient of an embedding is summed in any order, so weights are not the same to the last bit.
 pytestmark = pytest.mark.usefixtures("cpu")
@@ -248,10 +248,10 @@ def test_a_picture_under_two_names_is_encoded_once(
     folder = train.run(vae_recipe)
     vae, encoded = load_model(folder), []
     monkeypatch.setattr(
-        train.autoencoder, "encode_all", lambda model, part: encoded.append(len(part)) or encode_all(model, part)
+        train.model.autoencoder, "encode_all", lambda model, part: encoded.append(len(part)) or encode_all(model, part)
     )
     pictures = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3), np.uint8)[[2, 0, 3, 2, 1, 0]]
-    latents = train.autoencoder.cached_latents(vae, folder, pictures, tmp_path)
+    latents = train.model.autoencoder.cached_latents(vae, folder, pictures, tmp_path)
     assert encoded == [4]
     assert np.allclose(latents, encode_all(vae, pictures), atol=1e-5)
 
@@ -605,7 +605,7 @@ def test_pixels_survive_the_way_to_the_model_and_back() -> None:
 
 
 def test_pictures_with_a_tone_are_drawn_by_their_weight(diffusion_recipe: Path, tmp_path: Path) -> None:
-    from train.diffusion import DiffusionRecipe
+    from train.model.diffusion import DiffusionRecipe
 
     dataset = Dataset(build(DiffusionRecipe, read_recipe(diffusion_recipe, [])).data, tmp_path / "cache")
     assert dataset.weights[7] == pytest.approx(dataset.weights[0] / 2)

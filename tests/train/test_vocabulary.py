@@ -10,7 +10,7 @@ import transformers
 
 from mlx_genmoji.errors import UserError
 from mlx_genmoji.tokenizer import CLIPTokenizer
-from train.vocabulary import SMALLEST_VOCABULARY, train_clip_vocabulary
+from train.model.vocabulary import SMALLEST_VOCABULARY, train_clip_vocabulary
 
 COLOURS = ["red", "blue", "green", "Medium-Dark", "café-coloured"]
 THINGS = ["pig", "flying pig", "cat with tears of joy", "axolotl", "猫", "woman's hat", "face", "🌟", "keycap 10"]

@@ -12,7 +12,8 @@ pytest.importorskip("gradio", reason="the tests of the demo need the extra app")
 
 from demo_server import Demo, chromium, eventually, free_port
 
-from app.demo import serving, session
+from app.demo import server as serving
+from app.demo import session
 from app.demo.session import Sessions
 from app.demo.worker import Worker
 from mlx_genmoji import Genmoji

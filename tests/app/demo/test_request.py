@@ -12,7 +12,7 @@ import pytest
 
 from app import cli
 from app.demo.request import combined
-from app.demo.serving import serve
+from app.demo.server import serve
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_a_kill_ends_it_in_good_order(monkeypatch: pytest.MonkeyPatch) -> None:
         finally:
             closed.append(True)
 
-    monkeypatch.setattr("app.demo.serving.serving", serving)
+    monkeypatch.setattr("app.demo.server.serving", serving)
     before = signal.getsignal(signal.SIGTERM)
     try:
         with pytest.raises(SystemExit) as caught:

@@ -19,7 +19,7 @@ from mlx_genmoji import Genmoji, UserError
 from mlx_genmoji.lora import LoRAConfig, adapter_of, attach, attach_adapter, attached, dense_weights, detach
 from mlx_genmoji.lora.layers import LoRALayer, wrap
 from mlx_genmoji.models.blocks import Conv2d, PointwiseConv
-from mlx_genmoji.models.functions import downsampled_conv2d, upsampled_conv2d
+from mlx_genmoji.models.ops import downsampled_conv2d, upsampled_conv2d
 from mlx_genmoji.quantization import Quantization, QuantizedConv2d, QuantizedLinear, quantize_model
 
 Error = Callable[[ArrayLike, ArrayLike], float]

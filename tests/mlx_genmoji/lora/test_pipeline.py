@@ -14,7 +14,7 @@ import pytest
 from diffusers import StableDiffusionPipeline
 
 from mlx_genmoji import Genmoji, UserError
-from mlx_genmoji.checkpoint import save_model
+from mlx_genmoji.checkpoint.components import save_model
 from mlx_genmoji.lora import (
     Entry,
     Index,
@@ -27,10 +27,10 @@ from mlx_genmoji.lora import (
     save_adapter,
     write_index,
 )
-from mlx_genmoji.lora.fusing import fuse
 from mlx_genmoji.quantization import Quantization, quantize_model
 from mlx_genmoji.sticker import Sticker, read_recipe
 from quantize import quantize_folder
+from quantize.fuse import fuse
 
 Base = Callable[[str], Path]
 

@@ -12,10 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlx_genmoji import Genmoji, UserError
-from mlx_genmoji.prompt import CaptionForm, Rewriter, UnsafePrompt, parse, request, rewriter
+from mlx_genmoji.prompt import CaptionForm, Rewriter, UnsafePrompt, parse
+from mlx_genmoji.prompt.llm import protocol as request
+from mlx_genmoji.prompt.llm import rewriter
+from mlx_genmoji.prompt.llm.protocol import OF, fields_to_ask, grammar, read_answer
+from mlx_genmoji.prompt.llm.rewriter import Constraint
 from mlx_genmoji.prompt.plan import OPTIONAL
-from mlx_genmoji.prompt.request import OF, fields_to_ask, grammar, read_answer
-from mlx_genmoji.prompt.rewriter import Constraint
 
 pytestmark = pytest.mark.usefixtures("cpu")
 

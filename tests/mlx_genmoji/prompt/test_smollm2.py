@@ -14,8 +14,9 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from mlx_genmoji import UserError
-from mlx_genmoji.prompt import Rewriter, smollm2
-from mlx_genmoji.prompt.smollm2 import convert_gguf, smollm2_folder
+from mlx_genmoji.prompt import Rewriter
+from mlx_genmoji.prompt.llm import smollm2
+from mlx_genmoji.prompt.llm.smollm2 import convert_gguf, smollm2_folder
 
 pytestmark = pytest.mark.usefixtures("cpu")
 

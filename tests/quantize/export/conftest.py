@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from random_models import write_small_pipeline
 
-from mlx_genmoji.checkpoint import open_model
+from mlx_genmoji.checkpoint.components import open_model
 from mlx_genmoji.lora import Adapter, Layer, adaptable, save_adapter
 from mlx_genmoji.lora.layers import weight_shape
 

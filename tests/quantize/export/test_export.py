@@ -23,17 +23,17 @@ from mlx.utils import tree_map
 
 from app import cli
 from mlx_genmoji import Genmoji
-from mlx_genmoji.checkpoint import load_model, open_model, save_model
+from mlx_genmoji.checkpoint.components import load_model, open_model, save_model
 from mlx_genmoji.errors import UserError
 from mlx_genmoji.pipeline import BUILTIN
 from mlx_genmoji.tokenizer import CLIPTokenizer
 from quantize.export import Options, Source, export_coreml, text_encoder, unet
+from quantize.export.apple_schedule import Levels
 from quantize.export.folder import spaced_template, write_vocabulary
 from quantize.export.graph import Graph
-from quantize.export.levels import Levels
-from quantize.export.package import Function, write_package
-from quantize.export.storage import Storage
+from quantize.export.mlpackage import Function, write_package
 from quantize.export.text_encoder import Padding
+from quantize.export.weight_formats import Storage
 from quantize.interpreter import Program
 from quantize.interpreter.package import Package
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from shapes import ACCESSORIES, BROWN, SMILEYS, SUBGROUP, Build, disc, row
 
-from mlx_genmoji.compose.names import NAMES
+from mlx_genmoji.combinations.names import NAMES
 from scrape.compose.plans import held_out
 
 

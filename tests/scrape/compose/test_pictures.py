@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from shapes import BLUE, BROWN, GREY, RED, SIZE, YELLOW, Build, disc
 
-from mlx_genmoji.compose.colours import TARGETS, dominant, recolour
-from mlx_genmoji.compose.features import features
+from mlx_genmoji.combinations.colours import TARGETS, dominant, recolour
+from mlx_genmoji.combinations.face_features import features
 from scrape import ScrapeError
 from scrape.compose import Composer
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from shapes import Build
 
-from mlx_genmoji.compose.kinds import KINDS
-from mlx_genmoji.compose.names import name_of, plural, with_article
+from mlx_genmoji.combinations.names import name_of, plural, with_article
+from mlx_genmoji.combinations.relations import KINDS
 from scrape.compose import Composer, Plan, held_out, plans
 from scrape.compose.parts import Part
 from scrape.compose.plans import fill

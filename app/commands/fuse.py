@@ -1,0 +1,36 @@
+"""`genmoji fuse`: a model and adapters in, a model's folder out that needs them no more."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .adapter_options import AdapterFiles, parse_adapter
+
+
+def fuse(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help='The model: a folder, an id on the hub, or "builtin".')],
+    adapter: AdapterFiles,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="The new folder to write.")],
+    bits: Annotated[
+        int | None, typer.Option(help="Pack the weights in so many bits; 8 keep an adapter. [default: half precision]")
+    ] = None,
+    group_size: Annotated[int, typer.Option(help="With --bits, how many weights share a scale: 32, 64 or 128.")] = 64,
+    lossy: Annotated[
+        bool, typer.Option("--lossy", help="Allow fewer than 8 bits, which lose most of what the adapter changes.")
+    ] = False,
+) -> None:
+    """Put adapters into the weights of a model."""
+    from quantize.fuse import fuse
+
+    adapters = [parse_adapter(text) for text in adapter]
+    kept = fuse(None if model == "builtin" else model, adapters, output, bits=bits, group_size=group_size, lossy=lossy)
+    if kept is not None:
+        typer.echo(
+            f"In {bits} bits the change of the weights has a cosine of {kept.cosine:.3f} to what it was to be;"
+            f" the worst, {kept.worst:.3f}, is that of {kept.path}.",
+            err=True,
+        )
+    typer.echo(output)

@@ -1,0 +1,153 @@
+"""Starts the demo, and ends it: the worker, Gradio's server behind its gate, and a folder for downloads."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mlx_genmoji.errors import UserError
+from mlx_genmoji.lora.persona_index import is_index
+from mlx_genmoji.pipeline import BUILTIN_NAME
+
+from .worker import Worker
+
+INSTALL = "pip install 'mlx-genmoji[app]'"
+BY_PERSON = "by skin tone and person"
+
+
+def model_choices(given: list[str]) -> dict[str, str | None]:
+    """By the name that is shown, never a path, what to load; without any, the built-in model."""
+    if not given:
+        return {BUILTIN_NAME: None}
+    choices: dict[str, str | None] = {}
+    for model in given:
+        name = Path(model).name if Path(model).exists() else model
+        if name in choices:
+            raise UserError(f"Two models are called {name}; rename the folder of one.")
+        choices[name] = None if model == BUILTIN_NAME else model
+    return choices
+
+
+def adapter_choices(folder: Path | None) -> dict[str, Path]:
+    """The adapters of a folder by name, the folder itself among them where it has an index."""
+    if folder is None:
+        return {}
+    if not folder.is_dir():
+        raise UserError(f"There is no folder {folder} of adapters.")
+    choices = {BY_PERSON: Path(folder)} if is_index(folder) else {}
+    choices |= {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
+    if not choices:
+        raise UserError(f"{folder} holds no adapters (.safetensors).")
+    return choices
+
+
+@contextmanager
+def serving(
+    models: Mapping[str, str | None],
+    adapters: Mapping[str, Path],
+    *,
+    rewrite: str | None = None,
+    preview: str | None = None,
+    port: int = 7860,
+    share: bool = False,
+) -> Iterator[str]:
+    """The demo, open at the address that this yields. Raises UserError where it cannot be started."""
+    with tempfile.TemporaryDirectory(prefix="genmoji-") as name:
+        folder = Path(name).resolve()
+        worker = Worker(models, adapters, rewrite=rewrite, preview=preview)
+        # It loads while Gradio is imported, each of which takes seconds.
+        worker.start()
+        try:
+            _prepare(folder)
+            try:
+                import gradio  # noqa: F401
+            except ImportError:
+                raise UserError(f"The demo needs Gradio; install it with: {INSTALL}") from None
+            worker.wait()
+            from .endpoint_files import Downloads
+            from .page import build
+            from .session import Sessions
+
+            sessions = Sessions()
+            blocks = build(worker, sessions, Downloads(folder))
+            try:
+                yield _launch(blocks, sessions, folder, port, share)
+            finally:
+                worker.close()
+                blocks.close(verbose=False)
+        finally:
+            worker.close()
+
+
+def _prepare(folder: Path) -> None:
+    """Before Gradio is imported: nothing is reported to anybody, and files are written to the demo's folder only."""
+    os.environ |= {
+        "GRADIO_ANALYTICS_ENABLED": "False",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "GRADIO_TEMP_DIR": str(folder),
+    }
+    for name in ("GRADIO_ALLOWED_PATHS", "GRADIO_MCP_SERVER", "GRADIO_VIBE_MODE", "GRADIO_ROOT_PATH"):
+        os.environ.pop(name, None)
+
+
+def _launch(blocks: Any, sessions: Any, folder: Path, port: int, share: bool) -> str:
+    from starlette.middleware import Middleware
+
+    from .download_routes import Take
+    from .firewall import OWN_HOSTS, Gate
+    from .theme import CSS, HEAD, theme
+
+    gate = Middleware(Gate, folder=folder, take=Take(sessions), hosts=None if share else OWN_HOSTS)
+
+    # Not api_open: a drawing that is asked for beside the queue would begin, and nobody would hear of its end.
+    blocks.queue(default_concurrency_limit=None, max_size=256, api_open=False)
+    try:
+        _, local, public = blocks.launch(
+            server_name="127.0.0.1",
+            server_port=port,
+            share=share,
+            prevent_thread_lock=True,
+            quiet=True,
+            show_error=False,
+            max_threads=256,
+            state_session_capacity=256,
+            allowed_paths=[],
+            max_file_size=1,
+            run_history=False,
+            enable_monitoring=False,
+            strict_cors=True,
+            ssr_mode=False,
+            mcp_server=False,
+            pwa=False,
+            footer_links=["api"],
+            app_kwargs={"middleware": [gate], "docs_url": None, "redoc_url": None},
+            theme=theme(),
+            css=CSS,
+            head=HEAD,
+        )
+    except OSError as error:
+        raise UserError(f"Port {port} cannot be opened ({error}); choose another with --port.") from None
+    return str(public or local)
+
+
+def serve(
+    models: list[str], adapters: Path | None, rewrite: str | None, preview: str | None, port: int, share: bool
+) -> None:
+    """Serve the demo until Ctrl-C or SIGTERM, telling its address on stdout."""
+
+    def leave(*_: object) -> None:
+        # Not the default, which would leave the folder of downloads behind.
+        sys.exit(128 + signal.SIGTERM)
+
+    signal.signal(signal.SIGTERM, leave)
+    choices = model_choices(models), adapter_choices(adapters)
+    with serving(*choices, rewrite=rewrite, preview=preview, port=port, share=share) as address:
+        print(f"The demo is at {address} (Ctrl-C ends it)", flush=True)
+        threading.Event().wait()

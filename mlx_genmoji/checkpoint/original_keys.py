@@ -1,0 +1,267 @@
+"""The tensors of a component in the original layout, under their names in diffusers and transformers, and its config.
+
+Each function takes the tensors of one component by their keys after its prefix, and returns the config.json that their
+shapes tell, and the same tensors renamed. All raise UserError naming a tensor that is missing.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from itertools import count
+from typing import Any
+
+import mlx.core as mx
+
+from ..errors import UserError
+
+Tensors = dict[str, mx.array]
+Converted = tuple[dict[str, Any], Tensors]
+
+HEAD_CHANNELS = 64
+
+UNET_MODULES = {
+    "time_embed.0": "time_embedding.linear_1",
+    "time_embed.2": "time_embedding.linear_2",
+    "label_emb.0.0": "add_embedding.linear_1",
+    "label_emb.0.2": "add_embedding.linear_2",
+    "input_blocks.0.0": "conv_in",
+    "middle_block.0": "mid_block.resnets.0",
+    "middle_block.1": "mid_block.attentions.0",
+    "middle_block.2": "mid_block.resnets.1",
+    "out.0": "conv_norm_out",
+    "out.2": "conv_out",
+}
+UNET_RESNET = {
+    "in_layers.0": "norm1",
+    "in_layers.2": "conv1",
+    "emb_layers.1": "time_emb_proj",
+    "out_layers.0": "norm2",
+    "out_layers.3": "conv2",
+    "skip_connection": "conv_shortcut",
+}
+
+# (pattern, replacement), all of which apply, in order.
+Renames = tuple[tuple[str, str], ...]
+
+AUTOENCODER_KEYS: Renames = (
+    (r"^encoder\.down\.(\d+)\.", r"encoder.down_blocks.\1."),
+    (r"^decoder\.up\.(\d+)\.", r"decoder.up_blocks.\1."),
+    (r"(_blocks\.\d+)\.block\.", r"\1.resnets."),
+    (r"\.(down|up)sample\.", r".\1samplers.0."),
+    (r"\.mid\.block_1\.", ".mid_block.resnets.0."),
+    (r"\.mid\.block_2\.", ".mid_block.resnets.1."),
+    (r"\.mid\.attn_1\.", ".mid_block.attentions.0."),
+    (r"attentions\.0\.norm\.", "attentions.0.group_norm."),
+    (r"attentions\.0\.([qkv])\.", r"attentions.0.to_\1."),
+    (r"attentions\.0\.proj_out\.", "attentions.0.to_out.0."),
+    (r"\.nin_shortcut\.", ".conv_shortcut."),
+    (r"\.norm_out\.", ".conv_norm_out."),
+)
+
+OPEN_CLIP_KEYS: Renames = (
+    (r"^positional_embedding$", "text_model.embeddings.position_embedding.weight"),
+    (r"^token_embedding\.", "text_model.embeddings.token_embedding."),
+    (r"^ln_final\.", "text_model.final_layer_norm."),
+    (r"^transformer\.resblocks\.", "text_model.encoder.layers."),
+    (r"\.ln_([12])\.", r".layer_norm\1."),
+    (r"\.mlp\.c_fc\.", ".mlp.fc1."),
+    (r"\.mlp\.c_proj\.", ".mlp.fc2."),
+    (r"\.attn\.out_proj\.", ".self_attn.out_proj."),
+)
+# Used in training, by other tools, or made anew: in some files.
+UNUSED = re.compile(
+    r"^(text_model\.)?(logit_scale|attn_mask)$|position_ids$"  # of a text encoder
+    r"|^(loss|model_ema)\."  # of an autoencoder
+)
+
+
+def unet(tensors: Tensors, heads: int | None) -> Converted:
+    """UNet2DConditionModel. `heads`: of every attention; None: as many as give each head 64 channels."""
+    down, up = _unet_depths(tensors)
+    modules = unet_modules([len(depths) for depths in down])
+    renamed = {_unet_key(key, modules): tensor for key, tensor in tensors.items()}
+    channels = [_size(renamed, f"down_blocks.{i}.resnets.0.conv1.weight", 0) for i in range(len(down))]
+    attention = next((key for key in renamed if key.endswith("attn2.to_k.weight")), "attn2.to_k.weight")
+    proj_in = next((key for key in renamed if key.endswith("proj_in.weight")), "proj_in.weight")
+    middle = _depth(tensors, "middle_block.1")
+    # A middle block has as many as the last block of the way down, even where that has no use for them.
+    where_none = [*(1 for _ in down[1:]), max(middle, 1)]
+    down_depths = list(map(_told, down, where_none))
+    up_depths = list(map(_told, up, where_none[::-1]))
+    config: dict[str, Any] = {
+        "_class_name": "UNet2DConditionModel",
+        "in_channels": _size(renamed, "conv_in.weight", 1),
+        "out_channels": _size(renamed, "conv_out.weight", 0),
+        "block_out_channels": channels,
+        "layers_per_block": _told([len(depths) for depths in down], 0),
+        "down_block_types": ["CrossAttnDownBlock2D" if any(depths) else "DownBlock2D" for depths in down],
+        "up_block_types": ["CrossAttnUpBlock2D" if any(depths) else "UpBlock2D" for depths in up],
+        "mid_block_type": "UNetMidBlock2DCrossAttn" if middle else "UNetMidBlock2D",
+        "transformer_layers_per_block": down_depths if len(set(map(repr, down_depths))) > 1 else down_depths[0],
+        "cross_attention_dim": _size(renamed, attention, 1),
+        "attention_head_dim": heads or [max(size // HEAD_CHANNELS, 1) for size in channels],
+        "use_linear_projection": renamed[proj_in].ndim == 2 if proj_in in renamed else False,
+    }
+    if not any(key.startswith("mid_block.") for key in renamed):
+        config["mid_block_type"] = None
+    if up_depths != down_depths[::-1]:
+        config["reverse_transformer_layers_per_block"] = up_depths
+    if "add_embedding.linear_1.weight" in renamed:
+        config["projection_class_embeddings_input_dim"] = _size(renamed, "add_embedding.linear_1.weight", 1)
+    return config, renamed
+
+
+def autoencoder(tensors: Tensors) -> Converted:
+    """AutoencoderKL."""
+    blocks = _count(lambda i: f"encoder.down.{i}.block.0.conv1.weight" in tensors)
+    layers = _count(lambda i: f"encoder.down.0.block.{i}.conv1.weight" in tensors)
+    renamed = {}
+    for key, tensor in tensors.items():
+        if UNUSED.search(key):
+            continue
+        # The way up is counted from its end.
+        key = re.sub(r"^(decoder\.up\.)(\d+)", lambda match: f"{match[1]}{blocks - 1 - int(match[2])}", key)
+        renamed[_renamed(key, AUTOENCODER_KEYS)] = tensor
+    config = {
+        "_class_name": "AutoencoderKL",
+        "in_channels": _size(renamed, "encoder.conv_in.weight", 1),
+        "out_channels": _size(renamed, "decoder.conv_out.weight", 0),
+        "latent_channels": _size(renamed, "decoder.conv_in.weight", 1),
+        "block_out_channels": [_size(tensors, f"encoder.down.{i}.block.0.conv1.weight", 0) for i in range(blocks)],
+        "layers_per_block": layers,
+        "down_block_types": ["DownEncoderBlock2D"] * blocks,
+        "up_block_types": ["UpDecoderBlock2D"] * blocks,
+        "use_quant_conv": "quant_conv.weight" in tensors,
+        "use_post_quant_conv": "post_quant_conv.weight" in tensors,
+    }
+    return config, renamed
+
+
+def clip(tensors: Tensors) -> Converted:
+    """CLIPTextModel, OpenAI's, spelled as transformers does; without the prefix in some files."""
+    renamed = {
+        key if key.startswith("text_model.") else f"text_model.{key}": tensor
+        for key, tensor in tensors.items()
+        if not UNUSED.search(key) and key != "text_projection.weight"
+    }
+    return _clip_config(renamed, "quick_gelu"), renamed
+
+
+def open_clip(tensors: Tensors, most_layers: int | None, projects: bool) -> Converted:
+    """CLIPTextModel or CLIPTextModelWithProjection, OpenCLIP's: layers after `most_layers` are left out."""
+    renamed: Tensors = {}
+    for key, tensor in tensors.items():
+        layer = re.match(r"transformer\.resblocks\.(\d+)\.", key)
+        if UNUSED.search(key) or (layer and most_layers is not None and int(layer[1]) >= most_layers):
+            continue
+        if key == "text_projection":
+            if projects:
+                renamed["text_projection.weight"] = tensor.T
+            continue
+        name = _renamed(key, OPEN_CLIP_KEYS)
+        joined = re.fullmatch(r"(.*)\.attn\.in_proj_(weight|bias)", name)
+        if joined is None:
+            renamed[name] = tensor
+        elif tensor.ndim == 0 or tensor.shape[0] % 3:
+            raise UserError(f"The checkpoint's {key} has the shape {tensor.shape}, which is not that of three in one.")
+        else:
+            for which, part in zip("qkv", mx.split(tensor, 3), strict=True):
+                renamed[f"{joined[1]}.self_attn.{which}_proj.{joined[2]}"] = part
+    config = _clip_config(renamed, "gelu")
+    if projects:
+        config["architectures"] = ["CLIPTextModelWithProjection"]
+        config["projection_dim"] = _size(renamed, "text_projection.weight", 0)
+    return config, renamed
+
+
+def _clip_config(tensors: Tensors, activation: str) -> dict[str, Any]:
+    embeddings = "text_model.embeddings"
+    hidden_size = _size(tensors, f"{embeddings}.token_embedding.weight", 1)
+    first = "text_model.encoder.layers.0"
+    return {
+        "architectures": ["CLIPTextModel"],
+        "model_type": "clip_text_model",
+        "vocab_size": _size(tensors, f"{embeddings}.token_embedding.weight", 0),
+        "hidden_size": hidden_size,
+        "intermediate_size": _size(tensors, f"{first}.mlp.fc1.weight", 0),
+        "num_hidden_layers": _count(lambda i: f"text_model.encoder.layers.{i}.mlp.fc1.weight" in tensors),
+        "num_attention_heads": max(hidden_size // HEAD_CHANNELS, 1),
+        "max_position_embeddings": _size(tensors, f"{embeddings}.position_embedding.weight", 0),
+        "hidden_act": activation,
+        # As published: the end of a text is the largest id in it.
+        "bos_token_id": 0,
+        "eos_token_id": 2,
+    }
+
+
+def unet_modules(layers: Sequence[int]) -> dict[str, str]:
+    """The name of each module of the UNet by its original one. `layers`: the resnets of each block of the way down; a
+    block ends where its feature map is halved or doubled."""
+    modules = dict(UNET_MODULES)
+    numbers = count(1)
+    for block, resnets in enumerate(layers):
+        for layer, i in zip(range(resnets), numbers, strict=False):
+            modules[f"input_blocks.{i}.0"] = f"down_blocks.{block}.resnets.{layer}"
+            modules[f"input_blocks.{i}.1"] = f"down_blocks.{block}.attentions.{layer}"
+        modules[f"input_blocks.{next(numbers)}.0.op"] = f"down_blocks.{block}.downsamplers.0.conv"
+    numbers = count()
+    for block, resnets in enumerate(reversed(layers)):
+        for layer, i in zip(range(resnets + 1), numbers, strict=False):
+            modules[f"output_blocks.{i}.0"] = f"up_blocks.{block}.resnets.{layer}"
+            modules[f"output_blocks.{i}.1"] = f"up_blocks.{block}.attentions.{layer}"
+            for place in (1, 2):
+                modules[f"output_blocks.{i}.{place}.conv"] = f"up_blocks.{block}.upsamplers.0.conv"
+    return modules
+
+
+def _unet_depths(tensors: Tensors) -> tuple[list[list[int]], list[list[int]]]:
+    """The transformer blocks behind each resnet of each block of the way down, and up."""
+    down: list[list[int]] = [[]]
+    for i in count(1):
+        if f"input_blocks.{i}.0.op.weight" in tensors:
+            down.append([])
+        elif f"input_blocks.{i}.0.in_layers.0.weight" in tensors:
+            down[-1].append(_depth(tensors, f"input_blocks.{i}.1"))
+        else:
+            break
+    numbers = count()
+    up = [[_depth(tensors, f"output_blocks.{next(numbers)}.1") for _ in (*block, None)] for block in reversed(down)]
+    return down, up
+
+
+def _unet_key(key: str, modules: Mapping[str, str]) -> str:
+    parts = key.split(".")
+    for length in (4, 3, 2):
+        module = ".".join(parts[:length])
+        if module in modules:
+            rest = ".".join(parts[length:])
+            for original, name in UNET_RESNET.items():
+                rest = re.sub(rf"^{re.escape(original)}\.", f"{name}.", rest)
+            return f"{modules[module]}.{rest}"
+    return key
+
+
+def _depth(tensors: Tensors, module: str) -> int:
+    return _count(lambda i: f"{module}.transformer_blocks.{i}.norm1.weight" in tensors)
+
+
+def _told(numbers: list[int], where_none: int) -> int | list[int]:
+    """The numbers of a block's layers as a config says them: one where they are equal."""
+    if not any(numbers):
+        return where_none
+    return numbers[0] if len(set(numbers)) == 1 else numbers
+
+
+def _renamed(key: str, renames: Renames) -> str:
+    for pattern, replacement in renames:
+        key = re.sub(pattern, replacement, key)
+    return key
+
+
+def _count(holds: Callable[[int], bool]) -> int:
+    return next(i for i in count() if not holds(i))
+
+
+def _size(tensors: Tensors, key: str, axis: int) -> int:
+    if key not in tensors or tensors[key].ndim <= axis:
+        raise UserError(f"The checkpoint lacks {key}, or its shape is another than that of a Stable Diffusion model.")
+    return tensors[key].shape[axis]

@@ -1,0 +1,324 @@
+"""Where each part of a composition goes.
+
+Layers are in units of the subject (or of what it is put on or in): its longer side is 1, its box's upper left corner
+the origin, down is positive. A window says what of the plane is then shown: the same for all that are put together in
+the same way, so that a figure lies in all of these pictures as it does in its own, only smaller.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import cos, radians, sin
+from typing import NamedTuple
+
+from . import anchors
+from .anchors import Spot
+from .relations import COUNTS
+from .sprites import Sprite
+
+LEFT, RIGHT = -1, 1
+
+# By how many degrees each set's wing is turned, clockwise on the right side, to rise beside a figure, and from a back.
+WINGS_RAISED = {"fluent": -35.0, "noto": -30.0, "twemoji": -30.0, "openmoji": -20.0}
+WINGS_ON_BACK = {"fluent": -52.0, "noto": -20.0, "twemoji": -20.0, "openmoji": -10.0}
+
+
+@dataclass(frozen=True)
+class Opening:
+    """The ellipse of a container's rim: what is in the container ends at its front edge."""
+
+    x: float
+    y: float
+    half_width: float
+    half_height: float
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A sprite and the box it fills. turned: degrees clockwise, about the box's middle; mirrored: left to right."""
+
+    sprite: Sprite
+    left: float
+    top: float
+    width: float
+    height: float
+    mirrored: bool = False
+    turned: float = 0.0
+    inside: Opening | None = None
+
+
+@dataclass(frozen=True)
+class Box:
+    """A sprite's size when its longer side is `side`."""
+
+    sprite: Sprite
+    width: float
+    height: float
+
+    def at(self, left: float, top: float, mirrored: bool = False, turned: float = 0.0) -> Layer:
+        return Layer(self.sprite, left, top, self.width, self.height, mirrored, turned)
+
+    def centred(self, x: float, y: float, mirrored: bool = False, turned: float = 0.0) -> Layer:
+        return self.at(x - self.width / 2, y - self.height / 2, mirrored, turned)
+
+    def standing(self, x: float, y: float, mirrored: bool = False) -> Layer:
+        """With the middle of its lower edge at a point."""
+        return self.at(x - self.width / 2, y - self.height, mirrored)
+
+    def about(self, root: Spot, x: float, y: float, turned: float, mirrored: bool = False) -> Layer:
+        """With its own spot `root` at a point, turned about it; a mirrored one turns the other way."""
+        across, down = (root.x - 0.5) * self.width, (root.y - 0.5) * self.height
+        turned, across = (-turned, -across) if mirrored else (turned, across)
+        angle = radians(turned)
+        moved_across = across * cos(angle) - down * sin(angle)
+        moved_down = across * sin(angle) + down * cos(angle)
+        return self.centred(x - moved_across, y - moved_down, mirrored, turned)
+
+
+def longer(sprite: Sprite, side: float) -> Box:
+    return Box(sprite, side * min(sprite.aspect, 1), side * min(1 / sprite.aspect, 1))
+
+
+def wide(sprite: Sprite, width: float) -> Box:
+    return Box(sprite, width, width / sprite.aspect)
+
+
+class Window(NamedTuple):
+    """The square of the plane that a picture shows: left, top and side."""
+
+    left: float
+    top: float
+    side: float
+
+
+class Scene(NamedTuple):
+    """Layers, back to front, and what is shown of the plane."""
+
+    layers: list[Layer]
+    window: Window
+
+
+Layout = Callable[[Sequence[Sprite], str], Scene]
+
+# How large a figure is drawn, against its own picture, where others are about it, or on or in it.
+AMONG, UNDER = 0.66, 0.74
+
+
+# Two beside each other, each 1 at most.
+PAIR = Window(-1.02, -1.02, 2.04)
+
+
+def around(sprite: Sprite, scale: float = 1.0) -> Window:
+    """The window in which a figure that fills (0, 0) to (width, height), the longer of them 1, is as in its own
+    picture, but `scale` times as large, about the middle of the picture's lower edge.
+    """
+    left, top, right, bottom = sprite.home
+    own = 1 / max(right - left, bottom - top, 1e-3)
+    side = own / scale
+    return Window((0.5 - left) * own - side / 2, (1 - top) * own - side, side)
+
+
+def wings(sprites: Sequence[Sprite], second: str) -> Scene:
+    """From the back of a figure seen from the side; else a mirrored pair behind it."""
+    figure, wing = longer(sprites[0], 1), sprites[1]
+    root = anchors.spot("root", wing.source, wing.label) or Spot(0.05, 0.6)
+    body = anchors.body_of(sprites[0])
+    window = around(sprites[0], AMONG)
+    if body and body.back:
+        # Raised from the back, so that the figure shows below them.
+        side, far_side = longer(wing, 0.62), longer(wing, 0.56)
+        x, y = body.back.x * figure.width, body.back.y * figure.height
+        raised = WINGS_ON_BACK.get(wing.source, WINGS_ON_BACK["noto"])
+        near = side.about(root, x, y + 0.08, raised)
+        far = far_side.about(root, x - 0.1, y + 0.06, raised - 18)
+        return Scene([far, figure.at(0, 0), near], window)
+    pair = longer(wing, 0.68)
+    raised = WINGS_RAISED.get(wing.source, WINGS_RAISED["noto"])
+    reach, height = 0.24 * figure.width, 0.57 * figure.height
+    layers = [
+        pair.about(root, figure.width / 2 + reach, height, raised),
+        pair.about(root, figure.width / 2 - reach, height, raised, mirrored=True),
+        figure.at(0, 0),
+    ]
+    return Scene(layers, window)
+
+
+def wearing(sprites: Sequence[Sprite], second: str) -> Scene:
+    figure, item = longer(sprites[0], 1), sprites[1]
+    what = anchors.place_of(item.label) or "hat"
+    hold = anchors.spot(what, item.source, item.label)
+    assert hold is not None
+    place = _place(sprites[0], what)
+    worn = wide(item, place.width * figure.width * hold.width)
+    left = place.x * figure.width - hold.x * worn.width
+    top = place.y * figure.height - hold.y * worn.height
+    scale = 0.94 if what in ("eyes", "neck") else 0.74
+    return Scene([figure.at(0, 0), worn.at(left, top)], around(sprites[0], scale))
+
+
+def _place(sprite: Sprite, what: str) -> Spot:
+    """Where on a figure a thing is worn, and how wide the figure is there."""
+    body = anchors.body_of(sprite)
+    if what == "neck":
+        return Spot(0.5, 0.86, 0.75 * (body.head.width if body and body.head else 1))
+    if what == "eyes":
+        if body and body.eyes:
+            return body.eyes
+        face = anchors.face(sprite) or Spot(0.5, 0.45, 0.6)
+        return Spot(face.x, face.y - 0.08, face.width * 0.8)
+    if body and body.head:
+        return Spot(body.head.x, body.head.y + 0.02, body.head.width)
+    left, right = sprite.span(0, 0.2)
+    width = min(max(right - left, 0.35), 0.7)
+    middle = (left + right) / 2
+    return Spot(middle, sprite.top(middle - 0.06, middle + 0.06) + 0.05, width)
+
+
+def beside_hand(sprites: Sequence[Sprite], second: str) -> Scene:
+    """The second part smaller, in front, low at the side that the first looks to."""
+    figure, held = longer(sprites[0], 1), longer(sprites[1], 0.56)
+    body = anchors.body_of(sprites[0])
+    side = LEFT if (body and body.head and body.head.x < 0.4) else RIGHT
+    x = (0.94 if side == RIGHT else 0.06) * figure.width
+    # Room at that side alone.
+    window = around(sprites[0], 0.8)
+    window = window._replace(left=window.left + side * 0.1 * window.side)
+    return Scene([figure.at(0, 0), held.centred(x, figure.height * 0.76)], window)
+
+
+def contained(sprites: Sequence[Sprite], second: str) -> Scene:
+    vessel = longer(sprites[1], 1)
+    rim = anchors.rim(sprites[1].source, sprites[1].label)
+    assert rim is not None
+    opening = Opening(
+        rim.x * vessel.width, rim.y * vessel.height, rim.half_width * vessel.width, rim.half_height * vessel.height
+    )
+    figure = wide(sprites[0], 2 * opening.half_width * 0.95)
+    if figure.height > 0.95:
+        figure = longer(sprites[0], 0.95)
+    left, top = opening.x - figure.width / 2, opening.y + opening.half_height - 0.72 * figure.height
+    layers = [vessel.at(0, 0), Layer(sprites[0], left, top, figure.width, figure.height, inside=opening)]
+    return Scene(layers, around(sprites[1], UNDER))
+
+
+def grounded(sprites: Sequence[Sprite], second: str) -> Scene:
+    """On a plate, on a cloud that it sinks into, on the moon."""
+    ground = longer(sprites[1], 1)
+    plate = anchors.spot("plate", sprites[1].source, sprites[1].label)
+    if plate:
+        figure = longer(sprites[0], plate.width * ground.width * 0.95)
+        layers = [ground.at(0, 0), figure.centred(plate.x * ground.width, plate.y * ground.height)]
+        return Scene(layers, around(sprites[1]))
+    seat = anchors.seat(sprites[1]) or Spot(0.5, 0.4)
+    # A cloud is in front, and hides what sinks into it.
+    sunk, scale = (-0.04, 0.66) if second == "cloud" else (0.06, UNDER)
+    standing = longer(sprites[0], 0.68).standing(seat.x * ground.width, seat.y * ground.height + sunk)
+    layers = [standing, ground.at(0, 0)] if second == "cloud" else [ground.at(0, 0), standing]
+    return Scene(layers, around(sprites[1], scale))
+
+
+def burning(sprites: Sequence[Sprite], second: str) -> Scene:
+    figure, flame = longer(sprites[0], 1), sprites[1]
+    behind = Box(flame, 1.3 * max(figure.width, 0.7), 1.4 * max(figure.height, 0.75))
+    floor = figure.height * 1.04
+    layers = [
+        behind.standing(figure.width / 2, floor),
+        figure.at(0, 0),
+        longer(flame, 0.38).standing(figure.width * 0.02, floor),
+        longer(flame, 0.3).standing(figure.width * 0.98, floor, mirrored=True),
+    ]
+    return Scene(layers, around(sprites[0], AMONG))
+
+
+def scattered(sprites: Sequence[Sprite], second: str) -> Scene:
+    """Three hearts, or sparkles, about the figure's upper half."""
+    figure = longer(sprites[0], 1)
+    layers = [figure.at(0, 0)]
+    for x, y, side, turned in ((0.02, 0.12, 0.34, -16), (0.98, 0.06, 0.4, 14), (1.02, 0.56, 0.28, 4)):
+        layers.append(longer(sprites[1], side).centred(x * figure.width, y * figure.height, turned=turned))
+    return Scene(layers, around(sprites[0], 0.78))
+
+
+def under_a_cloud(sprites: Sequence[Sprite], second: str) -> Scene:
+    figure = longer(sprites[0], 1)
+    cloud = wide(sprites[1], 0.95 * max(figure.width, 0.8))
+    layers = [figure.at(0, 0), cloud.standing(figure.width / 2, 0.2 * cloud.height)]
+    return Scene(layers, around(sprites[0], AMONG))
+
+
+def riding(sprites: Sequence[Sprite], second: str) -> Scene:
+    vehicle = longer(sprites[1], 1)
+    seat = anchors.seat(sprites[1])
+    assert seat is not None
+    tilt = anchors.spot("tilt", sprites[1].source, sprites[1].label)
+    rider = longer(sprites[0], 0.52 if sprites[0].role in ("face", "person") else 0.62)
+    sitting = rider.standing(seat.x * vehicle.width, seat.y * vehicle.height + 0.08)
+    mount = vehicle.at(0, 0, turned=90 * tilt.x if tilt else 0.0)
+    layers = [sitting, mount] if second in ("flying saucer", "tractor") else [mount, sitting]
+    return Scene(layers, around(sprites[1], UNDER))
+
+
+def several(sprites: Sequence[Sprite], second: str) -> Scene:
+    one = longer(sprites[0], 1)
+    if COUNTS[second] == 2:
+        return _row(one, one)
+    layers = [one.standing(0, -0.02), one.standing(-0.5, 1), one.standing(0.5, 1)]
+    return Scene(layers, PAIR)
+
+
+def side_by_side(sprites: Sequence[Sprite], second: str) -> Scene:
+    return _row(longer(sprites[0], 1), longer(sprites[1], 1))
+
+
+def _row(left: Box, right: Box) -> Scene:
+    """Both on the same floor, in the middle of the picture."""
+    floor = max(left.height, right.height) / 2
+    return Scene([left.standing(-0.49, floor), right.standing(0.49, floor)], PAIR)
+
+
+def tiny(sprites: Sequence[Sprite], second: str) -> Scene:
+    return _stacked(sprites, 0.36, 0.82)
+
+
+def on_top(sprites: Sequence[Sprite], second: str) -> Scene:
+    return _stacked(sprites, 0.72, 0.6)
+
+
+def _stacked(sprites: Sequence[Sprite], side: float, scale: float) -> Scene:
+    base, figure = longer(sprites[1], 1), longer(sprites[0], side)
+    half = min(0.3 * figure.width / base.width, 0.2)
+    floor = sprites[1].top(0.5 - half, 0.5 + half) * base.height
+    layers = [base.at(0, 0), figure.standing(0.5 * base.width, floor + 0.1 * figure.height)]
+    return Scene(layers, around(sprites[1], scale))
+
+
+def alone(sprites: Sequence[Sprite], second: str) -> Scene:
+    return Scene([longer(sprites[0], 1).at(0, 0)], around(sprites[0]))
+
+
+def faced(sprites: Sequence[Sprite], second: str) -> Scene:
+    figure = longer(sprites[0], 1)
+    spot = anchors.face(sprites[0])
+    assert spot is not None
+    features = wide(sprites[1], spot.width * figure.width * 1.25)
+    layers = [figure.at(0, 0), features.centred(spot.x * figure.width, spot.y * figure.height)]
+    return Scene(layers, around(sprites[0]))
+
+
+LAYOUTS: dict[str, Layout] = {
+    "wings": wings,
+    "wearing": wearing,
+    "with": beside_hand,
+    "in": contained,
+    "on": grounded,
+    "fire": burning,
+    "hearts": scattered,
+    "sparkles": scattered,
+    "weather": under_a_cloud,
+    "riding": riding,
+    "count": several,
+    "tiny": tiny,
+    "colour": alone,
+    "emotion": faced,
+    "and": side_by_side,
+    "on top": on_top,
+}

@@ -1,0 +1,184 @@
+"""What the things on emoji are called in a caption: natural names, articles, plurals, and what is no part of any."""
+
+import re
+
+from .emoji_lists import listed
+
+# Labels of Unicode that nobody would say -> what one says. Several labels may have one name: two looks of one thing.
+NAMES = {
+    "automobile": "car",
+    "baby chick": "chick",
+    "beer mug": "mug of beer",
+    "billed cap": "cap",
+    "bottle with popping cork": "bottle of champagne",
+    "bowl with spoon": "bowl",
+    "closed book": "book",
+    "cloud with rain": "rain cloud",
+    "cloud with snow": "snow cloud",
+    "cooked rice": "bowl of rice",
+    "curry rice": "plate of curry",
+    "deciduous tree": "tree",
+    "ear of corn": "corn",
+    "empty nest": "nest",
+    "evergreen tree": "fir tree",
+    "fork and knife with plate": "plate",
+    "front-facing baby chick": "chick",
+    "full moon": "moon",
+    "full moon face": "moon with a face",
+    "globe showing americas": "earth",
+    "globe showing asia-australia": "earth",
+    "globe showing europe-africa": "earth",
+    "headphone": "headphones",
+    "high voltage": "lightning bolt",
+    "honeybee": "bee",
+    "hot beverage": "cup of coffee",
+    "hourglass done": "hourglass",
+    "hourglass not done": "hourglass",
+    "kick scooter": "scooter",
+    "lady beetle": "ladybug",
+    "locked": "padlock",
+    "magnifying glass tilted left": "magnifying glass",
+    "magnifying glass tilted right": "magnifying glass",
+    "man: bald": "bald man",
+    "man: beard": "bearded man",
+    "man: blond hair": "blond man",
+    "man: curly hair": "curly-haired man",
+    "man: red hair": "red-haired man",
+    "man: white hair": "white-haired man",
+    "mantelpiece clock": "clock",
+    "meat on bone": "meat on a bone",
+    "military helmet": "army helmet",
+    "package": "parcel",
+    "pile of poo": "poo",
+    "poultry leg": "chicken leg",
+    "rescue worker's helmet": "rescue helmet",
+    "person: bald": "bald person",
+    "person: beard": "bearded person",
+    "person: blond hair": "blond person",
+    "person: curly hair": "curly-haired person",
+    "person: red hair": "red-haired person",
+    "person: white hair": "white-haired person",
+    "red apple": "apple",
+    "red heart": "heart",
+    "red paper lantern": "paper lantern",
+    "ribbon": "bow",
+    "snowman without snow": "snowman",
+    "soft ice cream": "ice cream cone",
+    "steaming bowl": "bowl of noodles",
+    "star-struck": "star-struck face",
+    "sun with face": "sun with a face",
+    "sport utility vehicle": "suv",
+    "teacup without handle": "cup of tea",
+    "unlocked": "open padlock",
+    "wastebasket": "trash can",
+    "wine glass": "glass of wine",
+    "woman's hat": "sun hat",
+    "woman: bald": "bald woman",
+    "woman: beard": "bearded woman",
+    "woman: blond hair": "blond woman",
+    "woman: curly hair": "curly-haired woman",
+    "woman: red hair": "red-haired woman",
+    "woman: white hair": "white-haired woman",
+    "wrapped gift": "gift",
+    **{f"{animal} face": animal for animal in "monkey dog tiger horse cow pig mouse rabbit dragon cat".split()},
+}
+
+# The kinds of parts, by the subgroups that hold them.
+ROLES = {
+    "animal": (
+        "animal-mammal animal-bird animal-amphibian animal-reptile animal-marine animal-bug cat-face monkey-face"
+    ).split(),
+    "face": (
+        "face-smiling face-affection face-tongue face-hand face-neutral-skeptical face-sleepy face-unwell face-hat"
+        " face-glasses face-concerned face-negative face-costume"
+    ).split(),
+    "person": "person person-role person-fantasy".split(),
+    "plant": "plant-flower plant-other".split(),
+    "food": "food-fruit food-vegetable food-prepared food-asian food-sweet".split(),
+    "drink": ["drink"],
+    "vehicle": "transport-ground transport-water transport-air".split(),
+    "place": "place-building place-geographic place-religious place-other place-map".split(),
+    "thing": (
+        "sky-weather event award-medal sport game arts-crafts clothing sound music musical-instrument phone computer"
+        " light-video book-paper money mail writing office lock tool science medical household other-object dishware"
+        " hotel time heart emotion body-parts"
+    ).split(),
+}
+
+# Labels that are no part of a composition.
+EXCLUDED = frozenset(listed("excluded"))
+CLOCK_FACE = re.compile(r"\w+( o'clock|-thirty)")
+
+# Names that take no article and no number.
+UNCOUNTED = frozenset(listed("uncounted"))
+
+PLURALS = {
+    "mouse": "mice",
+    "goose": "geese",
+    "ox": "oxen",
+    "wolf": "wolves",
+    "fish": "fish",
+    "tropical fish": "tropical fish",
+    "deer": "deer",
+    "moose": "moose",
+    "bison": "bison",
+    "shrimp": "shrimps",
+    "child": "children",
+    "person": "people",
+    "tooth": "teeth",
+    "fallen leaf": "fallen leaves",
+    "maple leaf": "maple leaves",
+    "kitchen knife": "kitchen knives",
+    "loaf": "loaves",
+    "computer mouse": "computer mice",
+    "moon with a face": "moons with faces",
+    "sun with a face": "suns with faces",
+    "meat on a bone": "pieces of meat on a bone",
+}
+
+# Words that begin with a vowel in writing only, or only in speech.
+CONSONANT = re.compile(r"(uni|ukul|euro|ewe|one\b)", re.IGNORECASE)
+VOWEL = re.compile(r"([aeiou]|hour|heir|x-ray|honest)", re.IGNORECASE)
+
+
+def name_of(label: str) -> str:
+    """What a caption calls the emoji of this label."""
+    return NAMES.get(label, label)
+
+
+def role_of(label: str, subgroup: str | None) -> str | None:
+    """The kind of part an emoji can be (a key of `ROLES`), or None where it is no part."""
+    if label in EXCLUDED or CLOCK_FACE.fullmatch(label):
+        return None
+    return _ROLE.get(subgroup or "")
+
+
+_ROLE = {subgroup: role for role, subgroups in ROLES.items() for subgroup in subgroups}
+
+
+def with_article(phrase: str) -> str:
+    """`a pig`, `an apple`; what cannot be counted stays as it is."""
+    if phrase in UNCOUNTED:
+        return phrase
+    vowel = VOWEL.match(phrase) and not CONSONANT.match(phrase)
+    return f"{'an' if vowel else 'a'} {phrase}"
+
+
+def plural(name: str) -> str:
+    """More than one of a countable thing: `cups of coffee`, `mice`, `foxes`."""
+    if name in PLURALS:
+        return PLURALS[name]
+    head, of, rest = name.partition(" of ")
+    if of:
+        return f"{plural(head)}{of}{rest}"
+    for person, people in (("woman", "women"), ("man", "men"), ("person", "people")):
+        if re.search(rf"(^|\W|mer|snow){person}$", name):
+            return name.removesuffix(person) + people
+        if name.startswith(f"{person} "):
+            return f"{people} {plural(name.removeprefix(f'{person} '))}"
+    head, joint, rest = re.split(r"( with | without |$)", name, maxsplit=1)
+    if joint:
+        return f"{plural(head)}{joint}{rest}"
+    if re.search(r"[^aeiou]y$", name):
+        return f"{name[:-1]}ies"
+    return f"{name}es" if re.search(r"(s|x|ch|sh|z|tomato|potato)$", name) else f"{name}s"

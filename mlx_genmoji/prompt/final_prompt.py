@@ -1,0 +1,48 @@
+"""From what a user asks for to the text that a model was trained to read, where no language model has a say."""
+
+import re
+
+from ..errors import UserError
+from .lexicon import PERSON_TYPES, SKIN_TONES, kinds
+from .parser import parse, people_named
+from .safety import check_safe, clean_final
+
+
+def compose(prompt: str, template: str, skin_tone: str | None = None, person_type: str | None = None) -> str:
+    """The final prompt: person type, prompt and skin tone, where the template has `{prompt}`.
+
+    compose("astronaut", "{prompt}, 3d", "dark", "woman") -> "woman astronaut, dark skin tone, 3d". Emojis become words,
+    and what the prompt says of skin tone and person counts more than what is asked for, unless the template is
+    "{prompt}", which leaves the words of a prompt as they are. Raises UserError for an empty prompt, an unknown skin
+    tone or person type, and a template without `{prompt}`, UnsafePrompt for what is refused.
+    """
+    text = clean_final(prompt)
+    if not text:
+        raise UserError('The prompt is empty: say what to draw, for example "flying pig".')
+    if "{prompt}" not in template:
+        raise UserError(f"The template {template!r} has no {{prompt}} in it.")
+    _check("skin tone", skin_tone, SKIN_TONES)
+    _check("person type", person_type, PERSON_TYPES)
+    if template != "{prompt}":
+        read = parse(prompt, most=None)
+        text, skin_tone, person_type = read.subject, read.skin_tone or skin_tone, read.person_type or person_type
+    text = with_person(text, person_type)
+    if skin_tone:
+        text = f"{text}, {skin_tone} skin tone"
+    final = template.replace("{prompt}", text)
+    check_safe(final)
+    return final
+
+
+def with_person(text: str, person_type: str | None) -> str:
+    """`text` with the person type before it, unless it says one itself: a grandpa is an old man."""
+    if person_type is None or people_named(text):
+        return text
+    words = re.findall(r"[\w'-]+", text.lower())
+    neutral = person_type == "person" and any(kinds().get(word) == "person" for word in words)
+    return text if person_type in words or neutral else f"{person_type} {text}"
+
+
+def _check(what: str, value: str | None, known: tuple[str, ...]) -> None:
+    if value is not None and value not in known:
+        raise UserError(f"There is no {what} {value!r}; there are {', '.join(known)}.")

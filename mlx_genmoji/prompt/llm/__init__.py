@@ -1,0 +1,1 @@
+"""A language model that adds to a prompt what it leaves open: `rewriter` asks it, `protocol` is question and answer."""

@@ -1,0 +1,137 @@
+"""The model that is exported: its folder, opened part by part, its weights read when they are needed and not kept."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+
+from mlx_genmoji.checkpoint.components import Model, open_model
+from mlx_genmoji.checkpoint.weight_files import read_json
+from mlx_genmoji.errors import UserError
+from mlx_genmoji.families.stable_diffusion import DEFAULTS_FILE, FAMILIES, Defaults
+from mlx_genmoji.hub import resolve
+from mlx_genmoji.lora import Adapter, load_adapter, use
+from mlx_genmoji.models.clip import CLIPTextModel
+from mlx_genmoji.models.unet import UNet2DConditionModel
+from mlx_genmoji.models.vae import AutoencoderKL
+from mlx_genmoji.pipeline import BUILTIN, BUILTIN_NAME
+from mlx_genmoji.tokenizer import CLIPTokenizer
+
+from .text_encoder import Padding
+
+Weighted = tuple[Adapter, float]
+
+
+@contextmanager
+def computing_on_cpu() -> Iterator[None]:
+    """Where models are opened in float32, from the files of their own precision, and their products are float32 too:
+    an export is the same on a Mac as elsewhere, and is held against the model with as many digits."""
+    device = mx.default_device()
+    mx.set_default_device(mx.cpu)
+    try:
+        yield
+    finally:
+        mx.set_default_device(device)
+
+
+class Source:
+    """A diffusers folder, and adapters of it that fit. Raises UserError where something is missing or does not fit."""
+
+    @computing_on_cpu()
+    def __init__(self, model: str | Path | None, adapters: Sequence[tuple[Path, float]] = ()):
+        """`model`: a folder, an id of the hub, or None for the built-in model."""
+        self.folder = BUILTIN if model is None else resolve(model)
+        self.name = BUILTIN_NAME if model is None else self.folder.name
+        if self.folder.is_file():
+            raise UserError(
+                f"{model} is one file, not a folder; make a folder of it: genmoji convert {model} -o FOLDER"
+            )
+        asked = read_json(self.folder / "model_index.json").get("_class_name")
+        family = FAMILIES.get(asked) if isinstance(asked, str) else None
+        if family is None:
+            raise UserError(f"{self.folder}: model_index.json asks for a {asked}, supported are {', '.join(FAMILIES)}.")
+        self.scheduler: dict[str, Any] = read_json(self.folder / "scheduler" / "scheduler_config.json")
+        self.scheduler |= dict(family.scheduler)
+        said = read_json(self.folder / DEFAULTS_FILE) if (self.folder / DEFAULTS_FILE).exists() else {}
+        self.defaults = Defaults.read(said, family.defaults)
+        self.text_encoders = ["text_encoder", "text_encoder_2"][: family.text_encoders]
+        self._check()
+        models = {name: self.open(name) for name in ("unet", *self.text_encoders)}
+        self.adapters: list[Weighted] = [(load_adapter(path).resolve(models), weight) for path, weight in adapters]
+
+    @computing_on_cpu()
+    def open(self, component: str, adapters: Sequence[Weighted] = ()) -> Any:
+        """A part, its weights unread, its layers that adapters change as LoRALayers."""
+        model = open_model(self.folder / component)
+        own = [
+            (
+                replace(
+                    adapter, layers={path: layer for path, layer in adapter.layers.items() if _is_of(path, component)}
+                ),
+                weight,
+            )
+            for adapter, weight in adapters
+        ]
+        changing = [(adapter, weight) for adapter, weight in own if adapter.layers]
+        if changing:
+            use({component: model}, changing, mx.float32)
+        return model
+
+    def changes(self, component: str) -> bool:
+        """Whether an adapter changes a part."""
+        return any(_is_of(path, component) for adapter, _ in self.adapters for path in adapter.layers)
+
+    def padding(self, component: str) -> Padding:
+        """Of the tokenizer of a text encoder."""
+        tokenizer = CLIPTokenizer.load(self.folder / component.replace("text_encoder", "tokenizer"))
+        return Padding(tokenizer.eos_token_id, tokenizer.pad_token_id)
+
+    @property
+    def function_names(self) -> list[str]:
+        """For each adapter, what its function is called: its file's name, as Core ML can have it."""
+        names: list[str] = []
+        for adapter, _ in self.adapters:
+            name = re.sub(r"\W", "_", adapter.name.removesuffix(".safetensors"), flags=re.ASCII)
+            name = name if re.match(r"[A-Za-z]", name) and name != "main" else f"adapter_{name}"
+            if name in names:
+                raise UserError(f"Two adapters would be functions of one name, {name}: rename a file.")
+            names.append(name)
+        return names
+
+    @cached_property
+    def latents(self) -> tuple[int, int]:
+        """Height and width of the latents that the model is for."""
+        size = self.unet.raw_config.get("sample_size") or 64
+        height, width = size if isinstance(size, (list, tuple)) else (size, size)
+        return int(height), int(width)
+
+    @cached_property
+    def unet(self) -> UNet2DConditionModel:
+        return self.open("unet")
+
+    @cached_property
+    def vae(self) -> AutoencoderKL:
+        return self.open("vae")
+
+    def _check(self) -> None:
+        kinds: list[tuple[str, type[Model]]] = [("unet", UNet2DConditionModel), ("vae", AutoencoderKL)]
+        for component, kind in (*kinds, *((name, CLIPTextModel) for name in self.text_encoders)):
+            found = self.open(component)
+            if not isinstance(found, kind):
+                raise UserError(f"{self.folder / component} is {type(found).__name__}, which has no export to Core ML.")
+        widths = self.unet.config.cross_attention_dim
+        width = widths[0] if isinstance(widths, tuple) else widths
+        told = sum(self.open(name).config.hidden_size for name in self.text_encoders)
+        if told != width or self.vae.config.latent_channels != self.unet.config.out_channels:
+            raise UserError("The model's parts do not fit: the UNet's channels are not those of its neighbours.")
+
+
+def _is_of(path: str, component: str) -> bool:
+    return path.startswith(f"{component}.")

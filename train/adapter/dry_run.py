@@ -1,0 +1,69 @@
+"""`--dry-run`: what a run would train, in how much memory and time, from steps that are measured."""
+
+import re
+import time
+from collections import Counter
+
+from ..fit.machine import memory_limit
+from ..fit.step import Workers, flat
+from ..recipe import Loop
+from .lora import LoRAObjective, LoRARecipe, load_base, open_dataset
+from .memory import GB, at_once, check_memory, measure
+from .personas import PersonasRecipe, counted, name_of, recipe_of_style
+
+# Pictures whose latents are computed for the steps that are measured: the others' can wait until the run is begun.
+MEASURED = 8
+
+
+def plan(recipe: LoRARecipe) -> str:
+    """What the run would train, on what, in how much memory and time. Raises UserError where it would not fit."""
+    dataset = open_dataset(recipe)
+    objective = LoRAObjective(recipe, load_base(recipe), dataset.head(MEASURED))
+    limit = memory_limit()
+    memory = measure(objective, recipe.loop, limit)
+    check_memory(recipe, memory, limit)
+    seconds = seconds_per_step(objective, recipe.loop)
+    trained = flat(objective.model.trainable_parameters())
+    kinds: dict[str, Counter[str]] = {}
+    for path in objective.layers:
+        # "unet.up_blocks.0.attentions.1...to_out.0" is a to_out of the unet.
+        kinds.setdefault(path.partition(".")[0], Counter())[re.sub(r"(\.\d+)+$", "", path).rpartition(".")[2]] += 1
+    held = min(recipe.validation.pictures, len(dataset) // 5)
+    rows = {
+        "base": f"{objective.base['base_model']}, " + (f"{recipe.bits} bits" if recipe.bits else "as it is"),
+        "trains": f"{len(objective.layers)} layers, {sum(array.size for array in trained.values()):,} parameters",
+        **{f"  {part}": ", ".join(f"{n} {kind}" for kind, n in sorted(own.items())) for part, own in kinds.items()},
+        "pictures": f"{len(dataset) - held} of {recipe.data.size} pixels, and {held} held out",
+        "peak memory": f"{memory.peak(at_once(recipe.loop)) / GB:.2f} GB; this machine has {limit / GB:.2f} GB for it",
+        "time": f"{seconds:.2f} s a step, {_duration(seconds * recipe.loop.steps)} for {recipe.loop.steps} steps;"
+        " latents and texts, once, before",
+    }
+    width = max(map(len, rows))
+    return "\n".join(f"{name:<{width}}  {value}" for name, value in rows.items())
+
+
+def plan_personas(recipe: PersonasRecipe) -> str:
+    """The plan of the style, and how many pictures there are of each persona. Raises UserError as `plan` does."""
+    style, *others = counted(recipe)
+    steps = (recipe.personas.loop or recipe.loop).steps
+    names = {name_of(entry): entry for entry in others}
+    width = max(map(len, names), default=0)
+    lines = ["style", *(f"  {line}" for line in plan(recipe_of_style(recipe)).splitlines()), "personas from it"]
+    for name, entry in names.items():
+        trained = f"{steps} steps" if entry.file else f"none: {recipe.personas.least} are needed"
+        lines.append(f"  {name:<{width}}  {entry.examples} pictures, {trained}")
+    return "\n".join(lines if others else lines[:-1])
+
+
+def seconds_per_step(objective: LoRAObjective, loop: Loop) -> float:
+    """Of the second step: the first one compiles."""
+    workers = Workers(objective, loop, loop.workers)
+    workers.step(0, objective.batch(0))
+    started = time.perf_counter()
+    workers.step(1, objective.batch(1))
+    return time.perf_counter() - started
+
+
+def _duration(seconds: float) -> str:
+    minutes, hours = int(seconds // 60) % 60, int(seconds // 3600)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {int(seconds % 60):02d} s"

@@ -1,0 +1,105 @@
+"""How much memory a run takes, from steps that are measured, and whether this machine has it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import mlx.core as mx
+
+from mlx_genmoji.errors import UserError, one_line
+
+from ..fit.distributed import World
+from ..fit.step import Workers
+from ..recipe import Loop
+
+if TYPE_CHECKING:
+    from .lora import LoRAObjective, LoRARecipe
+
+GB = 1e9
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes of a run's peak, by what they depend on."""
+
+    held: int
+    """The base, the adapter and what the optimizer knows of it."""
+    steps: dict[int, int]
+    """What a step takes beside, by the pictures that are computed at the same time, of a few numbers of them."""
+    drawing: int
+    """What drawing a sample takes, not at the same time; 0 where there are none."""
+
+    def peak(self, pictures: int) -> int:
+        """Of a run that computes so many pictures at the same time; of more than were measured, it is a forecast."""
+        taken = self.steps.get(pictures)
+        if taken is None:
+            # Above a few pictures it grows by the same for each.
+            (fewer, less), (more, most) = ([(0, 0), *self.steps.items()])[-2:]
+            taken = most + (pictures - more) * max(0, most - less) // (more - fewer)
+        return self.held + max(self.drawing, taken)
+
+
+def at_once(loop: Loop) -> int:
+    """The pictures that are computed at the same time, by all threads."""
+    return loop.batch_size // loop.accumulation
+
+
+def measure(objective: LoRAObjective, loop: Loop, limit: int) -> Memory:
+    """Take steps of more and more pictures, up to those of the recipe or what fits, and leave no trace of them.
+
+    Compiled steps take about as much. Raises UserError where the least is too much.
+    """
+    threads = loop.workers
+    uncompiled = replace(loop, accumulation=1, compiled=False)
+    steps: dict[int, int] = {}
+    drawing = 0
+    try:
+        workers = Workers(objective, uncompiled, threads, World(alone=True))
+        batch = objective.batch(0)
+        # From the first step on there are gradients, which stay.
+        workers.step(0, tuple(array[:threads] for array in batch))
+        held, pictures = mx.get_active_memory(), threads
+        while True:
+            mx.clear_cache()
+            mx.reset_peak_memory()
+            workers.step(0, tuple(array[:pictures] for array in batch))
+            steps[pictures] = mx.get_peak_memory() - held
+            following = min(2 * pictures, at_once(loop))
+            memory = Memory(held, steps, 0)
+            if following == pictures or memory.peak(following) > limit:
+                break
+            pictures = following
+        if objective.recipe.sample_prompts:
+            mx.clear_cache()
+            mx.reset_peak_memory()
+            objective.painter.generate(objective.recipe.sample_prompts[0], seed=0, steps=1, template="{prompt}")
+            drawing = mx.get_peak_memory() - held
+    except RuntimeError as error:
+        raise UserError(
+            f"The memory of this machine is not enough for a step ({one_line(error)}); set bits: 4, checkpointing: true"
+            " or a smaller data.size."
+        ) from None
+    finally:
+        mx.clear_cache()
+        mx.reset_peak_memory()
+    return replace(memory, drawing=drawing)
+
+
+def check_memory(recipe: LoRARecipe, memory: Memory, limit: int) -> None:
+    """Raise UserError, saying what to change, where a run would not fit."""
+    loop = recipe.loop
+    needed = memory.peak(at_once(loop))
+    if needed <= limit:
+        return
+    fitting = [pictures for pictures in memory.steps if memory.peak(pictures) <= limit]
+    parts = [loop.batch_size // n for n in sorted(fitting, reverse=True) if loop.batch_size % n == 0]
+    changes = [f"loop.accumulation: {parts[0]} (the same steps in less memory)"] if parts else []
+    changes += [] if recipe.checkpointing else ["checkpointing: true"]
+    changes += [] if recipe.bits else ["bits: 4"]
+    changes += ["sample_prompts: []"] if memory.held + memory.drawing > limit else []
+    changes.append(f"a data.size below {recipe.data.size}")
+    raise UserError(
+        f"The run would take about {needed / GB:.2f} GB of memory, and this machine has {limit / GB:.2f} GB for it; set"
+        f" {' or '.join(changes)}."
+    )

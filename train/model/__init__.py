@@ -1,0 +1,1 @@
+"""Training a whole model: autoencoder, text side, UNet, decoder."""
