@@ -138,7 +138,7 @@ def generate(
     paths = output_paths(output, count)
     for path in paths:
         check_writable(path, suffixes)
-    from mlx_genmoji.sticker import write_whole
+    from mlx_genmoji.files import write_bytes
 
     pictures = {name: _open(path) for name, path in (("image", image), ("mask", mask)) if path is not None}
 
@@ -152,7 +152,7 @@ def generate(
             if format is None:
                 sticker.save(path, recipe=not no_recipe, transparent=transparent)
             else:
-                write_whole(path, sticker.export_file(format, path.stem, recipe=not no_recipe)[1])
+                write_bytes(path, sticker.export_file(format, path.stem, recipe=not no_recipe)[1])
         except OSError as error:
             raise UserError(f"{path} could not be written: {error.strerror or error}.") from error
         typer.echo(path)

@@ -1,16 +1,16 @@
-"""What a person can cause, a mistake or a change of mind, and how a mistake quotes what others said."""
+"""The exceptions that a user of the library meets, and how their messages quote text from elsewhere."""
 
 
 class UserError(Exception):
-    """A mistake a user can mend: one sentence that says what is wrong and what to do. The command line exits with 2."""
+    """A mistake the user can mend. The message is one sentence: what is wrong and what to do. Exit code 2."""
 
 
 class Cancelled(Exception):
-    """A generation that its callback stopped."""
+    """The callback of a generation returned False."""
 
 
-def one_line(text: object, longest: int = 200) -> str:
-    """`text` as a part of such a sentence, wherever it comes from: on one line, printable, and not long."""
+def quoted(text: object, longest: int = 200) -> str:
+    """`text`, from any source, as a part of an error message: printable, on one line, at most `longest` characters."""
     shown = str(text)
     shown = shown if shown.isprintable() else repr(shown)
     return shown if len(shown) <= longest else f"{shown[:longest]}..."

@@ -20,11 +20,13 @@ import numpy as np
 from PIL import Image
 
 from .checkpoint.components import load_model
-from .checkpoint.weight_files import read_json, weights_sha256
+from .checkpoint.weight_files import weights_sha256
 from .combinations.assemble import put_together
 from .combinations.reading import SOURCES, Combination, Part, read
-from .errors import Cancelled, UserError, one_line
+from .errors import Cancelled, UserError, quoted
 from .families.stable_diffusion import DEFAULTS_FILE, FAMILIES, Conditions, Defaults, TextTowers, guidance_embedding
+from .files import read_json
+from .generation.image_start import latent_mask, to_array
 from .hub import resolve
 from .lora.active import Adapters, Given
 from .models.clip import CLIPTextModel
@@ -33,7 +35,7 @@ from .models.ops.metal import wired_memory
 from .models.tiny_vae import AutoencoderTiny
 from .models.unet import UNet2DConditionModel
 from .models.vae import AutoencoderKL
-from .pictures import fingerprint, fit_mask, fit_picture, latent_mask, to_array
+from .pictures import fingerprint, fit_mask, fit_picture
 from .prompt import PERSON_TYPES, SKIN_TONES, CaptionForm, PromptPlan, Rewriter, compose, parse
 from .prompt.safety import check_safe, clean_final
 from .prompt.words import Words
@@ -330,7 +332,7 @@ class Genmoji:
             )
         packed = model.get("quantization")
         if packed != self.quantization:
-            theirs, ours = (one_line(value or "not packed") for value in (packed, self.quantization))
+            theirs, ours = (quoted(value or "not packed") for value in (packed, self.quantization))
             raise UserError(f"The sticker was drawn by weights in other bits: {theirs}; the model's here are {ours}.")
         if seed is None:
             raise UserError("The sticker was drawn from noise that a program gave, which the recipe does not hold.")

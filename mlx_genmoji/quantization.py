@@ -17,7 +17,7 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
-from .errors import UserError, one_line
+from .errors import UserError, quoted
 from .models.blocks import Conv2d, Convolution, PointwiseConv
 from .models.clip import CLIPTextModel
 from .models.ops import conv2d, dequantize, on_cpu, packed_matmul, with_dequantized
@@ -53,12 +53,12 @@ class Quantization:
 
     def __post_init__(self) -> None:
         if not isinstance(self.mode, str) or self.mode not in MODES:
-            raise UserError(f"The quantization's mode is {one_line(repr(self.mode))}; there are {_either(MODES)}.")
+            raise UserError(f"The quantization's mode is {quoted(repr(self.mode))}; there are {_either(MODES)}.")
         for what, value, allowed in zip(
             ("bits", "group_size"), (self.bits, self.group_size), MODES[self.mode], strict=True
         ):
             if type(value) is not int or value not in allowed:
-                shown = one_line(repr(value))
+                shown = quoted(repr(value))
                 raise UserError(
                     f"The quantization's {what} is {shown}; in mode {self.mode} it is {_either(sorted(allowed))}."
                 )
@@ -77,7 +77,7 @@ class Quantization:
             return None
         known = [field.name for field in fields(cls)]
         if not isinstance(said, dict) or not set(said) <= set(known):
-            raise UserError(f"config.json's {CONFIG_KEY!r} is {one_line(repr(said))}; it has {', '.join(known)}.")
+            raise UserError(f"config.json's {CONFIG_KEY!r} is {quoted(repr(said))}; it has {', '.join(known)}.")
         return cls(**said)
 
     @property

@@ -10,8 +10,9 @@ from typing import NamedTuple
 import mlx.core as mx
 
 from mlx_genmoji.checkpoint.components import open_model, save_model
-from mlx_genmoji.checkpoint.weight_files import PICKLES, find_weights, read_json, weights_sha256
+from mlx_genmoji.checkpoint.weight_files import PICKLES, find_weights, weights_sha256
 from mlx_genmoji.errors import UserError
+from mlx_genmoji.files import read_json
 from mlx_genmoji.quantization import DENSE_KEY, LayerReport, Quantization, quantize_model
 
 TEXT_ENCODERS = ("text_encoder", "text_encoder_2")

@@ -12,9 +12,10 @@ import mlx.nn as nn
 import numpy as np
 from mlx.utils import tree_flatten, tree_unflatten
 
-from mlx_genmoji.checkpoint.components import Model, create_model, save_model, write_json
-from mlx_genmoji.checkpoint.weight_files import PICKLES, read_json
+from mlx_genmoji.checkpoint.components import Model, create_model, save_model
+from mlx_genmoji.checkpoint.weight_files import PICKLES
 from mlx_genmoji.errors import UserError
+from mlx_genmoji.files import read_json, write_json
 from mlx_genmoji.lora.active import Given, use
 from mlx_genmoji.lora.layer_tree import adaptable, attached, detach
 from mlx_genmoji.lora.layers import dense_weight

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mlx_genmoji.errors import UserError, one_line
+from mlx_genmoji.errors import UserError, quoted
 
 
 def stickers(
@@ -32,7 +32,9 @@ def stickers(
     ] = Path(),
 ) -> None:
     """Turn pictures into stickers for Slack, Discord, Telegram, WhatsApp, iMessage, iOS or a web page."""
-    from mlx_genmoji.sticker import Sticker, open_picture, target_named, write_whole
+    from mlx_genmoji.files import write_bytes
+    from mlx_genmoji.pictures import open_picture
+    from mlx_genmoji.sticker import Sticker, target_named
 
     if "list" in kinds:
         for line in table():
@@ -48,7 +50,7 @@ def stickers(
         target_named(kind)
     planned = plan(images, list(dict.fromkeys(kinds)))
     if output.exists() and not output.is_dir():
-        raise UserError(f"{one_line(output)} is no folder; give --output another name.")
+        raise UserError(f"{quoted(output)} is no folder; give --output another name.")
     output.mkdir(parents=True, exist_ok=True)
     for image, exports in planned.items():
         sticker = Sticker(open_picture(image))
@@ -56,8 +58,8 @@ def stickers(
             try:
                 data = sticker.export_file(kind, image.stem)[1]
             except UserError as error:
-                raise UserError(f"{one_line(image)} for {kind}: {error}") from None
-            write_whole(output / file, data)
+                raise UserError(f"{quoted(image)} for {kind}: {error}") from None
+            write_bytes(output / file, data)
             typer.echo(output / file)
 
 
@@ -69,7 +71,7 @@ def plan(images: list[Path], kinds: list[str]) -> dict[Path, dict[str, str]]:
         planned[image] = {kind: file_name(image.stem, kind) for kind in kinds}
         other = taken.setdefault(image.stem.casefold(), image)
         if other != image:
-            raise UserError(f"{one_line(other)} and {one_line(image)} have one name; rename one, or take them in turn.")
+            raise UserError(f"{quoted(other)} and {quoted(image)} have one name; rename one, or take them in turn.")
     return planned
 
 

@@ -17,7 +17,7 @@ from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from mlx_genmoji.errors import one_line
+from mlx_genmoji.errors import quoted
 
 from .download_routes import PREFIX
 
@@ -121,7 +121,7 @@ class Gate:
             if begun:
                 raise
             failed = True
-            print(f"genmoji: {scope['path']}: {type(error).__name__}: {one_line(error)}", file=sys.stderr)
+            print(f"genmoji: {scope['path']}: {type(error).__name__}: {quoted(error)}", file=sys.stderr)
         if failed:
             await PlainTextResponse(NONSENSE, 400)(scope, receive, send)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import gradio as gr
 
-from mlx_genmoji.errors import UserError, one_line
+from mlx_genmoji.errors import UserError, quoted
 from mlx_genmoji.prompt import PERSON_TYPES, SKIN_TONES, PromptPlan
 from mlx_genmoji.prompt.plan import OPTIONAL
 from mlx_genmoji.samplers import SAMPLERS
@@ -341,7 +341,7 @@ def _read(asked: Mapping[str, Any]) -> dict[str, Any]:
     seed = values.get("seed")
     if isinstance(seed, str) and seed.strip():
         if not re.fullmatch(r"[0-9]{1,10}", seed.strip()):
-            raise UserError(f"The seed is {one_line(seed, 20)}, not a whole number from 0 to {MOST_SEED:,}.")
+            raise UserError(f"The seed is {quoted(seed, 20)}, not a whole number from 0 to {MOST_SEED:,}.")
         values["seed"] = int(seed)
     elif isinstance(seed, str):
         values["seed"] = None

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mlx_genmoji.errors import UserError, one_line
+from mlx_genmoji.errors import UserError, quoted
 from mlx_genmoji.prompt import PERSON_TYPES, SKIN_TONES, PromptPlan
 from mlx_genmoji.prompt.lexicon import GARMENTS, Entry
 from mlx_genmoji.prompt.parser import spell_out
@@ -96,7 +96,7 @@ def _plan(given: Any) -> PromptPlan:
     elif isinstance(given, Mapping):
         plan = PromptPlan.from_dict(given)
     else:
-        raise UserError(f"The plan is {one_line(given, 40)}, not an object with a subject.")
+        raise UserError(f"The plan is {quoted(given, 40)}, not an object with a subject.")
     texts = ("subject", "category", "final_prompt", "composed_prompt", "negative_prompt")
     said = (*texts, *OPTIONAL)
     kept: dict[str, Any] = {name: clean(_text(plan.to_dict(), name)) or None for name in said}
@@ -115,7 +115,7 @@ def _text(given: Mapping[str, Any], name: str) -> str:
     value = given.get(name) or ""
     said = _words(name)
     if not isinstance(value, str):
-        raise UserError(f"The {said} is {one_line(value, 40)}, not a text.")
+        raise UserError(f"The {said} is {quoted(value, 40)}, not a text.")
     if len(value) > MOST_LETTERS:
         raise UserError(f"The {said} has {len(value):,} characters; {MOST_LETTERS} is the most.")
     try:
@@ -128,7 +128,7 @@ def _text(given: Mapping[str, Any], name: str) -> str:
 def _choice(given: Mapping[str, Any], name: str, known: tuple[str, ...]) -> str | None:
     value = given.get(name)
     if value is not None and value not in known:
-        raise UserError(f"There is no {_words(name)} {one_line(value, 40)}; there are {', '.join(known)}.")
+        raise UserError(f"There is no {_words(name)} {quoted(value, 40)}; there are {', '.join(known)}.")
     return value
 
 
@@ -137,7 +137,7 @@ def _number(given: Mapping[str, Any], name: str, least: float, most: float) -> f
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise UserError(f"The {_words(name)} is {one_line(value, 40)}, not a number.")
+        raise UserError(f"The {_words(name)} is {quoted(value, 40)}, not a number.")
     # Nothing is made of the number before it is known to be small: a whole one may have a million digits.
     if not least <= value <= most:
         shown = f", not {value:g}" if abs(value) < 1e9 else ""

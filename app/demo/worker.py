@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlx_genmoji.combinations.reading import Combination
 from mlx_genmoji.errors import Cancelled as Stopped
-from mlx_genmoji.errors import UserError, one_line
+from mlx_genmoji.errors import UserError, quoted
 from mlx_genmoji.lora.persona_index import is_index
 from mlx_genmoji.prompt import PromptPlan, parse
 
@@ -189,7 +189,7 @@ class Worker:
         for what, name, known in (("model", request.model, self.models), ("adapter", request.adapter, self.adapters)):
             if name is not None and name not in known:
                 there = f"there are {', '.join(known)}" if known else "there are none here"
-                raise UserError(f"There is no {what} {one_line(name, 40)}; {there}.")
+                raise UserError(f"There is no {what} {quoted(name, 40)}; {there}.")
         job = Job(request, previews, leave=self._drop_cancelled)
         with self._changed:
             if self._closed:

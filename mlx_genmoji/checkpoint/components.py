@@ -4,8 +4,6 @@ A module's parameter path is the checkpoint's key, so loading is: read, move con
 1x1 convolution is a linear layer here, rename the few legacy keys, load strictly.
 """
 
-import json
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,7 +12,8 @@ from typing import Any
 import mlx.core as mx
 from mlx.utils import tree_flatten, tree_unflatten
 
-from ..errors import UserError, one_line
+from ..errors import UserError, quoted
+from ..files import read_json, whole_file, write_json
 from ..models.blocks import PointwiseConv
 from ..models.clip import CLIPTextModel, CLIPTextModelWithProjection
 from ..models.ops import on_cpu
@@ -23,7 +22,7 @@ from ..models.tiny_vae import AutoencoderTiny
 from ..models.unet import UNet2DConditionModel
 from ..models.vae import AutoencoderKL
 from ..quantization import Quantization, expect_packed, packed_parts, quantize_model
-from .weight_files import STEMS, check_safetensors, find_weights, read_json
+from .weight_files import STEMS, check_safetensors, find_weights
 
 Model = AutoencoderKL | AutoencoderTiny | CLIPTextModel | UNet2DConditionModel
 
@@ -111,7 +110,7 @@ def create_model(config: Mapping[str, Any]) -> Model:
             # keys of many models are a history so long that a gradient, which walks it, runs out of stack.
             mx.eval(mx.random.state)
             return model
-    raise UserError(f"config.json asks for {one_line(repr(named))}, supported are {', '.join(MODELS)}.")
+    raise UserError(f"config.json asks for {quoted(repr(named))}, supported are {', '.join(MODELS)}.")
 
 
 def load_weights(model: Model, paths: Sequence[Path], dtype: mx.Dtype = mx.float32, keep_halves: bool = False) -> None:
@@ -148,17 +147,17 @@ def assign(
         if name is None:
             continue
         if name not in expected or name in loaded:
-            unexpected.append(one_line(key))
+            unexpected.append(quoted(key))
             continue
         if name not in packed:
             tensor = _to_here(tensor, expected[name].ndim)
         if tensor.shape != expected[name].shape:
-            misshaped.append(f"{one_line(key)} {tensor.shape} instead of {expected[name].shape}")
+            misshaped.append(f"{quoted(key)} {tensor.shape} instead of {expected[name].shape}")
         wanted = expected[name].dtype if name in packed else dtype
         if keep_halves and tensor.dtype == mx.float16 and tensor.size >= LARGE:
             wanted = mx.float16
         if tensor.dtype != wanted and not all(mx.issubdtype(kind, mx.floating) for kind in (tensor.dtype, wanted)):
-            unexpected.append(f"{one_line(key)} of type {tensor.dtype}")
+            unexpected.append(f"{quoted(key)} of type {tensor.dtype}")
         loaded[name] = tensor.astype(wanted)
     problems = {
         "missing": [name for name in expected if name not in loaded],
@@ -192,18 +191,9 @@ def save_model(model: Model, folder: Path, dtype: mx.Dtype = mx.float32) -> None
             tensor = tensor.transpose(0, 3, 1, 2)
         tensors[name] = mx.contiguous(tensor.astype(dtype))
     target = folder / f"{STEMS[isinstance(model, CLIPTextModel)]}.safetensors"
-    partial = target.with_suffix(".partial.safetensors")
-    mx.save_safetensors(str(partial), tensors, {"format": "pt"})
-    os.replace(partial, target)
+    with whole_file(target) as partial:
+        mx.save_safetensors(str(partial), tensors, {"format": "pt"})
     write_json(folder / "config.json", model.raw_config)
-
-
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write a JSON file, moved into place when whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(dict(value), indent=2) + "\n", encoding="utf-8")
-    os.replace(partial, path)
 
 
 def _tensors(paths: Sequence[Path]) -> Iterator[tuple[str, mx.array]]:
@@ -213,7 +203,7 @@ def _tensors(paths: Sequence[Path]) -> Iterator[tuple[str, mx.array]]:
         try:
             tensors = mx.load(str(path))
         except RuntimeError as error:
-            raise UserError(f"{path} cannot be read: {one_line(error)}.") from None
+            raise UserError(f"{path} cannot be read: {quoted(error)}.") from None
         assert isinstance(tensors, dict)
         yield from sorted(tensors.items())
 

@@ -22,9 +22,10 @@ import mlx.core as mx
 from huggingface_hub import try_to_load_from_cache
 from safetensors import safe_open
 
-from ..errors import UserError, one_line
+from ..errors import UserError, quoted
+from ..files import write_json
 from ..tokenizer import END_OF_TEXT, START_OF_TEXT, CLIPTokenizer, read_vocabulary
-from .components import assign, create_model, save_model, write_json
+from .components import assign, create_model, save_model
 from .original_keys import Tensors, autoencoder, clip, open_clip, unet
 from .weight_files import PICKLES, check_safetensors
 
@@ -230,7 +231,7 @@ def _read(file: Path) -> tuple[Tensors, dict[str, str]]:
     try:
         tensors = mx.load(str(file))
     except RuntimeError as error:
-        raise UserError(f"{file} cannot be read: {one_line(error)}.") from None
+        raise UserError(f"{file} cannot be read: {quoted(error)}.") from None
     assert isinstance(tensors, dict)
     return tensors, metadata
 

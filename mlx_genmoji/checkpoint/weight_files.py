@@ -5,14 +5,13 @@ A folder may hold the same weights twice, in full and in half precision: `model.
 """
 
 import hashlib
-import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from ..errors import UserError, one_line
+from ..errors import UserError, quoted
+from ..files import read_json
 
 # diffusers' name, transformers' name.
 STEMS = ("diffusion_pytorch_model", "model")
@@ -65,24 +64,9 @@ def check_safetensors(path: Path) -> None:
         with safe_open(path, "numpy"):
             pass
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {one_line(error)}.") from None
+        raise UserError(f"{path} cannot be read: {quoted(error)}.") from None
     except SafetensorError as error:
-        raise UserError(f"{path} is damaged or was not downloaded whole: {one_line(error)}.") from None
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object. Raises UserError naming the file."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing.") from None
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}.") from None
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not valid JSON: {one_line(error)}.") from None
-    if not isinstance(value, dict):
-        raise UserError(f"{path} is not a JSON object.")
-    return value
+        raise UserError(f"{path} is damaged or was not downloaded whole: {quoted(error)}.") from None
 
 
 def _candidates(folder: Path, variant: str) -> Iterator[Path]:
@@ -99,7 +83,7 @@ def _listed(index: Path) -> list[Path]:
         plain = isinstance(name, str) and name.isprintable() and Path(name).name == name
         if not plain or Path(name).suffix != ".safetensors":
             raise UserError(
-                f"{index} lists {one_line(repr(name))}, which is not the name of a safetensors file beside it."
+                f"{index} lists {quoted(repr(name))}, which is not the name of a safetensors file beside it."
             )
     if not names:
         raise UserError(f"{index} lists no files in its weight_map.")

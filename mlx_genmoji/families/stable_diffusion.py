@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import mlx.core as mx
 
 from ..combinations.reading import SOURCES
-from ..errors import UserError, one_line
+from ..errors import UserError, quoted
 from ..models.clip import CLIPTextModel
 from ..prompt.plan import OPTIONAL
 from ..tokenizer import CLIPTokenizer
@@ -46,7 +46,7 @@ class Defaults:
             if name == "parts":
                 if not isinstance(value, dict) or not all(style and one in SOURCES for style, one in value.items()):
                     raise UserError(
-                        f"{DEFAULTS_FILE}: field 'parts' is {one_line(value)}; it says of each style what its emoji are"
+                        f"{DEFAULTS_FILE}: field 'parts' is {quoted(value)}; it says of each style what its emoji are"
                         f" like: {', '.join(sorted(SOURCES))}."
                     )
                 continue

@@ -10,7 +10,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
-from ..errors import UserError, one_line
+from ..errors import UserError, quoted
 from ..quantization import QuantizedLayer
 from .adapter import Adapter, Layer
 from .files import load_adapter
@@ -105,7 +105,7 @@ class Adapters:
         pairs = [one if isinstance(one, tuple) else (one, 1.0) for one in listed]
         for pair in pairs:
             if len(pair) != 2:
-                raise UserError(f"An adapter is a file, or a file and its weight, not {one_line(repr(pair))}.")
+                raise UserError(f"An adapter is a file, or a file and its weight, not {quoted(repr(pair))}.")
             path, weight = pair
             if is_index(path):
                 raise UserError(f"{path} is a folder of adapters with an index: give it alone, without a weight.")

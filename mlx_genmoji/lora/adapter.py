@@ -7,7 +7,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from ..checkpoint.original_keys import UNET_RESNET, unet_modules
-from ..errors import UserError, one_line
+from ..errors import UserError, quoted
 from .key_formats import kohya_keys
 from .layer_tree import Models, adaptable, is_pointwise
 from .layers import weight_shape
@@ -65,11 +65,11 @@ class Adapter:
                 aliases = aliases or dict(_aliases(there, models))
             known = path if path in there else aliases.get(path)
             if known is None:
-                unknown.append(one_line(path))
+                unknown.append(quoted(path))
             elif known in layers:
-                twice.append(one_line(path))
+                twice.append(quoted(path))
             elif (expected := weight_shape(there[known])) != (found := _shape(layer, there[known])):
-                misshaped.append(f"{one_line(path)} {found} instead of {expected}")
+                misshaped.append(f"{quoted(path)} {found} instead of {expected}")
             else:
                 layers[known] = replace(layer, down=as_filed(layer.down, known, models))
         for complaint, names in (

@@ -19,8 +19,9 @@ import mlx.core as mx
 import numpy as np
 from safetensors.numpy import save
 
-from ..checkpoint.weight_files import PICKLES, check_safetensors, read_json
-from ..errors import UserError, one_line
+from ..checkpoint.weight_files import PICKLES, check_safetensors
+from ..errors import UserError, quoted
+from ..files import read_json
 from .adapter import Adapter, Layer
 from .key_formats import kohya_keys, read_key, unsupported
 from .layer_tree import COMPONENTS
@@ -139,7 +140,7 @@ def _read(path: Path) -> tuple[dict[str, mx.array], dict[str, str]]:
     try:
         tensors, header = cast(Any, mx.load(str(path), return_metadata=True))
     except RuntimeError as error:
-        raise UserError(f"{path} cannot be read: {one_line(error)}.") from None
+        raise UserError(f"{path} cannot be read: {quoted(error)}.") from None
     return tensors, header
 
 
@@ -162,9 +163,9 @@ def _layers(
             parts[spelled.tensor] = tensor
     for key in unknown:
         if kind := unsupported(key):
-            raise UserError(f"{path} holds {kind} ({one_line(key)}), which is not supported: LoRA and DoRA are.")
+            raise UserError(f"{path} holds {kind} ({quoted(key)}), which is not supported: LoRA and DoRA are.")
     if unknown:
-        shown = ", ".join(map(one_line, unknown[:3])) + (f" and {len(unknown) - 3} more" if len(unknown) > 3 else "")
+        shown = ", ".join(map(quoted, unknown[:3])) + (f" and {len(unknown) - 3} more" if len(unknown) > 3 else "")
         raise UserError(f"{path} holds what is no part of an adapter of Stable Diffusion: {shown}.")
     if not found:
         raise UserError(f"{path} holds no adapter: no tensors are in it.")
@@ -179,7 +180,7 @@ def _layer(path: Path, name: str, parts: dict[str, mx.array], config: Mapping[st
     """A layer in the shapes of here, of the tensors that a file has of it."""
     for half in ("down", "up"):
         if half not in parts:
-            raise UserError(f"{path} is not whole: of {one_line(name)} it lacks the way {half}.")
+            raise UserError(f"{path} is not whole: of {quoted(name)} it lacks the way {half}.")
     down, up = parts["down"], parts["up"]
     if down.ndim == 4:
         down = down.transpose(0, 2, 3, 1)
@@ -187,15 +188,15 @@ def _layer(path: Path, name: str, parts: dict[str, mx.array], config: Mapping[st
         up = up.squeeze((2, 3))
     if down.ndim not in (2, 4) or up.ndim != 2 or up.shape[1] != len(down) or 0 in down.shape:
         shapes = f"{parts['down'].shape} and {parts['up'].shape}"
-        raise UserError(f"{path} is damaged: the two halves of {one_line(name)}, {shapes}, do not fit each other.")
+        raise UserError(f"{path} is damaged: the two halves of {quoted(name)}, {shapes}, do not fit each other.")
     alpha = _alpha(path, config, own, len(down))
     if "alpha" in parts:
         if parts["alpha"].size != 1:
-            raise UserError(f"{path} is damaged: the alpha of {one_line(name)} is not a number.")
+            raise UserError(f"{path} is damaged: the alpha of {quoted(name)} is not a number.")
         # As in sd-scripts, none and zero are the rank.
         alpha = float(np.asarray(parts["alpha"].astype(mx.float32)).item()) or float(len(down))
     if not math.isfinite(alpha):
-        raise UserError(f"{path} is damaged: the alpha of {one_line(name)} is {alpha}.")
+        raise UserError(f"{path} is damaged: the alpha of {quoted(name)} is {alpha}.")
     magnitude = parts.get("dora_scale")
     if magnitude is not None:
         # Of PEFT (out,) or (1, out, 1, 1); of LyCORIS (out, 1, ...), and of its older files (1, in, ...).
@@ -224,7 +225,7 @@ def _alpha(path: Path, config: Mapping[str, Any] | None, own: str, rank: int) ->
         return float(rank)
     if config.get("peft_type", "LORA") != "LORA" or config.get("bias", "none") != "none":
         kind = f"peft_type {config.get('peft_type')!r} with bias {config.get('bias')!r}"
-        raise UserError(f"{path.parent / PEFT_CONFIG} is of {one_line(kind)}; supported is LORA without.")
+        raise UserError(f"{path.parent / PEFT_CONFIG} is of {quoted(kind)}; supported is LORA without.")
     try:
         alpha = config.get("lora_alpha", 8)
         for pattern, value in (config.get("alpha_pattern") or {}).items():

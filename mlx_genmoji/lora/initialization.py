@@ -14,8 +14,9 @@ import mlx.nn as nn
 import numpy as np
 from safetensors import safe_open
 
-from ..checkpoint.weight_files import check_safetensors, find_weights, read_json
+from ..checkpoint.weight_files import check_safetensors, find_weights
 from ..errors import UserError
+from ..files import read_json
 from ..quantization import Quantization, QuantizedLayer
 from .adapter import Adapter, Layer, as_filed
 from .layer_tree import COMPONENTS, Models, adaptable, attached, detach, replace

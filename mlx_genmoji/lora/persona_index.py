@@ -20,9 +20,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple, TypeGuard
 
-from ..checkpoint.components import write_json
-from ..checkpoint.weight_files import read_json
-from ..errors import UserError, one_line
+from ..errors import UserError, quoted
+from ..files import read_json, write_json
 
 INDEX = "index.json"
 
@@ -87,10 +86,10 @@ def read_index(folder: str | Path) -> Index:
         if (None, None) not in asked or index.style.file is None:
             raise ValueError("no adapter is for neither a skin tone nor a person type")
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path} is no index of adapters: {one_line(error)}.") from None
+        raise UserError(f"{path} is no index of adapters: {quoted(error)}.") from None
     for entry in index.entries:
         if entry.file is not None and not (path.parent / entry.file).exists():
-            raise UserError(f"{path} lists {one_line(entry.file)}, which is not there.")
+            raise UserError(f"{path} lists {quoted(entry.file)}, which is not there.")
     return index
 
 

@@ -5,7 +5,7 @@ from dataclasses import MISSING, fields
 from types import NoneType, UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from ..errors import UserError, one_line
+from ..errors import UserError, quoted
 
 Config = TypeVar("Config")
 
@@ -85,7 +85,7 @@ def parse_config(kind: type[Config], config: Mapping[str, Any], only: Mapping[st
 
 def field_error(kind: type, key: str, value: Any, why: str) -> UserError:
     """The error about one field of a config."""
-    return UserError(f"{kind.__name__}: config field {one_line(repr(key))} is {one_line(repr(value))}, {why}.")
+    return UserError(f"{kind.__name__}: config field {quoted(repr(key))} is {quoted(repr(value))}, {why}.")
 
 
 def require_per_block(config: Any, *keys: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
-from ..errors import UserError, one_line
+from ..errors import UserError, quoted
 from .final_prompt import with_person
 from .lexicon import PERSON_TYPES, SKIN_TONES
 from .parser import Parsed
@@ -62,12 +62,12 @@ class PromptPlan:
         for name, value in vars(self).items():
             known = {"skin_tone": SKIN_TONES, "person_type": PERSON_TYPES, "source": SOURCES}.get(name)
             if known and value not in known and not (value is None and name != "source"):
-                raise UserError(f"The plan's {name} is {one_line(value)}; there are {', '.join(known)}.")
+                raise UserError(f"The plan's {name} is {quoted(value)}; there are {', '.join(known)}.")
             if name == "dropped":
                 if not isinstance(value, Mapping):
-                    raise UserError(f"The plan's dropped fields are {one_line(value)}, not fields and reasons.")
+                    raise UserError(f"The plan's dropped fields are {quoted(value)}, not fields and reasons.")
             elif not (isinstance(value, str) or (value is None and name in (*OPTIONAL, "skin_tone", "person_type"))):
-                raise UserError(f"The plan's {name} is {one_line(value)}, not a text.")
+                raise UserError(f"The plan's {name} is {quoted(value)}, not a text.")
         if not self.subject.strip():
             raise UserError("The plan has no subject: say what to draw.")
 

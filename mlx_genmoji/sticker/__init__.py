@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,10 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from ..errors import UserError
+from ..files import write_bytes
+from ..pictures import has_transparency, open_picture
 from .cutout import cut_out
 from .glyph import glyph
-from .reading import has_transparency, open_picture
 from .targets import TARGETS, Target, export, target_named, zipped
 
 __all__ = [
@@ -28,7 +28,6 @@ __all__ = [
     "open_picture",
     "read_recipe",
     "target_named",
-    "write_whole",
 ]
 
 RECIPE_KEY = "genmoji"
@@ -72,7 +71,7 @@ class Sticker:
         path = Path(path)
         if path.suffix.lower() not in SUFFIXES:
             raise UserError(f"{path} ends in none of {', '.join(SUFFIXES)}; give it one of these.")
-        write_whole(path, self.encoded(path.suffix.lower(), recipe, transparent))
+        write_bytes(path, self.encoded(path.suffix.lower(), recipe, transparent))
 
     def encoded(self, suffix: str = ".png", recipe: bool = True, transparent: bool = False) -> bytes:
         """The bytes of a file with one of `SUFFIXES`.
@@ -99,17 +98,6 @@ class Sticker:
     def _description(self) -> str:
         prompt = self.recipe.get("prompt")
         return prompt if isinstance(prompt, str) else ""
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file under a temporary name, and move it into place when it is whole."""
-    # Cut short, so that a name that just fits leaves room for what is added to it.
-    partial = path.with_name(f".{path.stem[:40]}.{os.getpid()}.partial")
-    try:
-        partial.write_bytes(data)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def read_recipe(path: str | Path) -> dict[str, Any] | None:

@@ -11,8 +11,9 @@ from typing import Any
 import mlx.core as mx
 from mlx.utils import tree_flatten, tree_unflatten
 
-from mlx_genmoji.checkpoint.components import Model, create_model, save_model, write_json
+from mlx_genmoji.checkpoint.components import Model, create_model, save_model
 from mlx_genmoji.checkpoint.weight_files import PICKLES
+from mlx_genmoji.files import write_json
 from mlx_genmoji.lora import LoRALayer, save_adapter
 from mlx_genmoji.lora.layers import dense_weight
 from mlx_genmoji.quantization import CONFIG_KEY, DENSE_KEY, QuantizedLayer

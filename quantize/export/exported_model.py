@@ -13,9 +13,9 @@ from typing import Any
 import mlx.core as mx
 
 from mlx_genmoji.checkpoint.components import Model, open_model
-from mlx_genmoji.checkpoint.weight_files import read_json
 from mlx_genmoji.errors import UserError
 from mlx_genmoji.families.stable_diffusion import DEFAULTS_FILE, FAMILIES, Defaults
+from mlx_genmoji.files import read_json
 from mlx_genmoji.hub import resolve
 from mlx_genmoji.lora import Adapter, load_adapter, use
 from mlx_genmoji.models.clip import CLIPTextModel

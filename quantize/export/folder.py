@@ -15,8 +15,8 @@ from typing import Any, Literal
 
 import mlx.nn as nn
 
-from mlx_genmoji.checkpoint.components import write_json
 from mlx_genmoji.errors import UserError
+from mlx_genmoji.files import write_json
 from mlx_genmoji.quantization import Quantization
 from mlx_genmoji.tokenizer import read_vocabulary, spaced
 

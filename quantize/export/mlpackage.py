@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from mlx_genmoji.errors import UserError, one_line
+from mlx_genmoji.errors import UserError, quoted
 
 from ..coreml import import_coremltools
 
@@ -75,5 +75,5 @@ def _files_of(path: Path) -> Iterator[None]:
             raise
         free = shutil.disk_usage(path.parent).free
         raise UserError(
-            f"{path.name} cannot be written to {path.parent.parent} ({one_line(error)}; {free / 1e6:.0f} MB are free)."
+            f"{path.name} cannot be written to {path.parent.parent} ({quoted(error)}; {free / 1e6:.0f} MB are free)."
         ) from None

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mlx_genmoji.errors import UserError, one_line
+from mlx_genmoji.errors import UserError, quoted
 
 from ..coreml import import_coremltools
 
@@ -94,7 +94,7 @@ class Package:
         try:
             model.ParseFromString(self.model_path.read_bytes())
         except (OSError, decode_error) as error:
-            raise self.error(f"{self.model_path.name} cannot be read: {one_line(error)}") from None
+            raise self.error(f"{self.model_path.name} cannot be read: {quoted(error)}") from None
         if model.WhichOneof("Type") != "mlProgram":
             raise self.error("it holds no ML program; older kinds of Core ML models are not supported")
         return model
@@ -138,12 +138,12 @@ class Package:
             model = self.path / "Data" / item
         except (OSError, ValueError, KeyError, TypeError) as error:
             complaint = "a compiled model has none: name the .mlpackage it was made from"
-            raise self.error(f"its Manifest.json cannot be read ({one_line(repr(error))}); {complaint}") from None
+            raise self.error(f"its Manifest.json cannot be read ({quoted(repr(error))}); {complaint}") from None
         return self._inside(model)
 
     def _inside(self, path: Path) -> Path:
         if not path.resolve().is_relative_to(self.path.resolve()) or not path.is_file():
-            raise self.error(f"it names the file {one_line(path.name)}, which it does not hold")
+            raise self.error(f"it names the file {quoted(path.name)}, which it does not hold")
         return path
 
     def _immediate(self, tensor: Any, type_: Type) -> "Constant":
@@ -160,7 +160,7 @@ class Package:
             try:
                 stored = np.asarray(values, dtype=type_.dtype)
             except (OverflowError, ValueError, TypeError) as error:
-                raise self.error(f"a constant does not fit its type {type_.dtype}: {one_line(error)}") from None
+                raise self.error(f"a constant does not fit its type {type_.dtype}: {quoted(error)}") from None
         if stored.size != type_.size:
             raise self.error(f"a constant of shape {type_.shape} has {stored.size} values")
         return Constant(type_, stored, packed=False)
@@ -172,7 +172,7 @@ class Package:
             path = self._inside(self.model_path.parent / name.removeprefix("@model_path/"))
             self._blobs[name] = _map(path)
         blob = self._blobs[name]
-        where = f"{one_line(name)} at {reference.offset}"
+        where = f"{quoted(name)} at {reference.offset}"
         if type_.element is None or type_.element.code is None:
             raise self.error(f"{where} is said to hold {type_.dtype}, which blob files do not hold")
         if reference.offset + RECORD.itemsize > blob.size:

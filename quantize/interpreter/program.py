@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mlx_genmoji.errors import UserError, one_line
+from mlx_genmoji.errors import UserError, quoted
 
 from .ops import OPS
 from .package import Constant, Package, Type
@@ -107,7 +107,7 @@ class Program:
     def _function(self, name: str) -> Function:
         if name not in self._functions:
             raise self._package.error(
-                f"no function is named {one_line(name)}; its functions: {', '.join(self._functions)}"
+                f"no function is named {quoted(name)}; its functions: {', '.join(self._functions)}"
             )
         return self._functions[name]
 
@@ -127,7 +127,7 @@ class Program:
             return values[argument] if isinstance(argument, str) else argument.read()
 
         def refuse(complaint: str) -> UserError:
-            return self._package.error(f"{operation.type} {one_line(operation.name)} in {function}: {complaint}")
+            return self._package.error(f"{operation.type} {quoted(operation.name)} in {function}: {complaint}")
 
         try:
             with np.errstate(all="ignore"):
@@ -138,7 +138,7 @@ class Program:
                     }
                 )
         except REFUSALS as error:
-            raise refuse(f"{one_line(error) or 'out of memory'}") from error
+            raise refuse(f"{quoted(error) or 'out of memory'}") from error
         results = computed if isinstance(computed, tuple) else (computed,)
         if len(results) != len(operation.outputs):
             raise refuse(f"it has {len(results)} results, the package says {len(operation.outputs)}")
@@ -161,7 +161,7 @@ class _Reader:
 
     def function(self) -> Function:
         if self.proto.opset not in self.proto.block_specializations:
-            raise self.package.error(f"{self.name} has no block for its opset {one_line(self.proto.opset)}")
+            raise self.package.error(f"{self.name} has no block for its opset {quoted(self.proto.opset)}")
         block = self.proto.block_specializations[self.proto.opset]
         inputs = {value.name: self.package.type_of(value.type) for value in self.proto.inputs}
         self.types.update(inputs)
@@ -178,7 +178,7 @@ class _Reader:
         outputs = {}
         for name in block.outputs:
             if name in self.constants or name in self.waiting:
-                raise self.package.error(f"output {one_line(name)} of {self.name} is a constant")
+                raise self.package.error(f"output {quoted(name)} of {self.name} is a constant")
             outputs[name] = self._type(name, "the outputs")
         return Function(inputs, outputs, operations)
 
@@ -206,9 +206,9 @@ class _Reader:
     def _operation(self, proto: Any) -> Operation:
         name = proto.attributes["name"].immediateValue.tensor.strings.values if "name" in proto.attributes else []
         label = name[0] if name else ", ".join(output.name for output in proto.outputs)
-        where = f"{one_line(label)} in {self.name}"
+        where = f"{quoted(label)} in {self.name}"
         if proto.type not in OPS:
-            raise self.package.error(f"{where} is the op {one_line(proto.type)}, which is not supported")
+            raise self.package.error(f"{where} is the op {quoted(proto.type)}, which is not supported")
         inputs: dict[str, Argument | list[Argument]] = {}
         for parameter, value in proto.attributes.items():
             if parameter != "name":
@@ -216,12 +216,12 @@ class _Reader:
         for parameter, argument in proto.inputs.items():
             bound = [self._argument(binding, where) for binding in argument.arguments]
             if parameter not in LISTS and len(bound) != 1:
-                raise self.package.error(f"{where} has {len(bound)} values for {one_line(parameter)}")
+                raise self.package.error(f"{where} has {len(bound)} values for {quoted(parameter)}")
             inputs[parameter] = bound if parameter in LISTS else bound[0]
         try:
             inspect.signature(OPS[proto.type]).bind(**inputs)
         except TypeError as error:
-            raise self.package.error(f"{proto.type} {where}: {one_line(error)}") from None
+            raise self.package.error(f"{proto.type} {where}: {quoted(error)}") from None
         outputs = {output.name: self.package.type_of(output.type) for output in proto.outputs}
         for output, type_ in outputs.items():
             self._define(output, type_)
@@ -235,12 +235,12 @@ class _Reader:
 
     def _type(self, name: str, where: str) -> Type:
         if name not in self.types:
-            raise self.package.error(f"{where} uses {one_line(name)}, which nothing before it makes")
+            raise self.package.error(f"{where} uses {quoted(name)}, which nothing before it makes")
         return self.types[name]
 
     def _define(self, name: str, type_: Type) -> None:
         if name in self.types:
-            raise self.package.error(f"two values in {self.name} are named {one_line(name)}")
+            raise self.package.error(f"two values in {self.name} are named {quoted(name)}")
         self.types[name] = type_
 
 

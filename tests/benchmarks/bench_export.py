@@ -23,8 +23,9 @@ from random_models import NOISE, SMALL, write_small_pipeline, write_unet
 from row import Row
 
 from mlx_genmoji import Genmoji
-from mlx_genmoji.checkpoint.components import create_model, open_model, save_model, write_json
-from mlx_genmoji.errors import one_line
+from mlx_genmoji.checkpoint.components import create_model, open_model, save_model
+from mlx_genmoji.errors import quoted
+from mlx_genmoji.files import write_json
 from mlx_genmoji.lora import Adapter, Layer, adaptable, save_adapter
 from mlx_genmoji.pipeline import BUILTIN
 from mlx_genmoji.samplers import make_sampler
@@ -81,7 +82,7 @@ def _or_a_failed_row(what: str, measured: Iterator[Row]) -> Iterator[Row]:
     try:
         yield from measured
     except Exception as error:
-        yield Row(f"{what} did not end", "", "", False, one_line(error))
+        yield Row(f"{what} did not end", "", "", False, quoted(error))
 
 
 def _exactness(folder: Path) -> Iterator[Row]:
@@ -320,7 +321,7 @@ def _run(*arguments: str) -> tuple[Cost, list[str]]:
     code, seconds, peak, said, complaint = json.loads(answer.stdout)
     if code != 0:
         last = (complaint.splitlines() or [""])[-1]
-        raise RuntimeError(f"python {one_line(' '.join(arguments), 80)} exited with {code}: {last}")
+        raise RuntimeError(f"python {quoted(' '.join(arguments), 80)} exited with {code}: {last}")
     lines = said.splitlines()
     own = [float(line.split()[1]) for line in lines if line.startswith("SECONDS")]
     # Bytes on a Mac, KiB elsewhere.

@@ -15,7 +15,8 @@ import numpy as np
 from mlx.utils import tree_flatten, tree_unflatten
 from safetensors.numpy import save_file
 
-from mlx_genmoji.checkpoint.components import create_model, save_model, write_json
+from mlx_genmoji.checkpoint.components import create_model, save_model
+from mlx_genmoji.files import write_json
 from mlx_genmoji.models.blocks import PointwiseConv
 from mlx_genmoji.pipeline import BUILTIN
 

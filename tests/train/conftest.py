@@ -11,7 +11,8 @@ import pytest
 import yaml
 from PIL import Image
 
-from mlx_genmoji.checkpoint.components import create_model, save_model, write_json
+from mlx_genmoji.checkpoint.components import create_model, save_model
+from mlx_genmoji.files import write_json
 from train.model.vocabulary import train_clip_vocabulary
 
 VAE = {

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import mlx.core as mx
 
-from mlx_genmoji.errors import UserError, one_line
+from mlx_genmoji.errors import UserError, quoted
 
 from ..fit.distributed import World
 from ..fit.step import Workers
@@ -77,7 +77,7 @@ def measure(objective: LoRAObjective, loop: Loop, limit: int) -> Memory:
             drawing = mx.get_peak_memory() - held
     except RuntimeError as error:
         raise UserError(
-            f"The memory of this machine is not enough for a step ({one_line(error)}); set bits: 4, checkpointing: true"
+            f"The memory of this machine is not enough for a step ({quoted(error)}); set bits: 4, checkpointing: true"
             " or a smaller data.size."
         ) from None
     finally:

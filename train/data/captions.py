@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from mlx_genmoji.errors import UserError, one_line
+from mlx_genmoji.errors import UserError, quoted
 from mlx_genmoji.prompt.safety import clean_final
 
 from ..recipe import Data
@@ -27,7 +27,7 @@ def caption(data: Data, row: dict[str, Any], rng: np.random.Generator | None = N
         text = data.caption.format(**fields, style=data.styles.get(row.get("source", ""), ""))
     except KeyError as error:
         raise UserError(
-            f"The picture {row['file_name']} has no {one_line(error)}, which the caption template {data.caption!r} asks"
+            f"The picture {row['file_name']} has no {quoted(error)}, which the caption template {data.caption!r} asks"
             " for; give the rows of the dataset's metadata.jsonl one, or change 'data.caption'."
         ) from None
     except (IndexError, ValueError, TypeError, AttributeError) as error:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mlx_genmoji.errors import UserError, one_line
+from mlx_genmoji.errors import UserError, quoted
 
 from ..recipe import Data
 from .captions import caption
@@ -39,7 +39,7 @@ class Dataset:
         self.places = np.array(chosen if whole else range(len(chosen)), np.int64)
         """Which rows of `whole` they are."""
         if not self.rows:
-            raise UserError(f"Recipe: 'data.where' leaves none of {len(rows)} pictures: {one_line(data.where)}.")
+            raise UserError(f"Recipe: 'data.where' leaves none of {len(rows)} pictures: {quoted(data.where)}.")
         self.captions = [caption(data, row) for _, row in self.rows]
         weights = np.array([data.tone_weight if row.get("skin_tone") else 1.0 for _, row in self.rows])
         if data.shares:

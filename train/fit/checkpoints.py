@@ -9,7 +9,7 @@ from typing import Any, cast
 import mlx.core as mx
 
 from mlx_genmoji.checkpoint.weight_files import check_safetensors
-from mlx_genmoji.errors import UserError, one_line
+from mlx_genmoji.errors import UserError, quoted
 
 Arrays = dict[str, mx.array]
 
@@ -47,7 +47,7 @@ class Checkpoints:
                 mx.eval(arrays)
                 metadata["step"] = str(int(metadata["step"]))
             except (UserError, RuntimeError, KeyError, ValueError) as error:
-                problem = f"The checkpoint {path} is damaged ({one_line(error).rstrip('.')})"
+                problem = f"The checkpoint {path} is damaged ({quoted(error).rstrip('.')})"
                 warnings.warn(f"{problem}; trying the one before.", stacklevel=2)
                 continue
             return path, arrays, metadata
@@ -69,7 +69,7 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
             os.fsync(file.fileno())
         os.replace(partial, path)
     except (OSError, RuntimeError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else one_line(error)
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else quoted(error)
         raise UserError(
             f"{path} could not be written: {reason.rstrip('.')}. Earlier checkpoints are intact: if the disk is full,"
             " make room, then go on with --resume."

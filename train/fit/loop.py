@@ -19,7 +19,7 @@ import mlx.core as mx
 import numpy as np
 from tqdm import tqdm
 
-from mlx_genmoji.errors import UserError, one_line
+from mlx_genmoji.errors import UserError, quoted
 
 from ..recipe import Loop
 from .checkpoints import CHECKPOINTS, Checkpoints
@@ -174,7 +174,7 @@ def _resume(workers: Workers, checkpoints: Checkpoints, settings: dict[str, Any]
         then, now = before.get(name), settings.get(name)
         if then == now:
             continue
-        change = f"{name} was {one_line(json.dumps(then), 60)} and is {one_line(json.dumps(now), 60)}"
+        change = f"{name} was {quoted(json.dumps(then), 60)} and is {quoted(json.dumps(now), 60)}"
         if name not in may_change:
             raise UserError(f"The run cannot go on: {change}. Change it back, or start anew in another 'output'.")
         warnings.warn(f"the run goes on, but {change}.", stacklevel=2)

@@ -14,9 +14,10 @@ import mlx.nn as nn
 import numpy as np
 from numpy.typing import NDArray
 
-from mlx_genmoji.checkpoint.components import create_model, load_model, save_model, write_json
+from mlx_genmoji.checkpoint.components import create_model, load_model, save_model
 from mlx_genmoji.errors import UserError
 from mlx_genmoji.families.stable_diffusion import DEFAULTS_FILE, Defaults, TextTowers
+from mlx_genmoji.files import write_json
 from mlx_genmoji.models.clip import CLIPTextModel
 from mlx_genmoji.models.unet import UNet2DConditionModel
 from mlx_genmoji.models.vae import AutoencoderKL

@@ -18,7 +18,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from ...errors import UserError, one_line
+from ...errors import UserError, quoted
 from ...models.ops import on_cpu
 from ..lexicon import PERSON_TYPES, SKIN_TONES
 from ..parser import parse
@@ -63,7 +63,7 @@ class Rewriter:
                 enable_thinking=False,
             )
         except Exception as error:  # templates are programs, and raise what they like
-            raise UserError(f"The language model's chat template fails: {one_line(error)}") from error
+            raise UserError(f"The language model's chat template fails: {quoted(error)}") from error
         if chat.count(MARK) != 1:
             raise UserError("The language model's chat template does not say what it is asked exactly once.")
         self._head, self._tail = chat.split(MARK)
@@ -104,7 +104,7 @@ class Rewriter:
                 )
                 language_model = _fused(load_adapters(language_model, str(adapter)))
         except Exception as error:  # mlx-lm, transformers and the hub each have errors of their own
-            raise UserError(f"The language model {model} cannot be loaded: {one_line(error)}") from error
+            raise UserError(f"The language model {model} cannot be loaded: {quoted(error)}") from error
         language_model.eval()
         mx.eval(language_model.parameters())
         return cls(language_model, tokenizer, instructions)

@@ -15,7 +15,8 @@ from random_models import write_small_pipeline
 import quantize.export.folder
 from app import cli
 from mlx_genmoji import Genmoji
-from mlx_genmoji.checkpoint.components import open_model, write_json
+from mlx_genmoji.checkpoint.components import open_model
+from mlx_genmoji.files import write_json
 from mlx_genmoji.lora import Adapter, Layer, adaptable, save_adapter
 from mlx_genmoji.tokenizer import read_vocabulary
 from quantize.export import Source, export_diffusers

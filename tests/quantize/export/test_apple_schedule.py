@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mlx_genmoji.checkpoint.weight_files import read_json
+from mlx_genmoji.files import read_json
 from mlx_genmoji.pipeline import BUILTIN
 from mlx_genmoji.samplers import alphas_cumprod
 from quantize.export.apple_schedule import APPLES, Levels

@@ -1,0 +1,1 @@
+"""One drawing, step by step: `request` -> `denoise` -> `decode`, and its `recipe`."""
