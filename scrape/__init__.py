@@ -11,9 +11,9 @@ from .dataset import Report
 from .emojigraph import CrawlReport, collect_emojigraph
 from .errors import ScrapeError
 from .font import collect_font
-from .image_set import Source
 from .merge import merge
 from .own_pictures import collect_folder
+from .sets import Source
 from .sources import SOURCES, collect
 from .summary import Summary, summarize
 from .synonyms import synonyms

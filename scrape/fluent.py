@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 
 from .emojibase import key
-from .image_set import Art, Source
 from .packages import Package
+from .sets import Art, Source
 
 PACKAGE = Package("@lobehub/fluent-emoji-3d", "1.1.0", ("assets/*.webp",))
 

@@ -17,8 +17,8 @@ from PIL import Image, ImageOps
 from .dataset import Form, Report, check_source, encode
 from .emojibase import Emoji, read_emojis
 from .errors import ScrapeError
-from .image_set import Art, write_emojis
 from .pictures import UNREADABLE
+from .sets import Art, write_emojis
 
 APPLE = Path("/System/Library/Fonts/Apple Color Emoji.ttc")
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping
 
 from .emojibase import key
 from .errors import ScrapeError
-from .image_set import Art, Source
 from .packages import Package
+from .sets import Art, Source
 
 PACKAGE = Package("@iconify-json/noto", "1.2.9", ("chars.json", "icons.json"))
 

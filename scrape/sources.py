@@ -5,8 +5,8 @@ from pathlib import Path
 from .dataset import Form, Report
 from .errors import ScrapeError
 from .fluent import FLUENT
-from .image_set import Source, write_set
 from .noto import NOTO
+from .sets import Source, write_set
 from .svg_sets import OPENMOJI, TWEMOJI
 
 SOURCES: dict[str, Source] = {source.name: source for source in (FLUENT, NOTO, TWEMOJI, OPENMOJI)}

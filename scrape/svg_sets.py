@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 
 from .emojibase import key
-from .image_set import Art, Source
 from .packages import Package
+from .sets import Art, Source
 
 
 def read(files: Mapping[str, bytes]) -> Iterator[Art]:

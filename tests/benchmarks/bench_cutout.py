@@ -34,9 +34,9 @@ from tqdm import tqdm
 from mlx_genmoji.sticker import Sticker
 from mlx_genmoji.sticker.cutout import components
 from scrape.fluent import FLUENT
-from scrape.image_set import Source
 from scrape.noto import NOTO
 from scrape.pictures import render_cutout
+from scrape.sets import Source
 
 SIDE = 256
 WHITE = 244
