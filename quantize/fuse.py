@@ -16,7 +16,8 @@ from mlx_genmoji.checkpoint.components import Model, create_model, save_model
 from mlx_genmoji.checkpoint.weight_files import PICKLES
 from mlx_genmoji.errors import UserError
 from mlx_genmoji.files import read_json, write_json
-from mlx_genmoji.lora.active import Given, use
+from mlx_genmoji.lora.active import Given
+from mlx_genmoji.lora.apply import use
 from mlx_genmoji.lora.layer_tree import adaptable, attached, detach
 from mlx_genmoji.lora.layers import dense_weight
 from mlx_genmoji.pipeline import DEFAULTS_FILE, Genmoji

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
+import mlx.nn as nn
 from mlx.utils import tree_flatten, tree_unflatten
 
 from ..errors import UserError, quoted
@@ -79,9 +80,17 @@ def _open_model(folder: Path, variant: str | None, keep_halves: bool) -> Model:
     model = create_model(config)
     sensitive = isinstance(model, AutoencoderKL | AutoencoderTiny) and model.config.force_upcast
     dtype = mx.float32 if on_cpu() or sensitive else mx.float16
-    load_weights(model, find_weights(folder, half=dtype == mx.float16, variant=variant), dtype, keep_halves)
+    paths = find_weights(folder, half=dtype == mx.float16, variant=variant)
+    load_weights(model, paths, dtype, keep_halves)
+    # Past MLX's modules, which would take a list for parameters.
+    object.__setattr__(model, "weight_paths", tuple(paths))
     model.eval()
     return model
+
+
+def weight_paths(model: nn.Module) -> tuple[Path, ...]:
+    """The files that `load_model` read the weights of `model` from; none where it was not loaded."""
+    return getattr(model, "weight_paths", ())
 
 
 def _widen(model: Model) -> None:

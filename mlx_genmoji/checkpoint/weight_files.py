@@ -5,7 +5,9 @@ A folder may hold the same weights twice, in full and in half precision: `model.
 """
 
 import hashlib
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -49,13 +51,35 @@ def find_weights(folder: Path, half: bool = False, variant: str | None = None) -
     raise UserError(f"{folder} holds no weights: {needed} is missing.")
 
 
+class Weights:
+    """The weight files that a model was loaded from.
+
+    sha256: a hash of their contents, in this order; computed when it is first asked for.
+    """
+
+    def __init__(self, paths: Sequence[Path]):
+        self.paths = tuple(paths)
+
+    @cached_property
+    def sha256(self) -> str:
+        digest = hashlib.sha256()
+        for path in self.paths:
+            digest.update(_sha256(path))
+        return digest.hexdigest()
+
+
 def weights_sha256(*folders: Path) -> str:
-    """A hash of the files that hold the weights of components, in this order."""
-    digest = hashlib.sha256()
-    for path in (path for folder in folders for path in find_weights(folder)):
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
+    """The hash of the full-precision weights of components, as `Weights` computes it."""
+    return Weights([path for folder in folders for path in find_weights(folder)]).sha256
+
+
+def _sha256(path: Path) -> bytes:
+    blob = path.resolve()
+    # The hub's cache names the content of a large file by its SHA-256.
+    if path.is_symlink() and blob.parent.name == "blobs" and re.fullmatch(r"[0-9a-f]{64}", blob.name):
+        return bytes.fromhex(blob.name)
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
 
 
 def check_safetensors(path: Path) -> None:

@@ -1,153 +1,255 @@
-"""The pipelines that a diffusers folder can be of, and how the text reaches the UNet in each.
+"""Stable Diffusion 1.x, 2.x and XL, what was distilled from them (LCM), and their inpainting models."""
 
-A folder's `model_index.json` names its pipeline; what differs between them is a row of `FAMILIES` and the conditions
-that the UNet's config asks for (`Conditions`).
-"""
+from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from typing import Any, NamedTuple
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
+import mlx.nn as nn
+from PIL import Image
 
-from ..combinations.reading import SOURCES
-from ..errors import UserError, quoted
+from ..checkpoint.components import load_model, weight_paths
+from ..checkpoint.weight_files import Weights
+from ..errors import UserError
+from ..hub import resolve
 from ..models.clip import CLIPTextModel
-from ..prompt.plan import OPTIONAL
+from ..models.ops import on_cpu
+from ..models.tiny_vae import AutoencoderTiny
+from ..models.unet import UNet2DConditionModel
+from ..models.vae import AutoencoderKL
+from ..quantization import DENSE_KEY, Quantization
+from ..samplers import LCM, NoiseConfig, Schedule, make_sampler
 from ..tokenizer import CLIPTokenizer
+from .base import STRENGTH, Conditions, Family, ImageStart
+from .clip_text import TextTowers
 
-DEFAULTS_FILE = "genmoji.json"
-
-
-@dataclass(frozen=True)
-class Defaults:
-    """How a model is used where the user does not say: `genmoji.json` in its folder, which may be missing."""
-
-    template: str = "{prompt}"
-    steps: int = 25
-    guidance: float = 7.5
-    plan_fields: tuple[str, ...] = OPTIONAL
-    """The optional fields of a plan (`prompt.PromptPlan`) that the model's captions have."""
-    parts: tuple[tuple[str, str], ...] = ()
-    """For a model that draws emoji alone, and combinations by parts: its styles, as templates say them, and the set of
-    emoji (`prompt.combinations.SOURCES`) that each is like. In the file a mapping.
-    """
-
-    @classmethod
-    def read(cls, config: Mapping[str, Any], base: "Defaults | None" = None) -> "Defaults":
-        """The fields of `config`, those of `base` where it has none. Raises UserError for one unknown or ill-typed."""
-        kinds = {item.name: type(item.default) for item in fields(cls)}
-        for name, value in config.items():
-            if name not in kinds:
-                raise UserError(f"{DEFAULTS_FILE}: unknown field {name!r}.")
-            if name == "plan_fields" and isinstance(value, list) and all(field in OPTIONAL for field in value):
-                continue
-            if name == "parts":
-                if not isinstance(value, dict) or not all(style and one in SOURCES for style, one in value.items()):
-                    raise UserError(
-                        f"{DEFAULTS_FILE}: field 'parts' is {quoted(value)}; it says of each style what its emoji are"
-                        f" like: {', '.join(sorted(SOURCES))}."
-                    )
-                continue
-            if not isinstance(value, (int, float) if kinds[name] is float else kinds[name]):
-                raise UserError(f"{DEFAULTS_FILE}: field {name!r} is {value!r}, not {kinds[name].__name__}.")
-        base = base or cls()
-        values = {name: config.get(name, getattr(base, name)) for name in kinds}
-        parts = values["parts"]
-        values["parts"] = tuple(parts.items()) if isinstance(parts, dict) else parts
-        return cls(**values | {"plan_fields": tuple(values["plan_fields"])})
+Autoencoder = AutoencoderKL | AutoencoderTiny
 
 
-@dataclass(frozen=True)
-class Family:
-    """What is particular to a diffusers pipeline class."""
-
-    text_encoders: int = 1
-    scheduler: Mapping[str, Any] = field(default_factory=dict)
-    """Fields that the pipeline sets on the scheduler it is given."""
-    defaults: Defaults = Defaults()
-
-
-_SD = Family(scheduler={"steps_offset": 1, "clip_sample": False})
-_LCM = Family(defaults=Defaults(steps=4, guidance=8.5))
-_XL = Family(text_encoders=2, defaults=Defaults(guidance=5.0))
-
-FAMILIES: Mapping[str, Family] = {
-    "StableDiffusionPipeline": _SD,
-    "StableDiffusionImg2ImgPipeline": _SD,
-    "StableDiffusionInpaintPipeline": Family(scheduler={"steps_offset": 1}),
-    "LatentConsistencyModelPipeline": _LCM,
-    "LatentConsistencyModelImg2ImgPipeline": _LCM,
-    "StableDiffusionXLPipeline": _XL,
-    "StableDiffusionXLImg2ImgPipeline": _XL,
-    "StableDiffusionXLInpaintPipeline": _XL,
-}
-
-
-class Conditions(NamedTuple):
-    """What the UNet is told of the text, one row for each prediction that guidance needs (1 or 2)."""
-
-    states: mx.array
-    """`encoder_hidden_states`, (rows, L, D)."""
-    added: dict[str, mx.array]
-    """By the checkpoint's own names; each (rows, ...)."""
-
-
-class TextTowers:
-    """The text encoders of a model, each with its tokenizer: one, or the two of XL."""
+class StableDiffusion(Family):
+    """CLIP text encoders, a UNet and an autoencoder."""
 
     def __init__(
-        self, tokenizers: Sequence[CLIPTokenizer], encoders: Sequence[CLIPTextModel], zeros_for_empty: bool = False
+        self,
+        *,
+        unet: UNet2DConditionModel,
+        text: TextTowers,
+        vae: Autoencoder,
+        scheduler: Mapping[str, Any],
+        preview_vae: Autoencoder | None = None,
     ):
-        """`zeros_for_empty`: the `force_zeros_for_empty_prompt` of XL, for a negative prompt that is not given."""
-        self.tokenizers = tokenizers
-        self.encoders = encoders
-        self.zeros_for_empty = zeros_for_empty
+        self.unet = unet
+        self.text = text
+        self.vae = vae
+        self.scheduler = scheduler
+        self.preview_vae = preview_vae or vae
+        self._compiled: Callable[..., mx.array] | None = None
+
+    @classmethod
+    def load(
+        cls,
+        folder: Path,
+        *,
+        text_encoders: int,
+        scheduler: Mapping[str, Any],
+        zeros_for_empty: bool,
+        quantization: Quantization | None,
+        preview: str | Path | None,
+    ) -> StableDiffusion:
+        """Load the components of a diffusers folder; see `Genmoji.load`. Raises UserError where one is at fault."""
+        NoiseConfig.read(scheduler)
+        suffixes = [f"_{i + 1}" if i else "" for i in range(text_encoders)]
+        tokenizers = [CLIPTokenizer.load(folder / f"tokenizer{suffix}") for suffix in suffixes]
+        for_text = quantization and quantization.for_text
+        encoders = [
+            _component(folder / f"text_encoder{suffix}", CLIPTextModel, quantization=for_text) for suffix in suffixes
+        ]
+        family = cls(
+            unet=_component(folder / "unet", UNet2DConditionModel, quantization=quantization),
+            text=TextTowers(tokenizers, encoders, zeros_for_empty),
+            vae=_component(folder / "vae", AutoencoderKL, AutoencoderTiny),
+            scheduler=scheduler,
+            preview_vae=None if preview is None else _component(resolve(preview), AutoencoderTiny, AutoencoderKL),
+        )
+        components = (*family.models.values(), family.vae)
+        family.weights = Weights([path for component in components for path in weight_paths(component)])
+        family.check_fit()
+        return family
 
     @property
-    def width(self) -> int:
-        """Channels of the states."""
-        return sum(encoder.config.hidden_size for encoder in self.encoders)
+    def models(self) -> dict[str, nn.Module]:
+        encoders = zip(("text_encoder", "text_encoder_2"), self.text.encoders, strict=False)
+        return {"unet": self.unet, **dict(encoders)}
 
-    def __call__(self, prompt: str, negative_prompt: str | None, size: tuple[int, int]) -> Conditions:
-        """Conditions for a prompt, with those of the negative prompt before it unless that is None.
+    @property
+    def dtype(self) -> mx.Dtype:
+        # Norms are never quantized or adapted, so their dtype is the compute dtype.
+        return self.unet.conv_norm_out.weight.dtype
 
-        `size`: height and width of the picture in pixels, which XL is told.
-        """
-        texts = [prompt] if negative_prompt is None else [negative_prompt, prompt]
-        states, pooled = self.encode(self.tokenize(texts))
-        if pooled is None:
-            return Conditions(states, {})
-        if negative_prompt == "" and self.zeros_for_empty:
-            kept = mx.array([0.0, 1.0])
-            states, pooled = states * kept[:, None, None], pooled * kept[:, None]
-        return Conditions(states, {"text_embeds": pooled, "time_ids": time_ids(size, len(texts))})
+    @property
+    def dense_sha256(self) -> str | None:
+        value = self.unet.raw_config.get(DENSE_KEY)
+        return value if isinstance(value, str) else None
 
-    def tokenize(self, texts: Sequence[str]) -> list[mx.array]:
-        """Token ids, (B, L) for each tower."""
-        return [mx.array(tokenizer(texts)) for tokenizer in self.tokenizers]
+    @property
+    def latents_shape(self) -> tuple[int, int, int]:
+        return *_sample_size(self.unet.raw_config), self.vae.config.latent_channels
 
-    def encode(self, ids: Sequence[mx.array]) -> tuple[mx.array, mx.array | None]:
-        """Token ids, (B, L) for each tower -> states (B, L, D) and, of XL, `text_embeds` (B, P)."""
-        said = [encoder(own) for own, encoder in zip(ids, self.encoders, strict=True)]
-        if len(said) == 1:
-            return said[0].last_hidden_state, None
-        # Podell et al. 2023, https://arxiv.org/abs/2307.01952: the layer before the last of both, the second's summary.
-        return mx.concatenate([output.hidden_states[-2] for output in said], axis=-1), said[-1].pooled
+    @property
+    def size(self) -> tuple[int, int]:
+        height, width, _ = self.latents_shape
+        return height * self.vae.downscale, width * self.vae.downscale
 
+    @property
+    def inpaints(self) -> bool:
+        """Whether the UNet sees a picture and a mask beside the latents."""
+        return self.unet.config.in_channels == 2 * self.vae.config.latent_channels + 1
 
-def time_ids(size: tuple[int, int], count: int) -> mx.array:
-    """What XL is told of `count` pictures, (count, 6): the original size, where it was cropped, the size aimed at."""
-    return mx.array([[*size, 0, 0, *size]] * count, mx.float32)
+    @property
+    def guidance_distilled(self) -> bool:
+        """Whether the guidance is an input of the UNet (LCM), so that it predicts once instead of twice."""
+        return self.unet.config.time_cond_proj_dim is not None
+
+    def fits(self, text: str) -> bool:
+        return not any(tokenizer.truncated(text) for tokenizer in self.text.tokenizers)
+
+    def schedule(self, sampler: str | None, steps: int, strength: float | None) -> tuple[str, Schedule]:
+        made = make_sampler(self.scheduler, sampler)
+        schedule = made.schedule(steps)
+        if isinstance(schedule, LCM) and self.guidance_distilled and strength is not None:
+            schedule = schedule.of_strength(strength)
+        return made.name, schedule
+
+    def start(
+        self, schedule: Schedule, image: Image.Image | None, strength: float | None, mask: Image.Image | None
+    ) -> ImageStart:
+        if self.inpaints and (image is None or mask is None):
+            raise UserError(f"The model {self.name} repaints pictures: it needs an image and a mask.")
+        if mask is not None and not self.inpaints:
+            raise UserError(f"The model {self.name} takes no mask: only inpainting models do.")
+        if image is None:
+            if strength is not None:
+                raise UserError("A strength is for image to image: give an image with it.")
+            return ImageStart()
+        from ..generation.image_start import image_start
+
+        if strength is None:
+            strength = STRENGTH if mask is None else 1.0
+        return image_start(self, self.vae.downscale, schedule, image, strength, mask)
+
+    def conditions(self, prompt: str, negative_prompt: str, guidance: float) -> Conditions:
+        two_rows = guidance > 1 and not self.guidance_distilled
+        conditions = self.text(prompt, negative_prompt if two_rows else None, self.size)
+        if channels := self.unet.config.time_cond_proj_dim:
+            conditions.added["timestep_cond"] = guidance_embedding(guidance, channels)
+        return conditions
+
+    def predict(
+        self, latents: mx.array, timestep: float, conditions: Conditions, guidance: float, start: ImageStart
+    ) -> mx.array:
+        dtype = self.dtype
+        if start.inpainting is not None:
+            latents = mx.concatenate([latents, start.inpainting], axis=-1)
+        rows = len(conditions.states)
+        sample = mx.broadcast_to(latents, (rows, *latents.shape[1:])).astype(dtype)
+        added = {name: value.astype(dtype) for name, value in conditions.added.items()}
+        timesteps = mx.full((rows,), timestep)
+        output = self._denoiser()(sample, timesteps, conditions.states.astype(dtype), added).astype(mx.float32)
+        if rows == 1:
+            return output
+        unconditional, conditional = output[:1], output[1:]
+        return unconditional + float(guidance) * (conditional - unconditional)
+
+    def _denoiser(self) -> Callable[..., mx.array]:
+        """The UNet; on a GPU compiled. On a CPU compiling takes a minute, to save a fifth of a step."""
+        if on_cpu():
+            return self.unet
+        if self._compiled is None:
+            self._compiled = mx.compile(self.unet, inputs=self.unet.state)
+        return self._compiled
+
+    def layers_changed(self) -> None:
+        # What is compiled may see other arrays in its layers, but no other layers or numbers.
+        self._compiled = None
+
+    def encode(self, pixels: mx.array) -> mx.array:
+        config = self.vae.config
+        mean, _ = self.vae.encode(pixels.astype(_dtype(self.vae)))
+        return (mean.astype(mx.float32) - (config.shift_factor or 0.0)) * config.scaling_factor
+
+    def decode(self, latents: mx.array, preview: bool = False) -> mx.array:
+        vae = self.preview_vae if preview else self.vae
+        latents = latents / vae.config.scaling_factor + (vae.config.shift_factor or 0.0)
+        return vae.decode(latents.astype(_dtype(vae))).astype(mx.float32)
+
+    def check_fit(self) -> None:
+        """Raise UserError where the components, each sound, do not belong to one model."""
+        unet, vae = self.unet.config, self.vae.config
+        widths = unet.cross_attention_dim
+        width = widths[0] if isinstance(widths, tuple) else widths
+        latents = vae.latent_channels
+        seen = unet.in_channels if self.inpaints else latents
+        for what, ours, theirs in (
+            ("the text encoders' hidden_size and the UNet's cross_attention_dim", self.text.width, width),
+            ("the autoencoder's latent_channels and the UNet's in_channels", seen, unet.in_channels),
+            ("the autoencoder's latent_channels and the UNet's out_channels", latents, unet.out_channels),
+            ("the autoencoder's out_channels and those of an RGB picture", vae.out_channels, 3),
+        ):
+            if ours != theirs:
+                raise UserError(f"The model's parts do not fit: {what} differ ({ours} and {theirs}).")
+        for tokenizer, encoder in zip(self.text.tokenizers, self.text.encoders, strict=True):
+            _check_tokenizer(tokenizer, encoder)
+        if (unet.addition_embed_type == "text_time") != (len(self.text.encoders) == 2):
+            raise UserError(
+                "The model's parts do not fit: two text encoders and an addition_embed_type of text_time go together."
+            )
+        _sample_size(self.unet.raw_config)
 
 
 def guidance_embedding(guidance: float, channels: int) -> mx.array:
     """`timestep_cond` of a model that guidance was distilled into, float32 (1, channels).
 
-    Luo et al. 2023, https://arxiv.org/abs/2310.04378; as in diffusers, the scale that it is told is one less.
+    Luo et al. 2023, https://arxiv.org/abs/2310.04378; as in diffusers, the embedded scale is `guidance - 1`.
     """
     half = channels // 2
     exponents = mx.arange(half, dtype=mx.float32) * (-math.log(10000) / (half - 1))
     angles = 1000 * (guidance - 1) * mx.exp(exponents)
     return mx.pad(mx.concatenate([mx.sin(angles), mx.cos(angles)]), (0, channels % 2))[None]
+
+
+def _check_tokenizer(tokenizer: CLIPTokenizer, encoder: CLIPTextModel) -> None:
+    for what, needed, held in (
+        ("vocab_size", tokenizer.vocab_size, encoder.config.vocab_size),
+        ("max_position_embeddings", tokenizer.max_length, encoder.config.max_position_embeddings),
+    ):
+        if needed > held:
+            raise UserError(f"The model's parts do not fit: the tokenizer needs a {what} of {needed}, not {held}.")
+
+
+def _sample_size(config: Mapping[str, Any]) -> tuple[int, int]:
+    """Height and width of the latents, by the UNet's config.json. Raises UserError where they are not whole numbers."""
+    size = config.get("sample_size") or 64
+    # The first Stable Diffusion folders say 32 and mean 64; diffusers reads them so too.
+    if type(size) is int and size < 64 and re.match(r"0\.[0-8]\b", str(config.get("_diffusers_version"))):
+        size = 64
+    sides = size if isinstance(size, (list, tuple)) else (size, size)
+    if len(sides) != 2 or not all(type(side) is int and side > 0 for side in sides):
+        raise UserError(f"The UNet's config field 'sample_size' is {size!r}, it must be one or two whole numbers.")
+    return sides[0], sides[1]
+
+
+def _component(folder: Path, *kinds: type, quantization: Quantization | None = None) -> Any:
+    """One component. Raises UserError where its config describes another kind."""
+    component = load_model(folder, quantization=quantization)
+    if not isinstance(component, kinds):
+        raise UserError(f"{folder}: config.json describes another kind of model than {kinds[0].__name__}.")
+    return component
+
+
+def _dtype(vae: Autoencoder) -> mx.Dtype:
+    """What an autoencoder computes in: half precision on a GPU, unless its config asks for `force_upcast`."""
+    return vae.encoder.conv_in.weight.dtype if isinstance(vae, AutoencoderKL) else vae.encoder.layers[0].weight.dtype

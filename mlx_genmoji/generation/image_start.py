@@ -1,8 +1,40 @@
-"""A user's picture and mask as arrays that a model takes."""
+"""Image to image and inpainting: a user's picture and mask as the latents that a generation begins with."""
+
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
 from PIL import Image
+
+from ..families.base import Family, ImageStart
+from ..pictures import fingerprint, fit_mask, fit_picture
+from ..samplers import Schedule
+
+
+def image_start(
+    family: Family,
+    downscale: int,
+    schedule: Schedule,
+    image: Image.Image,
+    strength: float,
+    mask: Image.Image | None,
+) -> ImageStart:
+    """Where a generation from `image` begins; with a mask, what of it is repainted.
+
+    downscale: pixels at a side for each latent. Raises UserError where the strength leaves no step.
+    """
+    picture = fit_picture(image, *family.size)
+    recipe: dict[str, Any] = {"strength": strength, "image_sha256": fingerprint(picture)}
+    step, pixels = schedule.start(strength), to_array(picture)
+    if mask is None:
+        return ImageStart(step, family.encode(pixels), None, recipe)
+    fitted = fit_mask(mask, *family.size)
+    repainted = to_array(fitted.convert("RGB")) > 0
+    inpainting = mx.concatenate(
+        [latent_mask(fitted, downscale), family.encode(mx.where(repainted, 0, pixels))], axis=-1
+    )
+    latents = None if strength == 1 else family.encode(pixels)
+    return ImageStart(step, latents, inpainting, recipe | {"mask_sha256": fingerprint(fitted)})
 
 
 def to_array(picture: Image.Image) -> mx.array:

@@ -1,12 +1,22 @@
-"""Low-rank adapters: layers that train, files that are shared, several at once in a pipeline."""
+"""Low-rank adapters: layers that train, files that are shared, several at once in a pipeline.
 
-from .active import Adapters, use
-from .adapter import Adapter, Layer
-from .files import Format, load_adapter, save_adapter
-from .initialization import LoRAConfig, adapter_of, attach, attach_adapter, dense_weights
-from .layer_tree import adaptable, attached, detach
-from .layers import LoRAConv2d, LoRALayer, LoRALinear
-from .persona_index import Entry, Index, read_index, write_index
+The names below are fetched when they are first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .active import Adapters
+    from .adapter import Adapter, Layer
+    from .apply import use
+    from .files import Format, load_adapter, save_adapter
+    from .initialization import LoRAConfig, adapter_of, attach, attach_adapter, dense_weights
+    from .layer_tree import adaptable, attached, detach
+    from .layers import LoRAConv2d, LoRALayer, LoRALinear
+    from .persona_index import Entry, Index, read_index, write_index
 
 __all__ = [
     "Adapter",
@@ -32,3 +42,34 @@ __all__ = [
     "use",
     "write_index",
 ]
+
+_MODULES = {
+    "Adapter": "adapter",
+    "Adapters": "active",
+    "Entry": "persona_index",
+    "Format": "files",
+    "Index": "persona_index",
+    "Layer": "adapter",
+    "LoRAConfig": "initialization",
+    "LoRAConv2d": "layers",
+    "LoRALayer": "layers",
+    "LoRALinear": "layers",
+    "adaptable": "layer_tree",
+    "adapter_of": "initialization",
+    "attach": "initialization",
+    "attach_adapter": "initialization",
+    "attached": "layer_tree",
+    "dense_weights": "initialization",
+    "detach": "layer_tree",
+    "load_adapter": "files",
+    "read_index": "persona_index",
+    "save_adapter": "files",
+    "use": "apply",
+    "write_index": "persona_index",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_MODULES[name]}", __name__), name)

@@ -13,8 +13,9 @@ from typing import Any
 import mlx.core as mx
 
 from mlx_genmoji.checkpoint.components import Model, open_model
+from mlx_genmoji.checkpoint.defaults import Defaults
 from mlx_genmoji.errors import UserError
-from mlx_genmoji.families.stable_diffusion import DEFAULTS_FILE, FAMILIES, Defaults
+from mlx_genmoji.families import pipeline_of
 from mlx_genmoji.files import read_json
 from mlx_genmoji.hub import resolve
 from mlx_genmoji.lora import Adapter, load_adapter, use
@@ -53,15 +54,11 @@ class Source:
             raise UserError(
                 f"{model} is one file, not a folder; make a folder of it: genmoji convert {model} -o FOLDER"
             )
-        asked = read_json(self.folder / "model_index.json").get("_class_name")
-        family = FAMILIES.get(asked) if isinstance(asked, str) else None
-        if family is None:
-            raise UserError(f"{self.folder}: model_index.json asks for a {asked}, supported are {', '.join(FAMILIES)}.")
+        pipeline, _ = pipeline_of(self.folder)
         self.scheduler: dict[str, Any] = read_json(self.folder / "scheduler" / "scheduler_config.json")
-        self.scheduler |= dict(family.scheduler)
-        said = read_json(self.folder / DEFAULTS_FILE) if (self.folder / DEFAULTS_FILE).exists() else {}
-        self.defaults = Defaults.read(said, family.defaults)
-        self.text_encoders = ["text_encoder", "text_encoder_2"][: family.text_encoders]
+        self.scheduler |= dict(pipeline.scheduler)
+        self.defaults = Defaults.load(self.folder, pipeline.defaults)
+        self.text_encoders = ["text_encoder", "text_encoder_2"][: pipeline.text_encoders]
         self._check()
         models = {name: self.open(name) for name in ("unet", *self.text_encoders)}
         self.adapters: list[Weighted] = [(load_adapter(path).resolve(models), weight) for path, weight in adapters]

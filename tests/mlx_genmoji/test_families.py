@@ -219,7 +219,7 @@ def test_what_does_not_go_together_is_said(make: Make, picture: Image.Image, mas
     repainting = Genmoji.load(make(StableDiffusionInpaintPipeline, DDIMScheduler(**NOISE), in_channels=9))
     for genmoji, arguments, named in (
         (plain, {"mask": mask, "image": picture}, "takes no mask"),
-        (plain, {"strength": 0.5}, "needs one"),
+        (plain, {"strength": 0.5}, "give an image"),
         (plain, {"image": picture, "strength": 0.0}, "none of the 2 steps"),
         (plain, {"image": picture, "strength": 1.5}, "from 0 to 1"),
         (repainting, {"image": picture}, "an image and a mask"),

@@ -19,7 +19,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from mlx_genmoji import hub
+from mlx_genmoji import hub, hub_fetch
 from mlx_genmoji.errors import UserError
 from mlx_genmoji.hub import needed_files, resolve
 
@@ -182,7 +182,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     for name in ("HF_HUB_CACHE", "HF_HUB_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(hub, "PAUSE", 0.0)
+    monkeypatch.setattr(hub_fetch, "PAUSE", 0.0)
     thread = threading.Thread(target=listening.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     yield Bound.hub
@@ -250,9 +250,9 @@ def test_half_precision_is_taken_where_it_is_wanted_and_there(server: Hub) -> No
 
 def test_the_precision_is_the_devices_unless_said(server: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     server.files |= HALVES
-    monkeypatch.setattr(hub, "on_cpu", lambda: False)
+    monkeypatch.setattr(hub, "_prefers_half", lambda: True)
     assert HALVES.keys() < held(resolve("someone/pig")).keys()
-    monkeypatch.setattr(hub, "on_cpu", lambda: True)
+    monkeypatch.setattr(hub, "_prefers_half", lambda: False)
     monkeypatch.setenv("HF_HOME", os.environ["HF_HOME"] + "2")
     assert not HALVES.keys() & held(resolve("someone/pig")).keys()
 
@@ -373,7 +373,7 @@ def test_a_bar_shows_how_far_a_large_download_is_to_whoever_watches(
         def isatty(self) -> bool:
             return terminal
 
-    monkeypatch.setattr(hub, "CHUNK", 2**16)
+    monkeypatch.setattr(hub_fetch, "CHUNK", 2**16)
     monkeypatch.setattr(sys, "stderr", screen := Screen())
     resolve("someone/pig")
     assert ("someone/pig: 100%" in screen.getvalue()) == terminal
@@ -567,7 +567,7 @@ def test_a_disk_that_fills_up_meanwhile_is_told(server: Hub, monkeypatch: pytest
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(hub, "_receive", full)
+    monkeypatch.setattr(hub_fetch, "_receive", full)
     assert "is full" in said()
 
 

@@ -26,6 +26,7 @@ from mlx_genmoji import Genmoji, UserError
 from mlx_genmoji.combinations.assemble import put_together
 from mlx_genmoji.combinations.reading import Combination
 from mlx_genmoji.errors import Cancelled
+from mlx_genmoji.families.stable_diffusion import StableDiffusion
 from mlx_genmoji.models import ops
 from mlx_genmoji.pipeline import BUILTIN
 from mlx_genmoji.prompt import PromptPlan, compose
@@ -178,8 +179,8 @@ def test_a_wrong_padding_id_is_noticed(broken: Path) -> None:
 
 @pytest.mark.parametrize("later", [-1, 1])
 def test_timesteps_off_by_one_are_noticed(broken: Path, later: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    predict = Genmoji._predict
-    monkeypatch.setattr(Genmoji, "_predict", lambda self, x, t, *rest: predict(self, x, t + later, *rest))
+    predict = StableDiffusion.predict
+    monkeypatch.setattr(StableDiffusion, "predict", lambda self, x, t, *rest: predict(self, x, t + later, *rest))
     assert drawn_by_both(broken) < 60
 
 
@@ -390,7 +391,7 @@ def test_a_compiled_step_draws_the_same(folder, monkeypatch):
     compiled = Genmoji.load(folder)
     compilations = []
     compile = mx.compile
-    monkeypatch.setattr("mlx_genmoji.pipeline.on_cpu", lambda: False)
+    monkeypatch.setattr("mlx_genmoji.families.stable_diffusion.on_cpu", lambda: False)
     monkeypatch.setattr(mx, "compile", lambda *args, **options: compilations.append(args) or compile(*args, **options))
     for seed in (3, 4):
         drawn = np.asarray(compiled.generate("a flying pig", seed=seed, steps=2)[0].image)
@@ -435,7 +436,7 @@ def test_a_combination_is_drawn_again_from_its_file(by_parts: Genmoji, tmp_path:
     again = by_parts.replay(read_recipe(tmp_path / "dogs.png"))
     assert again.image.tobytes() == drawn.image.tobytes() and again.recipe == drawn.recipe
     for damage in ({"joined": []}, {"joined": [{"kind": "count"}]}, 3):
-        with pytest.raises(UserError, match="not whole"):
+        with pytest.raises(UserError, match="'combination'"):
             by_parts.replay(drawn.recipe | {"combination": damage})
 
 

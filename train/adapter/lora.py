@@ -25,7 +25,8 @@ from mlx_genmoji import Genmoji
 from mlx_genmoji.checkpoint.components import create_model
 from mlx_genmoji.checkpoint.weight_files import weights_sha256
 from mlx_genmoji.errors import UserError
-from mlx_genmoji.families.stable_diffusion import TextTowers
+from mlx_genmoji.families.clip_text import TextTowers
+from mlx_genmoji.families.stable_diffusion import StableDiffusion
 from mlx_genmoji.lora import LoRAConfig, adapter_of, attach, attach_adapter, dense_weights, load_adapter, save_adapter
 from mlx_genmoji.lora.layer_tree import Models
 from mlx_genmoji.models.checkpointing import checkpoint_blocks
@@ -176,10 +177,7 @@ class LoRAObjective:
         self.model.eval()
         checkpoint_blocks(self.model, recipe.checkpointing)
         self.painter = Genmoji(
-            unet=genmoji.unet,
-            text=text,
-            vae=genmoji.vae,
-            scheduler=genmoji.scheduler,
+            StableDiffusion(unet=genmoji.unet, text=text, vae=genmoji.vae, scheduler=genmoji.scheduler),
             defaults=genmoji.defaults,
             name=genmoji.name,
         )

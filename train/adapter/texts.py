@@ -9,7 +9,8 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-from mlx_genmoji.families.stable_diffusion import Conditions, TextTowers, time_ids
+from mlx_genmoji.families.base import Conditions
+from mlx_genmoji.families.clip_text import TextTowers, time_ids
 from mlx_genmoji.models.clip import CLIPTextModel
 
 from ..data.cached import cached

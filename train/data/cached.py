@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlx_genmoji.pipeline import Autoencoder
+from mlx_genmoji.families.stable_diffusion import Autoencoder
 
 from ..model.autoencoder import encode_all
 from .dataset import Dataset

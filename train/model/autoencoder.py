@@ -17,9 +17,9 @@ from tqdm import tqdm
 
 from mlx_genmoji.checkpoint.components import create_model, load_model, save_model
 from mlx_genmoji.errors import UserError
+from mlx_genmoji.families.stable_diffusion import Autoencoder
 from mlx_genmoji.models.ops import on_cpu
 from mlx_genmoji.models.vae import AutoencoderKL
-from mlx_genmoji.pipeline import Autoencoder
 
 from ..data.dataset import Dataset, to_model
 from ..fit.loop import fit

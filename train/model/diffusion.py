@@ -15,8 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlx_genmoji.checkpoint.components import create_model, load_model, save_model
+from mlx_genmoji.checkpoint.defaults import DEFAULTS_FILE, Defaults
 from mlx_genmoji.errors import UserError
-from mlx_genmoji.families.stable_diffusion import DEFAULTS_FILE, Defaults, TextTowers
+from mlx_genmoji.families.clip_text import TextTowers
+from mlx_genmoji.families.stable_diffusion import StableDiffusion
 from mlx_genmoji.files import write_json
 from mlx_genmoji.models.clip import CLIPTextModel
 from mlx_genmoji.models.unet import UNet2DConditionModel
@@ -138,10 +140,12 @@ class DiffusionObjective:
     def sample(self, path: Path) -> None:
         """One sticker for each sample prompt."""
         genmoji = Genmoji(
-            unet=self.model.unet,
-            text=TextTowers([self.tokenizer], [self.model.text_encoder]),
-            vae=self.vae,
-            scheduler=self.recipe.scheduler,
+            StableDiffusion(
+                unet=self.model.unet,
+                text=TextTowers([self.tokenizer], [self.model.text_encoder]),
+                vae=self.vae,
+                scheduler=self.recipe.scheduler,
+            ),
             defaults=Defaults.read(self.recipe.defaults),
             name="in training",
         )

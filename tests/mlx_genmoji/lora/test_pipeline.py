@@ -171,7 +171,7 @@ def test_a_recipe_replays_to_the_bit_with_its_adapters_only(genmoji: Genmoji, fo
     genmoji.set_adapters(folder)
     with pytest.raises(UserError, match="drawn with no adapters"):
         genmoji.replay(recipe | {"adapters": []})
-    with pytest.raises(UserError, match="drawn with others"):
+    with pytest.raises(UserError, match="'adapters' must be a list"):
         genmoji.replay(recipe | {"adapters": 3})
 
 

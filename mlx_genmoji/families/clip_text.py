@@ -1,0 +1,57 @@
+"""The CLIP text encoders of Stable Diffusion, one or two, as one text side."""
+
+from collections.abc import Sequence
+
+import mlx.core as mx
+
+from ..models.clip import CLIPTextModel
+from ..tokenizer import CLIPTokenizer
+from .base import Conditions
+
+
+class TextTowers:
+    """The text encoders of a model, each with its tokenizer: one, or the two of XL."""
+
+    def __init__(
+        self, tokenizers: Sequence[CLIPTokenizer], encoders: Sequence[CLIPTextModel], zeros_for_empty: bool = False
+    ):
+        """`zeros_for_empty`: the `force_zeros_for_empty_prompt` of XL, for a negative prompt that is not given."""
+        self.tokenizers = tokenizers
+        self.encoders = encoders
+        self.zeros_for_empty = zeros_for_empty
+
+    @property
+    def width(self) -> int:
+        """Channels of the states."""
+        return sum(encoder.config.hidden_size for encoder in self.encoders)
+
+    def __call__(self, prompt: str, negative_prompt: str | None, size: tuple[int, int]) -> Conditions:
+        """Conditions for a prompt, with those of the negative prompt before it unless that is None.
+
+        `size`: height and width of the picture in pixels, a condition of XL.
+        """
+        texts = [prompt] if negative_prompt is None else [negative_prompt, prompt]
+        states, pooled = self.encode(self.tokenize(texts))
+        if pooled is None:
+            return Conditions(states, {})
+        if negative_prompt == "" and self.zeros_for_empty:
+            kept = mx.array([0.0, 1.0])
+            states, pooled = states * kept[:, None, None], pooled * kept[:, None]
+        return Conditions(states, {"text_embeds": pooled, "time_ids": time_ids(size, len(texts))})
+
+    def tokenize(self, texts: Sequence[str]) -> list[mx.array]:
+        """Token ids, (B, L) for each tower."""
+        return [mx.array(tokenizer(texts)) for tokenizer in self.tokenizers]
+
+    def encode(self, ids: Sequence[mx.array]) -> tuple[mx.array, mx.array | None]:
+        """Token ids, (B, L) for each tower -> states (B, L, D) and, of XL, `text_embeds` (B, P)."""
+        outputs = [encoder(tower_ids) for tower_ids, encoder in zip(ids, self.encoders, strict=True)]
+        if len(outputs) == 1:
+            return outputs[0].last_hidden_state, None
+        # Podell et al. 2023, https://arxiv.org/abs/2307.01952: the layer before the last of both, the second's pooled.
+        return mx.concatenate([output.hidden_states[-2] for output in outputs], axis=-1), outputs[-1].pooled
+
+
+def time_ids(size: tuple[int, int], count: int) -> mx.array:
+    """The size conditions of XL for `count` pictures, (count, 6): original size, crop offset (0, 0), target size."""
+    return mx.array([[*size, 0, 0, *size]] * count, mx.float32)

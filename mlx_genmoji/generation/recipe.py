@@ -1,0 +1,192 @@
+"""The recipe of a sticker: all that reproduces it, stored in its PNG as JSON.
+
+Models, adapters and pictures are named by their hashes; nothing in it is a path of a user's machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+from ..errors import UserError, quoted
+
+if TYPE_CHECKING:
+    from ..combinations.reading import Combination
+    from ..prompt.plan import PromptPlan
+
+_TEXT, _TEXT_OR_NONE = (str,), (str, type(None))
+_WHOLE, _WHOLE_OR_NONE, _NUMBER = (int,), (int, type(None)), (int, float)
+
+_TYPES: Mapping[str, tuple[type, ...]] = {
+    "prompt": _TEXT,
+    "final_prompt": _TEXT,
+    "negative_prompt": _TEXT,
+    "skin_tone": _TEXT_OR_NONE,
+    "person_type": _TEXT_OR_NONE,
+    "template": _TEXT,
+    "plan": (Mapping,),
+    "seed": _WHOLE_OR_NONE,
+    "steps": _WHOLE,
+    "guidance": _NUMBER,
+    "sampler": _TEXT,
+    "strength": _NUMBER,
+    "image_sha256": _TEXT,
+    "mask_sha256": _TEXT,
+    "combination": (Mapping,),
+    "model": (Mapping,),
+    "adapters": (list,),
+    "version": _TEXT,
+}
+_MODEL_TYPES: Mapping[str, tuple[type, ...]] = {
+    "name": _TEXT,
+    "revision": _TEXT_OR_NONE,
+    "sha256": _TEXT_OR_NONE,
+    "quantization": (Mapping, type(None)),
+}
+_ADAPTER_TYPES: Mapping[str, tuple[type, ...]] = {"name": _TEXT, "sha256": _TEXT_OR_NONE, "weight": _NUMBER}
+
+_IMAGE = ("strength", "image_sha256", "mask_sha256")
+_NEEDED = ("final_prompt", "negative_prompt", "seed", "steps", "guidance", "sampler", "model")
+_WORDS = {
+    str: "a text",
+    int: "a whole number",
+    float: "a number",
+    type(None): "null",
+    Mapping: "an object",
+    list: "a list",
+}
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """Which weights drew."""
+
+    name: str
+    revision: str | None = None
+    """The commit of a model from the Hugging Face hub."""
+    sha256: str | None = None
+    quantization: Mapping[str, Any] | None = None
+    """How the weights are packed, by component; None where none are."""
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "revision": self.revision,
+            "sha256": self.sha256,
+            "quantization": self.quantization,
+        }
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What `Genmoji.generate` was asked for, and all that it chose itself."""
+
+    final_prompt: str
+    """The caption that the text encoder read, where the sticker was drawn in one go."""
+    seed: int | None
+    """None where a program gave the noise."""
+    steps: int
+    guidance: float
+    sampler: str
+    model: ModelFacts
+    prompt: str = ""
+    negative_prompt: str = ""
+    skin_tone: str | None = None
+    person_type: str | None = None
+    template: str = "{prompt}"
+    plan: PromptPlan | None = None
+    image: Mapping[str, Any] = field(default_factory=dict)
+    """`strength`, `image_sha256` and `mask_sha256` of image to image; empty where there was no picture."""
+    combination: Combination | None = None
+    adapters: tuple[Mapping[str, Any], ...] = ()
+    """`name`, `sha256` and `weight` of each."""
+    version: str = "unknown"
+    """Of this package."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON takes it."""
+        return {
+            "prompt": self.prompt,
+            "final_prompt": self.final_prompt,
+            "negative_prompt": self.negative_prompt,
+            "skin_tone": self.skin_tone,
+            "person_type": self.person_type,
+            "template": self.template,
+            **({} if self.plan is None else {"plan": self.plan.to_dict()}),
+            "seed": self.seed,
+            "steps": self.steps,
+            "guidance": self.guidance,
+            "sampler": self.sampler,
+            **self.image,
+            **({} if self.combination is None else {"combination": self.combination.to_dict()}),
+            "model": self.model.to_dict(),
+            "adapters": [dict(adapter) for adapter in self.adapters],
+            "version": self.version,
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
+        """The recipe in a sticker's file. Raises UserError, which names the field, where it is damaged.
+
+        Fields that are not known are passed over: a later version may have more.
+        """
+        if not isinstance(values, Mapping):
+            raise UserError(f"A recipe is a JSON object, not {quoted(repr(values))}.")
+        _check(values, _TYPES, _NEEDED, "The recipe")
+        _check(values["model"], _MODEL_TYPES, ("name", "sha256"), "The recipe's model")
+        for adapter in values.get("adapters", ()):
+            if not isinstance(adapter, Mapping):
+                raise UserError(f"The recipe's adapters hold {quoted(repr(adapter))}, which is no object.")
+            _check(adapter, _ADAPTER_TYPES, tuple(_ADAPTER_TYPES), "An adapter of the recipe")
+        parsed: dict[str, Any] = {name: values[name] for name in _TYPES if name in values}
+        image: dict[str, Any] = {
+            name: parsed.pop(name) for name in ("strength", "image_sha256", "mask_sha256") if name in parsed
+        }
+        parsed["model"] = ModelFacts(**{name: value for name, value in values["model"].items() if name in _MODEL_TYPES})
+        parsed["adapters"] = tuple(values.get("adapters", ()))
+        if "plan" in parsed:
+            parsed["plan"] = _plan(parsed["plan"])
+        if "combination" in parsed:
+            parsed["combination"] = _combination(parsed["combination"])
+        return cls(**parsed, image=image)
+
+
+def _check(
+    values: Mapping[str, Any], types: Mapping[str, tuple[type, ...]], needed: tuple[str, ...], owner: str
+) -> None:
+    """Raise UserError for a field that is missing or of another type."""
+    for name in needed:
+        if name not in values:
+            raise UserError(f"{owner} is not whole: {name!r} is missing.")
+    for name, allowed in types.items():
+        value = values.get(name)
+        if name in values and (not isinstance(value, allowed) or isinstance(value, bool)):
+            expected = " or ".join(dict.fromkeys(_WORDS[kind] for kind in allowed))
+            raise UserError(f"{owner}: {name!r} must be {expected}, not {quoted(repr(value))}.")
+
+
+def _plan(values: Mapping[str, Any]) -> PromptPlan:
+    from ..prompt.plan import PromptPlan
+
+    return PromptPlan.from_dict(values)
+
+
+def _combination(values: Mapping[str, Any]) -> Combination:
+    from ..combinations.reading import Combination
+
+    try:
+        return Combination.from_dict(values)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise UserError("The recipe's 'combination' is none that can be drawn.") from None
+
+
+@cache
+def package_version() -> str:
+    """The version of this package; "unknown" where it is not installed."""
+    try:
+        return version("mlx-genmoji")
+    except PackageNotFoundError:
+        return "unknown"

@@ -1,0 +1,254 @@
+"""Fetching a repository of the Hugging Face hub into the hub's own cache.
+
+A file that was cut off goes on where it stopped; a file whose ETag is its SHA-256 is checked. `HF_ENDPOINT` and
+`HF_HUB_OFFLINE` are read at each call.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from .errors import UserError
+from .files import read_json, write_text
+from .hub import COMMIT, INDEX, Repository, cache_folder, needed_files
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfFileMetadata
+
+CHUNK = 2**20
+ATTEMPTS = 5
+"""How often in a row a connection may bring nothing before it is given up."""
+PAUSE = 1.0
+"""Seconds between two attempts."""
+
+
+def fetch(repository: Repository, half: bool) -> Path:
+    """Bring over what is missing and return the snapshot."""
+    if _offline():
+        raise UserError(
+            f"{repository} is not on this machine and HF_HUB_OFFLINE forbids to fetch it; with a network, run once:"
+            f" HF_HUB_OFFLINE=0 {repository.command}"
+        )
+    with _errors(repository):
+        commit, names = _listing(repository)
+        if INDEX not in names:
+            raise UserError(_no_index(repository.id, names))
+        snapshot = repository.folder / "snapshots" / commit
+        _bring(repository, commit, [INDEX])
+        needed = needed_files(repository.id, names, _index(snapshot), half)
+        # Weights last: a component that has them has the rest.
+        _bring(repository, commit, sorted(needed, key=lambda name: (name.endswith(".safetensors"), name)))
+        if repository.revision != commit:
+            reference = repository.folder / "refs" / repository.revision
+            reference.parent.mkdir(parents=True, exist_ok=True)
+            write_text(reference, commit)
+    return snapshot
+
+
+def _listing(repository: Repository) -> tuple[str, list[str]]:
+    """The commit that the revision is now, and the names of its files."""
+    from huggingface_hub import HfApi
+
+    try:
+        info = HfApi(endpoint=_endpoint()).model_info(repository.id, revision=repository.revision)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError(f"no description of a model: {error}") from None
+    if not COMMIT.fullmatch(info.sha or ""):
+        raise ValueError("no commit")
+    return str(info.sha), [sibling.rfilename for sibling in info.siblings or []]
+
+
+def _bring(repository: Repository, commit: str, names: Iterable[str]) -> None:
+    """Have these files of a commit in its snapshot, with a progress bar where there is much to do."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
+    from tqdm import tqdm
+
+    endpoint, cache = _endpoint(), cache_folder()
+    missing = [name for name in names if not (repository.folder / "snapshots" / commit / name).exists()]
+    files = []
+    for name in missing:
+        url = hf_hub_url(repository.id, name, revision=commit, endpoint=endpoint)
+        metadata = get_hf_file_metadata(url, endpoint=endpoint)
+        if metadata.commit_hash != commit or not re.fullmatch(r"[\w.-]+", metadata.etag or ""):
+            raise ValueError("no commit or no ETag")
+        files.append((name, url, metadata))
+    blobs = repository.folder / "blobs"
+    blobs.mkdir(parents=True, exist_ok=True)
+    total = sum(metadata.size or 0 for _, _, metadata in files)
+    done = sum(_size(blobs / f"{metadata.etag}.part") for _, _, metadata in files)
+    free = shutil.disk_usage(blobs).free
+    if total - done > free:
+        raise UserError(_disk_full(total - done, free))
+    quiet = total < 10 * CHUNK or bool(os.environ.get("HF_HUB_DISABLE_PROGRESS_BARS"))
+    with tqdm(desc=repository.id, total=total, unit="B", unit_scale=True, disable=True if quiet else None) as bar:
+        for name, url, metadata in files:
+            _download(repository, url, metadata, blobs, bar)
+            # The blob is there, so this only links it into the snapshot.
+            hf_hub_download(repository.id, name, revision=commit, endpoint=endpoint, cache_dir=cache)
+
+
+def _download(repository: Repository, url: str, metadata: HfFileMetadata, blobs: Path, bar: Any) -> None:
+    """Write one file to its blob, going on with the part of it that is there."""
+    from huggingface_hub.utils import WeakFileLock
+
+    blob = blobs / str(metadata.etag)
+    part = blobs / f"{metadata.etag}.part"
+    locks = cache_folder() / ".locks" / repository.folder.name
+    locks.mkdir(parents=True, exist_ok=True)
+    with WeakFileLock(locks / f"{metadata.etag}.lock"):
+        if blob.exists():
+            bar.update(metadata.size or 0)
+            return
+        with part.open("ab") as file:
+            if metadata.size is None or file.tell() > metadata.size:
+                file.truncate(0)
+                file.seek(0)
+            bar.update(file.tell())
+            _receive(url, metadata.size, file, bar)
+        if not _whole(part, metadata):
+            part.unlink()
+            raise UserError(f"A file of {repository} arrived damaged; run the same command again to fetch it anew.")
+        os.replace(part, blob)
+
+
+@contextmanager
+def _errors(repository: Repository) -> Iterator[None]:
+    """Turn what can go wrong on the way into one sentence for the person who waits."""
+    from httpx2 import HTTPError
+    from huggingface_hub import errors
+
+    page = f"{_endpoint()}/{repository.id}"
+    try:
+        yield
+    except errors.HFValidationError:
+        raise UserError(
+            f"There is no model folder {repository.id}, and no model on the hub can be called so."
+        ) from None
+    except errors.GatedRepoError:
+        raise UserError(
+            f"{repository.id} is gated: ask for access at {page}, then log in with: hf auth login"
+        ) from None
+    except errors.RepositoryNotFoundError:
+        raise UserError(
+            f"There is neither a folder nor a model on the Hugging Face hub called {repository.id}; if it is a private"
+            " one, log in with: hf auth login"
+        ) from None
+    except errors.RevisionNotFoundError:
+        raise UserError(
+            f"{repository.id} has no revision {repository.revision}; see {page}/tree/main for those it has."
+        ) from None
+    except errors.HfHubHTTPError as error:
+        status = error.response.status_code
+        if status in (401, 403):
+            raise UserError(
+                f"The hub refuses access to {repository.id} ({status}); log in with: hf auth login"
+            ) from None
+        raise UserError(f"The hub answered with error {status} for {repository}; try again later.") from None
+    except (HTTPError, errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
+        raise UserError(
+            f"{repository} is not whole on this machine and {_endpoint()} cannot be reached ({type(error).__name__});"
+            f" with a network, run: {repository.command}"
+        ) from None
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise UserError(_disk_full(None, shutil.disk_usage(cache_folder()).free)) from None
+        raise UserError(f"{repository} cannot be kept in {cache_folder()}: {error.strerror or error}.") from None
+    except ValueError as error:
+        raise UserError(
+            f"{_endpoint()} does not answer as the Hugging Face hub does ({error!s:.80}); is it a login page of"
+            " the network, or HF_ENDPOINT mistaken?"
+        ) from None
+
+
+def _index(snapshot: Path) -> dict[str, Any]:
+    try:
+        return read_json(snapshot / INDEX)
+    except UserError as error:
+        raise ValueError(str(error)) from None
+
+
+def _receive(url: str, size: int | None, file: BinaryIO, bar: Any) -> None:
+    """Append what is missing, asking again when the connection breaks. Raises HTTPError when it keeps breaking."""
+    from httpx2 import RemoteProtocolError, TransportError
+    from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
+
+    # Compressed, a file has no places to go on from. A redirect to the store of large files loses the token.
+    headers = build_hf_headers() | {"Accept-Encoding": "identity"}
+    attempts = ATTEMPTS
+    while size is None or file.tell() < size:
+        have = file.tell()
+        wanted = {"Range": f"bytes={have}-"} if have else {}
+        broken: TransportError = RemoteProtocolError("it sends nothing")
+        try:
+            with get_session().stream("GET", url, headers=headers | wanted, timeout=30) as response:
+                if response.is_error:
+                    response.read()
+                hf_raise_for_status(response)
+                if have and response.status_code != 206:
+                    file.truncate(0)
+                    file.seek(0)
+                    bar.update(-have)
+                for chunk in response.iter_bytes(CHUNK):
+                    file.write(chunk)
+                    bar.update(len(chunk))
+            if size is None:
+                return
+        except TransportError as error:
+            broken = error
+        attempts = ATTEMPTS if file.tell() > have else attempts - 1
+        if not attempts:
+            raise broken
+        if attempts < ATTEMPTS:
+            time.sleep(PAUSE)
+
+
+def _whole(part: Path, metadata: HfFileMetadata) -> bool:
+    """Whether a file has its size and, if it is a large one, whose ETag is its SHA-256, its content."""
+    if metadata.size is not None and _size(part) != metadata.size:
+        return False
+    if not re.fullmatch(r"[0-9a-f]{64}", metadata.etag or ""):
+        return True
+    with part.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == metadata.etag
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        # Not begun, or moved into place by another a moment ago.
+        return 0
+
+
+def _no_index(repository: str, names: Iterable[str]) -> str:
+    single = [name for name in sorted(names) if name.endswith(".safetensors") and "/" not in name]
+    if single:
+        return f"{repository} has no {INDEX}; download {single[0]} from it and give the file."
+    return f"{repository} is not a diffusers model: it has no {INDEX}."
+
+
+def _disk_full(needed: int | None, free: int) -> str:
+    what = "more" if needed is None else f"{needed / 1e9:.2f} GB"
+    return f"The disk of {cache_folder()} is full: {what} needed, {free / 1e9:.2f} GB free; make room or set HF_HOME."
+
+
+def _endpoint() -> str:
+    from huggingface_hub import constants
+
+    return (os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/")
+
+
+def _offline() -> bool:
+    from huggingface_hub import constants
+
+    named = os.environ.get("HF_HUB_OFFLINE")
+    return named.upper() in constants.ENV_VARS_TRUE_VALUES if named else constants.is_offline_mode()
