@@ -3,12 +3,12 @@
     python tests/benchmarks/golden.py --against OTHER_CHECKOUT
     python tests/benchmarks/golden.py --against OTHER_CHECKOUT --only "draw one" --only export
 
-A fixed list of `genmoji` commands runs in both checkouts, with this interpreter and with PYTHONPATH set to the checkout,
-one process a command. Nothing but the command line is used, so any two versions that know these verbs and options can be
-compared. The outputs' SHA-256 are compared: of a picture its file (written with --no-recipe), of a safetensors file the
-names, dtypes, shapes and bytes of its tensors (its metadata holds hashes and versions, which may change), of a Core ML
-package its program and its weights. Left out are READMEs, records of an export, and the manifest of a Core ML package,
-which holds random identifiers.
+A fixed list of `genmoji` commands runs in both checkouts, one process a command, with this interpreter and with
+PYTHONPATH set to the checkout. Nothing but the command line is used, so any two versions that know these verbs and
+options can be compared. The outputs' SHA-256 are compared: of a picture its file (written with --no-recipe), of a
+safetensors file the names, dtypes, shapes and bytes of its tensors (its metadata holds hashes and versions, which may
+change), of a Core ML package its program and its weights. Left out are READMEs, records of an export, and the manifest
+of a Core ML package, which holds random identifiers.
 
 Prints a table, `same` or `differs` a row. Exit code 0 if all outputs are the same, 1 if one differs or is missing.
 """
