@@ -106,7 +106,7 @@ def test_the_notebook_runs_from_top_to_bottom(tmp_path: Path, monkeypatch: pytes
         if cell["cell_type"] == "code":
             exec(compile("".join(cell["source"]), cell["id"], "exec"), names)
     assert len(names["previews"]) > 1  # type: ignore[arg-type]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["apple-telegram.webp", "apple.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["apple.png", "apple.webp"]
 
 
 def test_the_notebook_is_a_valid_one_without_outputs() -> None:
