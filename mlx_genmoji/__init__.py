@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from .pipeline import Genmoji
     from .sticker import Sticker
 
+    __version__: str
+
 __all__ = ["Cancelled", "Genmoji", "Sticker", "UserError"]
 
 _MODULES = {"Genmoji": "pipeline", "Sticker": "sticker"}
@@ -29,10 +31,15 @@ keep_memory()
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        # Imported here: it takes 15 ms, which every command would wait for.
+        from importlib.metadata import version
+
+        return version("mlx-genmoji")
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f".{_MODULES[name]}", __name__), name)
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *_MODULES]
+    return [*globals(), *_MODULES, "__version__"]

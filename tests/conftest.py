@@ -1,10 +1,17 @@
 """Imported before any test module: MLX finds OpenBLAS only if `mlx_genmoji` comes before `mlx.core`."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
 
 import mlx_genmoji  # noqa: F401
+
+if os.environ.get("GENMOJI_TEST_DEVICE") == "cpu":
+    # Where there is a GPU, the whole suite on the CPU: its figures are the CPU's. `test_gpu.py` chooses for itself.
+    import mlx.core
+
+    mlx.core.set_default_device(mlx.core.cpu)
 
 
 @pytest.fixture
