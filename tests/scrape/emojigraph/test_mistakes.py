@@ -30,10 +30,13 @@ def test_a_folder_with_another_dataset_is_left_alone(collect: Collect, site: Loc
 
 
 def test_two_crawls_do_not_write_to_one_folder(collect: Collect, out: Path, url: str) -> None:
-    from scrape.emojigraph.state import State
+    from scrape.emojigraph.crawl_state import CrawlState
 
     out.mkdir()
-    with State(out / "crawl.sqlite", url, "apple"), pytest.raises(ScrapeError, match="does another crawl write to"):
+    with (
+        CrawlState(out / "crawl.sqlite", url, "apple"),
+        pytest.raises(ScrapeError, match="does another crawl write to"),
+    ):
         collect()
 
 
@@ -47,14 +50,14 @@ def test_a_state_file_that_is_none_is_one_sentence(collect: Collect, out: Path) 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"vendor": "../apple"}, "is no vendor's name"),
-        ({"vendor": ""}, "is no vendor's name"),
-        ({"rate": -1.0}, "cannot be kept"),
-        ({"rate": float("nan")}, "cannot be kept"),
+        ({"vendor": "../apple"}, "is not the name of a vendor"),
+        ({"vendor": ""}, "is not the name of a vendor"),
+        ({"rate": -1.0}, "is not possible"),
+        ({"rate": float("nan")}, "is not possible"),
         ({"concurrency": 0}, "not between 1 and 64"),
-        ({"limit": 0}, "nothing to collect"),
+        ({"limit": 0}, "is less than 1"),
         ({"size": 1}, "not between 16 and 2048"),
-        ({"contact": "me\r\nX-Evil: 1"}, "A contact is"),
+        ({"contact": "me\r\nX-Evil: 1"}, "The contact must be"),
     ],
 )
 def test_what_cannot_be_done_is_one_sentence(
