@@ -8,6 +8,8 @@ from folders import Collect
 from local_site import (
     Listed,
     LocalSite,
+    file,
+    list_page,
     write_emojibase,
 )
 
@@ -100,6 +102,12 @@ def test_the_command_tells_complete_from_partial(
     assert cli.main(command) == 3
     assert "1 failed: image: HTTP 404" in capsys.readouterr().out
     assert cli.main([*command, "--vendor", "nobody"]) == 2
+    site.routes["/apple/"] = file(list_page(listed[1:3]).encode(), "text/html")
+    capsys.readouterr()
+    assert cli.main(command) == 2
+    assert "lists only 2 of the 12 pictures" in capsys.readouterr().err
+    assert cli.main([*command, "--accept-fewer"]) == 0
+    assert "apple: 2 images" in capsys.readouterr().out
     assert cli.main([*command, "--no-descriptions", "--limit", "1", "--dry-run"]) == 0
     assert "1 images to collect, 1 requests" in capsys.readouterr().out
 
