@@ -1,7 +1,7 @@
-"""A set of captioned pictures as a Hugging Face ImageFolder: `images/*.png` beside `metadata.jsonl`.
+"""Writes datasets: captioned pictures as a Hugging Face ImageFolder, `images/*.png` beside `metadata.jsonl`.
 
-What a row holds (`row`), and how a folder is written: each file under a temporary name and moved into place,
-`metadata.jsonl` last, so a folder that has one is whole. The same input gives the same bytes.
+`DatasetWriter` writes the files of every dataset that this package makes; `write` makes one of a list of pictures.
+The same input gives the same bytes.
 """
 
 import hashlib
@@ -9,54 +9,46 @@ import io
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import shutil
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from PIL import Image
 from tqdm import tqdm
+
+from mlx_genmoji.dataset import COLUMNS, METADATA, read_rows
+from mlx_genmoji.errors import UserError
+from mlx_genmoji.files import whole_file, write_bytes
 
 from .errors import ScrapeError
 from .pictures import MARGINS, render
 
 SIZES = range(16, 2049)
 
-METADATA = "metadata.jsonl"
+# The folder inside a dataset where new files wait until all of them are written.
+NEW = ".genmoji-new"
 
-# What METADATA is called while the images it lists are being replaced.
-OLD_METADATA = ".metadata.jsonl.old"
-
-# The files a dataset is made of, and may remove: a list that somebody edited must not name a file elsewhere.
+# The files that a writer may remove: a `metadata.jsonl` that somebody edited must not name a file elsewhere.
 IMAGE = re.compile(r"images/[\w-]+\.png", re.ASCII)
 ORIGINAL = re.compile(r"originals/[\w-]+\.\w+", re.ASCII)
 
-# Why a picture is left out.
+# The columns that name a file.
+FILE_COLUMNS = {"file_name": IMAGE, "original": ORIGINAL}
+
+# Reasons for leaving a picture out.
 SAME_PIXELS = "the same pixels as another picture"
 UNREADABLE = "not a picture that can be read"
-
-# What a row says of a picture, in this order, and what it says where nothing is known.
-UNKNOWN: Mapping[str, Any] = {
-    "text": "",
-    "label": "",
-    "description": "",
-    "emoji": None,
-    "hexcode": None,
-    "base_hexcode": None,
-    "tags": [],
-    "group": None,
-    "subgroup": None,
-    "skin_tone": [],
-    "person_type": None,
-}
 
 
 @dataclass(frozen=True)
 class Form:
-    """How pictures are written: `size` px square, a `margin` of white at each side (a fraction), and whether the bytes
-    as fetched are kept in `originals/`.
+    """The form of a dataset's pictures.
 
-    Raises ScrapeError for a size or a margin that no picture can have.
+    size: width and height in pixels; margin: the white at each side, a fraction of the size; keep_originals: whether
+    the files as fetched are kept in `originals/`. Raises ScrapeError for a size or margin out of range.
     """
 
     size: int = 256
@@ -72,10 +64,10 @@ class Form:
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture on its way into a dataset.
+    """A picture to write.
 
-    stem: the name of the files it becomes, letters, digits, _ and - only; file: its name in its source; data: its bytes
-    as fetched; order: its place in the list; fields: those of `UNKNOWN` that are known.
+    stem: the name of its files without a suffix: ASCII letters, digits, _ and - only; file: its name in its source;
+    data: the bytes as fetched; order: its row's position among the others; fields: the known ones of `COLUMNS`.
     """
 
     stem: str
@@ -87,7 +79,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Report:
-    """What became of a source's pictures: how many are in `output`, and which were left out, by reason."""
+    """The result of making a dataset: the number of images in `output`, and the files left out, by reason."""
 
     source: str
     output: Path
@@ -102,7 +94,7 @@ class Report:
 
 @dataclass
 class Dropped:
-    """The pictures that were left out, by reason."""
+    """Collects the names of the pictures that are left out, by reason."""
 
     files: dict[str, list[str]] = field(default_factory=dict)
 
@@ -113,32 +105,101 @@ class Dropped:
         return Report(source, output, images, {reason: tuple(files) for reason, files in sorted(self.files.items())})
 
 
-def write(output: Path, source: str, license: str, pictures: Iterable[Picture], form: Form, dropped: Dropped) -> Report:
-    """Make `output` the dataset of `pictures`. Of several with the same pixels the first is kept.
+class DatasetWriter:
+    """Writes the dataset `output`; until `finish` moves the new files into place, the old dataset stays untouched.
 
-    Raises ScrapeError where none of them can be read, and where `output` holds something else or cannot be written.
+    A context manager: without `finish`, the new files are removed, unless `resume` is True. Raises OSError.
+
+    durable: the data of each file is on the disk before the file gets its name (fsync). resume: new files that an
+    interrupted run left behind are used again, for a caller that checks each of them (`newest`).
+    """
+
+    def __init__(self, output: Path, *, durable: bool = False, resume: bool = False) -> None:
+        self.output, self.durable, self.resume = output, durable, resume
+        self._new = output / NEW
+
+    def __enter__(self) -> Self:
+        if not self.resume:
+            shutil.rmtree(self._new, ignore_errors=True)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self.resume:
+            shutil.rmtree(self._new, ignore_errors=True)
+
+    def add(self, name: str, data: bytes) -> None:
+        """Write the new file `name`, a path inside the dataset."""
+        path = self._new / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(path, data, self.durable)
+
+    def discard(self, name: str) -> None:
+        """Remove the new file `name` where there is one; that of the old dataset stays."""
+        (self._new / name).unlink(missing_ok=True)
+
+    def newest(self, name: str) -> Path:
+        """The path of the new file `name`, or of the old dataset's where there is no new one."""
+        new = self._new / name
+        return new if new.exists() else self.output / name
+
+    def new_files(self) -> list[str]:
+        """The names of the new files, sorted."""
+        files = (path for path in self._new.rglob("*") if path.is_file() and not path.name.startswith("."))
+        return sorted(path.relative_to(self._new).as_posix() for path in files)
+
+    def finish(self, rows: Iterable[Mapping[str, Any]], obsolete: Iterable[str] | None = None) -> int:
+        """Replace the old dataset by the new files and `rows`, `metadata.jsonl` last; return the number of rows.
+
+        obsolete: names of files to remove afterwards, except those that `rows` list; by default those of the old rows.
+        """
+        obsolete = set(_listed_files(_old_rows(self.output)) if obsolete is None else obsolete)
+        count = 0
+        self._new.mkdir(parents=True, exist_ok=True)
+        with whole_file(self._new / METADATA, self.durable) as partial, partial.open("wb") as file:
+            # Row by row: thousands of them need not be in memory together.
+            for fields in rows:
+                file.write(to_lines([fields]))
+                obsolete.difference_update(fields.get(column) for column in FILE_COLUMNS)
+                count += 1
+        for name in self.new_files():
+            if name != METADATA:
+                (self.output / name).parent.mkdir(parents=True, exist_ok=True)
+                os.replace(self._new / name, self.output / name)
+        os.replace(self._new / METADATA, self.output / METADATA)
+        for name in obsolete:
+            (self.output / name).unlink(missing_ok=True)
+        shutil.rmtree(self._new)
+        return count
+
+
+def write(output: Path, source: str, license: str, pictures: Iterable[Picture], form: Form, dropped: Dropped) -> Report:
+    """Make `output` the dataset of `pictures`. Of several pictures with the same pixels the first is kept.
+
+    Raises ScrapeError where no picture can be read, and where `output` holds another dataset or cannot be written.
     """
     check_source(output, source)
     try:
-        begin(output, *(["originals"] if form.keep_originals else []))
-        rows = _write_images(output, source, license, pictures, form, dropped)
-        if not rows:
-            raise ScrapeError(f"No picture of {source} can be read; look into where it came from, or fetch it again.")
-        finish(output, rows)
+        with DatasetWriter(output) as writer:
+            rows = _write_images(writer, source, license, pictures, form, dropped)
+            if not rows:
+                raise ScrapeError(f"No picture of {source} can be read; check the files, or fetch them again.")
+            writer.finish(rows)
     except OSError as error:
-        raise ScrapeError(f"{output} cannot be written ({error}); choose another folder.") from error
+        raise cannot_write(output, error) from error
     return dropped.report(source, output, len(rows))
 
 
 def row(picture: Picture, source: str, license: str, png: bytes, form: Form) -> dict[str, Any]:
-    """One line of `metadata.jsonl`.
+    """One row of `metadata.jsonl`, for a picture and the PNG file made of it.
 
-    `sha256` is that of the bytes as fetched, `png_sha256` that of the image file, which differs by size and margin;
-    `source_file` is the picture's name in its source, `original` the file that keeps the bytes as fetched, if any does.
+    `sha256` is that of the bytes as fetched, `png_sha256` that of the PNG, which depends on size and margin;
+    `source_file` is the picture's name in its source; `original` names the file with the bytes as fetched, if kept.
     """
     fields = {
         "file_name": f"images/{picture.stem}.png",
-        **UNKNOWN,
+        **COLUMNS,
         **picture.fields,
         "source": source,
         "license": license,
@@ -151,6 +212,34 @@ def row(picture: Picture, source: str, license: str, png: bytes, form: Form) -> 
     return {**fields, "original": _original(picture)} if form.keep_originals else fields
 
 
+def to_lines(rows: Iterable[Mapping[str, Any]]) -> bytes:
+    """JSON lines in UTF-8. Characters that are not Unicode, as file names may have, become question marks."""
+    return "".join(json.dumps(fields, ensure_ascii=False) + "\n" for fields in rows).encode(errors="replace")
+
+
+def encode(picture: Image.Image) -> bytes:
+    """The bytes of a picture as a PNG file."""
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def check_source(output: Path, source: str) -> None:
+    """Raise ScrapeError where `output` holds another source's dataset, whose pictures would be overwritten."""
+    check_folder(output, lambda fields: fields["source"] == source, source)
+
+
+def check_folder(output: Path, ours: Callable[[Mapping[str, Any]], bool], command: str) -> None:
+    """Raise ScrapeError where `output` lists a picture that `ours` refuses: `command` must not replace it."""
+    if not all(ours(fields) for fields in _old_rows(output)):
+        raise ScrapeError(f"{output} already holds another dataset; choose another folder for {command}.")
+
+
+def cannot_write(output: Path, error: OSError) -> ScrapeError:
+    """The error to raise where the dataset `output` cannot be written."""
+    return ScrapeError(f"{output} cannot be written ({error}); choose another folder.")
+
+
 def _original(picture: Picture) -> str:
     suffix = PurePosixPath(picture.file).suffix.lower()
     name = f"originals/{picture.stem}{suffix}"
@@ -158,9 +247,9 @@ def _original(picture: Picture) -> str:
 
 
 def _write_images(
-    output: Path, source: str, license: str, pictures: Iterable[Picture], form: Form, dropped: Dropped
+    writer: DatasetWriter, source: str, license: str, pictures: Iterable[Picture], form: Form, dropped: Dropped
 ) -> list[dict[str, Any]]:
-    """The rows of the images written, in order. Of several pictures with the same pixels, the first gets them."""
+    """Write the images; return their rows in the pictures' `order`."""
     rows: list[tuple[int, dict[str, Any]]] = []
     seen: set[bytes] = set()
     for picture in tqdm(pictures, source, disable=None, unit="image"):
@@ -172,71 +261,27 @@ def _write_images(
         seen.add(pixels)
         png = encode(image)
         fields = row(picture, source, license, png, form)
-        replace(output / fields["file_name"], png)
+        writer.add(fields["file_name"], png)
         if form.keep_originals:
-            replace(output / fields["original"], picture.data)
+            writer.add(fields["original"], picture.data)
         rows.append((picture.order, fields))
     return [fields for _, fields in sorted(rows, key=lambda pair: pair[0])]
 
 
-def begin(output: Path, *folders: str) -> None:
-    """Make the dataset's folders, and put the list of what is about to be replaced aside."""
-    for folder in ("images", *folders):
-        (output / folder).mkdir(parents=True, exist_ok=True)
-    if (output / METADATA).exists():
-        os.replace(output / METADATA, output / OLD_METADATA)
-
-
-def finish(output: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Remove what only the folder's last dataset had, then write `metadata.jsonl`."""
-    written = {fields.get(column) for fields in rows for column in ("file_name", "original")}
-    for fields in _old_rows(output):
-        for name, pattern in ((fields["file_name"], IMAGE), (fields.get("original"), ORIGINAL)):
-            if isinstance(name, str) and name not in written and pattern.fullmatch(name):
-                (output / name).unlink(missing_ok=True)
-    replace(output / METADATA, to_lines(rows))
-    (output / OLD_METADATA).unlink(missing_ok=True)
-
-
-def to_lines(rows: Iterable[Mapping[str, Any]]) -> bytes:
-    """JSON lines. What is not Unicode, as the names of files need not be, becomes a question mark."""
-    return "".join(json.dumps(fields, ensure_ascii=False) + "\n" for fields in rows).encode(errors="replace")
-
-
-def encode(picture: Image.Image) -> bytes:
-    """A picture as a PNG file."""
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def replace(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all."""
-    part = path.with_name(f".{path.name}.part")
-    part.write_bytes(data)
-    os.replace(part, path)
-
-
-def check_source(output: Path, source: str) -> None:
-    """A folder holds one source: two would overwrite each other's pictures. Raises ScrapeError where it has another."""
-    check_folder(output, lambda fields: fields["source"] == source, source)
-
-
-def check_folder(output: Path, ours: Callable[[Mapping[str, Any]], bool], what: str) -> None:
-    """Raise ScrapeError where `output` lists a picture that is not `ours`, and so is not for `what` to replace."""
-    if not all(ours(fields) for fields in _old_rows(output)):
-        raise ScrapeError(f"{output} already holds another dataset; choose another folder for {what}.")
-
-
 def _old_rows(output: Path) -> list[dict[str, Any]]:
-    """The rows of the dataset that `output` holds or, where its making was interrupted, held."""
+    """The rows of the dataset in `output`, none where there is none. Raises ScrapeError where it is not one of ours."""
     try:
-        files = [output / name for name in (METADATA, OLD_METADATA) if (output / name).exists()]
-        rows = [dict(json.loads(line)) for file in files for line in file.read_text("utf-8").split("\n") if line]
+        rows = read_rows(output, ("file_name", "source")) if (output / METADATA).exists() else []
+    except UserError as error:
+        raise ScrapeError(f"{output} already holds another dataset; choose another folder.") from error
     except OSError as error:
         raise ScrapeError(f"{output} cannot be read ({error}); choose another folder.") from error
-    except (ValueError, TypeError, RecursionError) as error:
-        raise ScrapeError(f"{output / METADATA} is not a dataset's; choose another folder.") from error
-    if not all({"source", "file_name", "hexcode"} <= fields.keys() for fields in rows):
+    if not all("hexcode" in fields for fields in rows):
         raise ScrapeError(f"{output} already holds another dataset; choose another folder.")
     return rows
+
+
+def _listed_files(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The files that `rows` list and a writer may remove."""
+    names = ((fields.get(column), pattern) for fields in rows for column, pattern in FILE_COLUMNS.items())
+    return [name for name, pattern in names if isinstance(name, str) and pattern.fullmatch(name)]

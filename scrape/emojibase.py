@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mlx_genmoji.prompt.lexicon import SKIN_TONES
+
 from .errors import ScrapeError
 from .packages import Package
 
@@ -18,8 +20,6 @@ PACKAGE = Package("emojibase-data", "17.0.0", ("en/data.json", "meta/groups.json
 
 # A hexcode names a file, so nothing else may pass for one.
 HEXCODE = re.compile(r"[0-9A-F]+(-[0-9A-F]+)*")
-
-SKIN_TONES = ("light", "medium-light", "medium", "medium-dark", "dark")
 
 GENDER_SIGNS = {"2640": "woman", "2642": "man"}
 

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageOps
+from PIL import ImageOps
+
+from mlx_genmoji.pictures import UNREADABLE, decode
 
 from .dataset import Form, Report, check_source, encode
 from .emojibase import Emoji, read_emojis
 from .errors import ScrapeError
-from .pictures import UNREADABLE
 from .sets import Art, write_emojis
 
 APPLE = Path("/System/Library/Fonts/Apple Color Emoji.ttc")
@@ -162,10 +163,9 @@ def _sbix(font: Any) -> Pictures:
 
 
 def _mirrored(data: bytes) -> bytes:
-    """The picture mirrored; one that is broken as it is."""
+    """A picture file, mirrored, as a PNG; `data` itself where it cannot be read."""
     try:
-        with Image.open(io.BytesIO(data)) as picture:
-            return encode(ImageOps.mirror(picture.convert("RGBA")))
+        return encode(ImageOps.mirror(decode(data, formats=None).convert("RGBA")))
     except UNREADABLE:
         return data
 

@@ -15,8 +15,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from mlx_genmoji.prompt.lexicon import SKIN_TONES
+
 from .dataset import Dropped, Form, Picture, Report, check_source, write
-from .emojibase import SKIN_TONES
 from .errors import ScrapeError
 
 SOURCE = "folder"

@@ -8,10 +8,12 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
-from .dataset import encode, replace
-from .emojibase import SKIN_TONES
+from mlx_genmoji.files import write_bytes
+from mlx_genmoji.prompt.lexicon import SKIN_TONES
+
+from .dataset import encode
 from .errors import ScrapeError
-from .merge import pixel_hash, read_image, read_rows
+from .inputs import pixel_hash, read_dataset, read_image
 
 NOBODY, NO_TONE, TWO_TONES = "no person", "no tone", "two tones"
 
@@ -50,7 +52,7 @@ def summarize(dataset: Path, sheet: Path | None = None) -> Summary:
 
     Raises ScrapeError where `dataset` is none, and where the sheet cannot be written.
     """
-    rows = read_rows(dataset)
+    rows = read_dataset(dataset)
     if sheet is not None and not sheet.parent.is_dir():
         raise ScrapeError(f"There is no folder {sheet.parent} to write {sheet.name} to.")
     shown: dict[str, list[str]] = {}
@@ -68,7 +70,7 @@ def summarize(dataset: Path, sheet: Path | None = None) -> Summary:
             sections.setdefault(_kind(fields), []).append(_small(picture))
     if sheet is not None:
         try:
-            replace(sheet, encode(contact_sheet(sections)))
+            write_bytes(sheet, encode(contact_sheet(sections)))
         except OSError as error:
             raise ScrapeError(f"{sheet} cannot be written ({error.strerror or error}).") from error
     return Summary(

@@ -16,10 +16,11 @@ from mlx_genmoji.combinations.colours import TARGETS
 from mlx_genmoji.combinations.names import UNCOUNTED, name_of, plural
 from mlx_genmoji.combinations.phrases import CALLED
 from mlx_genmoji.combinations.relations import ATTRIBUTES, COUNTS, EMOTIONS, KINDS
+from mlx_genmoji.dataset import COLUMNS
 
-from .dataset import UNKNOWN, Dropped, Report, begin, check_folder, finish, replace
+from .dataset import DatasetWriter, Dropped, Report, cannot_write, check_folder
 from .errors import ScrapeError
-from .merge import read_rows
+from .inputs import read_dataset
 from .wordnet import (
     ANIMAL,
     ARTIFACT,
@@ -96,19 +97,19 @@ def synonyms(folders: Sequence[Path], output: Path, *, wordnet: Path | None = No
     """
     if output.resolve() in [folder.resolve() for folder in folders]:
         raise ScrapeError(f"{output} is one of the datasets to name; choose another folder.")
-    rows = [(folder, row) for folder in folders for row in read_rows(folder) if not row.get("skin_tone")]
+    rows = [(folder, row) for folder in folders for row in read_dataset(folder) if not row.get("skin_tone")]
     check_folder(output, lambda fields: COLUMN in fields, "synonyms")
     words = WordNet(wordnet)
     names = other_names([row for _, row in rows], words)
     try:
-        begin(output)
-        written = list(_write(rows, names, output))
-        if not written:
-            raise ScrapeError("No emoji of these datasets has another name; collect fluent or noto.")
-        replace(output / WORDS, word_table([row for _, row in rows], words).encode())
-        finish(output, written)
+        with DatasetWriter(output) as writer:
+            written = list(_write(rows, names, writer))
+            if not written:
+                raise ScrapeError("No emoji of these datasets has another name; collect fluent or noto.")
+            writer.add(WORDS, word_table([row for _, row in rows], words).encode())
+            writer.finish(written)
     except OSError as error:
-        raise ScrapeError(f"{output} cannot be written ({error}); choose another folder.") from error
+        raise cannot_write(output, error) from error
     return Dropped().report("synonyms", output, len(written))
 
 
@@ -269,16 +270,24 @@ def _sayable(word: str) -> bool:
 
 
 def _write(
-    rows: Iterable[tuple[Path, Mapping[str, Any]]], names: Mapping[str, Sequence[str]], output: Path
+    rows: Iterable[tuple[Path, Mapping[str, Any]]], names: Mapping[str, Sequence[str]], writer: DatasetWriter
 ) -> Iterator[Mapping[str, Any]]:
+    """Copy the image of each row whose label has other names, and yield a row for each name."""
     for folder, row in rows:
         if row["label"] not in names:
             continue
         name = f"images/{row['source']}-{Path(row['file_name']).stem}.png"
-        replace(output / name, (folder / row["file_name"]).read_bytes())
+        writer.add(name, (folder / row["file_name"]).read_bytes())
         for word in names[row["label"]]:
-            kept = {key: row.get(key, value) for key, value in UNKNOWN.items()}
-            own = {
+            described = {key: row.get(key, value) for key, value in COLUMNS.items()}
+            origin = {
                 key: row[key] for key in ("source", "license", "width", "height", "sha256", "png_sha256", "source_file")
             }
-            yield {"file_name": name, **kept, **own, "text": word, COLUMN: row["label"], "name": name_of(row["label"])}
+            yield {
+                "file_name": name,
+                **described,
+                **origin,
+                "text": word,
+                COLUMN: row["label"],
+                "name": name_of(row["label"]),
+            }

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 from tones import SIZE, Person, Tones, judge, lab
 
 from scrape.compose import held_out
-from scrape.emojibase import SKIN_TONES
+from mlx_genmoji.prompt import SKIN_TONES
 
 PARAPHRASES = COMPOSITIONS.with_name("paraphrases.txt")
 

@@ -30,6 +30,12 @@ def emojigraph(
     descriptions: Annotated[
         bool, typer.Option(help="Fetch the page of each emoji for its description: twice the requests.")
     ] = True,
+    accept_fewer: Annotated[
+        bool,
+        typer.Option(
+            "--accept-fewer", help="Go on, and remove pictures, though the list lacks over a tenth of those in DATASET."
+        ),
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Read the list, say what there is to collect, and write nothing.")
     ] = False,
@@ -56,6 +62,7 @@ def emojigraph(
         limit=limit,
         keep_originals=keep_originals,
         descriptions=descriptions,
+        accept_fewer=accept_fewer,
         dry_run=dry_run,
         contact=contact,
         emojibase=emojibase,

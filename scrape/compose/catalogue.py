@@ -1,20 +1,38 @@
-"""What the collected datasets have to compose: their rows as parts, by set and by name."""
+"""The emoji that collected datasets have for combinations, by image set and name."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from mlx_genmoji.combinations.names import name_of, role_of
 
 from ..errors import ScrapeError
-from ..merge import read_rows
-from .parts import Part
+from ..inputs import read_dataset
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """A row of a dataset that can be part of a combination.
+
+    name: the name used in captions; role: a key of `names.ROLES`, or None for an accessory; fields: the whole row.
+    """
+
+    name: str
+    label: str
+    role: str | None
+    source: str
+    license: str
+    skin_tone: tuple[str, ...]
+    folder: Path
+    fields: dict[str, Any] = field(repr=False)
 
 
 class Catalogue:
     """The parts of one image set.
 
-    names: those of the figures that can be a subject, in the order of the dataset; by_name: a name's drawings without
-    and with skin tones; by_label, drawings: every part without a skin tone, accessories included.
+    names: the names of the parts that can be a subject, in the dataset's order; by_name, toned: name -> those parts,
+    without and with one skin tone; by_label, drawings: label or name -> parts without a skin tone, accessories too.
     """
 
     def __init__(self, source: str, parts: Sequence[Part]):
@@ -34,15 +52,15 @@ class Catalogue:
         return [name for name, parts in self.by_name.items() if parts[0].role in roles]
 
     def having(self, names: Iterable[str]) -> list[str]:
-        """Those of `names` that this set draws."""
+        """The names among `names` that this set has."""
         return [name for name in names if name in self.by_name]
 
 
 def read_catalogues(folders: Sequence[Path]) -> list[Catalogue]:
-    """One catalogue for each set in the datasets. Raises ScrapeError where a folder is none, or has too few parts."""
+    """A catalogue for each image set in `folders`. Raises UserError where one is no dataset or has too few parts."""
     parts: dict[str, list[Part]] = {}
     for folder in folders:
-        found = [
+        rows = [
             Part(
                 name=name_of(row["label"]),
                 label=row["label"],
@@ -53,13 +71,13 @@ def read_catalogues(folders: Sequence[Path]) -> list[Catalogue]:
                 folder=folder,
                 fields=row,
             )
-            for row in read_rows(folder)
+            for row in read_dataset(folder)
             if isinstance(row.get("label"), str) and row["label"]
         ]
-        if len({part.name for part in found if part.role}) < 2:
+        if len({part.name for part in rows if part.role}) < 2:
             raise ScrapeError(
                 f"{folder} has fewer than two emoji that can be put together; genmoji scrape noto collects some."
             )
-        for part in found:
+        for part in rows:
             parts.setdefault(part.source, []).append(part)
-    return [Catalogue(source, its) for source, its in parts.items()]
+    return [Catalogue(source, members) for source, members in parts.items()]

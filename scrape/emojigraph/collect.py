@@ -1,82 +1,17 @@
-"""What a caller asks for, checked, and what a crawl reports back."""
+"""`collect_emojigraph`, the crawler's entry."""
 
-import math
-import re
 import sqlite3
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from ..dataset import Form
 from ..errors import ScrapeError
-from .patience import Patience
+from .order import CrawlReport, Order
+from .retry_policy import Patience
 
 BASE_URL = "https://emojigraph.org"
 
 CONTACT = "the mlx-genmoji project"
-
-VENDOR = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
-MOST_CONCURRENT = 64
-
-
-@dataclass(frozen=True)
-class Order:
-    """What to collect and how; see `collect_emojigraph`. Raises ScrapeError where that cannot be done."""
-
-    origin: str
-    vendor: str
-    form: Form
-    rate: float
-    concurrency: int
-    limit: int | None
-    descriptions: bool
-    contact: str
-    patience: Patience
-
-    def __post_init__(self) -> None:
-        if not VENDOR.fullmatch(self.vendor) or len(self.vendor) > 40:
-            raise ScrapeError(f"{self.vendor!r} is no vendor's name; apple is one, as the site spells it.")
-        if not (math.isfinite(self.rate) and (self.rate == 0 or self.rate >= 0.001)):
-            raise ScrapeError(f"A rate of {self.rate:g} requests a second cannot be kept; 0 means no limit.")
-        if not 1 <= self.concurrency <= MOST_CONCURRENT:
-            raise ScrapeError(f"A concurrency of {self.concurrency} is not between 1 and {MOST_CONCURRENT}.")
-        if self.limit is not None and self.limit < 1:
-            raise ScrapeError(f"A limit of {self.limit} leaves nothing to collect.")
-        if not (0 < len(self.contact) <= 200 and self.contact.isascii() and self.contact.isprintable()):
-            raise ScrapeError("A contact is an e-mail address or a page, in at most 200 ASCII characters.")
-
-
-@dataclass(frozen=True)
-class CrawlReport:
-    """What became of a crawl: the pictures in `output`, the requests it took, and how many files failed, by reason.
-
-    Of a dry run, `images` is how many there are to collect, and `seconds` how long that takes at least.
-    """
-
-    vendor: str
-    output: Path
-    images: int
-    requests: int
-    failures: Mapping[str, int] = field(default_factory=dict)
-    dry_run: bool = False
-    seconds: float = 0.0
-
-    @property
-    def complete(self) -> bool:
-        """Whether everything that the site lists was collected."""
-        return not self.failures
-
-    def __str__(self) -> str:
-        if self.dry_run:
-            minutes = f"at least {math.ceil(self.seconds / 60):,} min" if self.seconds else "no limit of the rate"
-            lines = [f"{self.vendor}: {self.images:,} images to collect, {self.requests:,} requests, {minutes}"]
-        else:
-            lines = [f"{self.vendor}: {self.images:,} images in {self.output}, {self.requests:,} requests"]
-        lines += [f"  {count:,} failed: {reason}" for reason, count in self.failures.items()]
-        if self.failures and not self.dry_run:
-            lines.append(f"  each is in {self.output / 'failures.jsonl'}; the same command tries them again")
-        return "\n".join(lines)
 
 
 def collect_emojigraph(
@@ -91,22 +26,25 @@ def collect_emojigraph(
     limit: int | None = None,
     keep_originals: bool = False,
     descriptions: bool = True,
+    accept_fewer: bool = False,
     dry_run: bool = False,
     contact: str = CONTACT,
     emojibase: Path | None = None,
     patience: Patience | None = None,
 ) -> CrawlReport:
-    """Collect the emoji of `vendor` into `output`: `images/*.png`, `size` px square with a `margin` of white at each
-    side (a fraction), and `metadata.jsonl`, last.
+    """Collect the emoji of `vendor` into the dataset `output`, or renew it.
 
-    The vendor's list page says what there is; each emoji's page is asked for its description unless `descriptions` is
-    False. At most `rate` requests leave a second (0: no limit; the site's robots.txt may ask for fewer), `concurrency`
-    at a time, the first `limit` pictures of the list only if that is given. A run that was stopped is gone on with; a
-    finished one is renewed by conditional requests. What failed is in `output/failures.jsonl`, with the reason; what
-    is about the fetching is in `output/crawl.sqlite`. `keep_originals` keeps the pictures as fetched in
-    `output/originals`. `dry_run` reads the list, and writes nothing. `contact` (an address, a page) is told to the
-    site. `emojibase` is a tarball or folder of emojibase-data, else npm's. Raises ScrapeError for whatever its user
-    can put right, and where the site cannot be crawled at all.
+    The vendor's list page names the emoji; each emoji's page gives its description, unless `descriptions` is False.
+    A run that was stopped is continued; a finished one is renewed by conditional requests. Until the end of a renewal
+    `output` holds the old dataset. `output/failures.jsonl` lists each failed file with the reason;
+    `output/crawl.sqlite` records the requests.
+
+    base_url: the site; rate: the most requests a second (0: no limit; the site's robots.txt may ask for fewer);
+    concurrency: the most requests at a time; size, margin, keep_originals: see `scrape.dataset.Form`; limit: fetch the
+    first pictures of the list only; accept_fewer: continue though the list lacks more than a tenth of the pictures in
+    `output`, and remove these; dry_run: read the list and write nothing; contact: the operator's e-mail address or
+    page, sent to the site; emojibase: a tarball or folder of emojibase-data, by default npm's; patience: the retry
+    policy. Raises ScrapeError for an option out of range, and where the site cannot be crawled.
     """
     order = Order(
         origin=_origin(base_url),
@@ -116,9 +54,11 @@ def collect_emojigraph(
         concurrency=concurrency,
         limit=limit,
         descriptions=descriptions,
+        accept_fewer=accept_fewer,
         contact=contact,
         patience=patience or Patience(),
     )
+    # Not at the top: what it imports is an optional extra, which the other sources do without.
     try:
         from .crawl import dry, run
     except ModuleNotFoundError as error:
@@ -132,15 +72,15 @@ def collect_emojigraph(
 
 
 def _origin(base_url: str) -> str:
-    """The site's address without a path. Raises ScrapeError for what is no site's."""
+    """The scheme, host and port of `base_url`. Raises ScrapeError where it is not the address of a site."""
     try:
         parts = urlsplit(base_url)
         port = f":{parts.port}" if parts.port else ""
     except ValueError:
-        raise ScrapeError(f"{base_url!r} is no address of a site.") from None
+        raise ScrapeError(f"{base_url!r} is not the address of a site.") from None
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
-        raise ScrapeError(f"{base_url!r} is no address of a site; {BASE_URL} is one.")
+        raise ScrapeError(f"{base_url!r} is not the address of a site; give one such as {BASE_URL}.")
     if parts.path not in ("", "/") or parts.query or parts.fragment:
-        raise ScrapeError(f"{base_url!r} is an address on a site; give the site's, as {BASE_URL}.")
+        raise ScrapeError(f"{base_url!r} is the address of a page; give that of the site, such as {BASE_URL}.")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     return f"{parts.scheme}://{host}{port}"

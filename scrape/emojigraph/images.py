@@ -1,4 +1,4 @@
-"""Checks that bytes are one whole PNG picture, of a size somebody would draw an emoji in, and draws it."""
+"""Checks that fetched bytes are one whole PNG file of a reasonable size, and draws it in the dataset's form."""
 
 import hashlib
 import io
@@ -8,23 +8,23 @@ from PIL import Image
 
 from ..dataset import Form, encode
 from ..pictures import render
-from .faults import Fault
+from .fetch_error import FetchError
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
-# The last chunk, which Pillow does not miss.
+# The last chunk; Pillow reads a file without it.
 END = b"\0\0\0\0IEND\xaeB`\x82"
 
-# The most pixels of a picture; four bytes each while it is drawn.
-MOST_PIXELS = 2048 * 2048
+# The most pixels of a fetched picture; each takes four bytes while it is drawn.
+MAX_PIXELS = 2048 * 2048
 
 DAMAGED = "a damaged or unfinished picture"
-BOMB = f"a picture of more than {MOST_PIXELS:,} pixels: a decompression bomb"
+BOMB = f"a picture of more than {MAX_PIXELS:,} pixels: a decompression bomb"
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """A picture drawn for the dataset, with its SHA-256 and that of the bytes it was drawn from."""
+    """A picture for the dataset, its SHA-256, and that of the fetched bytes."""
 
     png: bytes
     png_sha256: str
@@ -32,29 +32,29 @@ class Drawn:
 
 
 def draw(data: bytes, form: Form) -> Drawn:
-    """`data` as a PNG in `form`, on white.
+    """Draw fetched `data` as a PNG in `form`, on white.
 
-    Raises Fault unless it is a PNG by its signature, of a sane size, whole, and decodes to the last pixel.
+    Raises FetchError unless `data` starts with PNG's signature, has at most `MAX_PIXELS`, is whole, and decodes.
     """
     if not data.startswith(SIGNATURE):
-        raise Fault("no PNG, by its first bytes", passing=True)
+        raise FetchError("no PNG, by its first bytes", retryable=True)
     if END not in data:
-        raise Fault(DAMAGED, passing=True)
+        raise FetchError(DAMAGED, retryable=True)
     try:
         with Image.open(io.BytesIO(data), formats=["PNG"]) as opened:
-            if opened.width * opened.height > MOST_PIXELS:
-                raise Fault(BOMB)
-            # The checksum of every chunk, up to the last; `render` decodes.
+            if opened.width * opened.height > MAX_PIXELS:
+                raise FetchError(BOMB)
+            # Checks the checksum of each chunk; `render` decodes the pixels.
             opened.verify()
         picture = render(data, form.size, form.margin)
-    except Fault:
+    except FetchError:
         raise
     except Image.DecompressionBombError:
-        raise Fault(BOMB) from None
+        raise FetchError(BOMB) from None
     except Exception:
-        # Whatever a decoder trips over in a stranger's bytes, the bytes are at fault.
+        # Damaged bytes make decoders raise anything.
         picture = None
     if picture is None:
-        raise Fault(DAMAGED, passing=True)
+        raise FetchError(DAMAGED, retryable=True)
     png = encode(picture)
     return Drawn(png, hashlib.sha256(png).hexdigest(), hashlib.sha256(data).hexdigest())

@@ -1,8 +1,7 @@
-"""Reads the site's pages: which emoji a vendor's list shows, and what an emoji's own page says of it.
+"""Reads the site's pages: a vendor's list of emoji, and the page of an emoji with its description.
 
-All that is known of the site's HTML is in the tables here: several selectors, tried in turn, because sites change.
-Whatever a page holds is data: an address is kept only if it is one of the site's, a name only if it consists of code
-points, and nothing else of it ever becomes a path.
+Everything that depends on the site's HTML is in the tables here: several selectors, tried in turn, because sites
+change. No page is trusted: an address is kept only if it is on the site, and a file's name is made of code points only.
 """
 
 import re
@@ -14,19 +13,20 @@ from selectolax.lexbor import LexborHTMLParser, LexborNode
 from yarl import URL
 
 from ..emojibase import key
+from .robots import AGENT, forbidding_directive
 
-# A vendor's list: what finds the pictures of its emoji. `{vendor}` is the vendor's name.
+# The selectors of the pictures in a vendor's list; `{vendor}` is the vendor's name.
 LISTED = (
     "#category__first .row.cva a.pim img",
     "#category__first a img",
     'a img[src*="/{vendor}/"], a img[data-src*="/{vendor}/"]',
 )
 
-# Where an image's address may be, in order: pictures that load late keep it in data-src.
+# The attributes that may hold a picture's address, in order: pictures that load late keep it in data-src.
 SOURCES = ("data-src", "src")
 
-# An emoji's page: its name, and what is said of it; "a ~ p" is the first p after an a in the same element that says
-# something. (The parser's own "~" takes a time that grows with the square of the page.)
+# The selectors of the name and the description in an emoji's page; "a ~ p" is the first p with text after an a in the
+# same element. (The parser's "~" takes a time that grows with the square of the page's length.)
 NAMES = (".emoji__title .emoji", ".emoji__title", "h1")
 DESCRIPTIONS = (
     ".emoji__copy ~ p",
@@ -36,39 +36,40 @@ DESCRIPTIONS = (
     "h1 ~ p",
 )
 
-# Tags that a parser repeats in every paragraph after them until they are closed, so that a few kilobytes of them become
-# gigabytes. They matter to nothing here, and are read as <wbr>, which has no content and joins no words.
+# A parser repeats these tags in each paragraph until they are closed, so that a few kilobytes can become gigabytes.
+# They are replaced by <wbr>, which has no content and joins no words.
 FORMATTING = re.compile(
     r"<(/?)(?:b|big|code|em|font|i|nobr|s|small|strike|strong|tt|u)(?=[\s/>])", re.ASCII | re.IGNORECASE
 )
 
-# How far from where it ought to be something is looked for, in elements.
-NEAR = 20
+# The number of ancestors, siblings or matches that a search looks at.
+MAX_NEAR = 20
 
-# A picture's address: a folder per size of thumbnail, or none for the full picture; the emoji's slug; its code points.
+# A picture's path: a folder for the size of a thumbnail, none for the full picture; the vendor; the emoji's slug and
+# code points.
 PICTURE = re.compile(
     r"(?P<media>.*/media)/(?:[0-9]+/)?(?P<vendor>[^/]+)/(?P<file>(?P<slug>[^/]+)_(?P<points>[0-9a-f-]+)\.png)"
 )
 
 POINTS = re.compile(r"[0-9a-f]{1,6}(-[0-9a-f]{1,6}){0,15}")
 
-# No emoji holds one of these: controls, surrogates, private characters, spaces; and none begins with what joins or
-# varies others.
+# The categories of characters that no emoji has (controls, surrogates, private characters, spaces), and those that no
+# emoji begins with (characters that join or vary others).
 NO_EMOJI = frozenset(("Cc", "Cs", "Co", "Zs", "Zl", "Zp"))
 NO_BEGINNING = frozenset(("Cf", "Mc", "Me", "Mn"))
 
-# Categories of characters that no name or description keeps.
-UNSAID = frozenset(("Cc", "Cf", "Cs", "Co"))
+# The categories of characters that are removed from names and descriptions.
+REMOVED = frozenset(("Cc", "Cf", "Cs", "Co"))
 
-LONGEST_URL = 2000
-LONGEST_NAME = 200
-LONGEST_DESCRIPTION = 5000
-MOST_ITEMS = 20_000
+MAX_URL_LENGTH = 2000
+MAX_NAME_LENGTH = 200
+MAX_DESCRIPTION_LENGTH = 5000
+MAX_ITEMS = 20_000
 
 
 @dataclass(frozen=True)
 class Item:
-    """An emoji of the list: its code points (`1F44B-1F3FB`), its slug in words, where its picture and its page are."""
+    """An emoji of the list: code points (`1F44B-1F3FB`), slug in words, and the URLs of its picture and page."""
 
     hexcode: str
     name: str
@@ -77,15 +78,15 @@ class Item:
 
     @property
     def key(self) -> str:
-        """What emojibase knows it by; of one list, no two items have the same."""
+        """Its key in emojibase; different for each item of a list."""
         return key(self.hexcode)
 
 
 @dataclass(frozen=True)
 class Listing:
-    """A vendor's list: its emoji in the page's order, what is wrong with other entries, the selector that found them.
+    """A vendor's list: its emoji in the page's order, the entries left out, and the selector that found them.
 
-    `faults` are pairs of what the page says and why it is no emoji; `selector` is None where none matched.
+    faults: pairs of an entry's text and the reason for leaving it out; selector: None where none matched.
     """
 
     items: tuple[Item, ...]
@@ -95,18 +96,18 @@ class Listing:
 
 @dataclass(frozen=True)
 class About:
-    """What an emoji's page says: its name and description, empty where no selector matched."""
+    """The name and the description in an emoji's page, empty where no selector matched."""
 
     name: str
     description: str
 
 
-class Odd(Exception):
-    """Why an entry of the list is not taken."""
+class InvalidEntry(Exception):
+    """The reason for leaving an entry of the list out."""
 
 
 def read_list(html: str, page: URL, vendor: str) -> Listing:
-    """The pictures of `vendor` that the list at `page` shows, in full size."""
+    """The emoji in the list of `vendor`, which is at `page`, with the URLs of the full-size pictures."""
     tree, best = _parse(html), Listing((), (), None)
     for template in LISTED:
         selector = template.format(vendor=vendor)
@@ -119,24 +120,33 @@ def read_list(html: str, page: URL, vendor: str) -> Listing:
 
 
 def read_page(html: str) -> About:
-    """What the page of an emoji says of it."""
+    """The name and the description in the page of an emoji."""
     tree = _parse(html)
-    return About(_first(tree, NAMES, LONGEST_NAME), _first(tree, DESCRIPTIONS, LONGEST_DESCRIPTION))
+    return About(_first(tree, NAMES, MAX_NAME_LENGTH), _first(tree, DESCRIPTIONS, MAX_DESCRIPTION_LENGTH))
+
+
+def forbidding_meta(html: str) -> str | None:
+    """The directive of a `<meta name="robots">`, or one for us by name, that forbids our use of the page; else None."""
+    for meta in _parse(html).css("meta"):
+        name = (meta.attributes.get("name") or "").strip().lower()
+        if name in ("robots", AGENT) and (directive := forbidding_directive(meta.attributes.get("content") or "")):
+            return directive
+    return None
 
 
 def plain(text: str, longest: int) -> str:
     """One line of at most `longest` characters, without controls, marks of direction and halves of characters.
 
-    What joins and varies emoji (U+200D, U+FE0F) stays.
+    The characters that join and vary emoji (U+200D, U+FE0F) are kept.
     """
     # Cut before each character is looked at: a page may hold a million.
     start = text.strip()[: 4 * longest]
-    kept = "".join(char for char in start if char in "\u200d\t\n\r\f " or unicodedata.category(char) not in UNSAID)
+    kept = "".join(char for char in start if char in "\u200d\t\n\r\f " or unicodedata.category(char) not in REMOVED)
     return " ".join(kept.split())[:longest].strip()
 
 
 def _choose(images: list[LexborNode], page: URL, vendor: str) -> tuple[tuple[Item, ...], tuple[tuple[str, str], ...]]:
-    """One item for each emoji; a fault for what is none, or is there again with another picture."""
+    """One item for each emoji; a fault for an entry that is none, and for a second picture of one emoji."""
     items: dict[str, Item] = {}
     faults: dict[tuple[str, str], None] = {}
     for image in images:
@@ -145,57 +155,57 @@ def _choose(images: list[LexborNode], page: URL, vendor: str) -> tuple[tuple[Ite
             item = _item(source, _link(image), page, vendor)
             other = items.setdefault(item.key, item)
             if other.image_url != item.image_url:
-                raise Odd("a second picture of one emoji")
-            if len(items) > MOST_ITEMS:
-                raise Odd(f"the list holds more than {MOST_ITEMS:,} pictures")
-        except Odd as odd:
-            faults[plain(source, LONGEST_NAME), str(odd)] = None
-    return tuple(items.values())[:MOST_ITEMS], tuple(faults)
+                raise InvalidEntry("a second picture of one emoji")
+            if len(items) > MAX_ITEMS:
+                raise InvalidEntry(f"the list holds more than {MAX_ITEMS:,} pictures")
+        except InvalidEntry as error:
+            faults[plain(source, MAX_NAME_LENGTH), str(error)] = None
+    return tuple(items.values())[:MAX_ITEMS], tuple(faults)
 
 
 def _item(source: str, link: str, page: URL, vendor: str) -> Item:
     url = _address(source, page)
     match = PICTURE.fullmatch(url.raw_path)
     if match is None:
-        raise Odd("no picture of an emoji, by its name")
+        raise InvalidEntry("no picture of an emoji, by its name")
     if match["vendor"] != vendor:
-        raise Odd("not a picture of the vendor's")
-    words = plain(URL.build(path=match["slug"], encoded=True).path.replace("-", " "), LONGEST_NAME)
+        raise InvalidEntry("not a picture of the vendor's")
+    words = plain(URL.build(path=match["slug"], encoded=True).path.replace("-", " "), MAX_NAME_LENGTH)
     image_url = f"{page.origin()}{match['media']}/{vendor}/{match['file']}"
     return Item(_hexcode(match["points"]), words, image_url, _page_url(link, page))
 
 
 def _address(reference: str, page: URL) -> URL:
-    """The address that `reference` is on `page`; raises Odd unless it is on the same site."""
-    if len(reference) > LONGEST_URL:
-        raise Odd(f"an address of more than {LONGEST_URL:,} characters")
+    """The URL of `reference`, relative to `page`. Raises InvalidEntry unless it is on the same site."""
+    if len(reference) > MAX_URL_LENGTH:
+        raise InvalidEntry(f"an address of more than {MAX_URL_LENGTH:,} characters")
     try:
         url = page.join(URL(reference.strip()))
         on_site = url.origin() == page.origin()
     except ValueError:
-        raise Odd("no address") from None
+        raise InvalidEntry("no address") from None
     if not on_site:
-        raise Odd("on another site")
+        raise InvalidEntry("on another site")
     return url
 
 
 def _page_url(link: str, page: URL) -> str | None:
-    """The emoji's page, `/<slug>/` also where the list links to `/<vendor>/<slug>/`; None where there is no link."""
+    """The URL of the emoji's page, `/<slug>/`, also for a link to `/<vendor>/<slug>/`; None without a link."""
     try:
         parts = [part for part in _address(link, page).raw_path.split("/") if part]
-    except Odd:
+    except InvalidEntry:
         return None
     return f"{page.origin()}/{parts[-1]}/" if parts else None
 
 
 def _hexcode(points: str) -> str:
-    """As emojibase writes it: capitals, four digits at least. Raises Odd for what cannot be an emoji."""
+    """Code points as emojibase writes them: capitals, four digits or more. Raises InvalidEntry where not an emoji's."""
     if not POINTS.fullmatch(points):
-        raise Odd("its name holds no code points")
+        raise InvalidEntry("its name holds no code points")
     numbers = [int(point, 16) for point in points.split("-")]
     kinds = [unicodedata.category(chr(number)) if number <= 0x10FFFF else "Cs" for number in numbers]
     if kinds[0] in NO_BEGINNING or not NO_EMOJI.isdisjoint(kinds):
-        raise Odd("its name holds no code points")
+        raise InvalidEntry("its name holds no code points")
     return "-".join(f"{number:04X}" for number in numbers)
 
 
@@ -207,7 +217,7 @@ def _link(image: LexborNode) -> str:
 
 
 def _ancestors(node: LexborNode) -> Iterator[LexborNode]:
-    for _ in range(NEAR):
+    for _ in range(MAX_NEAR):
         if node.parent is None:
             return
         node = node.parent
@@ -215,7 +225,7 @@ def _ancestors(node: LexborNode) -> Iterator[LexborNode]:
 
 
 def _siblings(node: LexborNode) -> Iterator[LexborNode]:
-    for _ in range(NEAR):
+    for _ in range(MAX_NEAR):
         if node.next is None:
             return
         node = node.next
@@ -230,7 +240,7 @@ def _first(tree: LexborHTMLParser, selectors: tuple[str, ...], longest: int) -> 
     """The first text that one of `selectors` finds."""
     for selector in selectors:
         place, _, sibling = selector.partition(" ~ ")
-        for node in tree.css(place)[:NEAR]:
+        for node in tree.css(place)[:MAX_NEAR]:
             for found in [node] if not sibling else [other for other in _siblings(node) if other.tag == sibling]:
                 if text := plain(found.text(), longest):
                     return text

@@ -1,18 +1,20 @@
-"""What a dataset row says of a picture: the emoji by Unicode's and emojibase's data, and where the picture is from."""
+"""Makes the dataset's rows: each emoji by Unicode's and emojibase's data, and the origin of its picture."""
 
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from ..dataset import UNKNOWN
-from ..emojibase import FIRST_CODE_POINTS, GENDER_SIGNS, SKIN_TONES, Emoji
-from .collect import Order
+from mlx_genmoji.dataset import COLUMNS
+from mlx_genmoji.prompt.lexicon import SKIN_TONES
+
+from ..emojibase import FIRST_CODE_POINTS, GENDER_SIGNS, Emoji
+from .order import Order
 from .pages import Item
-from .writer import IMAGES, ORIGINALS, name
+from .writer import IMAGES, ORIGINALS, file_name
 
 SOURCE = "emojigraph"
 
-# Who drew a vendor's emoji, where that is not the vendor's name with a capital.
+# The owner of a vendor's emoji, where that is not the vendor's name with a capital.
 OWNERS = {
     "htc": "HTC",
     "lg": "LG",
@@ -27,15 +29,16 @@ TONES = dict(zip(("1F3FB", "1F3FC", "1F3FD", "1F3FE", "1F3FF"), SKIN_TONES, stri
 
 
 def license_of(vendor: str) -> str:
-    """Who owns the art, and what follows from that."""
+    """The `license` of a vendor's emoji: the owner, and what that allows."""
     owner = OWNERS.get(vendor, vendor.replace("-", " ").title())
     return f"{owner}, all rights reserved (not for redistribution)"
 
 
 def emoji_of(item: Item, emojis: Mapping[str, Emoji], label: str) -> Emoji:
-    """The emoji that an item shows; one that emojibase does not know has the `label` that the site gives it.
+    """The emoji that an item shows. For one that emojibase does not know, it is made from the code points.
 
-    Its skin tones are then those among its code points, and the rest is what is known of the same emoji without them.
+    The skin tones are then those among the code points; the other fields are those of the same emoji without skin
+    tones, or, where emojibase does not know that either, `label` and empty fields.
     """
     if item.key in emojis:
         return emojis[item.key]
@@ -45,7 +48,7 @@ def emoji_of(item: Item, emojis: Mapping[str, Emoji], label: str) -> Emoji:
     if untoned in emojis:
         known = emojis[untoned]
         characters = "".join(chr(int(part, 16)) for part in item.hexcode.split("-"))
-        # Right after the untoned one, whose place in Unicode's list it shares.
+        # With the same `order`, so that it follows the emoji without skin tones.
         return replace(known, hexcode=item.hexcode, emoji=characters, skin_tone=tones)
     return Emoji(
         order=max((emoji.order for emoji in emojis.values()), default=0) + 1,
@@ -62,7 +65,7 @@ def emoji_of(item: Item, emojis: Mapping[str, Emoji], label: str) -> Emoji:
 
 
 def _person_type(parts: list[str]) -> str | None:
-    """Of an emoji that no list classifies: who it is if its code points show one person, and None if they do not."""
+    """The person type that the code points show, None where they show no person or several."""
     signs = [GENDER_SIGNS[part] for part in parts if part in GENDER_SIGNS]
     people = [FIRST_CODE_POINTS[part] for part in parts if part in FIRST_CODE_POINTS]
     if len(people) > 1:
@@ -71,14 +74,14 @@ def _person_type(parts: list[str]) -> str | None:
 
 
 def row(item: Item, emoji: Emoji, about: Mapping[str, Any], content: Mapping[str, Any], order: Order) -> dict[str, Any]:
-    """One line of `metadata.jsonl`, in the columns of every dataset and a few more.
+    """One row of `metadata.jsonl`: the columns of every dataset and a few more.
 
-    `about` is what the emoji's page said, `content` what the state holds of its picture.
+    about: the state's content for the emoji's page; content: that for its picture.
     """
     known = {column: value for column, value in emoji.fields().items() if value != ""}
     fields = {
-        "file_name": name(IMAGES, emoji.hexcode),
-        **UNKNOWN,
+        "file_name": file_name(IMAGES, emoji.hexcode),
+        **COLUMNS,
         **known,
         "description": about["description"],
         "source": SOURCE,
@@ -92,4 +95,4 @@ def row(item: Item, emoji: Emoji, about: Mapping[str, Any], content: Mapping[str
         "source_url": item.image_url,
         "page_url": item.page_url,
     }
-    return {**fields, "original": name(ORIGINALS, emoji.hexcode)} if order.form.keep_originals else fields
+    return {**fields, "original": file_name(ORIGINALS, emoji.hexcode)} if order.form.keep_originals else fields

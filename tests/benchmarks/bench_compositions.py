@@ -43,7 +43,7 @@ from tones import Person, Tones, draw_people, judge
 from tqdm import tqdm
 
 from scrape.compose import Composer, Plan
-from scrape.emojibase import SKIN_TONES
+from mlx_genmoji.prompt import SKIN_TONES
 from scrape.sources import collect
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from skin import lab as cielab
 
-from scrape.emojibase import SKIN_TONES
+from mlx_genmoji.prompt import SKIN_TONES
 
 SIZE = 64
 SEED = 5

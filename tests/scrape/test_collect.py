@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from scrape import SOURCES, Report, ScrapeError, collect
+from scrape.pictures import render as draw
 
 Pack = Callable[..., Path]
 
@@ -332,18 +333,22 @@ def test_making_it_again_removes_what_is_no_longer_in_it_and_nothing_else(
     assert {path.name for path in out.iterdir()} == {"images", "metadata.jsonl"}
 
 
-def test_an_interrupted_run_leaves_no_list_of_half_replaced_images(
+def test_an_interrupted_run_leaves_the_old_dataset_whole(
     make: Callable[..., Report], noto: Pack, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make("noto", noto({"1f600": ("a", square("red")), "1f431": ("b", square("blue"))}))
+    before = {path.relative_to(out): path.is_file() and path.read_bytes() for path in out.rglob("*")}
+    renders = iter([draw])
 
-    def stop(*_: object) -> None:
+    def one_picture(data: bytes, size: int, margin: float) -> Image.Image | None:
+        for render in renders:
+            return render(data, size, margin)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("scrape.dataset.render", stop)
-        make("noto", noto({"1f600": ("a", square("lime"))}))
-    assert not (out / "metadata.jsonl").exists()
+        patch.setattr("scrape.dataset.render", one_picture)
+        make("noto", noto({"1f600": ("a", square("lime")), "1f431": ("b", square("yellow"))}))
+    assert {path.relative_to(out): path.is_file() and path.read_bytes() for path in out.rglob("*")} == before
     make("noto", noto({"1f600": ("a", square("lime"))}))
     assert [path.name for path in (out / "images").iterdir()] == ["1F600.png"]
 

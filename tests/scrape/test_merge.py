@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from app import cli
+from mlx_genmoji.errors import UserError
 from scrape import ScrapeError, collect, collect_folder, merge
 
 Pack = Callable[..., Path]
@@ -175,10 +176,10 @@ def test_a_dataset_is_not_written_over(sets: tuple[Path, Path], out: Path) -> No
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (None, "is not a dataset: metadata.jsonl cannot be read in it"),
+        (None, "is not a dataset: metadata.jsonl is missing in it"),
         ("{", "is not valid JSON lines"),
-        ("[]", "line 1: file_name, text, source, license are needed"),
-        ('{"file_name": "a.png", "text": "mine"}', "genmoji scrape folder makes such a dataset of"),
+        ("[]", "line 1: there is no text in file_name, text, source, license;"),
+        ('{"file_name": "a.png", "text": "mine"}', "genmoji scrape folder makes a whole dataset of"),
     ],
 )
 def test_a_folder_that_is_no_dataset_is_said_to_be_none(
@@ -186,7 +187,7 @@ def test_a_folder_that_is_no_dataset_is_said_to_be_none(
 ) -> None:
     if content is not None:
         (tmp_path / "metadata.jsonl").write_text(content)
-    with pytest.raises(ScrapeError, match=said):
+    with pytest.raises(UserError, match=said):
         merge([tmp_path], out)
     assert not out.exists()
 
@@ -198,4 +199,4 @@ def test_the_command_merges(
     assert cli.main(["scrape", "merge", "a/noto", "b/fluent", "-o", "out"]) == 0
     assert capsys.readouterr().out.startswith("merge: 3 images in out\n")
     assert cli.main(["scrape", "merge", "a/noto", "nowhere", "-o", "out"]) == 2
-    assert capsys.readouterr().err == "genmoji: nowhere is not a dataset: metadata.jsonl cannot be read in it.\n"
+    assert capsys.readouterr().err == "genmoji: nowhere is not a dataset: metadata.jsonl is missing in it.\n"

@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from scrape import pictures
 from scrape.pictures import render
 
 RED, WHITE = (255, 0, 0), (255, 255, 255)
@@ -68,7 +67,7 @@ def test_a_decompression_bomb_is_refused_before_it_is_decoded(monkeypatch: pytes
     )
     assert render(bomb, 64) is None
 
-    monkeypatch.setattr(pictures, "MAX_PIXELS", 99)
+    monkeypatch.setattr("mlx_genmoji.pictures.MAX_PIXELS", 99)
     monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("decoded it"))
     assert render(encoded_before_the_patch, 64) is None
 

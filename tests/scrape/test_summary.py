@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from app import cli
+from mlx_genmoji.errors import UserError
 from scrape import ScrapeError, collect, summarize
 
 Pack = Callable[..., Path]
@@ -93,7 +94,7 @@ def test_mistakes_are_one_sentence(dataset: Path, tmp_path: Path) -> None:
         summarize(dataset, tmp_path / "nowhere" / "sheet.png")
     with pytest.raises(ScrapeError, match="cannot be written"):
         summarize(dataset, dataset / "images")
-    with pytest.raises(ScrapeError, match="is not a dataset"):
+    with pytest.raises(UserError, match="is not a dataset"):
         summarize(tmp_path)
 
 

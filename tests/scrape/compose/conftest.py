@@ -10,7 +10,7 @@ from PIL import Image
 from shapes import ACCESSORIES, BROWN, SMILEYS, SUBGROUP, Build, disc, row
 
 from mlx_genmoji.combinations.names import NAMES
-from scrape.compose.plans import held_out
+from scrape.compose.planner import held_out
 
 
 @pytest.fixture

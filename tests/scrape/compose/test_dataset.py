@@ -9,6 +9,7 @@ from PIL import Image
 from shapes import Build
 
 from app import cli
+from mlx_genmoji.errors import UserError
 from scrape import Composer, ScrapeError, compose, merge
 
 LABELS = ["pig", "cat", "crown", "wing", "fire", "banana"]
@@ -86,11 +87,11 @@ def test_mistakes_are_one_sentence(build: Build, out: Path, tmp_path: Path) -> N
     for clue, arguments in {
         "nowhere is not a dataset": ([tmp_path / "nowhere"], {}),
         "has fewer than two emoji": ([good, lone], {}),
-        "ask for at least one": ([good], {"count": 0}),
+        "is less than 1": ([good], {"count": 0}),
         "8 px is not between": ([good], {"size": 8}),
     }.items():
         folders, options = arguments
-        with pytest.raises(ScrapeError, match=clue) as caught:
+        with pytest.raises(UserError, match=clue) as caught:
             compose(folders, out, **options)
         assert "\n" not in str(caught.value)
         assert not out.exists()

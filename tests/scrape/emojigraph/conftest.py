@@ -1,11 +1,12 @@
 """A small sound site, and the crawler at work on it."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from folders import PATIENCE, SIZE, Collect
+from folders import PATIENCE, SIZE, Collect, QuickClock
 from local_site import (
     Listed,
     LocalSite,
@@ -16,6 +17,7 @@ from local_site import (
 )
 
 from scrape import CrawlReport, collect_emojigraph
+from scrape.emojigraph.client import Client
 
 
 @pytest.fixture
@@ -48,3 +50,12 @@ def collect(url: str, listed: list[Listed], out: Path, tmp_path: Path) -> Collec
         return collect_emojigraph(out, base_url=url, emojibase=emojibase, **{**defaults, **options})
 
     return run
+
+
+@pytest.fixture
+def clock(site: LocalSite, monkeypatch: pytest.MonkeyPatch) -> QuickClock:
+    """The time of both the crawler and the site's log; with a concurrency of 1 the log is exact."""
+    clock = QuickClock()
+    site.clock = clock.time
+    monkeypatch.setattr("scrape.emojigraph.crawl.Client", partial(Client, clock=clock))
+    return clock

@@ -1,17 +1,40 @@
-"""What a crawl left in its folder, to compare and to look into; and how the tests crawl."""
+"""What a crawl left in its folder, to compare and to look into; how the tests crawl; and a clock without waiting."""
 
+import asyncio
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from scrape import CrawlReport
 from scrape.emojigraph import Patience
+from scrape.emojigraph.rate_limit import Clock
 
 SIZE = 32
 PATIENCE = Patience(timeout=2.0, attempts=4, first_pause=0.01, longest_pause=0.1, longest_wait=3.0)
 
 Collect = Callable[..., CrawlReport]
+
+
+class QuickClock(Clock):
+    """A clock on which only waiting takes time, and none of the test's."""
+
+    START = datetime(2026, 1, 1, tzinfo=UTC)
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def time(self) -> float:
+        return self.seconds
+
+    def now(self) -> datetime:
+        return self.START + timedelta(seconds=self.seconds)
+
+    async def sleep(self, seconds: float) -> None:
+        end = self.seconds + seconds
+        await asyncio.sleep(0)
+        self.seconds = max(self.seconds, end)
 
 
 def dataset(folder: Path) -> dict[str, bytes]:

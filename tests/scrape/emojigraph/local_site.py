@@ -81,6 +81,7 @@ class LocalSite:
         self.routes: dict[str, Route] = dict(routes or {})
         self.other: Route = lambda request: Reply(b"not here", 404)
         self.delay = delay
+        self.clock: Callable[[], float] = time.monotonic
         self.log: list[Served] = []
         self.headers: list[Mapping[str, str]] = []
         self.served = threading.Condition()
@@ -104,7 +105,7 @@ class LocalSite:
     async def _answer_one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Answer one request; whether the connection stays."""
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-        at, path = time.monotonic(), head[0].split(" ")[1]
+        at, path = self.clock(), head[0].split(" ")[1]
         headers = {key.lower(): value.strip() for key, _, value in (line.partition(":") for line in head[1:])}
         if path == "/-/log":
             await self._send(writer, Reply(json.dumps(self.log).encode()))

@@ -9,6 +9,7 @@ import sys
 import unicodedata
 import zlib
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +38,11 @@ from scrape import ScrapeError
 from scrape.dataset import Form
 from scrape.emojibase import HEXCODE
 from scrape.emojigraph import CrawlReport, Patience, collect_emojigraph
-from scrape.emojigraph.client import _seconds
-from scrape.emojigraph.faults import Fault
+from scrape.emojigraph.client import _retry_after
+from scrape.emojigraph.fetch_error import FetchError
 from scrape.emojigraph.images import draw
-from scrape.emojigraph.manners import Robots, unwanted
-from scrape.emojigraph.pages import plain, read_list, read_page
+from scrape.emojigraph.pages import forbidding_meta, plain, read_list, read_page
+from scrape.emojigraph.robots import FORBIDDING, Robots, forbidding_directive
 
 PATIENCE = Patience(timeout=2.0, attempts=2, first_pause=0.01, longest_pause=0.02)
 PNG = {"Content-Type": "image/png"}
@@ -336,6 +337,7 @@ def test_fuzz_no_page_leads_anywhere_but_to_the_site(page: str) -> None:
         assert item.page_url is None or item.page_url.startswith("http://site.example/")
     for said, reason in listing.faults:
         assert is_plain(said, 200) and reason
+    assert forbidding_meta(text) is None
     about = read_page(text)
     assert is_plain(about.description, 5000) and is_plain(about.name, 200)
 
@@ -370,7 +372,7 @@ def test_fuzz_a_damaged_picture_is_drawn_or_a_fault(changes: list[tuple[int, byt
         data = bytearray(with_sums(bytes(data)))
     try:
         drawn = draw(bytes(data), Form(16))
-    except Fault:
+    except FetchError:
         return
     with Image.open(io.BytesIO(drawn.png)) as picture:
         assert picture.size == (16, 16)
@@ -394,7 +396,7 @@ def with_sums(data: bytes) -> bytes:
     )
 )
 def test_fuzz_any_retry_after_is_some_seconds(text: str) -> None:
-    assert _seconds(text) >= 0
+    assert _retry_after(text, datetime.now(UTC)) >= 0
 
 
 @quick
@@ -409,4 +411,4 @@ def test_fuzz_any_robots_txt_is_rules_or_one_sentence(text: str, rules: list[str
         return
     assert 0 <= robots.delay <= 600
     assert robots.allow("http://site.example/apple/") in (True, False)
-    assert unwanted(text) in (None, "noai", "noimageai")
+    assert forbidding_directive(text) in (None, *FORBIDDING)

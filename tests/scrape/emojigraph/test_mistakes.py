@@ -8,6 +8,8 @@ from folders import Collect
 from local_site import (
     Listed,
     LocalSite,
+    file,
+    list_page,
     write_emojibase,
 )
 
@@ -30,10 +32,13 @@ def test_a_folder_with_another_dataset_is_left_alone(collect: Collect, site: Loc
 
 
 def test_two_crawls_do_not_write_to_one_folder(collect: Collect, out: Path, url: str) -> None:
-    from scrape.emojigraph.state import State
+    from scrape.emojigraph.crawl_state import CrawlState
 
     out.mkdir()
-    with State(out / "crawl.sqlite", url, "apple"), pytest.raises(ScrapeError, match="does another crawl write to"):
+    with (
+        CrawlState(out / "crawl.sqlite", url, "apple"),
+        pytest.raises(ScrapeError, match="does another crawl write to"),
+    ):
         collect()
 
 
@@ -47,14 +52,14 @@ def test_a_state_file_that_is_none_is_one_sentence(collect: Collect, out: Path) 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"vendor": "../apple"}, "is no vendor's name"),
-        ({"vendor": ""}, "is no vendor's name"),
-        ({"rate": -1.0}, "cannot be kept"),
-        ({"rate": float("nan")}, "cannot be kept"),
+        ({"vendor": "../apple"}, "is not the name of a vendor"),
+        ({"vendor": ""}, "is not the name of a vendor"),
+        ({"rate": -1.0}, "is not possible"),
+        ({"rate": float("nan")}, "is not possible"),
         ({"concurrency": 0}, "not between 1 and 64"),
-        ({"limit": 0}, "nothing to collect"),
+        ({"limit": 0}, "is less than 1"),
         ({"size": 1}, "not between 16 and 2048"),
-        ({"contact": "me\r\nX-Evil: 1"}, "A contact is"),
+        ({"contact": "me\r\nX-Evil: 1"}, "The contact must be"),
     ],
 )
 def test_what_cannot_be_done_is_one_sentence(
@@ -97,6 +102,12 @@ def test_the_command_tells_complete_from_partial(
     assert cli.main(command) == 3
     assert "1 failed: image: HTTP 404" in capsys.readouterr().out
     assert cli.main([*command, "--vendor", "nobody"]) == 2
+    site.routes["/apple/"] = file(list_page(listed[1:3]).encode(), "text/html")
+    capsys.readouterr()
+    assert cli.main(command) == 2
+    assert "lists only 2 of the 12 pictures" in capsys.readouterr().err
+    assert cli.main([*command, "--accept-fewer"]) == 0
+    assert "apple: 2 images" in capsys.readouterr().out
     assert cli.main([*command, "--no-descriptions", "--limit", "1", "--dry-run"]) == 0
     assert "1 images to collect, 1 requests" in capsys.readouterr().out
 

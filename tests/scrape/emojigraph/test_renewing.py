@@ -2,23 +2,26 @@
 
 import hashlib
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from folders import SIZE, Collect, dataset, reasons, rows
+from folders import PATIENCE, SIZE, Collect, dataset, reasons, rows
 from local_site import (
     Listed,
     LocalSite,
     Reply,
+    emojis,
     file,
     list_page,
     png,
 )
 from PIL import Image
 
+from mlx_genmoji.dataset import read_rows
 from scrape import ScrapeError
-from scrape.emojigraph import Patience
+from scrape.dataset import NEW
 
 
 def test_a_second_run_of_an_unchanged_site_transfers_no_body(collect: Collect, site: LocalSite, out: Path) -> None:
@@ -100,6 +103,65 @@ def test_what_the_list_no_longer_shows_leaves_the_dataset(
     assert "images/mine.png" in dataset(out)
 
 
+def test_a_list_that_is_short_for_once_changes_nothing(
+    collect: Collect, site: LocalSite, listed: list[Listed], out: Path
+) -> None:
+    collect(keep_originals=True)
+    before, whole = dataset(out), site.routes["/apple/"]
+    site.routes["/apple/"] = file(list_page(listed[:3]).encode(), "text/html")
+    for _ in range(2):
+        site.reset()
+        with pytest.raises(ScrapeError, match=r"lists only 3 of the 12 .*; nothing was changed\. .*--accept-fewer"):
+            collect(keep_originals=True)
+        assert dataset(out) == before and not site.asked("/media/")
+    site.routes["/apple/"] = whole
+    site.reset()
+    assert collect(keep_originals=True).complete and dataset(out) == before
+    assert not [served for served in site.asked("/media/") if served.status == 200]
+
+
+def test_a_list_that_stays_short_is_accepted_on_request(
+    collect: Collect, site: LocalSite, listed: list[Listed], out: Path
+) -> None:
+    collect(keep_originals=True)
+    site.routes["/apple/"] = file(list_page(listed[:3]).encode(), "text/html")
+    with pytest.raises(ScrapeError, match="lists only 3 of the 12"):
+        collect(keep_originals=True)
+    assert collect(keep_originals=True, accept_fewer=True).images == 3
+    assert len(list((out / "images").iterdir())) == len(list((out / "originals").iterdir())) == len(rows(out)) == 3
+
+
+def test_a_list_of_other_emoji_is_refused_like_a_short_one(collect: Collect, site: LocalSite, out: Path) -> None:
+    collect()
+    before, others = dataset(out), emojis(30)[12:]
+    site.routes |= {emoji.image: file(emoji.picture) for emoji in others}
+    site.routes["/apple/"] = file(list_page(others).encode(), "text/html")
+    with pytest.raises(ScrapeError, match="lists only 0 of the 12"):
+        collect(descriptions=False)
+    assert dataset(out) == before
+
+
+def test_a_renewal_that_stops_midway_leaves_the_old_dataset(
+    collect: Collect, site: LocalSite, listed: list[Listed], out: Path
+) -> None:
+    collect(keep_originals=True)
+    before, up = dataset(out), dict(site.routes)
+    up[listed[0].image] = site.routes[listed[0].image] = file(png(1000))
+    for emoji in listed[4:]:
+        site.routes[emoji.image] = site.routes[emoji.page] = lambda request: Reply(b"", 500)
+    with pytest.raises(ScrapeError, match="nothing usable for 5 files in a row"):
+        collect(keep_originals=True, patience=replace(PATIENCE, attempts=2, given_up=5), concurrency=1)
+    assert {name: data for name, data in dataset(out).items() if not name.startswith(NEW)} == before
+    assert read_rows(out)
+    site.routes = up
+    site.reset()
+    collect(keep_originals=True)
+    # The picture that changed was fetched by the run that stopped.
+    assert not site.asked(listed[0].image)
+    assert rows(out)[listed[0].points.upper()]["sha256"] == hashlib.sha256(png(1000)).hexdigest()
+    assert not (out / NEW).exists()
+
+
 def test_a_picture_that_fails_later_stays_as_it_was(
     collect: Collect, site: LocalSite, listed: list[Listed], out: Path, url: str
 ) -> None:
@@ -124,7 +186,7 @@ def test_what_failed_is_tried_again_by_the_next_run(
 def test_a_site_that_is_down_stops_the_crawl_which_goes_on_later(
     collect: Collect, site: LocalSite, listed: list[Listed], out: Path
 ) -> None:
-    up, patience = dict(site.routes), Patience(timeout=2, attempts=2, first_pause=0.01, given_up=5)
+    up, patience = dict(site.routes), replace(PATIENCE, attempts=2, given_up=5)
 
     def down(request: Any) -> Reply:
         return Reply(b"", 503)

@@ -1,7 +1,7 @@
-"""What a crawl has done so far, in a SQLite file in the dataset's folder: it survives a kill at any moment.
+"""The progress of a crawl, in a SQLite file in the dataset's folder that survives a kill at any moment.
 
-A crawl begins with the vendor's list and is finished when the dataset is written. While it is not, the next run goes on
-with it and asks for nothing that is settled. The crawl after it asks for everything again, but conditionally.
+A crawl begins with the vendor's list and is finished when the dataset is written. A run that finds an unfinished crawl
+continues it and requests no settled file again. The next crawl requests every file again, conditionally.
 """
 
 import json
@@ -33,10 +33,10 @@ CREATE TABLE IF NOT EXISTS file (
 
 @dataclass(frozen=True)
 class Entry:
-    """What is known of one file of the site.
+    """The entry of one file of the site.
 
-    `crawl` is the last crawl that settled it; `failure` is why that one did not get it. `content` is what the last
-    successful one made of it (None if there was none), and `validators` what tells whether it has changed since.
+    crawl: the number of the last crawl that settled it; failure: the reason where that crawl did not get it; content:
+    what the last successful crawl kept of it, None if there was none, and validators: its HTTP validators.
     """
 
     crawl: int
@@ -45,8 +45,8 @@ class Entry:
     validators: Validators
 
 
-class State:
-    """The state file of one vendor of one site. Raises ScrapeError if it is another's, damaged, or in use."""
+class CrawlState:
+    """The state file of one vendor of one site. Raises ScrapeError if it is of another one, damaged, or in use."""
 
     def __init__(self, path: Path, origin: str, vendor: str) -> None:
         self.path = path
@@ -71,7 +71,7 @@ class State:
         self._database.executescript(f"BEGIN IMMEDIATE; {TABLES} PRAGMA user_version = {VERSION}; COMMIT;")
         site = self._database.execute("SELECT origin, vendor FROM site").fetchone()
         if site is None or not self._database.execute("SELECT count(*) FROM file").fetchone()[0]:
-            # A crawl that got nothing, as of a mistyped address, binds nobody.
+            # A crawl that got nothing, for example of a mistyped address, does not count.
             self._database.execute("DELETE FROM site")
             self._database.execute("INSERT INTO site VALUES (?, ?)", (origin, vendor))
         elif site != (origin, vendor):
@@ -92,28 +92,28 @@ class State:
         return self._database.execute("INSERT INTO crawl (begun) VALUES (?)", (now(),)).lastrowid or 0
 
     def finish(self) -> None:
-        """The dataset of this crawl is written."""
+        """Mark this crawl as finished: its dataset is written."""
         self._database.execute("UPDATE crawl SET finished = ? WHERE number = ?", (now(), self.crawl))
 
     def get(self, kind: str, url: str) -> Entry | None:
-        """What is known of a file."""
-        found = self._database.execute(
+        """The entry of a file, None where there is none."""
+        fields = self._database.execute(
             "SELECT crawl, failure, content, etag, last_modified FROM file WHERE kind = ? AND url = ?", (kind, url)
         ).fetchone()
-        if found is None:
+        if fields is None:
             return None
-        crawl, failure, content, etag, last_modified = found
+        crawl, failure, content, etag, last_modified = fields
         return Entry(crawl, failure, json.loads(content) if content else None, Validators(etag, last_modified))
 
     def succeed(self, kind: str, url: str, content: dict[str, Any], validators: Validators, attempts: int) -> None:
-        """Settle a file that was fetched, or found unchanged."""
+        """Settle a file that was fetched or is unchanged."""
         values = (kind, url, self.crawl, None, attempts, now(), validators.etag, validators.last_modified)
         self._database.execute(
             "INSERT OR REPLACE INTO file VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", (*values, json.dumps(content))
         )
 
     def fail(self, kind: str, url: str, reason: str, attempts: int) -> None:
-        """Settle a file that was not to be had; what earlier crawls got of it stays."""
+        """Settle a file that could not be fetched; the content of earlier crawls stays."""
         self._database.execute(
             "INSERT INTO file (kind, url, crawl, failure, attempts) VALUES (?, ?, ?, ?, ?)"
             " ON CONFLICT DO UPDATE"
@@ -122,11 +122,11 @@ class State:
         )
 
     def unsettle(self, files: list[tuple[str, str]]) -> None:
-        """Let the next run ask for `files` (kind, address) again."""
+        """Let the next run request `files` (kind, URL) again."""
         self._database.executemany("UPDATE file SET crawl = 0 WHERE kind = ? AND url = ?", files)
 
     def failures(self) -> Iterator[tuple[str, str, str]]:
-        """Kind, address and reason of what this crawl did not get, in the order of addresses."""
+        """Kind, URL and reason of each file that this crawl did not get, by URL."""
         yield from self._database.execute(
             "SELECT kind, url, failure FROM file WHERE crawl = ? AND failure IS NOT NULL ORDER BY url, kind",
             (self.crawl,),

@@ -1,4 +1,4 @@
-"""A plan: which parts are put together, how, and what the caption says. Nothing is drawn here."""
+"""Plans combinations: the two parts, how they are joined, and the caption. Nothing is drawn here."""
 
 import random
 import re
@@ -16,32 +16,31 @@ from mlx_genmoji.combinations.names import UNCOUNTED, plural, with_article
 from mlx_genmoji.combinations.relations import ATTRIBUTES, EMOTIONS, RAIN, SNOW, Kind
 
 from ..errors import ScrapeError
-from .catalogue import Catalogue
-from .parts import Part
-from .pools import menu
+from .candidates import choices_of
+from .catalogue import Catalogue, Part
 
 HELD_OUT = Path(__file__).with_name("held_out.tsv")
 
-# How often: a caption begins with an article; a person has one of the five skin tones, where the set has them.
+# The probability that a caption begins with an article, and that a person has a skin tone where the set has them.
 ARTICLES, TONED = 0.35, 0.8
 
-# Second parts whose own phrases say it better than the kind's.
+# Second parts for which only their special phrases are used (`Kind.more`).
 ALWAYS_MORE = frozenset((RAIN, SNOW, "rainbow", "plate", "cloud", "crescent moon"))
 
-# Those who can do something, and what only they do.
+# The roles of parts that can do something, and the words for it.
 ALIVE = ("animal", "face", "person")
 DOING = re.compile(r"sitting|standing|paddling|taking|bathing|eating|drinking|playing|reading|carrying|in love|loving")
 
-# After so many choices that cannot be, nothing is left to compose.
-TRIES = 2000
+# Random choices until a plan counts as impossible.
+MAX_TRIES = 2000
 
 
 @dataclass(frozen=True)
 class Plan:
-    """One composition.
+    """One combination.
 
-    parts: the names of the subject and of what it is put together with; pictures: the drawings of these, one alone
-    where the second is a colour or a number.
+    parts: the names of the subject and of the second part; pictures: the parts to draw, only the subject where the
+    second part is a colour or a number.
     """
 
     kind: str
@@ -55,19 +54,19 @@ class Plan:
 
 @cache
 def held_out() -> dict[frozenset[str], tuple[str, str, str]]:
-    """The combinations that are never planned, in whatever relation: both parts -> kind and parts, in their order."""
+    """The combinations kept for tests, never planned in any kind: both parts -> kind, first part, second part."""
     lines = HELD_OUT.read_text("utf-8").splitlines()
     rows = [tuple(line.split("\t")) for line in lines if line and not line.startswith("#")]
     return {frozenset((first, second)): (kind, first, second) for kind, first, second in rows}
 
 
 class Planner:
-    """Plans for a list of sets. The same sets, seed and index give the same plan."""
+    """Plans combinations of a list of image sets. The same sets, seed and index give the same plan."""
 
     def __init__(self, catalogues: Sequence[Catalogue], colour: Callable[[Part], Dominant | None], seed: int):
         self._colour = colour
         self._seed = seed
-        self._sets = [(catalogue, choices) for catalogue in catalogues if (choices := list(menu(catalogue)))]
+        self._sets = [(catalogue, choices) for catalogue in catalogues if (choices := list(choices_of(catalogue)))]
         if not self._sets:
             raise ScrapeError("None of the datasets has two emoji that can be put together; add another set.")
         self._weights = [list(accumulate(choice.weight for choice in choices)) for _, choices in self._sets]
@@ -78,7 +77,7 @@ class Planner:
 
     def plan(self, index: int) -> Plan:
         rng = random.Random(f"{self._seed}/{index}")
-        for _ in range(TRIES):
+        for _ in range(MAX_TRIES):
             place = int(rng.random() * len(self._sets))
             catalogue, choices = self._sets[place]
             weights = self._weights[place]
@@ -92,7 +91,7 @@ class Planner:
         raise ScrapeError("Nothing is left to compose of these datasets; add another set.")
 
     def combine(self, source: str, kind: str, first: str, second: str, index: int = 0) -> Plan | None:
-        """A plan of exactly this combination, held out or not; None where the set has not what it takes."""
+        """A plan of this combination, held out or not; None where the set `source` cannot make it."""
         rng = random.Random(f"{self._seed}/{index}/{source}/{kind}/{first}/{second}")
         for catalogue, choices in self._sets:
             for known, _, firsts, seconds in choices:
@@ -117,19 +116,20 @@ class Planner:
     def _pictures(
         self, catalogue: Catalogue, kind: Kind, first: str, second: str, rng: random.Random
     ) -> tuple[Part, ...] | None:
-        """The drawings of both parts, or of one; None where these do not go together."""
+        """The parts to draw; None where the two do not go together."""
         toned = catalogue.toned.get(first)
         subject = _pick(rng, toned if toned and rng.random() < TONED else catalogue.by_name[first])
         if kind.name == "count":
             return (subject,)
         if kind.name == "colour":
-            own = self._colour(subject)
-            return None if own is None or second in ALIKE.get(own.name, {own.name}) else (subject,)
+            dominant = self._colour(subject)
+            similar = None if dominant is None else ALIKE.get(dominant.name, {dominant.name})
+            return None if similar is None or second in similar else (subject,)
         if kind.name == "emotion":
             labels = [label for label in EMOTIONS[second] if label in catalogue.by_label]
             return (subject, catalogue.by_label[_pick(rng, labels)]) if anchors.face(subject) else None
-        shown = ATTRIBUTES.get(second)
-        other = catalogue.by_label[shown] if shown else _pick(rng, catalogue.drawings[second])
+        label = ATTRIBUTES.get(second)
+        other = catalogue.by_label[label] if label else _pick(rng, catalogue.drawings[second])
         if kind.name == "wearing" and not anchors.can_wear(subject, other.label):
             return None
         if kind.name == "riding" and anchors.seat(other) is None:
@@ -138,13 +138,13 @@ class Planner:
 
 
 def caption(kind: Kind, subject: Part, second: str, rng: random.Random) -> str:
-    """One of the kind's phrasings, filled in."""
+    """A caption: one of the kind's phrases with the names of both parts."""
     phrases = kind.phrases
     if second in kind.more and (rng.random() < 0.6 or second in ALWAYS_MORE):
         phrases = kind.more[second]
     if subject.role not in ALIVE:
-        still = [phrase for phrase in phrases if not DOING.search(phrase)]
-        phrases = tuple(still) or kind.phrases[:1]
+        without_action = [phrase for phrase in phrases if not DOING.search(phrase)]
+        phrases = tuple(without_action) or kind.phrases[:1]
     phrase = _pick(rng, phrases)
     counted = subject.name not in UNCOUNTED
     article = counted and rng.random() < ARTICLES and (kind.name != "count" or phrase.split()[0] in ("pair", "group"))
@@ -154,7 +154,7 @@ def caption(kind: Kind, subject: Part, second: str, rng: random.Random) -> str:
 
 
 def fill(phrase: str, subject: Part, second: str, article: bool = False) -> str:
-    """A phrase with the names of both parts; a person's with its skin tone."""
+    """A phrase with the names of both parts, and the skin tone of a person."""
     tone = f" with {subject.skin_tone[0]} skin tone" if subject.skin_tone else ""
     if tone:
         phrase = phrase.replace("{x} with ", "{x} and ")
@@ -162,5 +162,5 @@ def fill(phrase: str, subject: Part, second: str, article: bool = False) -> str:
     return with_article(text) if article else text
 
 
-def _pick(rng: random.Random, of: Sequence[Any]) -> Any:
-    return of[int(rng.random() * len(of))]
+def _pick(rng: random.Random, items: Sequence[Any]) -> Any:
+    return items[int(rng.random() * len(items))]

@@ -1,4 +1,4 @@
-"""Emoji cut out of their datasets: transparent around the figure, cropped to it, kept in memory at the size in use."""
+"""Cuts emoji out as sprites, transparent around the figure and cropped to it, and keeps them in memory."""
 
 import numpy as np
 from PIL import Image
@@ -9,19 +9,19 @@ from mlx_genmoji.sticker import Sticker
 
 from ..dataset import ORIGINAL
 from ..errors import ScrapeError
-from ..merge import read_image
+from ..inputs import read_image
 from ..pictures import render_cutout
-from .parts import Part
+from .catalogue import Part
 
-# Parts are kept somewhat larger than they are drawn, so that what fills the picture stays sharp.
+# Sprites are kept somewhat larger than the picture, so that a part that fills it stays sharp.
 OVERSIZE = 1.25
 
 
-class Cutouts:
-    """The sprites of parts, each made when it is first asked for.
+class SpriteCache:
+    """The sprites of parts, each made at its first use, for pictures of `size` px.
 
-    With `genmoji scrape --keep-originals` the transparency is the drawing's own. Without, the white around the figure
-    is taken away (`Sticker.cutout`), which takes white at a figure's edge with it.
+    A dataset made with `--keep-originals` gives the transparency of the original file. Without, the white around the
+    figure becomes transparent (`Sticker.cutout`), and so does white at the figure's edge.
     """
 
     def __init__(self, size: int):
@@ -29,7 +29,7 @@ class Cutouts:
         self._sprites: dict[Part, Sprite] = {}
 
     def sprite(self, part: Part) -> Sprite:
-        """Raises ScrapeError where the part's picture cannot be read, or is empty."""
+        """The sprite of `part`. Raises ScrapeError where its picture cannot be read, or is empty."""
         if part not in self._sprites:
             sprite = Sprite.cut(self._read(part), part.source, part.label, part.role)
             if sprite is None:
@@ -40,7 +40,7 @@ class Cutouts:
         return self._sprites[part]
 
     def colour(self, part: Part) -> Dominant | None:
-        """The one colour that a part mostly has, None where it has several."""
+        """The dominant colour of a part, None where it has several."""
         return self.sprite(part).colour
 
     def _read(self, part: Part) -> Image.Image:

@@ -10,9 +10,9 @@ from shapes import Build
 
 from mlx_genmoji.combinations.names import name_of, plural, with_article
 from mlx_genmoji.combinations.relations import KINDS
-from scrape.compose import Composer, Plan, held_out, plans
-from scrape.compose.parts import Part
-from scrape.compose.plans import fill
+from scrape.compose import Composer, Plan, held_out, planner
+from scrape.compose.catalogue import Part
+from scrape.compose.planner import fill
 
 DRAWS = 200_000
 
@@ -64,7 +64,7 @@ def test_without_the_list_they_would_be_planned(
     build: Build, held_out_labels: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     composer = Composer([build(held_out_labels, source="fluent"), build(held_out_labels)], 32)
-    monkeypatch.setattr(plans, "held_out", dict)
+    monkeypatch.setattr(planner, "held_out", dict)
     planned = {frozenset(composer.plan(index).parts) for index in range(60_000)}
     assert len(planned & held_out().keys()) >= 95
 

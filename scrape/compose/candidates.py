@@ -1,4 +1,4 @@
-"""Who takes part in each kind of composition: the names that a set has for both parts, and how often it is drawn."""
+"""The candidates for both parts of each kind of combination in an image set, and how often a kind is drawn."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
@@ -33,19 +33,20 @@ from mlx_genmoji.combinations.relations import (
 
 from .catalogue import Catalogue
 
-Pool = Callable[[Catalogue], list[str]]
+# The names in an image set that can be one part of a combination; a name that is listed twice is drawn twice as often.
+Candidates = Callable[[Catalogue], list[str]]
 
 
-class Pools(NamedTuple):
-    """How often a kind is drawn, and the names of the two parts that a set has for it."""
+class KindCandidates(NamedTuple):
+    """How often a kind is drawn, and the candidates for its two parts."""
 
     weight: float
-    firsts: Pool
-    seconds: Pool
+    firsts: Candidates
+    seconds: Candidates
 
 
 class Choice(NamedTuple):
-    """A kind that a set has both parts for."""
+    """A kind that an image set has both parts for, with their names."""
 
     kind: Kind
     weight: float
@@ -53,21 +54,21 @@ class Choice(NamedTuple):
     seconds: list[str]
 
 
-def menu(catalogue: Catalogue) -> Iterator[Choice]:
-    """The kinds that a set has both parts for, in their order."""
+def choices_of(catalogue: Catalogue) -> Iterator[Choice]:
+    """The kinds that an image set has both parts for, in the order of `KINDS`."""
     for kind in KINDS:
-        weight, first, second = POOLS[kind.name]
+        weight, first, second = KIND_CANDIDATES[kind.name]
         firsts, seconds = first(catalogue), second(catalogue)
         if firsts and seconds:
             yield Choice(kind, weight, firsts, seconds)
 
 
-def labels(*wanted: str) -> Pool:
-    """The names of the labels that a set draws."""
+def labels(*wanted: str) -> Candidates:
+    """The names of the emoji with these labels."""
     return lambda catalogue: list(dict.fromkeys(name_of(label) for label in wanted if label in catalogue.by_label))
 
 
-def attributes(*wanted: str) -> Pool:
+def attributes(*wanted: str) -> Candidates:
     return lambda catalogue: [name for name in wanted if ATTRIBUTES[name] in catalogue.by_label]
 
 
@@ -80,17 +81,17 @@ def _bare_faces(catalogue: Catalogue) -> list[str]:
 
 
 def _wingable(catalogue: Catalogue) -> list[str]:
-    own = [name for name in catalogue.with_role("animal") if name not in FLYING]
+    animals = [name for name in catalogue.with_role("animal") if name not in FLYING]
     faces = _bare_faces(catalogue)
-    return _mixed(own * 3, faces, catalogue.having(map(name_of, listed("winged"))) * 2, catalogue.having(HEADS))
+    return _mixed(animals * 3, faces, catalogue.having(map(name_of, listed("winged"))) * 2, catalogue.having(HEADS))
 
 
-def _mixed(*pools: Sequence[str]) -> list[str]:
-    return [name for pool in pools for name in pool]
+def _mixed(*lists: Sequence[str]) -> list[str]:
+    return [name for names in lists for name in names]
 
 
 def _wearers(catalogue: Catalogue) -> list[str]:
-    """Those whose head is known; things wear what lies on top."""
+    """The animals, faces and things whose head is known, and the emoji that can wear a hat."""
     animals = [
         name
         for name in catalogue.with_role("animal", "face", "thing")
@@ -121,7 +122,7 @@ def _objects(catalogue: Catalogue) -> list[str]:
 
 
 def _small(catalogue: Catalogue) -> list[str]:
-    """What can be put into something."""
+    """The emoji that fit into a container."""
     vessels = {name_of(label) for label in CONTAINERS}
     things = [*catalogue.with_role("food"), *catalogue.having(map(name_of, HELD))]
     faces = _bare_faces(catalogue)
@@ -156,21 +157,21 @@ def _emotions(catalogue: Catalogue) -> list[str]:
     return [name for name, smileys in EMOTIONS.items() if any(label in catalogue.by_label for label in smileys)]
 
 
-POOLS = {
-    "wings": Pools(10, _wingable, attributes(WINGS)),
-    "wearing": Pools(16, _wearers, labels(*WORN)),
-    "with": Pools(14, _creatures, labels(*HELD)),
-    "in": Pools(8, _small, _with_rim),
-    "on": Pools(6, _objects, labels(*GROUNDS)),
-    "fire": Pools(4, _objects, attributes(FIRE)),
-    "hearts": Pools(3, _objects, attributes(HEARTS)),
-    "sparkles": Pools(3, _objects, attributes(SPARKLES)),
-    "weather": Pools(4, _objects, attributes(RAIN, SNOW)),
-    "riding": Pools(9, _riders, _with_seat),
-    "count": Pools(6, _countable, lambda catalogue: list(COUNTS)),
-    "tiny": Pools(4, _objects, labels(*BASES)),
-    "colour": Pools(9, _coloured, lambda catalogue: list(TARGETS)),
-    "emotion": Pools(8, _faced, _emotions),
-    "and": Pools(7, _everything, _everything),
-    "on top": Pools(6, _everything, labels(*BASES)),
+KIND_CANDIDATES = {
+    "wings": KindCandidates(10, _wingable, attributes(WINGS)),
+    "wearing": KindCandidates(16, _wearers, labels(*WORN)),
+    "with": KindCandidates(14, _creatures, labels(*HELD)),
+    "in": KindCandidates(8, _small, _with_rim),
+    "on": KindCandidates(6, _objects, labels(*GROUNDS)),
+    "fire": KindCandidates(4, _objects, attributes(FIRE)),
+    "hearts": KindCandidates(3, _objects, attributes(HEARTS)),
+    "sparkles": KindCandidates(3, _objects, attributes(SPARKLES)),
+    "weather": KindCandidates(4, _objects, attributes(RAIN, SNOW)),
+    "riding": KindCandidates(9, _riders, _with_seat),
+    "count": KindCandidates(6, _countable, lambda catalogue: list(COUNTS)),
+    "tiny": KindCandidates(4, _objects, labels(*BASES)),
+    "colour": KindCandidates(9, _coloured, lambda catalogue: list(TARGETS)),
+    "emotion": KindCandidates(8, _faced, _emotions),
+    "and": KindCandidates(7, _everything, _everything),
+    "on top": KindCandidates(6, _everything, labels(*BASES)),
 }
