@@ -38,6 +38,10 @@ OPTIONAL = ("genmoji.json", "words.tsv")
 WEIGHTED = ("unet", "vae", "text_encoder", "text_encoder_2")
 WEIGHTLESS = ("tokenizer", "tokenizer_2", "scheduler")
 
+BUILTIN = Path(__file__).parent / "builtin"
+BUILTIN_NAME = "builtin"
+"""The model that ships with the package, wherever a model is named; a folder of that name is `./builtin`."""
+
 REVISION = r"\w[\w./-]*"
 ID = re.compile(rf"(?P<id>\w[\w.-]*/\w[\w.-]*)(@(?P<revision>{REVISION}))?", re.ASCII)
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -56,6 +60,8 @@ def resolve(model: str | Path, revision: str | None = None, *, half: bool | None
     The snapshot's folder is named by the commit. Raises UserError in one sentence where there is no such model, it may
     not be read without logging in, it holds no safetensors, or it is not on this machine and cannot be fetched.
     """
+    if str(model) == BUILTIN_NAME:
+        return BUILTIN
     if Path(model).exists():
         return Path(model)
     match = ID.fullmatch(str(model))
