@@ -1,8 +1,8 @@
-"""The `genmoji` command line: one verb per capability.
+"""The `genmoji` command line: a table of its verbs, and what its exit codes and error messages are.
 
-It reads options, calls the package that does the work, and says what became of it: results on stdout, the rest on
-stderr. Exit codes: 0; 2 for a user's mistake, told in one line; 130 for Ctrl-C. The packages are imported by the verb
-that needs them, so that `genmoji --help` answers without MLX.
+Results go to stdout, everything else to stderr. Exit codes: 0; 2 for a user's mistake, explained in one line; 130 for
+Ctrl-C. A verb's module is imported when the verb runs, and imports the package that does the work inside its function:
+`genmoji --help` answers without MLX.
 """
 
 from __future__ import annotations
@@ -18,23 +18,51 @@ import typer
 
 from mlx_genmoji.errors import UserError
 
-from .commands.app import app as demo
-from .commands.bench import bench
-from .commands.convert import convert
-from .commands.export import export
-from .commands.fuse import fuse
-from .commands.quantize import quantize
-from .commands.rewrite import rewrite
-from .commands.scrape import scraping
-from .commands.stickers import stickers
-from .commands.train import train
-from .generating import generate
+from .lazy_group import LazyGroup, Verb
 
 USER_MISTAKE = 2
 INTERRUPTED = 130
 BROKEN_PIPE = 1
 
+
+VERBS = {
+    "generate": Verb("app.commands.generate:generate", "Draw a genmoji of PROMPT as a PNG file."),
+    "rewrite": Verb(
+        "app.commands.rewrite:rewrite",
+        "Print the plan of PROMPT as JSON: its subject, what a language model adds, and the final prompt.",
+    ),
+    "convert": Verb(
+        "app.commands.convert:convert",
+        "Convert a Stable Diffusion 1.x, 2.x or XL checkpoint in one file to a diffusers folder.",
+    ),
+    "quantize": Verb(
+        "app.commands.quantize:quantize",
+        "Quantize the UNet and text encoders of MODEL; the autoencoder stays as it is.",
+    ),
+    "fuse": Verb("app.commands.fuse:fuse", "Merge adapters into the weights of MODEL."),
+    "export": Verb(
+        "app.commands.export:export",
+        "Export MODEL, with adapters, for apps: as Core ML packages or a diffusers folder.",
+    ),
+    "stickers": Verb(
+        "app.commands.stickers:stickers",
+        "Turn pictures into stickers for Slack, Discord, Telegram, WhatsApp, iMessage, iOS or a web page.",
+    ),
+    "bench": Verb("app.commands.bench:bench", "Measure how long loading and drawing take, and print a table to share."),
+    "train": Verb("app.commands.train:train", "Train what RECIPE.yaml describes."),
+    "app": Verb("app.commands.app:app", "Serve the demo: a page in the browser, and an endpoint for programs."),
+    "scrape": Verb("app.commands.scrape:scraping", "Collect emoji as a dataset: a folder of captioned pictures."),
+}
+
+
+class Verbs(LazyGroup):
+    """The verbs of `genmoji`, in the order in which its help lists them."""
+
+    verbs = VERBS
+
+
 app = typer.Typer(
+    cls=Verbs,
     help="Text in, a genmoji out, on your own machine.",
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -53,21 +81,6 @@ def genmoji(
         typer.echo(context.get_help())
 
 
-app.add_typer(scraping, name="scrape")
-
-
-app.command()(generate)
-app.command()(rewrite)
-app.command()(convert)
-app.command()(quantize)
-app.command()(fuse)
-app.command()(export)
-app.command()(stickers)
-app.command()(bench)
-app.command()(train)
-app.command()(demo)
-
-
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line `args`, by default the process's, and return the exit code."""
     warnings.showwarning = lambda message, *_, **__: print("genmoji:", message, file=sys.stderr)
@@ -80,7 +93,7 @@ def main(args: Sequence[str] | None = None) -> int:
     except typer.TyperException as error:
         context = getattr(error, "ctx", None)
         help_command = context.command_path if context else "genmoji"
-        # The words of the validator behind typer, which mean nothing to a user.
+        # "Value error" is the prefix of typer's validator; it means nothing to a user.
         message = error.format_message().replace("Value error, ", "").rstrip(".")
         return fail(f"{message}. See {help_command} --help.", USER_MISTAKE)
     except (KeyboardInterrupt, typer.Abort):
@@ -90,7 +103,7 @@ def main(args: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
     except OSError as error:
-        # The disk is full, a folder is not the user's, a name is too long: whoever runs the command can mend it.
+        # A full disk, another user's folder, a name that is too long: the user can do something about all of them.
         place = f"{error.filename}: " if error.filename else ""
         return fail(f"{place}{error.strerror or error}.", USER_MISTAKE)
     if code == INTERRUPTED:
@@ -99,6 +112,6 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def fail(message: str, code: int) -> int:
-    """Say `message` in one line on stderr, and return `code`."""
+    """Print `message` in one line on stderr, and return `code`."""
     print("genmoji:", " ".join(message.split()), file=sys.stderr)
     return code

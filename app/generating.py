@@ -1,225 +1,171 @@
-"""`genmoji generate`: a prompt in, pictures or stickers out; or a PNG in, the same one again."""
+"""What `genmoji generate` does once its options are read: check the output, draw or replay, and write the files."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from mlx_genmoji.errors import UserError
 
-from .commands.adapter_options import AdapterFiles, parse_adapter
-from .commands.stickers import file_name
-
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
     from mlx_genmoji import Genmoji, Sticker
 
-SkinTone = Literal["light", "medium-light", "medium", "medium-dark", "dark"]
-Chosen = Path | list[tuple[Path, float]]
-Sampler = Literal["ddim", "euler", "euler-ancestral", "dpm++2m", "lcm", "unipc"]
+MAX_NAME_LENGTH = 60
 
 
-def generate(
-    prompt: Annotated[
-        str | None,
-        typer.Argument(metavar="PROMPT", show_default=False, help='What to draw, in quotes: "flying pig".'),
-    ] = None,
-    count: Annotated[int, typer.Option("--count", "-n", help="How many candidates to make.")] = 1,
-    seed: Annotated[
-        int | None, typer.Option(help="Same seed, same picture; candidate i has seed + i. [default: random]")
-    ] = None,
-    skin_tone: Annotated[SkinTone | None, typer.Option(help="Skin tone of the people in the picture.")] = None,
-    person_type: Annotated[
-        str | None, typer.Option(help="Who the people in the picture are: man, woman, girl, old man...")
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FOLDER_OR_ID",
-            help="The model: a diffusers folder, or owner/name[@revision] on the Hugging Face hub."
-            " [default: the built-in one]",
-        ),
-    ] = None,
-    adapter: AdapterFiles = [],  # noqa: B006
-    adapters: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FOLDER", help="A folder of adapters with an index: the skin tone and person type choose."
-        ),
-    ] = None,
-    steps: Annotated[int | None, typer.Option(help="Denoising steps. [default: the model's]")] = None,
-    guidance: Annotated[
-        float | None,
-        typer.Option(help="How closely to follow the prompt; up to 1 is no guidance. [default: the model's]"),
-    ] = None,
-    negative_prompt: Annotated[str, typer.Option(help="What not to draw.")] = "",
-    rewrite: Annotated[
-        str,
-        typer.Option(
-            metavar="MODEL|none",
-            help="A language model that adds to a short prompt: smollm2, or the id or folder of one of mlx-lm's."
-            " See genmoji rewrite.",
-        ),
-    ] = "none",
-    whole: Annotated[
-        bool,
-        typer.Option(
-            "--whole", help="Draw a combination in one go, where the built-in model would draw it by parts: pig, wings."
-        ),
-    ] = False,
-    sampler: Annotated[Sampler | None, typer.Option(help="How to denoise. [default: the model's]")] = None,
-    image: Annotated[Path | None, typer.Option(help="A picture to start from: it becomes an emoji.")] = None,
-    strength: Annotated[
-        float | None, typer.Option(help="How much of --image changes, from 0 to 1. [default: 0.8]")
-    ] = None,
-    mask: Annotated[
-        Path | None, typer.Option(help="For inpainting models: white where --image is painted anew.")
-    ] = None,
-    replay: Annotated[
-        Path | None,
-        typer.Option(metavar="PNG", help="Draw a sticker again from the recipe in it, without a PROMPT."),
-    ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            help="The file to write, .png, .webp or .heic (an iOS glyph); with -n, pig.png becomes pig-1.png, pig-2.png"
-            " and so on. [default: the prompt's words, as a PNG]",
-        ),
-    ] = None,
-    transparent: Annotated[bool, typer.Option("--transparent", help="Leave out the white around the figure.")] = False,
-    format: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TARGET", help="Make the sticker that slack, telegram and so on take. See genmoji stickers."
-        ),
-    ] = None,
-    no_recipe: Annotated[
-        bool, typer.Option("--no-recipe", help="Leave out of the file how it was made (prompt, seed, model).")
-    ] = False,
-) -> None:
-    """Draw a genmoji of PROMPT as a PNG file."""
-    options = {
-        "count": count,
-        "seed": seed,
-        "steps": steps,
-        "guidance": guidance,
-        "negative_prompt": negative_prompt,
-        "skin_tone": skin_tone,
-        "person_type": person_type,
-        "rewrite": None if rewrite == "none" else rewrite,
-        "sampler": sampler,
-        "strength": strength,
-        "combine": not whole,
-    }
-    if (prompt is None) == (replay is None):
-        raise UserError('Give a PROMPT, such as "flying pig", or --replay with a PNG to draw again; one of the two.')
-    if replay is not None:
-        usual = {"count": 1, "combine": True}
-        asked = [name for name, value in options.items() if value not in (None, "") and value != usual.get(name)]
-        if asked:
-            named = {"combine": "whole"}.get(asked[0], asked[0].replace("_", " "))
-            raise UserError(f"--replay takes {named} from the recipe; leave it out.")
-    if adapter and adapters is not None:
-        raise UserError("--adapter and --adapters exclude each other: give files, or a folder that chooses.")
-    chosen = adapters if adapters is not None else [parse_adapter(text) for text in adapter]
-    stem = slug(prompt) if prompt is not None else f"{replay.stem}-again" if replay else ""
-    suffixes = _suffixes(format)
-    output = output or Path(f"{stem}.png" if format is None else file_name(stem, format))
+@dataclass(frozen=True)
+class DrawingOptions:
+    """The options of `Genmoji.generate`, under its names, that a recipe holds; None is the model's default."""
+
+    count: int = 1
+    seed: int | None = None
+    skin_tone: str | None = None
+    person_type: str | None = None
+    steps: int | None = None
+    guidance: float | None = None
+    negative_prompt: str = ""
+    rewrite: str | None = None
+    sampler: str | None = None
+    strength: float | None = None
+    combine: bool = True
+
+
+@dataclass(frozen=True)
+class DrawingRequest:
+    """One run of `genmoji generate`."""
+
+    source: str | Path
+    """A prompt; or a PNG whose recipe is drawn again, which then replaces `options`."""
+    model: str | None
+    adapters: Path | list[tuple[Path, float]]
+    """A folder of adapters with an index, or adapter files with their weights."""
+    options: DrawingOptions
+    image: Path | None
+    mask: Path | None
+    output: Path | None
+    """The file to write; None is a name made of the prompt."""
+    target: str | None
+    """The sticker target to export for; None writes the picture as the suffix of `output` says."""
+    transparent: bool
+    recipe: bool
+    """Whether the files hold how they were made."""
+
+
+def run(request: DrawingRequest) -> Iterator[Path]:
+    """Draw what is requested, and yield the path of each file once it is written.
+
+    Raises UserError, before the model is loaded, if a file could not be written or a picture cannot be read.
+    """
+    suffixes = output_suffixes(request.target)
+    output = request.output or default_output(request)
     check_writable(output, suffixes)
-    paths = output_paths(output, count)
+    paths = output_paths(output, request.options.count)
     for path in paths:
         check_writable(path, suffixes)
-    from mlx_genmoji.files import write_bytes
+    from mlx_genmoji.pictures import open_picture
 
-    pictures = {name: _open(path) for name, path in (("image", image), ("mask", mask)) if path is not None}
-
-    if replay is not None:
-        stickers = [_replay(replay, model, chosen, pictures)]
+    image = None if request.image is None else open_picture(request.image)
+    mask = None if request.mask is None else open_picture(request.mask)
+    if isinstance(request.source, str):
+        pipeline = load_pipeline(request.model, request.adapters)
+        with progress_bar() as callback:
+            options = vars(request.options)
+            stickers = pipeline.generate(request.source, image=image, mask=mask, callback=callback, **options)
     else:
-        assert prompt is not None
-        stickers = _draw(prompt, model, chosen, options | pictures)
+        recipe = recipe_of(request.source)
+        pipeline = load_pipeline(request.model or model_of(recipe, request.source), request.adapters)
+        stickers = [pipeline.replay(recipe, image=image, mask=mask)]
     for sticker, path in zip(stickers, paths, strict=True):
-        try:
-            if format is None:
-                sticker.save(path, recipe=not no_recipe, transparent=transparent)
-            else:
-                write_bytes(path, sticker.export_file(format, path.stem, recipe=not no_recipe)[1])
-        except OSError as error:
-            raise UserError(f"{path} could not be written: {error.strerror or error}.") from error
-        typer.echo(path)
+        write(sticker, path, request)
+        yield path
 
 
-def _draw(prompt: str, model: str | None, adapters: Chosen, options: dict[str, Any]) -> list[Sticker]:
-    """The stickers, with a progress bar while they are drawn."""
-    from tqdm import tqdm
-
-    pipeline = _load(model, adapters)
-    with tqdm(disable=None, leave=False, unit="step") as bar:
-
-        def show(step: int, steps: int, latents: Any) -> None:
-            bar.total = steps
-            bar.update()
-
-        return pipeline.generate(prompt, callback=show, **options)
-
-
-def _replay(path: Path, model: str | None, adapters: Chosen, pictures: dict[str, Image]) -> Sticker:
-    """The sticker of the recipe in a PNG, by the model that it names unless another place of it is given."""
-    from PIL import Image, UnidentifiedImageError
-
-    from mlx_genmoji.sticker import RECIPE_KEY, read_recipe
-
-    try:
-        recipe = read_recipe(path)
-    except FileNotFoundError:
-        raise UserError(f"There is no file {path}.") from None
-    except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError):
-        raise UserError(f"{path} is no picture that can be read.") from None
-    if not isinstance(recipe, dict):
-        raise UserError(f"{path} holds no recipe ({RECIPE_KEY!r} in its metadata): it cannot be drawn again.")
-    drawn_by = recipe.get("model")
-    facts = drawn_by if isinstance(drawn_by, dict) else {}
-    name, revision = facts.get("name"), facts.get("revision")
-    if model is None and name != "builtin":
-        if not revision:
-            raise UserError(f"{path} was drawn by the model {name!r}; say where it is with --model.")
-        model = f"{name}@{revision}"
-    return _load(model, adapters).replay(recipe, **pictures)
-
-
-def _load(model: str | None, adapters: Chosen) -> Genmoji:
+def load_pipeline(model: str | None, adapters: Path | list[tuple[Path, float]]) -> Genmoji:
     from mlx_genmoji import Genmoji
 
     return Genmoji.load(model, adapters=adapters)
 
 
-def _open(path: Path) -> Image:
-    """A picture, decoded. Raises UserError where it is none."""
-    from PIL import Image
+@contextmanager
+def progress_bar() -> Iterator[Callable[[int, int, Any], None]]:
+    """A progress bar on stderr if that is a terminal; yields the callback of `Genmoji.generate` that moves it."""
+    from tqdm import tqdm
+
+    with tqdm(disable=None, leave=False, unit="step") as bar:
+
+        def show_step(step: int, steps: int, latents: Any) -> None:
+            bar.total = steps
+            bar.update()
+
+        yield show_step
+
+
+def recipe_of(png: Path) -> dict[str, Any]:
+    """The recipe in a PNG. Raises UserError if the file cannot be read or holds none."""
+    from mlx_genmoji.pictures import UNREADABLE
+    from mlx_genmoji.sticker import RECIPE_KEY, read_recipe
 
     try:
-        with Image.open(path) as image:
-            image.load()
-            return image
+        recipe = read_recipe(png)
     except FileNotFoundError:
-        raise UserError(f"There is no picture {path}.") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path} is no picture that can be read: {error}.") from None
+        raise UserError(f"There is no file {png}.") from None
+    except UNREADABLE:
+        raise UserError(f"{png} cannot be read as a picture.") from None
+    if not isinstance(recipe, dict):
+        raise UserError(f"{png} holds no recipe ({RECIPE_KEY!r} in its metadata), so it cannot be drawn again.")
+    return recipe
+
+
+def model_of(recipe: dict[str, Any], png: Path) -> str:
+    """The name by which the model of a recipe is loaded. Raises UserError if it names only a folder."""
+    from mlx_genmoji.hub import BUILTIN_NAME
+
+    model = recipe.get("model")
+    fields = model if isinstance(model, dict) else {}
+    name, revision = fields.get("name"), fields.get("revision")
+    if name == BUILTIN_NAME:
+        return BUILTIN_NAME
+    if not revision:
+        raise UserError(f"{png} was drawn by the model {name!r}; give its folder with --model.")
+    return f"{name}@{revision}"
+
+
+def write(sticker: Sticker, path: Path, request: DrawingRequest) -> None:
+    """Write a sticker to `path`, as a picture or as the requested target takes it."""
+    from mlx_genmoji.files import write_bytes
+
+    try:
+        if request.target is None:
+            sticker.save(path, recipe=request.recipe, transparent=request.transparent)
+        else:
+            write_bytes(path, sticker.export_file(request.target, path.stem, recipe=request.recipe)[1])
+    except OSError as error:
+        raise UserError(f"{path} could not be written: {error.strerror or error}.") from error
 
 
 def slug(prompt: str) -> str:
-    """A file name's stem of a prompt's words: "Flying pig!" -> "flying-pig"."""
+    """The prompt's words as a file name's stem: "Flying pig!" -> "flying-pig"."""
     words = "".join(char if char.isalnum() else " " for char in prompt.casefold()).split()
-    return "-".join(words)[:60].rstrip("-") or "genmoji"
+    return "-".join(words)[:MAX_NAME_LENGTH].rstrip("-") or "genmoji"
+
+
+def sticker_file_name(stem: str, target: str) -> str:
+    """The name of a sticker's file for a target: pig, slack -> pig-slack.png."""
+    from mlx_genmoji.sticker import target_named
+
+    return f"{stem}-{target}{target_named(target).suffix}"
+
+
+def default_output(request: DrawingRequest) -> Path:
+    """The file to write where no --output is given: flying-pig.png, or pig-again.png for a replay of pig.png."""
+    source = request.source
+    stem = slug(source) if isinstance(source, str) else f"{source.stem}-again"
+    return Path(f"{stem}.png" if request.target is None else sticker_file_name(stem, request.target))
 
 
 def output_paths(output: Path, count: int) -> list[Path]:
@@ -229,35 +175,32 @@ def output_paths(output: Path, count: int) -> list[Path]:
     return [output.with_stem(f"{output.stem}-{number}") for number in range(1, count + 1)]
 
 
-def _suffixes(format: str | None) -> tuple[str, ...]:
-    """What the names of files may end in. Raises UserError where there is no such target, or HEIC cannot be written."""
-    if format is None:
+def output_suffixes(target: str | None) -> tuple[str, ...]:
+    """The suffixes that an output file may have. Raises UserError for an unknown target."""
+    if target is None:
         return (".png", ".webp", ".heic")
     from mlx_genmoji.sticker import target_named
 
-    return (target_named(format).suffix,)
+    return (target_named(target).suffix,)
 
 
 def check_writable(path: Path, suffixes: Sequence[str] = (".png",)) -> None:
-    """Raise UserError if a picture could not be written to `path`. Leaves nothing behind."""
-    if path.suffix.lower() == ".heic" and find_spec("pillow_heif") is None:
-        raise UserError(f"{path}: HEIC needs pillow-heif; install mlx-genmoji[heic].")
+    """Raise UserError if a file with one of `suffixes` cannot be written to `path`. Leaves no file behind."""
     try:
-        _check_writable(path, suffixes)
+        # Path.is_dir hides a name that is too long or a locked folder in some versions of Python; stat does not.
+        with suppress(FileNotFoundError, NotADirectoryError):
+            path.stat()
+        if path.is_dir():
+            raise UserError(f"{path} is a folder; give --output the name of a file.")
+        suffix = path.suffix.lower()
+        if suffix not in suffixes:
+            raise UserError(
+                f"{path} has an unsupported file extension; give --output a name that ends in {' or '.join(suffixes)}."
+            )
+        if suffix == ".heic" and find_spec("pillow_heif") is None:
+            raise UserError(f"{path}: HEIC needs pillow-heif; install mlx-genmoji[heic].")
+        if not path.parent.is_dir():
+            raise UserError(f"There is no folder {path.parent} to write {path.name} to.")
+        tempfile.TemporaryFile(dir=path.parent).close()
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror}. Choose another place with --output.") from error
-
-
-def _check_writable(path: Path, suffixes: Sequence[str]) -> None:
-    # Whether is_dir tells of a name that is too long, or a folder that is locked, depends on the version of Python.
-    with suppress(FileNotFoundError, NotADirectoryError):
-        path.stat()
-    if path.is_dir():
-        raise UserError(f"{path} is a folder; give --output the name of a file.")
-    if path.suffix.lower() not in suffixes:
-        raise UserError(
-            f"{path} is no name for what is written; give --output one that ends in {' or '.join(suffixes)}."
-        )
-    if not path.parent.is_dir():
-        raise UserError(f"There is no folder {path.parent} to write {path.name} to.")
-    tempfile.TemporaryFile(dir=path.parent).close()

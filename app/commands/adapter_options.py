@@ -1,4 +1,4 @@
-"""The options by which commands are given adapters."""
+"""The option --adapter, which several commands share, and its parser."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ AdapterFiles = Annotated[
     typer.Option(
         "--adapter",
         metavar="FILE[:WEIGHT]",
-        help="An adapter (LoRA): kohya's or diffusers' .safetensors, or PEFT's folder; repeatable.",
+        help="An adapter (LoRA): a .safetensors file of kohya or diffusers, or a folder of PEFT; repeatable.",
     ),
 ]
 
 
 def parse_adapter(text: str) -> tuple[Path, float]:
-    """`style.safetensors:0.8` -> its path and weight, which is 1 where not said."""
+    """`style.safetensors:0.8` -> the path and the weight; 1 if the text has none."""
     path, _, weight = text.rpartition(":")
     if not path or Path(text).exists():
         return Path(text), 1.0

@@ -14,15 +14,18 @@ def app(
         typer.Option(
             "--model",
             metavar="FOLDER_OR_ID",
-            help='A model to choose in the page, as for genmoji generate, or "builtin"; repeatable, the first is drawn'
-            " with unless another is chosen. [default: the built-in one]",
+            help="A model that visitors can choose, as for genmoji generate; repeatable, the first is the default."
+            " [default: builtin]",
         ),
     ] = [],  # noqa: B006
     adapters: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="A folder of adapters to choose from, by name.")
+        Path | None, typer.Option(metavar="FOLDER", help="A folder of adapters that visitors can choose by name.")
     ] = None,
     rewrite: Annotated[
-        str, typer.Option(metavar="MODEL|none", help="A language model that plans, as for genmoji generate.")
+        str,
+        typer.Option(
+            metavar="MODEL|none", help="A language model that adds details to prompts, as for genmoji generate."
+        ),
     ] = "none",
     preview: Annotated[
         str | None,
@@ -31,9 +34,9 @@ def app(
             help="A small autoencoder (TAESD) for the live previews. [default: the model's own autoencoder]",
         ),
     ] = None,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="The port of this machine that the page is at.")] = 7860,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port to serve the page at.")] = 7860,
     share: Annotated[
-        bool, typer.Option("--share", help="Let others in, by an address of Gradio's service that leads here.")
+        bool, typer.Option("--share", help="Let others in, through a public address of Gradio's service.")
     ] = False,
 ) -> None:
     """Serve the demo: a page in the browser, and an endpoint for programs."""

@@ -1,4 +1,4 @@
-"""`genmoji bench`: how fast a model draws on this machine, as a table that fits into an issue."""
+"""`genmoji bench`: measures how fast a model draws on this machine, and prints a Markdown table."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 def bench(
     model: Annotated[
         str | None,
-        typer.Option(metavar="FOLDER_OR_ID", help="The model, as for genmoji generate. [default: the built-in one]"),
+        typer.Option(metavar="FOLDER_OR_ID", help="The model, as for genmoji generate. [default: builtin]"),
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Denoising steps. [default: the model's]")] = None,
-    repeats: Annotated[int, typer.Option(help="How many stickers to time, after one to warm up.")] = 3,
+    repeats: Annotated[int, typer.Option(help="How many stickers to time, after one that warms up.")] = 3,
 ) -> None:
     """Measure how long loading and drawing take, and print a table to share."""
     if repeats < 1:
-        raise UserError(f"The repeats must be 1 or more, not {repeats}.")
+        raise UserError(f"--repeats must be 1 or more, not {repeats}.")
     from importlib.metadata import version
 
     import mlx.core as mx
@@ -36,7 +36,7 @@ def bench(
 
     started = time.perf_counter()
     pipeline = Genmoji.load(model)
-    load = time.perf_counter() - started
+    load_seconds = time.perf_counter() - started
     _draw(pipeline, steps)
     mx.reset_peak_memory()
     times = sorted(_draw(pipeline, steps) for _ in range(repeats))
@@ -48,7 +48,7 @@ def bench(
         "MLX": f"{version('mlx')} ({'GPU' if mx.default_device() == mx.gpu else 'CPU'})",
         "model": pipeline.name,
         "size": f"{width} x {height}",
-        "load": f"{load:.2f} s",
+        "load": f"{load_seconds:.2f} s",
         "sticker": f"{seconds:.2f} s",
         "steps": f"{1 / step_seconds:.2f} it/s",
         "peak memory": f"{mx.get_peak_memory() / 1e9:.2f} GB",
@@ -59,7 +59,7 @@ def bench(
 
 
 def _draw(pipeline: Genmoji, steps: int | None) -> tuple[float, float]:
-    """Seconds for a sticker, and for one of its steps; the first, which has no step before it, does not count."""
+    """Seconds for a sticker, and for one of its steps: those after the first, which includes the text encoder."""
     moments: list[float] = []
     started = time.perf_counter()
     pipeline.generate("pig", seed=0, steps=steps, callback=lambda *_: moments.append(time.perf_counter()))
@@ -70,11 +70,11 @@ def _draw(pipeline: Genmoji, steps: int | None) -> tuple[float, float]:
 
 
 def machine() -> str:
-    """The name of the processor, such as "Apple M3 Pro", or what is known of it."""
+    """The processor's name, such as "Apple M3 Pro"; its architecture if the system does not tell the name."""
     if sys.platform == "darwin":
         command = ["sysctl", "-n", "machdep.cpu.brand_string"]
-        named = subprocess.run(command, capture_output=True, text=True, check=False)
-        return named.stdout.strip() or platform.machine()
+        output = subprocess.run(command, capture_output=True, text=True, check=False)
+        return output.stdout.strip() or platform.machine()
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""`genmoji convert`: a checkpoint in one file to a diffusers folder, which is what everything else reads."""
+"""`genmoji convert`: a checkpoint in one file in, a diffusers folder out, the layout that all other verbs read."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ Prediction = Literal["epsilon", "v_prediction"]
 def convert(
     file: Annotated[
         Path,
-        typer.Argument(metavar="FILE.safetensors", help="The checkpoint, in the original layout, as shared."),
+        typer.Argument(metavar="FILE.safetensors", help="The checkpoint, in Stable Diffusion's original layout."),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="The new folder to write.")],
     tokenizer: Annotated[
         Path | None,
         typer.Option(
             metavar="FOLDER",
-            help="The tokenizer folder of any Stable Diffusion model, which no such file holds."
+            help="The tokenizer folder of any Stable Diffusion model, which single files lack."
             " [default: one in the hub's cache]",
         ),
     ] = None,
     predicts: Annotated[
         Prediction | None,
-        typer.Option(help="What the UNet predicts. [default: what the file says, else what is usual for its family]"),
+        typer.Option(help="What the UNet predicts. [default: as the file says, else as is usual for its family]"),
     ] = None,
 ) -> None:
     """Convert a Stable Diffusion 1.x, 2.x or XL checkpoint in one file to a diffusers folder."""

@@ -1,4 +1,4 @@
-"""`genmoji fuse`: a model and adapters in, a model's folder out that needs them no more."""
+"""`genmoji fuse`: a model and adapters in, one model folder out that draws as both do together."""
 
 from __future__ import annotations
 
@@ -15,22 +15,25 @@ def fuse(
     adapter: AdapterFiles,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="The new folder to write.")],
     bits: Annotated[
-        int | None, typer.Option(help="Pack the weights in so many bits; 8 keep an adapter. [default: half precision]")
+        int | None,
+        typer.Option(
+            help="Quantize the fused weights to this many bits; 8 keep an adapter's effect. [default: half precision]"
+        ),
     ] = None,
-    group_size: Annotated[int, typer.Option(help="With --bits, how many weights share a scale: 32, 64 or 128.")] = 64,
+    group_size: Annotated[int, typer.Option(help="With --bits: how many weights share a scale, 32, 64 or 128.")] = 64,
     lossy: Annotated[
-        bool, typer.Option("--lossy", help="Allow fewer than 8 bits, which lose most of what the adapter changes.")
+        bool, typer.Option("--lossy", help="Allow fewer than 8 bits, which lose most of an adapter's effect.")
     ] = False,
 ) -> None:
-    """Put adapters into the weights of a model."""
+    """Merge adapters into the weights of MODEL."""
     from quantize.fuse import fuse
 
     adapters = [parse_adapter(text) for text in adapter]
-    kept = fuse(None if model == "builtin" else model, adapters, output, bits=bits, group_size=group_size, lossy=lossy)
+    kept = fuse(model, adapters, output, bits=bits, group_size=group_size, lossy=lossy)
     if kept is not None:
         typer.echo(
-            f"In {bits} bits the change of the weights has a cosine of {kept.cosine:.3f} to what it was to be;"
-            f" the worst, {kept.worst:.3f}, is that of {kept.path}.",
+            f"{bits}-bit rounding keeps the adapters' effect at cosine similarity {kept.cosine:.3f}"
+            f" (worst layer {kept.worst:.3f}: {kept.path}).",
             err=True,
         )
     typer.echo(output)

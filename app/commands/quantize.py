@@ -1,4 +1,4 @@
-"""`genmoji quantize`: a model's folder to one of a quarter of the size, or of half of it."""
+"""`genmoji quantize`: a model in, a folder of a quarter or half of its size out."""
 
 from __future__ import annotations
 
@@ -26,49 +26,47 @@ def quantize(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="The new folder to write.")],
     bits: Annotated[
         int | None,
-        typer.Option(help="Bits of a weight of the UNet: 2, 3, 4, 5, 6 or 8. Text encoders get 8. [default: 4]"),
+        typer.Option(help="Bits per weight of the UNet: 2, 3, 4, 5, 6 or 8. Text encoders get 8. [default: 4]"),
     ] = None,
     group_size: Annotated[
         int | None,
-        typer.Option(help="Weights that share a scale: 32, 64 or 128. Fewer are more exact. [default: 64]"),
+        typer.Option(help="How many weights share a scale: 32, 64 or 128; fewer are more exact. [default: 64]"),
     ] = None,
     mode: Annotated[
-        Mode, typer.Option(help="How numbers are written in few bits; all but affine fix both of the above.")
+        Mode, typer.Option(help="The number format; all but affine fix the bits and the group size.")
     ] = "affine",
     report: Annotated[bool, typer.Option("--report", help="Print the bits and the error of every layer.")] = False,
 ) -> None:
-    """Write MODEL with its UNet and text encoders in few bits; the autoencoder stays as it is."""
+    """Quantize the UNet and text encoders of MODEL; the autoencoder stays as it is."""
     from tqdm import tqdm
 
     from mlx_genmoji.hub import resolve
-    from mlx_genmoji.pipeline import BUILTIN
     from mlx_genmoji.quantization import Quantization
     from quantize import quantize_folder
 
     quantization = Quantization.choose(bits, group_size, mode)
-    source = BUILTIN if model == "builtin" else resolve(model)
+    source = resolve(model)
     if source.is_file():
         raise UserError(
             f"{model} is one file, not a folder; make a folder of it with: genmoji convert {model} -o FOLDER"
         )
     with tqdm(disable=None, leave=False, unit="layer") as bar:
 
-        def show(part: str, number: int, count: int) -> None:
+        def show_layer(part: str, number: int, count: int) -> None:
             bar.total, bar.n = count, number
             bar.set_description(part)
 
-        parts = quantize_folder(source, output, quantization, show)
+        parts = quantize_folder(source, output, quantization, show_layer)
     if report:
         typer.echo("\n".join(_table(parts)))
     typer.echo(f"{output}: {', '.join(map(_summary, parts))}")
 
 
 def _summary(part: PartReport) -> str:
-    packed = [layer for layer in part.layers if layer.bits is not None]
-    dense = len(part.layers) - len(packed)
-    left = f" ({dense} of {len(part.layers)} layers left dense)" if dense else ""
+    dense = sum(layer.bits is None for layer in part.layers)
+    note = f" ({dense} of {len(part.layers)} layers left dense)" if dense else ""
     before, after = part.bytes_before / 1e6, part.bytes_after / 1e6
-    return f"{part.part} in {part.quantization.bits} bits{left}, {before:.1f} MB -> {after:.1f} MB"
+    return f"{part.part} in {part.quantization.bits} bits{note}, {before:.1f} MB -> {after:.1f} MB"
 
 
 def _table(parts: Sequence[PartReport]) -> Iterator[str]:

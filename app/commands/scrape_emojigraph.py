@@ -1,4 +1,4 @@
-"""`genmoji scrape emojigraph`: the crawler's command."""
+"""`genmoji scrape emojigraph`: options in, a crawl of emojigraph.org by the package `scrape`, its report out."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ INCOMPLETE = 3
 
 def emojigraph(
     output: Output,
-    vendor: Annotated[str, typer.Option(help="Whose emoji to collect, as the site spells it.")] = "apple",
+    vendor: Annotated[str, typer.Option(help="The vendor whose emoji to collect, as the site spells it.")] = "apple",
     base_url: Annotated[
         str, typer.Option(metavar="URL", help="A site with emojigraph.org's layout.")
     ] = "https://emojigraph.org",
     rate: Annotated[
-        float, typer.Option(help="The most requests a second, unless robots.txt asks for fewer; 0: no limit.")
+        float, typer.Option(help="At most this many requests per second, fewer if robots.txt asks for it; 0: no limit.")
     ] = 1.5,
-    concurrency: Annotated[int, typer.Option(help="How many requests may be under way at once.")] = 4,
+    concurrency: Annotated[int, typer.Option(help="At most this many requests at the same time.")] = 4,
     size: Size = 256,
     margin: Margin = 0.0,
     limit: Annotated[
-        int | None, typer.Option(metavar="N", help="Collect the first N pictures of the list only. [default: all]")
+        int | None, typer.Option(metavar="N", help="Collect only the first N pictures of the list. [default: all]")
     ] = None,
     keep_originals: KeepOriginals = False,
     descriptions: Annotated[
-        bool, typer.Option(help="Fetch the page of each emoji for its description: twice the requests.")
+        bool, typer.Option(help="Fetch each emoji's page for its description, which doubles the requests.")
     ] = True,
     accept_fewer: Annotated[
         bool,
@@ -37,17 +37,18 @@ def emojigraph(
         ),
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Read the list, say what there is to collect, and write nothing.")
+        bool, typer.Option("--dry-run", help="Read the list, print what it holds, and write nothing.")
     ] = False,
     contact: Annotated[
-        str, typer.Option(help="Where the site's owner reaches you (an address, a page): goes into the User-Agent.")
+        str, typer.Option(help="How the site's owner reaches you (an address, a page); sent in the User-Agent.")
     ] = "the mlx-genmoji project",
     emojibase: Emojibase = None,
 ) -> None:
-    """Collect the emoji of a vendor from emojigraph.org, politely; whoever drew the art owns it.
+    """Collect the emoji of a vendor from emojigraph.org, politely; the vendor owns the art.
 
-    Stopped at any moment, the same command goes on; once done, it fetches what has changed. What could not be had is
-    in DATASET/failures.jsonl. Exit code 0: all is there; 3: something failed; 2: nothing could be done.
+    Run the same command again to continue an interrupted collection, or to fetch what has changed since. Pictures that
+    could not be fetched are listed in DATASET/failures.jsonl. Exit codes: 0, complete; 3, some pictures failed; 2,
+    nothing could be done.
     """
     from scrape import collect_emojigraph
 

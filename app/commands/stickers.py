@@ -1,4 +1,4 @@
-"""`genmoji stickers`: pictures in, what messengers, phones and web pages take out."""
+"""`genmoji stickers`: pictures in, files for messengers, phones and web pages out."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import typer
 
 from mlx_genmoji.errors import UserError, quoted
 
+from ..generating import sticker_file_name
+
 
 def stickers(
     images: Annotated[
@@ -16,19 +18,19 @@ def stickers(
         typer.Argument(
             metavar="IMAGES...",
             show_default=False,
-            help="PNG, JPEG or WebP files: figures on white, or with a transparency of their own, which is kept.",
+            help="PNG, JPEG or WebP files: figures on white, or with transparency, which is kept.",
         ),
     ] = None,
-    kinds: Annotated[
+    targets: Annotated[
         list[str],
         typer.Option(
             "--for",
             metavar="TARGET",
-            help="Where the stickers are to go, such as slack; repeatable. `list` lists them.",
+            help="What the stickers are for, such as slack; repeatable. `list` lists all targets.",
         ),
     ] = [],  # noqa: B006
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FOLDER", help="The folder to write to; made where it is missing.")
+        Path, typer.Option("--output", "-o", metavar="FOLDER", help="The folder to write to; created if missing.")
     ] = Path(),
 ) -> None:
     """Turn pictures into stickers for Slack, Discord, Telegram, WhatsApp, iMessage, iOS or a web page."""
@@ -36,60 +38,54 @@ def stickers(
     from mlx_genmoji.pictures import open_picture
     from mlx_genmoji.sticker import Sticker, target_named
 
-    if "list" in kinds:
+    if "list" in targets:
         for line in table():
             typer.echo(line)
         return
-    if not kinds:
-        raise UserError(
-            "Say where the stickers are to go, with --for slack, for example; --for list lists all targets."
-        )
+    if not targets:
+        raise UserError("Say what the stickers are for, with --for slack, for example; --for list lists all targets.")
     if not images:
         raise UserError("Give the pictures to turn into stickers.")
-    for kind in kinds:
-        target_named(kind)
-    planned = plan(images, list(dict.fromkeys(kinds)))
+    for target in targets:
+        target_named(target)
+    planned = plan(images, list(dict.fromkeys(targets)))
     if output.exists() and not output.is_dir():
-        raise UserError(f"{quoted(output)} is no folder; give --output another name.")
+        raise UserError(f"{quoted(output)} is not a folder; give --output another name.")
     output.mkdir(parents=True, exist_ok=True)
-    for image, exports in planned.items():
+    for image, files in planned.items():
         sticker = Sticker(open_picture(image))
-        for kind, file in exports.items():
+        for target, file in files.items():
             try:
-                data = sticker.export_file(kind, image.stem)[1]
+                data = sticker.export_file(target, image.stem)[1]
             except UserError as error:
-                raise UserError(f"{quoted(image)} for {kind}: {error}") from None
+                raise UserError(f"{quoted(image)} for {target}: {error}") from None
             write_bytes(output / file, data)
             typer.echo(output / file)
 
 
-def plan(images: list[Path], kinds: list[str]) -> dict[Path, dict[str, str]]:
-    """The names of the files that each picture becomes. Raises UserError where two would have one name."""
+def plan(images: list[Path], targets: list[str]) -> dict[Path, dict[str, str]]:
+    """For each picture the file to write for each target. Raises UserError if two pictures would share a name."""
     planned: dict[Path, dict[str, str]] = {}
-    taken: dict[str, Path] = {}
+    by_stem: dict[str, Path] = {}
     for image in dict.fromkeys(images):
-        planned[image] = {kind: file_name(image.stem, kind) for kind in kinds}
-        other = taken.setdefault(image.stem.casefold(), image)
+        planned[image] = {target: sticker_file_name(image.stem, target) for target in targets}
+        other = by_stem.setdefault(image.stem.casefold(), image)
         if other != image:
-            raise UserError(f"{quoted(other)} and {quoted(image)} have one name; rename one, or take them in turn.")
+            raise UserError(
+                f"{quoted(other)} and {quoted(image)} would have the same file names; rename one, or convert them"
+                " one after the other."
+            )
     return planned
 
 
-def file_name(stem: str, kind: str) -> str:
-    """What the sticker `stem` for `kind` is called: pig -> pig-slack.png."""
-    from mlx_genmoji.sticker import target_named
-
-    return f"{stem}-{kind}{target_named(kind).suffix}"
-
-
 def table() -> list[str]:
-    """The targets, a line each: name, what it is, pixels and limits."""
+    """A line for each target: its name, title, and the size and limit of its files."""
     from mlx_genmoji.sticker import TARGETS
 
     return [
-        f"{kind:16} {target.title}: "
+        f"{name:16} {target.title}: "
         + ", ".join(
             f"{output.format} {output.side} px, {output.most_bytes:,} bytes at most" for output in target.outputs
         )
-        for kind, target in TARGETS.items()
+        for name, target in TARGETS.items()
     ]

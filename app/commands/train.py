@@ -1,4 +1,4 @@
-"""`genmoji train`: a recipe in, a trained model or adapter out; or what the run would take."""
+"""`genmoji train`: a recipe in, a trained model or adapter out; or an estimate of memory and time."""
 
 from __future__ import annotations
 
@@ -11,25 +11,30 @@ from mlx_genmoji.errors import UserError
 
 
 def train(
-    recipe: Annotated[Path, typer.Argument(metavar="RECIPE.yaml", help="What to train, on what, for how long.")],
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where the last run was stopped.")] = False,
+    recipe: Annotated[
+        Path,
+        typer.Argument(metavar="RECIPE.yaml", help="The recipe: what to train, on which data, for how many steps."),
+    ],
+    resume: Annotated[bool, typer.Option("--resume", help="Continue where the last run stopped.")] = False,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a value of the recipe; repeatable.")
     ] = None,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Say which layers would train, in how much memory and time, and train nothing."),
+        typer.Option(
+            "--dry-run", help="Print which layers would train, in how much memory and time, and train nothing."
+        ),
     ] = False,
     compare: Annotated[
         bool,
         typer.Option(
-            "--compare", help="Train on the full, the 8-bit and the 4-bit base, and print a table of what each costs."
+            "--compare", help="Train on the dense, the 8-bit and the 4-bit base, and print a table that compares them."
         ),
     ] = False,
 ) -> None:
     """Train what RECIPE.yaml describes."""
     if dry_run and compare:
-        raise UserError("Take --dry-run or --compare, one of the two.")
+        raise UserError("Give either --dry-run or --compare, not both.")
     import train
 
     if dry_run:

@@ -13,21 +13,22 @@ from gradio_client import handle_file
 from mlx_genmoji.errors import UserError
 
 from .endpoint_files import Downloads
+from .job import Done, Failed
 from .request import Request
-from .worker import Done, Failed, Worker
+from .worker import Worker
 
-Answer = tuple[list[dict[str, Any]], dict[str, Any], int]
+Output = tuple[list[dict[str, Any]], dict[str, Any], int]
 
 
-def listening() -> Callable[[], bool]:
-    """Whether whoever asked for the event that Gradio handles now still waits for what it gives."""
-    blocks, name = LocalContext.blocks.get(None), LocalContext.event_id.get(None)
-    event = blocks._queue.event_ids_to_events.get(name) if blocks is not None and name is not None else None
+def connection() -> Callable[[], bool]:
+    """A function that returns whether the client of the Gradio event being handled is still connected."""
+    blocks, event_id = LocalContext.blocks.get(None), LocalContext.event_id.get(None)
+    event = blocks._queue.event_ids_to_events.get(event_id) if blocks is not None and event_id is not None else None
     return lambda: event is None or event.alive
 
 
-def endpoint(worker: Worker, downloads: Downloads) -> Callable[..., Awaitable[Answer]]:
-    """The function of the endpoint; its docstring is its documentation."""
+def endpoint(worker: Worker, downloads: Downloads) -> Callable[..., Awaitable[Output]]:
+    """The function behind the endpoint; its docstring is the endpoint's documentation."""
 
     async def generate(
         prompt: str,
@@ -43,14 +44,14 @@ def endpoint(worker: Worker, downloads: Downloads) -> Callable[..., Awaitable[An
         adapter: str | None = None,
         plan: dict[str, Any] | None = None,
         recipe: bool = True,
-    ) -> Answer:
+    ) -> Output:
         """Draw candidates of a prompt: PNG files, the plan that was drawn, and the seed of the first candidate.
 
-        Candidate i has seed + i. What is null is the model's default. plan: the plan of an earlier answer, changed or
-        not, which is drawn instead of the prompt; its final_prompt, where it is empty, is made anew. recipe: whether
-        the files hold how they were made.
+        Candidate i has seed + i. Parameters that are null take the model's default. plan: the plan of an earlier
+        answer, edited or not, to draw instead of the prompt; an empty final_prompt is composed again from the other
+        fields. recipe: whether the files hold how they were made.
         """
-        asked = {
+        values = {
             "prompt": prompt,
             "count": count,
             "seed": seed,
@@ -65,14 +66,14 @@ def endpoint(worker: Worker, downloads: Downloads) -> Callable[..., Awaitable[An
             "plan": plan,
         }
         try:
-            status = await worker.submit(Request.read(asked)).end(listening())
+            status = await worker.submit(Request.read(values)).result(connection())
         except UserError as error:
             raise gr.Error(str(error), print_exception=False) from None
         if isinstance(status, Failed):
-            raise gr.Error(status.sentence, print_exception=False)
+            raise gr.Error(status.message, print_exception=False)
         if not isinstance(status, Done):
             raise gr.Error("The drawing was stopped.", print_exception=False)
-        saved = await asyncio.to_thread(downloads.save, status.stickers, bool(recipe))
-        return [handle_file(path) for path in saved], status.plan.to_dict(), status.seed
+        paths = await asyncio.to_thread(downloads.save, status.stickers, bool(recipe))
+        return [handle_file(path) for path in paths], status.plan.to_dict(), status.seed
 
     return generate

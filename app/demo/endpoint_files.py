@@ -12,18 +12,17 @@ from mlx_genmoji import Sticker
 
 from ..generating import slug
 
-# How long a file stays, in seconds.
-KEPT = 3600
+LIFETIME_SECONDS = 3600
 
 
 class Downloads:
-    """Files in folders with names that nobody guesses, for an hour."""
+    """Files in folders of unguessable names, deleted after an hour."""
 
     def __init__(self, folder: Path):
         self.folder = folder
 
     def save(self, stickers: list[Sticker], recipe: bool = True) -> list[Path]:
-        """Each sticker as a PNG."""
+        """Write each sticker as a PNG named after its prompt, and return the paths."""
         paths = []
         for sticker in stickers:
             path = self._new_folder() / f"{slug(str(sticker.recipe.get('prompt', '')))}.png"
@@ -32,12 +31,13 @@ class Downloads:
         return paths
 
     def _new_folder(self) -> Path:
-        oldest = time.time() - KEPT
+        """Make a folder, and delete those that are too old."""
+        oldest = time.time() - LIFETIME_SECONDS
         for path in self.folder.iterdir():
-            # Another answer's thread may have removed it by now.
+            # The thread of another answer may have removed it by now.
             with suppress(FileNotFoundError):
                 if path.is_dir() and path.stat().st_mtime < oldest:
                     shutil.rmtree(path, ignore_errors=True)
-        made = self.folder / secrets.token_hex(16)
-        made.mkdir()
-        return made
+        folder = self.folder / secrets.token_hex(16)
+        folder.mkdir()
+        return folder

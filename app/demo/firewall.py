@@ -1,6 +1,7 @@
-"""What of Gradio's server is open: the page's own files, its queue, and the pictures of this demo. Nothing else.
+"""ASGI middleware that opens to clients only what the demo needs of Gradio's server: the page, its queue, and files of
+this demo.
 
-Gradio also takes uploads, fetches other sites' files, lists what it measured. The demo needs none of it.
+Gradio's server also takes uploads, fetches files of other sites and lists its measurements; all that is closed.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ from mlx_genmoji.errors import quoted
 
 from .download_routes import PREFIX
 
-MOST_BYTES = 64 * 1024
+MAX_BODY_BYTES = 64 * 1024
 
-# What this machine calls itself. A page of another site whose name was made to lead here says that name.
-OWN_HOSTS = ("127.0.0.1", "localhost", "[::1]")
+LOCAL_HOSTS = ("127.0.0.1", "localhost", "[::1]")
+"""The host names of this machine. Any other means DNS rebinding: a page of another site whose name resolves to here."""
 
-NONSENSE = "That makes no sense to the demo; /?view=api says what does."
+BAD_REQUEST = "The demo cannot read this request; /?view=api documents its endpoint."
 
 API = "/gradio_api/"
 OPEN = ("/", "/config", "/theme.css", "/favicon.ico", "/manifest.json", "/robots.txt")
@@ -45,91 +46,97 @@ OPEN_API = (
 OPEN_API_FOLDERS = ("run/predict", "call/generate", "call/v2/generate", "heartbeat/")
 
 
-class Gate:
-    """ASGI middleware: 404 for what is not open, 413 for a body over `MOST_BYTES`, 400 for what Gradio chokes on.
+class Firewall:
+    """Answers 404 to closed paths, 413 to a body over `MAX_BODY_BYTES`, 400 where Gradio fails on a request.
 
-    take: what answers below `PREFIX`. hosts: names that the demo answers to, 403 for others; None is all of them.
+    app: Gradio. folder: holds the files that the demo wrote. downloads: the application below `PREFIX`. hosts: the host
+    names that the demo answers to, 403 for others; None is any.
     """
 
-    def __init__(self, app: ASGIApp, folder: Path, take: ASGIApp, hosts: Sequence[str] | None = OWN_HOSTS):
+    def __init__(self, app: ASGIApp, folder: Path, downloads: ASGIApp, hosts: Sequence[str] | None = LOCAL_HOSTS):
         self.app = app
         self.folder = folder.resolve()
-        self.take = take
+        self.downloads = downloads
         self.hosts = hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
-        elif scope["type"] == "http" and not self.is_called(Headers(scope=scope).get("host", "")):
-            said = f"The demo answers to {', '.join(self.hosts or ())} only; open it by one of these."
-            await PlainTextResponse(said, 403)(scope, receive, send)
+        elif scope["type"] == "http" and not self.is_allowed_host(Headers(scope=scope).get("host", "")):
+            message = f"The demo answers only to the host names {', '.join(self.hosts or ())}; open it by one of these."
+            await PlainTextResponse(message, 403)(scope, receive, send)
         elif scope["type"] != "http" or not self.is_open(scope["path"]):
             await PlainTextResponse("There is no such page here.", 404)(scope, receive, send)
         elif (body := await _body(receive)) is None:
-            await PlainTextResponse(f"That is too long; {MOST_BYTES:,} bytes is the most.", 413)(scope, receive, send)
+            message = f"The request is too long; at most {MAX_BODY_BYTES:,} bytes are allowed."
+            await PlainTextResponse(message, 413)(scope, receive, send)
         else:
-            await self._pass(body, scope, receive, send)
+            await self._forward(body, scope, receive, send)
 
-    async def _pass(self, body: bytes, scope: Scope, receive: Receive, send: Send) -> None:
-        """Hand on a request whose body has been read; cancelled as soon as whoever asked hangs up.
+    async def _forward(self, body: bytes, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request whose body has been read. A GET is cancelled as soon as its client disconnects.
 
-        Gradio looks for that every ten seconds only, and a drawing is to stop within one step.
+        Gradio itself checks for a disconnect every ten seconds only, and a drawing should stop within one step.
         """
-        answer = self.take if scope["path"].startswith(PREFIX) else self._sensible
+        application = self.downloads if scope["path"].startswith(PREFIX) else self._gradio
         messages: list[Any] = [{"type": "http.request", "body": body, "more_body": False}]
-        gone = asyncio.Event()
+        disconnected = asyncio.Event()
 
-        async def again() -> Message:
+        async def receive_again() -> Message:
             if messages:
                 return messages.pop()
-            await gone.wait()
+            await disconnected.wait()
             return {"type": "http.disconnect"}
 
         async def watch() -> None:
             while (await receive())["type"] != "http.disconnect":
                 pass
-            gone.set()
-            # An answer to a POST is sent at once, and may leave work behind it.
+            disconnected.set()
+            # Gradio answers a POST at once and may start work after that, which must not be cancelled here.
             if scope["method"] == "GET":
                 answering.cancel()
 
-        answering = asyncio.ensure_future(answer(scope, again, send))
+        answering = asyncio.ensure_future(application(scope, receive_again, send))
         watching = asyncio.create_task(watch())
         try:
             await answering
         except asyncio.CancelledError:
-            if not gone.is_set():
+            if not disconnected.is_set():
                 raise
         finally:
             watching.cancel()
             answering.cancel()
 
-    async def _sensible(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """What Gradio answers; 400 where it fails, which it does on what was sent: a drawing that fails says so."""
-        begun = failed = False
+    async def _gradio(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Gradio's response; 400 if Gradio fails, which only a malformed request makes it do.
 
-        async def checked(message: Message) -> None:
-            nonlocal begun, failed
+        A drawing that fails is not an error of Gradio's: its status says so.
+        """
+        started = failed = False
+
+        async def checked_send(message: Message) -> None:
+            nonlocal started, failed
             failed |= message["type"] == "http.response.start" and message["status"] == 500
             if not failed:
-                begun = True
+                started = True
                 await send(message)
 
         try:
-            await self.app(scope, receive, checked)
+            await self.app(scope, receive, checked_send)
         except Exception as error:
-            if begun:
+            if started:
                 raise
             failed = True
             print(f"genmoji: {scope['path']}: {type(error).__name__}: {quoted(error)}", file=sys.stderr)
         if failed:
-            await PlainTextResponse(NONSENSE, 400)(scope, receive, send)
+            await PlainTextResponse(BAD_REQUEST, 400)(scope, receive, send)
 
-    def is_called(self, host: str) -> bool:
-        """Whether a request's Host is a name of the demo."""
+    def is_allowed_host(self, host: str) -> bool:
+        """Whether the demo answers to a request with this Host header."""
         return self.hosts is None or re.sub(r":\d*$", "", host).lower() in self.hosts
 
     def is_open(self, path: str) -> bool:
+        """Whether clients may request this path."""
         if path.startswith(PREFIX):
             return True
         if path in OPEN or path.startswith(OPEN_FOLDERS):
@@ -138,11 +145,11 @@ class Gate:
             return False
         rest = path.removeprefix(API)
         if rest.startswith("file="):
-            return self.is_own(unquote(rest.removeprefix("file=")))
+            return self.is_demo_file(unquote(rest.removeprefix("file=")))
         return rest.rstrip("/") in OPEN_API or rest.startswith(OPEN_API_FOLDERS)
 
-    def is_own(self, path: str) -> bool:
-        """Whether this is a file that the demo wrote."""
+    def is_demo_file(self, path: str) -> bool:
+        """Whether this is the path of a file that the demo wrote."""
         try:
             file = Path(path).resolve()
             return file.is_relative_to(self.folder) and file.is_file()
@@ -151,12 +158,12 @@ class Gate:
 
 
 async def _body(receive: Receive) -> bytes | None:
-    """What is sent; None where it is too much, of which the rest is not read."""
+    """The request's body; None if it is too long, and the rest is then not read."""
     body = b""
     while True:
         message = await receive()
         body += message.get("body", b"")
-        if len(body) > MOST_BYTES:
+        if len(body) > MAX_BODY_BYTES:
             return None
         if not message.get("more_body", False):
             return body

@@ -1,14 +1,14 @@
-// What was drawn in this session, the newest first: [{id, prompt, picture}]. A click shows it again; the round button
-// draws it anew with another seed.
+// The session's drawings, the newest first: [{id, prompt, picture}]. A click shows one again; the round button draws it
+// again with another seed.
 const list = element.querySelector('ol')
 
 function button(kind, label, id) {
-  const made = document.createElement('button')
-  made.type = 'button'
-  made.className = kind
-  made.title = label
-  made.setAttribute('aria-label', label)
-  return made
+  const element = document.createElement('button')
+  element.type = 'button'
+  element.className = kind
+  element.title = label
+  element.setAttribute('aria-label', label)
+  return element
 }
 
 function show() {

@@ -1,4 +1,4 @@
-// Examples, and two emojis to combine: both write into the prompt, as typing would.
+// Examples, and emojis to combine in twos: a click writes into the prompt, as typing would.
 const field = () => document.querySelector('#prompt textarea, #prompt input')
 
 function write(text) {
@@ -11,7 +11,8 @@ function write(text) {
 element.querySelectorAll('.example').forEach(chip => chip.addEventListener('click', () => write(chip.textContent)))
 
 element.querySelectorAll('.emoji').forEach(chip => chip.addEventListener('click', () => {
-  const said = field().value.split('+').map(part => part.trim())
-  const one = said.length === 1 && Array.from(element.querySelectorAll('.emoji')).some(other => other.textContent === said[0])
-  write(one ? `${said[0]} + ${chip.textContent}` : chip.textContent)
+  const parts = field().value.split('+').map(part => part.trim())
+  const chips = Array.from(element.querySelectorAll('.emoji'))
+  const isOneEmoji = parts.length === 1 && chips.some(other => other.textContent === parts[0])
+  write(isOneEmoji ? `${parts[0]} + ${chip.textContent}` : chip.textContent)
 }))

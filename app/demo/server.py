@@ -1,4 +1,4 @@
-"""Starts the demo, and ends it: the worker, Gradio's server behind its gate, and a folder for downloads."""
+"""Starts and stops the demo: the worker, Gradio's server behind the firewall, and a folder for downloads."""
 
 from __future__ import annotations
 
@@ -13,30 +13,29 @@ from pathlib import Path
 from typing import Any
 
 from mlx_genmoji.errors import UserError
+from mlx_genmoji.hub import BUILTIN_NAME
 from mlx_genmoji.lora.persona_index import is_index
-from mlx_genmoji.pipeline import BUILTIN_NAME
 
 from .worker import Worker
 
 INSTALL = "pip install 'mlx-genmoji[app]'"
 BY_PERSON = "by skin tone and person"
+"""The name of an adapter folder whose index chooses the adapter."""
 
 
-def model_choices(given: list[str]) -> dict[str, str | None]:
-    """By the name that is shown, never a path, what to load; without any, the built-in model."""
-    if not given:
-        return {BUILTIN_NAME: None}
-    choices: dict[str, str | None] = {}
-    for model in given:
+def model_choices(models: list[str]) -> dict[str, str]:
+    """The models to choose from, by the names that visitors see, which are never paths; by default the built-in one."""
+    choices: dict[str, str] = {}
+    for model in models or [BUILTIN_NAME]:
         name = Path(model).name if Path(model).exists() else model
         if name in choices:
             raise UserError(f"Two models are called {name}; rename the folder of one.")
-        choices[name] = None if model == BUILTIN_NAME else model
+        choices[name] = model
     return choices
 
 
 def adapter_choices(folder: Path | None) -> dict[str, Path]:
-    """The adapters of a folder by name, the folder itself among them where it has an index."""
+    """The adapters in a folder by name; the first is the folder itself, if it has an index."""
     if folder is None:
         return {}
     if not folder.is_dir():
@@ -49,8 +48,8 @@ def adapter_choices(folder: Path | None) -> dict[str, Path]:
 
 
 @contextmanager
-def serving(
-    models: Mapping[str, str | None],
+def running_server(
+    models: Mapping[str, str],
     adapters: Mapping[str, Path],
     *,
     rewrite: str | None = None,
@@ -58,14 +57,14 @@ def serving(
     port: int = 7860,
     share: bool = False,
 ) -> Iterator[str]:
-    """The demo, open at the address that this yields. Raises UserError where it cannot be started."""
+    """Run the demo during a `with` block; yields its address. Raises UserError if it cannot be started."""
     with tempfile.TemporaryDirectory(prefix="genmoji-") as name:
         folder = Path(name).resolve()
         worker = Worker(models, adapters, rewrite=rewrite, preview=preview)
-        # It loads while Gradio is imported, each of which takes seconds.
+        # The worker loads the model while Gradio is imported; each takes seconds.
         worker.start()
         try:
-            _prepare(folder)
+            _prepare_environment(folder)
             try:
                 import gradio  # noqa: F401
             except ImportError:
@@ -86,8 +85,8 @@ def serving(
             worker.close()
 
 
-def _prepare(folder: Path) -> None:
-    """Before Gradio is imported: nothing is reported to anybody, and files are written to the demo's folder only."""
+def _prepare_environment(folder: Path) -> None:
+    """Turn off Gradio's reports, and have it write into `folder` only. Works only before Gradio is imported."""
     os.environ |= {
         "GRADIO_ANALYTICS_ENABLED": "False",
         "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -98,15 +97,17 @@ def _prepare(folder: Path) -> None:
 
 
 def _launch(blocks: Any, sessions: Any, folder: Path, port: int, share: bool) -> str:
+    """Start Gradio's server in a thread, and return the address of the page."""
     from starlette.middleware import Middleware
 
-    from .download_routes import Take
-    from .firewall import OWN_HOSTS, Gate
+    from .download_routes import DownloadRoutes
+    from .firewall import LOCAL_HOSTS, Firewall
     from .theme import CSS, HEAD, theme
 
-    gate = Middleware(Gate, folder=folder, take=Take(sessions), hosts=None if share else OWN_HOSTS)
+    hosts = None if share else LOCAL_HOSTS
+    firewall = Middleware(Firewall, folder=folder, downloads=DownloadRoutes(sessions), hosts=hosts)
 
-    # Not api_open: a drawing that is asked for beside the queue would begin, and nobody would hear of its end.
+    # api_open would let clients start a drawing outside of the queue, whose result nobody receives.
     blocks.queue(default_concurrency_limit=None, max_size=256, api_open=False)
     try:
         _, local, public = blocks.launch(
@@ -127,7 +128,7 @@ def _launch(blocks: Any, sessions: Any, folder: Path, port: int, share: bool) ->
             mcp_server=False,
             pwa=False,
             footer_links=["api"],
-            app_kwargs={"middleware": [gate], "docs_url": None, "redoc_url": None},
+            app_kwargs={"middleware": [firewall], "docs_url": None, "redoc_url": None},
             theme=theme(),
             css=CSS,
             head=HEAD,
@@ -140,14 +141,14 @@ def _launch(blocks: Any, sessions: Any, folder: Path, port: int, share: bool) ->
 def serve(
     models: list[str], adapters: Path | None, rewrite: str | None, preview: str | None, port: int, share: bool
 ) -> None:
-    """Serve the demo until Ctrl-C or SIGTERM, telling its address on stdout."""
+    """Serve the demo until Ctrl-C or SIGTERM; prints its address on stdout."""
 
-    def leave(*_: object) -> None:
-        # Not the default, which would leave the folder of downloads behind.
+    def stop(*_: object) -> None:
+        # The default handler would leave the folder of downloads behind.
         sys.exit(128 + signal.SIGTERM)
 
-    signal.signal(signal.SIGTERM, leave)
+    signal.signal(signal.SIGTERM, stop)
     choices = model_choices(models), adapter_choices(adapters)
-    with serving(*choices, rewrite=rewrite, preview=preview, port=port, share=share) as address:
+    with running_server(*choices, rewrite=rewrite, preview=preview, port=port, share=share) as address:
         print(f"The demo is at {address} (Ctrl-C ends it)", flush=True)
         threading.Event().wait()

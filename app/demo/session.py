@@ -1,4 +1,4 @@
-"""What the page of one visitor remembers, for as long as it is open."""
+"""What the demo remembers of each open page: its history of drawings, and the job it waits for."""
 
 from __future__ import annotations
 
@@ -14,25 +14,29 @@ from PIL import Image
 from mlx_genmoji import Sticker
 from mlx_genmoji.prompt import PromptPlan
 
+from .job import Done, Job
 from .request import Request
-from .worker import Done, Job
 
-MOST_SESSIONS = 100
-MOST_DRAWINGS = 24
+MAX_SESSIONS = 100
+MAX_DRAWINGS = 24
+"""In the history of a session."""
 
-# Of all visitors' pictures together; those drawn longest ago by whoever was away longest go first.
-MOST_BYTES = 512 * 1024 * 1024
+MAX_BYTES = 512 * 1024 * 1024
+"""Of all sessions' pictures together; the oldest drawings of the session that drew least recently are dropped first."""
 
-# How wide a candidate is on the page, and in the row of what was drawn before, at most, in pixels.
-TILE, ICON = 512, 96
+MAX_TILE_SIDE = 512
+"""Of a candidate on the page, in pixels."""
+
+MAX_ICON_SIDE = 96
+"""Of a drawing in the page's history, in pixels."""
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """One drawing of the history, its pictures as PNG files: a fraction of what their pixels take."""
+class HistoryEntry:
+    """A finished drawing, its pictures as PNG files, which are much smaller than pixels."""
 
     token: str
-    """What it is called in the page, and in the addresses of its downloads. Nobody guesses it."""
+    """Names the drawing in the page and in the addresses of its downloads; unguessable."""
     request: Request
     plan: PromptPlan
     seed: int
@@ -40,100 +44,103 @@ class Drawn:
     pictures: tuple[bytes, ...]
     recipes: tuple[dict[str, Any], ...]
     tiles: tuple[bytes, ...]
-    """The pictures, at most `TILE` wide."""
+    """The pictures, at most `MAX_TILE_SIDE` wide."""
     icon: bytes
-    """The first of them, at most `ICON` wide."""
+    """The first picture, at most `MAX_ICON_SIDE` wide."""
 
     @classmethod
-    def of(cls, request: Request, done: Done) -> Drawn:
-        """What is kept of a job. Slow: not for the thread of the event loop."""
+    def of(cls, request: Request, done: Done) -> HistoryEntry:
+        """The entry of a finished job. Slow: call it outside of the event loop's thread."""
         images = [sticker.image for sticker in done.stickers]
         pictures = tuple(_png(image) for image in images)
         tiles = tuple(
-            picture if max(image.size) <= TILE else _png(image, TILE)
+            picture if max(image.size) <= MAX_TILE_SIDE else _png(image, MAX_TILE_SIDE)
             for image, picture in zip(images, pictures, strict=True)
         )
         recipes = tuple(sticker.recipe for sticker in done.stickers)
-        icon = _png(images[0], ICON)
+        icon = _png(images[0], MAX_ICON_SIDE)
         token = secrets.token_urlsafe(16)
         return cls(token, request, done.plan, done.seed, done.notes, pictures, recipes, tiles, icon)
 
     def sticker(self, index: int) -> Sticker:
-        """A candidate as it was drawn."""
+        """Candidate `index`, as it was drawn."""
         return Sticker(Image.open(io.BytesIO(self.pictures[index])).convert("RGB"), self.recipes[index])
 
     @property
     def size(self) -> int:
-        """In bytes."""
+        """In bytes; a tile that is the picture itself counts once."""
         return sum({id(data): len(data) for data in (*self.pictures, *self.tiles, self.icon)}.values())
 
 
 @dataclass
 class Session:
-    history: list[Drawn] = field(default_factory=list)
+    """What one open page has drawn."""
+
+    history: list[HistoryEntry] = field(default_factory=list)
     """The newest first."""
-    shown: Drawn | None = None
+    current: HistoryEntry | None = None
+    """The drawing that the page shows."""
     job: Job | None = None
 
-    def find(self, token: object) -> Drawn | None:
-        return next((drawn for drawn in self.history if drawn.token == token), None)
+    def entry(self, token: object) -> HistoryEntry | None:
+        return next((entry for entry in self.history if entry.token == token), None)
 
 
 class Sessions:
-    """By the names that Gradio gives to open pages. Only whoever draws is remembered."""
+    """The sessions of all open pages, by the names that Gradio gives them. Only pages that draw are remembered."""
 
-    def __init__(self, most_bytes: int = MOST_BYTES) -> None:
-        self.most_bytes = most_bytes
+    def __init__(self, max_bytes: int = MAX_BYTES) -> None:
+        self.max_bytes = max_bytes
         self._sessions: OrderedDict[str, Session] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._sessions)
 
-    def find(self, name: str | None) -> Session:
-        """The session of that name; a new one, which is not remembered, where there is none."""
+    def get(self, name: str | None) -> Session:
+        """The session called `name`; if there is none, a new one, which is not remembered."""
         return self._sessions.get(name or "") or Session()
 
-    def draw(self, name: str | None, job: Job) -> Session:
-        """The session of that name, remembered from now on, with the job that is under way in it."""
-        session = self.find(name)
+    def start(self, name: str | None, job: Job) -> Session:
+        """Give the session called `name` a job, remember the session, and return it."""
+        session = self.get(name)
         session.job = job
         if name:
             self._sessions[name] = session
             self._sessions.move_to_end(name)
-        idle = [other for other, one in self._sessions.items() if one.job is None]
-        for other in idle[: max(0, len(self._sessions) - MOST_SESSIONS)]:
+        idle = [other for other, remembered in self._sessions.items() if remembered.job is None]
+        for other in idle[: max(0, len(self._sessions) - MAX_SESSIONS)]:
             self.forget(other)
         return session
 
-    def keep(self, session: Session, drawn: Drawn) -> None:
-        """Remember a drawing, and show it."""
-        session.shown = drawn
-        session.history = [drawn, *session.history][:MOST_DRAWINGS]
-        size = sum(one.size for one in self._drawn())
+    def add(self, session: Session, entry: HistoryEntry) -> None:
+        """Put a drawing into the session's history, and show it."""
+        session.current = entry
+        session.history = [entry, *session.history][:MAX_DRAWINGS]
+        size = sum(kept.size for kept in self._entries())
         for other in self._sessions.values():
-            while size > self.most_bytes and other.history and other.history[-1] is not drawn:
+            while size > self.max_bytes and other.history and other.history[-1] is not entry:
                 dropped = other.history.pop()
                 size -= dropped.size
-                if other.shown is dropped:
-                    other.shown = None
+                if other.current is dropped:
+                    other.current = None
 
-    def drawn(self, token: str) -> Drawn | None:
-        """The drawing of that name, whoever it is of."""
-        return next((drawn for drawn in self._drawn() if drawn.token == token), None)
+    def entry(self, token: str) -> HistoryEntry | None:
+        """The drawing with that token, of any session."""
+        return next((entry for entry in self._entries() if entry.token == token), None)
 
     def forget(self, name: str | None) -> Job | None:
-        """Drop what is remembered; the job that is still under way, if one is."""
+        """Drop the session called `name`, and return its job if one is not finished."""
         session = self._sessions.pop(name or "", None)
         return session.job if session is not None else None
 
-    def _drawn(self) -> Iterator[Drawn]:
-        return (drawn for session in self._sessions.values() for drawn in session.history)
+    def _entries(self) -> Iterator[HistoryEntry]:
+        return (entry for session in self._sessions.values() for entry in session.history)
 
 
-def _png(image: Image.Image, side: int | None = None) -> bytes:
-    if side is not None:
+def _png(image: Image.Image, max_side: int | None = None) -> bytes:
+    if max_side is not None:
         image = image.copy()
-        image.thumbnail((side, side))
+        image.thumbnail((max_side, max_side))
     file = io.BytesIO()
     image.save(file, "PNG")
     return file.getvalue()

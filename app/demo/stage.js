@@ -1,6 +1,6 @@
-// The stage: shows what the server says (props.value, plain data) without ever making HTML of a text.
+// The stage: shows the data that stage.py sends (props.value), always as text, never as HTML.
 // {tiles: [data URI or null], token, words, seed, alt, drawing, progress, says, error, notes}
-// Which candidate is chosen is known here alone; the links that take it away follow at once.
+// Only this script knows which candidate is chosen; the download links change with it at once.
 const tiles = element.querySelector('.tiles')
 const bar = element.querySelector('.progress')
 const says = element.querySelector('.says')
@@ -37,7 +37,7 @@ function mark() {
     button.setAttribute('aria-selected', index === chosen)
     button.tabIndex = index === chosen ? 0 : -1
   })
-  // Relative, as the page may be shared under another address.
+  // Relative links, because --share serves the page at another address.
   for (const [id, kind] of Object.entries(kinds)) {
     const href = `take/${state.token}/${chosen}.${kind}?recipe=${Number(recipe.checked)}`
     take.querySelector(`#${id}`).setAttribute('href', href)

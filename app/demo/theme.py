@@ -1,4 +1,4 @@
-"""How the page looks: system fonts and one accent; everything is in the page itself."""
+"""How the page looks: system fonts and one accent colour. Nothing is fetched from another site."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import gradio as gr
 
 CSS = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
 
-# Esc cancels wherever the focus is. The icon is drawn in the address itself, so that none is fetched.
+# An SVG in a data URI, so that no file is fetched.
 ICON = (
     "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 100 100'><circle cx='50' cy='50' r='44' fill='%23ffc83d'/>"
     "<circle cx='35' cy='42' r='6'/><circle cx='65' cy='42' r='6'/>"
     "<path d='M30 60q20 20 40 0' fill='none' stroke='%23000' stroke-width='6' stroke-linecap='round'/></svg>"
 )
+# The script makes Esc cancel the drawing, wherever the focus is.
 HEAD = f"""
 <link rel="icon" href="data:image/svg+xml,{ICON}">
 <script>

@@ -1,12 +1,7 @@
-"""The one thread that owns MLX, and the queue before it: one drawing at a time, in the order they came.
-
-A `Job` is what someone waits for. Its `status` says where it is, each time as a new value: `Waiting`, `Drawing`, and in
-the end `Done`, `Failed` or `Cancelled`. Cancelled, it leaves the queue, or stops after the step that is under way.
-"""
+"""The only thread that uses MLX, and its queue of jobs: it draws one at a time, in the order they were submitted."""
 
 from __future__ import annotations
 
-import asyncio
 import io
 import secrets
 import sys
@@ -15,141 +10,45 @@ import time
 import traceback
 import warnings
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlx_genmoji.combinations.reading import Combination
-from mlx_genmoji.errors import Cancelled as Stopped
+from mlx_genmoji.errors import Cancelled as DrawingCancelled
 from mlx_genmoji.errors import UserError, quoted
 from mlx_genmoji.lora.persona_index import is_index
 from mlx_genmoji.prompt import PromptPlan, parse
 
-from .request import MOST_STEPS, Request, combined
+from .job import Cancelled, Done, Drawing, Failed, Job, Status, Waiting
+from .request import MAX_STEPS, Request, combined
 
 if TYPE_CHECKING:
-    from mlx_genmoji import Genmoji, Sticker
+    from mlx_genmoji import Genmoji
     from mlx_genmoji.prompt import Rewriter
 
-MOST_WAITING = 32
+MAX_WAITING = 32
 
-# How wide a preview is at most, in pixels.
-PREVIEW = 256
+MAX_PREVIEW_SIDE = 256
+"""In pixels."""
 
-# From how many seconds on not every step is shown.
-SLOW_PREVIEW = 1.0
-
-# How often it is looked whether whoever waits is still there, in seconds.
-LOOK = 0.2
-
-
-@dataclass(frozen=True)
-class Waiting:
-    before: int
-    """How many are drawn first, the one under way among them."""
-
-
-@dataclass(frozen=True)
-class Drawing:
-    plan: PromptPlan | None = None
-    """None while it is being made."""
-    seed: int = 0
-    done: int = 0
-    steps: int = 0
-    seconds_left: float | None = None
-    pictures: tuple[bytes | None, ...] = ()
-    """What each candidate looks like so far, as JPEG."""
-
-
-@dataclass(frozen=True)
-class Done:
-    stickers: list[Sticker]
-    plan: PromptPlan
-    seed: int
-    notes: list[str]
-    """What the request asked for and did not get, as sentences."""
-
-
-@dataclass(frozen=True)
-class Failed:
-    sentence: str
-
-
-@dataclass(frozen=True)
-class Cancelled:
-    pass
-
-
-Status = Waiting | Drawing | Done | Failed | Cancelled
-ENDS = (Done, Failed, Cancelled)
-
-
-@dataclass(eq=False)
-class Job:
-    request: Request
-    previews: bool = False
-    status: Status = field(default_factory=lambda: Waiting(0))
-    cancelled: threading.Event = field(default_factory=threading.Event)
-    leave: Callable[[], None] = lambda: None
-    """Called when it is cancelled."""
-    _listeners: list[Callable[[], None]] = field(default_factory=list)
-
-    def become(self, status: Status) -> None:
-        self.status = status
-        for listener in list(self._listeners):
-            listener()
-
-    def cancel(self) -> None:
-        """Take it out of the queue, or stop it after the step that is under way."""
-        self.cancelled.set()
-        self.leave()
-
-    async def follow(self, is_alive: Callable[[], bool] = lambda: True) -> AsyncIterator[Status]:
-        """Each status, the newest only where several came at once. Whoever stops listening cancels the job."""
-        loop = asyncio.get_running_loop()
-        news = asyncio.Event()
-
-        def listener() -> None:
-            loop.call_soon_threadsafe(news.set)
-
-        self._listeners.append(listener)
-        try:
-            news.set()
-            while True:
-                try:
-                    await asyncio.wait_for(news.wait(), LOOK)
-                except TimeoutError:
-                    if not is_alive():
-                        return
-                    continue
-                news.clear()
-                status = self.status
-                yield status
-                if isinstance(status, ENDS) or not is_alive():
-                    return
-        finally:
-            self._listeners.remove(listener)
-            self.cancel()
-
-    async def end(self, is_alive: Callable[[], bool]) -> Status:
-        """The status that the job ends with; one before, where nobody was waiting any more."""
-        async for _ in self.follow(is_alive):
-            pass
-        return self.status
+SLOW_PREVIEW_SECONDS = 1.0
+"""If a preview takes longer, not every step gets one."""
 
 
 class Worker:
-    """Draws what is submitted, with one of `models` and one of `adapters` at a time.
+    """Draws the jobs that are submitted, with one of `models` and at most one of `adapters` at a time.
 
-    models: by the name that is shown, what `Genmoji.load` takes. adapters: by name, files, or a folder with an index.
-    rewrite: the language model that adds to prompts; None is the rules alone. preview: what `Genmoji.load` takes.
+    models: what `Genmoji.load` takes, by the names that visitors see. adapters: files, or folders with an index, by
+    name. rewrite: the language model that adds details to prompts; None is the rules alone. preview: the autoencoder
+    for previews, as `Genmoji.load` takes it.
     """
 
     def __init__(
         self,
-        models: Mapping[str, str | None],
+        models: Mapping[str, str],
         adapters: Mapping[str, Path],
         *,
         rewrite: str | None = None,
@@ -160,58 +59,57 @@ class Worker:
         self.rewrite = rewrite
         self.preview = preview
         self.defaults: dict[str, Any] = {}
-        """Of the first model: steps, guidance, size, and which optional fields of a plan it draws."""
+        """The first model's steps, guidance and size, and which optional fields of a plan it draws."""
         self._queue: deque[Job] = deque()
-        self._now: Job | None = None
+        self._current: Job | None = None
         self._changed = threading.Condition()
         self._closed = False
-        self._drawn_with: tuple[str | None, str | None] = (None, None)
+        self._loaded: tuple[str | None, str | None] = (None, None)
+        """The names of the model and the adapter that `_genmoji` draws with."""
         self._genmoji: Genmoji | None = None
         self._rewriter: Rewriter | None = None
-        self.steps_after_cancel = 0
-        """The most steps that a job went on for after it was cancelled."""
         self._ready = threading.Event()
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="MLX", daemon=True)
 
     def start(self) -> None:
-        """Begin to load. See `wait`."""
+        """Start the thread, which begins to load. See `wait`."""
         self._thread.start()
 
     def wait(self) -> None:
-        """Wait until the first model, and the language model, are loaded. Raises UserError where one cannot be."""
+        """Wait until the first model and the language model are loaded. Raises UserError if one cannot be."""
         self._ready.wait()
         if self._failure is not None:
             raise self._failure
 
     def submit(self, request: Request, previews: bool = False) -> Job:
-        """Raises UserError where too many wait, or there is no such model or adapter."""
+        """Queue a request. Raises UserError if too many wait, or for an unknown model or adapter."""
         for what, name, known in (("model", request.model, self.models), ("adapter", request.adapter, self.adapters)):
             if name is not None and name not in known:
-                there = f"there are {', '.join(known)}" if known else "there are none here"
-                raise UserError(f"There is no {what} {quoted(name, 40)}; {there}.")
-        job = Job(request, previews, leave=self._drop_cancelled)
+                choices = f"there are {', '.join(known)}" if known else "there are none here"
+                raise UserError(f"There is no {what} {quoted(name, 40)}; {choices}.")
+        job = Job(request, previews, on_cancel=self._drop_cancelled)
         with self._changed:
             if self._closed:
                 raise UserError("The demo is closing.")
-            if len(self._queue) >= MOST_WAITING:
-                raise UserError(f"{len(self._queue)} drawings are waiting already; try again in a while.")
+            if len(self._queue) >= MAX_WAITING:
+                raise UserError(f"{len(self._queue)} drawings are waiting already; try again later.")
             self._queue.append(job)
-            self._tell_positions()
+            self._update_positions()
             self._changed.notify()
         return job
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing is drawn, and nothing waits."""
+        """Whether no job is being drawn and none waits."""
         with self._changed:
-            return self._now is None and not self._queue
+            return self._current is None and not self._queue
 
     def close(self) -> None:
-        """Cancel everything, and wait for the thread."""
+        """Cancel all jobs, and wait until the thread has ended."""
         with self._changed:
             self._closed = True
-            for job in (*self._queue, self._now):
+            for job in (*self._queue, self._current):
                 if job is not None:
                     job.cancelled.set()
             self._changed.notify()
@@ -223,15 +121,15 @@ class Worker:
             dropped = [job for job in self._queue if job.cancelled.is_set()]
             for job in dropped:
                 self._queue.remove(job)
-            self._tell_positions()
+            self._update_positions()
         for job in dropped:
-            job.become(Cancelled())
+            job.set_status(Cancelled())
 
-    def _tell_positions(self) -> None:
-        busy = self._now is not None
+    def _update_positions(self) -> None:
+        busy = self._current is not None
         for index, job in enumerate(self._queue):
             if job.status != Waiting(index + busy):
-                job.become(Waiting(index + busy))
+                job.set_status(Waiting(index + busy))
 
     def _run(self) -> None:
         try:
@@ -242,27 +140,27 @@ class Worker:
         finally:
             self._ready.set()
         while (job := self._next()) is not None:
-            job.become(self._draw(job))
+            job.set_status(self._final_status(job))
             with self._changed:
-                self._now = None
+                self._current = None
 
     def _next(self) -> Job | None:
-        """The job whose turn it is, as soon as there is one; None where the worker is closed."""
+        """Wait for the next job and return it; None once the worker is closed."""
         with self._changed:
             self._changed.wait_for(lambda: self._queue or self._closed)
             if self._closed:
                 return None
-            self._now = self._queue.popleft()
-            self._tell_positions()
-            return self._now
+            self._current = self._queue.popleft()
+            self._update_positions()
+            return self._current
 
     def _load(self) -> None:
-        for warning in self._use(None, None):
+        for warning in self._load_model(None, None):
             print(f"genmoji: {warning}", file=sys.stderr)
         assert self._genmoji is not None
         defaults = self._genmoji.defaults
         self.defaults = {
-            "steps": min(defaults.steps, MOST_STEPS),
+            "steps": min(defaults.steps, MAX_STEPS),
             "guidance": defaults.guidance,
             "size": self._genmoji.size,
             "plan_fields": defaults.plan_fields,
@@ -272,48 +170,48 @@ class Worker:
 
             self._rewriter = Rewriter.load(self.rewrite)
 
-    def _use(self, model: str | None, adapter: str | None) -> list[str]:
-        """Have the model and the adapter loaded; one model is, at a time. What it warned of."""
+    def _load_model(self, model: str | None, adapter: str | None) -> list[str]:
+        """Load a model (None: the first) and an adapter, unless they are loaded, and return the library's warnings."""
         from mlx_genmoji import Genmoji
 
         name = next(iter(self.models)) if model is None else model
-        with _warnings() as notes:
-            if self._genmoji is None or self._drawn_with[0] != name:
-                self._genmoji, self._drawn_with = None, (None, None)
+        with _recorded_warnings() as messages:
+            if self._genmoji is None or self._loaded[0] != name:
+                # Before the next model is loaded: two of them may not fit into memory.
+                self._genmoji, self._loaded = None, (None, None)
                 self._genmoji = Genmoji.load(self.models[name], preview=self.preview)
-                self._drawn_with = (name, None)
-            if self._drawn_with[1] != adapter:
+                self._loaded = (name, None)
+            if self._loaded[1] != adapter:
                 path = None if adapter is None else self.adapters[adapter]
                 self._genmoji.set_adapters(() if path is None else path if is_index(path) else [path])
-                self._drawn_with = (name, adapter)
-        return notes
+                self._loaded = (name, adapter)
+        return messages
 
-    def _draw(self, job: Job) -> Status:
+    def _final_status(self, job: Job) -> Status:
         try:
-            return self._drawn(job)
-        except Stopped:
+            return self._draw(job)
+        except DrawingCancelled:
             return Cancelled()
         except UserError as error:
             return Failed(str(error))
         except Exception:
-            # Whoever runs the demo can mend it, whoever looks at it cannot.
+            # For whoever runs the demo; a visitor can do nothing about it.
             traceback.print_exc()
-            return Failed("Something went wrong while drawing; whoever runs this demo finds it in the log.")
+            return Failed("Something went wrong while drawing; the demo's log has the details.")
 
-    def _drawn(self, job: Job) -> Status:
+    def _draw(self, job: Job) -> Done:
         if job.cancelled.is_set():
-            raise Stopped
+            raise DrawingCancelled
         request = job.request
         seed = secrets.randbelow(2**31) if request.seed is None else request.seed
-        job.become(Drawing(seed=seed))
-        notes = self._use(request.model, request.adapter)
+        job.set_status(Drawing(seed=seed))
+        notes = self._load_model(request.model, request.adapter)
         genmoji = self._genmoji
         assert genmoji is not None
-        with _warnings() as warned:
+        with _recorded_warnings() as messages:
             plan = self._plan(request, genmoji)
             if job.cancelled.is_set():
-                raise Stopped
-            drawing = _Progress(job, genmoji, self, Drawing(plan, seed, pictures=(None,) * request.count))
+                raise DrawingCancelled
             stickers = genmoji.generate(
                 request.prompt,
                 rewrite=plan,
@@ -323,9 +221,9 @@ class Worker:
                 guidance=request.guidance,
                 sampler=request.sampler,
                 negative_prompt=plan.negative_prompt or request.negative_prompt,
-                callback=drawing,
+                callback=Progress(job, genmoji, Drawing(plan, seed, previews=(None,) * request.count)),
             )
-        notes += [note for note in warned if note not in notes]
+        notes += [message for message in messages if message not in notes]
         if "combination" in stickers[0].recipe:
             parts = Combination.from_dict(stickers[0].recipe["combination"]).parts
             notes.append(f"Drawn by parts and put together: {', '.join(part.label for part in parts)}.")
@@ -338,58 +236,58 @@ class Worker:
             plan = self._rewriter.rewrite(prompt, request.skin_tone, request.person_type).edited()
         elif plan is None:
             plan = PromptPlan.of(parse(combined(request.prompt)), request.skin_tone, request.person_type)
-        # Which adapter draws says how the captions are to be.
+        # The form of the final prompt depends on the adapter that is chosen here.
         genmoji.adapters.route(plan.skin_tone, plan.person_type)
         return plan.finished(genmoji.caption_form())
 
 
-class _Progress:
-    """The callback of a drawing: tells the job of each step, and stops for a job that is cancelled."""
+class Progress:
+    """The callback of `Genmoji.generate`: sets the job's status after each step, and stops if it is cancelled."""
 
-    def __init__(self, job: Job, genmoji: Genmoji, worker: Worker, drawing: Drawing):
+    def __init__(self, job: Job, genmoji: Genmoji, drawing: Drawing):
         self.job = job
-        self.worker = worker
-        self.late = 0
         self.genmoji = genmoji
         self.drawing = drawing
         self.started = time.monotonic()
-        self.seconds_of_previews = 0.0
-        self.is_quick = True
-        job.become(drawing)
+        self.preview_seconds = 0.0
+        self.previews_are_quick = True
+        job.set_status(drawing)
 
     def __call__(self, step: int, steps: int, latents: Any) -> bool:
+        """Whether to go on."""
         if self.job.cancelled.is_set():
-            self.late += 1
-            self.worker.steps_after_cancel = max(self.worker.steps_after_cancel, self.late)
             return False
-        pictures = list(self.drawing.pictures)
-        own_steps = steps // len(pictures)
-        last = (step + 1) % own_steps == 0
+        previews = list(self.drawing.previews)
+        candidate_steps = steps // len(previews)
+        is_last = (step + 1) % candidate_steps == 0
         now = time.monotonic()
-        # Where an autoencoder is slow, previews may take half of the time and no more.
-        if self.job.previews and (last or self.is_quick or 2 * self.seconds_of_previews <= now - self.started):
-            pictures[step // own_steps] = _jpeg(self.genmoji.preview(latents))
+        # With a slow autoencoder, previews may take half of the time and no more.
+        may_preview = is_last or self.previews_are_quick or 2 * self.preview_seconds <= now - self.started
+        if self.job.previews and may_preview:
+            previews[step // candidate_steps] = _jpeg(self.genmoji.preview(latents))
             seconds = time.monotonic() - now
-            self.is_quick = seconds <= SLOW_PREVIEW
-            self.seconds_of_previews += seconds
-        left = (time.monotonic() - self.started) / (step + 1) * (steps - step - 1)
-        self.drawing = replace(self.drawing, done=step + 1, steps=steps, seconds_left=left, pictures=tuple(pictures))
-        self.job.become(self.drawing)
+            self.previews_are_quick = seconds <= SLOW_PREVIEW_SECONDS
+            self.preview_seconds += seconds
+        seconds_left = (time.monotonic() - self.started) / (step + 1) * (steps - step - 1)
+        self.drawing = replace(
+            self.drawing, step=step + 1, steps=steps, seconds_left=seconds_left, previews=tuple(previews)
+        )
+        self.job.set_status(self.drawing)
         return not self.job.cancelled.is_set()
 
 
 def _jpeg(picture: Any) -> bytes:
-    picture.thumbnail((PREVIEW, PREVIEW))
+    picture.thumbnail((MAX_PREVIEW_SIDE, MAX_PREVIEW_SIDE))
     file = io.BytesIO()
     picture.save(file, "JPEG", quality=85)
     return file.getvalue()
 
 
 @contextmanager
-def _warnings() -> Iterator[list[str]]:
-    """What the library warns of meanwhile."""
-    said: list[str] = []
+def _recorded_warnings() -> Iterator[list[str]]:
+    """A list that holds, after the block, the messages of the UserWarnings raised in it."""
+    messages: list[str] = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
-        yield said
-    said += [str(warning.message) for warning in caught if warning.category is UserWarning]
+        yield messages
+    messages += [str(warning.message) for warning in caught if warning.category is UserWarning]

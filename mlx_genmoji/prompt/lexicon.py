@@ -11,9 +11,10 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+from ..choices import SKIN_TONES as SKIN_TONES
+
 FOLDER = Path(__file__).parent
 
-SKIN_TONES = ("light", "medium-light", "medium", "medium-dark", "dark")
 PERSON_TYPES = ("man", "woman", "person", "boy", "girl", "child", "baby", "old man", "old woman", "old person")
 
 EXPRESSIONS = {

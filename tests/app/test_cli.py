@@ -7,15 +7,17 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
 import mlx_genmoji
 import train
-from app import cli, generating
+from app import cli, lazy_group
 from mlx_genmoji.checkpoint import single_file
+from mlx_genmoji.choices import SAMPLER_NAMES, SKIN_TONES
 from mlx_genmoji.sticker import Sticker
 
 GENMOJI = Path(sys.executable).with_name("genmoji")
@@ -175,7 +177,7 @@ def test_so_are_the_other_verbs_mistakes(
 def test_an_unwritable_output_is_found_out_before_the_model_is_loaded(
     output: str, library: FakeGenmoji, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(library, "load", lambda model: pytest.fail("loaded the model"))
+    monkeypatch.setattr(library, "load", lambda *_, **__: pytest.fail("loaded the model"))
     assert cli.main(["generate", "pig", "-n", "2", "-o", output]) == 2
 
 
@@ -249,6 +251,8 @@ def test_every_option_reaches_the_library(library: FakeGenmoji) -> None:
         "sampler": "dpm++2m",
         "strength": None,
         "combine": False,
+        "image": None,
+        "mask": None,
     }
     assert set(library.saved.values()) == {False}
 
@@ -276,6 +280,25 @@ def test_pictures_to_start_from_reach_the_library(library: FakeGenmoji) -> None:
     assert library.options["strength"] == 0.5
 
 
+def test_a_16_bit_picture_keeps_its_greys(library: FakeGenmoji) -> None:
+    Image.fromarray(np.full((4, 4), 127 * 257, np.uint16)).save("grey.png")
+    assert cli.main("generate pig --image grey.png --mask grey.png".split()) == 0
+    for name in ("image", "mask"):
+        assert np.asarray(library.options[name].convert("L")).tolist() == [[127] * 4] * 4
+
+
+@pytest.mark.parametrize("option", ["--image", "--mask"])
+def test_only_png_jpeg_and_webp_are_opened(
+    option: str, library: FakeGenmoji, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("EPS went to Ghostscript"))
+    Image.new("RGB", (4, 4)).save("pig.png")
+    Image.new("RGB", (4, 4)).save("vector.eps")
+    assert cli.main(["generate", "pig", "--image", "pig.png", option, "vector.eps"]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and "vector.eps is no PNG, JPEG, WEBP picture" in err
+
+
 def with_recipe(name: str, recipe: Any) -> None:
     Sticker(Image.new("RGB", (4, 4)), recipe).save(name)
 
@@ -283,7 +306,7 @@ def with_recipe(name: str, recipe: Any) -> None:
 @pytest.mark.parametrize(
     ("facts", "options", "loaded"),
     [
-        ({"name": "builtin", "revision": None}, "", None),
+        ({"name": "builtin", "revision": None}, "", "builtin"),
         ({"name": "owner/name", "revision": "0" * 40}, "", "owner/name@" + "0" * 40),
         ({"name": "mine", "revision": None}, "--model here/mine", "here/mine"),
     ],
@@ -294,27 +317,27 @@ def test_a_sticker_is_drawn_again_by_the_model_that_drew_it(
     recipe = {"prompt": "pig", "model": facts}
     with_recipe("pig.png", recipe)
     assert cli.main(f"generate --replay pig.png {options}".split()) == 0
-    assert (library.model, library.options) == (loaded, {"recipe": recipe})
+    assert (library.model, library.options) == (loaded, {"recipe": recipe, "image": None, "mask": None})
     assert list(library.saved) == ["pig-again.png"]
 
 
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        ("", "Give a PROMPT"),
-        ("pig --replay pig.png", "one of the two"),
+        ("", "Give either a PROMPT"),
+        ("pig --replay pig.png", "Give either a PROMPT"),
         ("--replay nowhere.png", "no file nowhere.png"),
-        ("--replay text.png", "no picture that can be read"),
+        ("--replay text.png", "text.png cannot be read as a picture"),
         ("--replay plain.png", "holds no recipe"),
         ("--replay list.png", "holds no recipe"),
-        ("--replay pig.png --seed 3", "takes seed from the recipe"),
-        ("--replay pig.png -n 2", "takes count from the recipe"),
-        ("--replay pig.png --whole", "takes whole from the recipe"),
-        ("--replay pig.png --skin-tone dark", "takes skin tone from the recipe"),
-        ("--replay pig.png", "by the model 'mine'; say where"),
+        ("--replay pig.png --seed 3", "from the recipe; leave out --seed"),
+        ("--replay pig.png -n 2", "from the recipe; leave out --count"),
+        ("--replay pig.png --whole", "from the recipe; leave out --whole"),
+        ("--replay pig.png --skin-tone dark", "from the recipe; leave out --skin-tone"),
+        ("--replay pig.png", "by the model 'mine'; give its folder with --model"),
         ("pig --image nowhere.png", "no picture nowhere.png"),
-        ("pig --image text.png", "text.png is no picture"),
-        ("pig --image plain.png --mask text.png", "text.png is no picture"),
+        ("pig --image text.png", "text.png is no PNG, JPEG, WEBP picture"),
+        ("pig --image plain.png --mask text.png", "text.png is no PNG, JPEG, WEBP picture"),
     ],
 )
 def test_a_picture_that_is_no_help_is_told_in_one_line(
@@ -362,6 +385,17 @@ def test_bench_prints_a_table_of_one_row(capsys: pytest.CaptureFixture[str]) -> 
         assert float(value) > 0 and found == unit
 
 
+@pytest.mark.parametrize(
+    "command", ["generate pig --steps 1", "bench --steps 1 --repeats 1", "rewrite pig --model none --for"]
+)
+def test_verbs_that_default_to_the_built_in_model_take_its_name_too(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = [] if command.endswith("--for") else ["--model"]
+    assert cli.main([*command.split(), *name, "builtin"]) == 0
+    assert capsys.readouterr().out
+
+
 def test_what_is_not_asked_for_is_left_to_the_library(library: FakeGenmoji) -> None:
     assert cli.main(["generate", "pig"]) == 0
     assert library.model is None
@@ -389,12 +423,46 @@ def test_a_reader_that_stops_reading_is_no_traceback() -> None:
     assert run.wait() == cli.BROKEN_PIPE
 
 
-def test_the_choices_offered_are_those_of_the_library() -> None:
-    from mlx_genmoji.pipeline import SKIN_TONES
+def test_the_samplers_offered_are_those_of_the_library() -> None:
     from mlx_genmoji.samplers import SAMPLERS
 
-    assert get_args(generating.SkinTone) == tuple(SKIN_TONES)
-    assert get_args(generating.Sampler) == tuple(SAMPLERS)
+    assert tuple(SAMPLERS) == SAMPLER_NAMES
+
+
+def test_the_help_of_generate_lists_skin_tones_and_samplers(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["generate", "--help"]) == 0
+    text = "".join(capsys.readouterr().out.split())
+    assert f"<{'|'.join(SKIN_TONES)}>" in text and f"<{'|'.join(SAMPLER_NAMES)}>" in text
+
+
+@pytest.mark.parametrize("name", cli.VERBS)
+def test_the_list_of_verbs_shows_the_beginning_of_each_verbs_own_help(name: str) -> None:
+    verb = cli.VERBS[name]
+    text = " ".join(lazy_group.load(verb.target).help.split())
+    assert text.startswith(verb.help.removesuffix(".")) and verb.help.endswith(".")
+
+
+def test_the_verbs_are_listed_in_the_order_of_the_table(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--help"]) == 0
+    lines = capsys.readouterr().out.split("Commands:")[1].splitlines()
+    assert [line.split()[0] for line in lines if line.strip()] == list(cli.VERBS)
+
+
+def test_a_mistyped_verb_is_suggested(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["generat"]) == 2
+    assert "No such command 'generat'. Did you mean 'generate'?" in capsys.readouterr().err
+
+
+def test_a_verb_imports_no_other_verb() -> None:
+    code = """
+import sys
+from app import cli
+assert cli.main(["generate", "--help"]) == 0
+print(sorted(name for name in sys.modules if name.startswith("app.")), file=sys.stderr)
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    expected = ["cli", "commands", "commands.adapter_options", "commands.generate", "generating", "lazy_group"]
+    assert run.stderr == f"{[f'app.{name}' for name in expected]}\n"
 
 
 def test_the_sources_named_in_the_help_are_those_there_are(capsys: pytest.CaptureFixture[str]) -> None:

@@ -33,7 +33,7 @@ from gradio_client.utils import apply_diff
 from PIL import Image
 from row import Row
 
-from app.demo.page import ANY
+from app.demo.components import ANY
 from mlx_genmoji import Genmoji
 
 CLIENTS = 20
@@ -46,16 +46,21 @@ STARTS = 3
 
 SERVER = """
 import sys, threading
-from app.demo import serving
-kept = []
-class Kept(serving.Worker):
+from collections import Counter
+from app.demo import server, worker
+workers, late_steps = [], Counter()
+class KeptWorker(worker.Worker):
     def __init__(self, *a, **k):
-        super().__init__(*a, **k); kept.append(self)
-serving.Worker = Kept
-with serving.serving({"builtin": None}, {}, port=int(sys.argv[1])) as url:
+        super().__init__(*a, **k); workers.append(self)
+class CountingProgress(worker.Progress):
+    def __call__(self, *a):
+        late_steps[self.job] += self.job.cancelled.is_set()
+        return super().__call__(*a)
+server.Worker, worker.Progress = KeptWorker, CountingProgress
+with server.running_server({"builtin": "builtin"}, {}, port=int(sys.argv[1])) as url:
     print(url, flush=True)
     for line in sys.stdin:
-        print(kept[0].is_idle, kept[0].steps_after_cancel, flush=True)
+        print(workers[0].is_idle, max(late_steps.values(), default=0), flush=True)
 """
 
 

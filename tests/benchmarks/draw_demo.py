@@ -12,7 +12,7 @@ from typing import Any
 
 from playwright.sync_api import sync_playwright
 
-from app.demo.server import serving
+from app.demo.server import running_server
 
 PICTURES = Path(__file__).parents[2] / "docs" / "pictures"
 PROMPTS = ("octopus", "cat riding a skateboard", "flying pig")
@@ -27,7 +27,7 @@ def main() -> None:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = int(found.getsockname()[1])
-    with serving({"builtin": None}, {}, port=port) as url, sync_playwright() as playwright:
+    with running_server({"builtin": "builtin"}, {}, port=port) as url, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         for name, look in LOOKS.items():
             context = browser.new_context(**look)

@@ -85,11 +85,11 @@ def test_a_packed_model_s_diffusers_folder_is_dense() -> None:
     assert np.abs(np.asarray(packed, np.float64) - np.asarray(dense, np.float64)).mean() < 0.5
 
 
-def test_what_only_core_ml_packages_have_is_refused_of_a_diffusers_folder(capsys: pytest.CaptureFixture[str]) -> None:
+def test_options_of_core_ml_packages_are_refused_for_a_diffusers_folder(capsys: pytest.CaptureFixture[str]) -> None:
     told = refused(
         capsys, "builtin", "-o", "swift", "--format", "diffusers", "--bits", "6", "--chunk", "--verify", "off"
     )
-    assert "--bits, --chunk, --verify: only Core ML packages have that" in told
+    assert "--bits, --chunk, --verify: only for Core ML packages" in told
     assert not Path("swift").exists()
 
 

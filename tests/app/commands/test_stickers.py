@@ -6,6 +6,7 @@ import struct
 import zipfile
 import zlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image, ImageDraw
@@ -71,8 +72,8 @@ def bomb() -> bytes:
         ("bomb.png --for slack", "bomb.png"),
         ("blank.png --for slack", "blank.png for slack: The picture is empty"),
         ("folder --for slack", "folder is a folder"),
-        ("pig.png folder/pig.png --for slack", "one name"),
-        ("pig.png --for slack -o text.png", "no folder"),
+        ("pig.png folder/pig.png --for slack", "same file names"),
+        ("pig.png --for slack -o text.png", "not a folder"),
         ("vector.eps --for slack", "vector.eps is no"),
     ],
 )
@@ -118,7 +119,7 @@ def test_a_sticker_is_drawn_in_the_form_that_is_asked_for(
 def test_a_form_that_cannot_be_is_told_before_anything_is_drawn(
     options: str, clue: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.generating._load", lambda *_: pytest.fail("loaded the model"))
+    monkeypatch.setattr("app.generating.load_pipeline", lambda *_: pytest.fail("loaded the model"))
     assert cli.main(["generate", "red apple", *options.split()]) == 2
     err = capsys.readouterr().err
     assert err.count("\n") == 1 and clue in err
@@ -126,7 +127,8 @@ def test_a_form_that_cannot_be_is_told_before_anything_is_drawn(
 
 def test_without_its_recipe_a_sticker_does_not_say_the_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = Sticker(Image.open("pig.png").convert("RGB"), {"prompt": "a secret"})
-    monkeypatch.setattr("app.generating._draw", lambda *_: [drawn])
+    pipeline = SimpleNamespace(generate=lambda *_, **__: [drawn])
+    monkeypatch.setattr("app.generating.load_pipeline", lambda *_: pipeline)
     for options, says in (([], True), (["--no-recipe"], False)):
         assert cli.main(["generate", "pig", "--format", "ios-glyph", "-o", "pig.heic", *options]) == 0
         assert (b"a secret" in Path("pig.heic").read_bytes()) is says

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,16 +13,17 @@ pytest.importorskip("gradio", reason="the tests of the demo need the extra app")
 
 from demo_server import Demo, chromium, eventually, free_port
 
-from app.demo import server as serving
-from app.demo import session
+from app.demo import server, session, worker
+from app.demo.job import Job
 from app.demo.session import Sessions
-from app.demo.worker import Worker
+from app.demo.worker import Progress, Worker
 from mlx_genmoji import Genmoji
 
 
 @pytest.fixture(scope="session")
 def demo() -> Iterator[Demo]:
     made: list[Any] = []
+    late_steps: Counter[Job] = Counter()
 
     class KeptWorker(Worker):
         def __init__(self, *arguments: Any, **options: Any):
@@ -33,11 +35,18 @@ def demo() -> Iterator[Demo]:
             super().__init__()
             made.append(self)
 
+    class CountingProgress(Progress):
+        def __call__(self, step: int, steps: int, latents: Any) -> bool:
+            if self.job.cancelled.is_set():
+                late_steps[self.job] += 1
+            return super().__call__(step, steps, latents)
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(serving, "Worker", KeptWorker)
+        patch.setattr(server, "Worker", KeptWorker)
         patch.setattr(session, "Sessions", KeptSessions)
-        with serving.serving({"builtin": None}, {}, port=free_port()) as url:
-            yield Demo(url, *made)
+        patch.setattr(worker, "Progress", CountingProgress)
+        with server.running_server({"builtin": "builtin"}, {}, port=free_port()) as url:
+            yield Demo(url, *made, late_steps)
 
 
 @pytest.fixture(scope="session")

@@ -6,11 +6,13 @@ import random
 import shutil
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from app.demo.job import Job
 from app.demo.session import Sessions
 from app.demo.worker import Worker
 
@@ -24,6 +26,12 @@ class Demo(NamedTuple):
     url: str
     worker: Worker
     sessions: Sessions
+    late_steps: Counter[Job]
+    """How many steps each job was drawn on for after it was cancelled."""
+
+    @property
+    def most_late_steps(self) -> int:
+        return max(self.late_steps.values(), default=0)
 
 
 def chromium() -> str | None:

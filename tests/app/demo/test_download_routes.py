@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from app.demo.download_routes import GONE, Take
+from app.demo.download_routes import GONE, DownloadRoutes
+from app.demo.job import Done, Job
 from app.demo.request import Request
-from app.demo.session import MOST_DRAWINGS, MOST_SESSIONS, Drawn, Session, Sessions
-from app.demo.worker import Done, Job
+from app.demo.session import MAX_DRAWINGS, MAX_SESSIONS, HistoryEntry, Session, Sessions
 from mlx_genmoji import Sticker
 from mlx_genmoji.prompt import PromptPlan, parse
 
@@ -30,35 +30,35 @@ def picture(seed: int, side: int = 64) -> Image.Image:
     return image
 
 
-def drawing(prompt: str = "red apple", seed: int = 7, count: int = 2, side: int = 64) -> Drawn:
+def drawing(prompt: str = "red apple", seed: int = 7, count: int = 2, side: int = 64) -> HistoryEntry:
     stickers = [Sticker(picture(seed + i, side), {"prompt": prompt, "seed": seed + i}) for i in range(count)]
-    return Drawn.of(Request(prompt), Done(stickers, PromptPlan.of(parse(prompt)), seed, []))
+    return HistoryEntry.of(Request(prompt), Done(stickers, PromptPlan.of(parse(prompt)), seed, []))
 
 
-def visit(sessions: Sessions, name: str, *drawings: Drawn) -> Session:
+def visit(sessions: Sessions, name: str, *drawings: HistoryEntry) -> Session:
     """A session that drew, and draws no more."""
-    session = sessions.draw(name, Job(Request("pig")))
+    session = sessions.start(name, Job(Request("pig")))
     for drawn in drawings:
-        sessions.keep(session, drawn)
+        sessions.add(session, drawn)
     session.job = None
     return session
 
 
 @pytest.fixture
-def drawn() -> Drawn:
+def drawn() -> HistoryEntry:
     return drawing()
 
 
 @pytest.fixture
-def get(drawn: Drawn) -> Get:
+def get(drawn: HistoryEntry) -> Get:
     """What is answered to `take/...`, `{}` in it the drawing's token."""
     sessions = Sessions()
     visit(sessions, "visitor", drawn)
-    take = Take(sessions)
+    routes = DownloadRoutes(sessions)
 
     def get(path: str) -> httpx.Response:
         async def ask() -> httpx.Response:
-            transport = httpx.ASGITransport(app=cast(Any, take))
+            transport = httpx.ASGITransport(app=cast(Any, routes))
             async with httpx.AsyncClient(transport=transport, base_url="http://demo") as client:
                 return await client.get(f"/take/{path.format(drawn.token)}")
 
@@ -120,48 +120,48 @@ def test_a_large_picture_is_shown_small_and_taken_away_whole() -> None:
     assert Image.open(BytesIO(drawn.icon)).size == (96, 96)
 
 
-def test_looking_around_is_not_remembered_and_drives_nobody_out(drawn: Drawn) -> None:
+def test_looking_around_is_not_remembered_and_drives_nobody_out(drawn: HistoryEntry) -> None:
     sessions = Sessions()
     visit(sessions, "visitor", drawn)
-    for number in range(2 * MOST_SESSIONS):
-        assert sessions.find(f"stranger {number}").history == []
-    assert len(sessions) == 1 and sessions.find("visitor").history == [drawn]
+    for number in range(2 * MAX_SESSIONS):
+        assert sessions.get(f"stranger {number}").history == []
+    assert len(sessions) == 1 and sessions.get("visitor").history == [drawn]
 
 
-def test_whoever_is_being_drawn_for_is_not_driven_out(drawn: Drawn) -> None:
+def test_whoever_is_being_drawn_for_is_not_driven_out(drawn: HistoryEntry) -> None:
     sessions = Sessions()
-    waiting = sessions.draw("waiting", Job(Request("pig")))
+    waiting = sessions.start("waiting", Job(Request("pig")))
     visit(sessions, "visitor", drawn)
-    for number in range(2 * MOST_SESSIONS):
+    for number in range(2 * MAX_SESSIONS):
         visit(sessions, f"stranger {number}")
-    assert len(sessions) == MOST_SESSIONS
-    assert sessions.find("waiting") is waiting and sessions.drawn(drawn.token) is None
+    assert len(sessions) == MAX_SESSIONS
+    assert sessions.get("waiting") is waiting and sessions.entry(drawn.token) is None
 
 
-def test_who_gives_no_name_shares_nothing(drawn: Drawn) -> None:
+def test_who_gives_no_name_shares_nothing(drawn: HistoryEntry) -> None:
     sessions = Sessions()
     for name in (None, ""):
         visit(sessions, name or "", drawn)
-        assert sessions.find(name).history == [] and len(sessions) == 0
+        assert sessions.get(name).history == [] and len(sessions) == 0
 
 
 def test_all_pictures_together_keep_a_limit() -> None:
     size = drawing().size
-    sessions = Sessions(most_bytes=int(3.5 * size))
+    sessions = Sessions(max_bytes=int(3.5 * size))
     first, second, third, fourth = (drawing(prompt) for prompt in ("pig", "cat", "dog", "cow"))
     visit(sessions, "a", first, second)
     visit(sessions, "b", third)
     visit(sessions, "b", fourth)
-    assert sessions.drawn(first.token) is None
-    assert all(sessions.drawn(kept.token) is kept for kept in (second, third, fourth))
+    assert sessions.entry(first.token) is None
+    assert all(sessions.entry(kept.token) is kept for kept in (second, third, fourth))
     # The one that was just drawn stays even if it is too large by itself.
-    sessions.most_bytes = 0
+    sessions.max_bytes = 0
     last = drawing("fox")
     visit(sessions, "b", last)
-    assert sessions.find("b").history == [last] and sessions.find("a").shown is None
+    assert sessions.get("b").history == [last] and sessions.get("a").current is None
 
 
 def test_the_history_has_an_end() -> None:
     sessions = Sessions()
-    session = visit(sessions, "a", *(drawing(count=1) for _ in range(MOST_DRAWINGS + 1)))
-    assert len(session.history) == MOST_DRAWINGS and session.shown is session.history[0]
+    session = visit(sessions, "a", *(drawing(count=1) for _ in range(MAX_DRAWINGS + 1)))
+    assert len(session.history) == MAX_DRAWINGS and session.current is session.history[0]

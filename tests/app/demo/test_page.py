@@ -10,7 +10,7 @@ import pytest
 from demo_server import Demo, eventually
 from PIL import Image
 
-from app.demo.session import Drawn
+from app.demo.session import HistoryEntry
 from mlx_genmoji import Genmoji
 from mlx_genmoji.sticker import read_recipe
 
@@ -84,7 +84,7 @@ def test_escape_stops_within_a_step(page: Any, demo: Demo) -> None:
     page.wait_for_selector('.tile img[src^="data:image/jpeg"]')
     page.keyboard.press("Escape")
     finished(page, "Stopped.")
-    assert eventually(lambda: demo.worker.is_idle) and demo.worker.steps_after_cancel <= 1
+    assert eventually(lambda: demo.worker.is_idle) and demo.most_late_steps <= 1
     assert eventually(page.locator("#draw").is_enabled)
 
 
@@ -97,7 +97,7 @@ def test_whoever_closes_the_page_stops_their_drawing(page: Any, demo: Demo) -> N
     other.wait_for_selector('.tile img[src^="data:image/jpeg"]')
     other.close()
     assert eventually(lambda: demo.worker.is_idle)
-    assert demo.worker.steps_after_cancel <= 1
+    assert demo.most_late_steps <= 1
 
 
 def test_the_next_visitor_hears_the_position(page: Any, demo: Demo) -> None:
@@ -109,7 +109,7 @@ def test_the_next_visitor_hears_the_position(page: Any, demo: Demo) -> None:
     other.wait_for_selector('.tile img[src^="data:image/jpeg"]')
     more(page, steps="1", count="1")
     ask(page, "pizza")
-    finished(page, "One drawing to draw before yours.")
+    finished(page, "One drawing before yours.")
     other.locator("#cancel").click()
     finished(page, "pizza, 3d ·")
     other.close()
@@ -168,7 +168,7 @@ def test_what_cannot_be_shown_is_said_and_one_can_go_on(
 
     more(page, steps="1", count="1")
     with monkeypatch.context() as patch:
-        patch.setattr(Drawn, "of", fail)
+        patch.setattr(HistoryEntry, "of", fail)
         ask(page, "pizza")
         page.wait_for_selector(".error:not([hidden])")
     assert page.locator(".error").text_content().startswith("Something went wrong")

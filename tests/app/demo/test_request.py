@@ -22,6 +22,9 @@ from app.demo.server import serve
         ("🐱👑", "cat face wearing a crown"),
         ("👑 + 🐱", "cat face wearing a crown"),
         ("🐻 🍕", "bear holding a pizza"),
+        ("🐱⌛", "cat face holding an hourglass done"),
+        ("🦊🍙", "fox holding a rice ball"),
+        ("🐱👓", "cat face wearing glasses"),
         ("🐷", "🐷"),
         ("🐷 + 🦋 + 🍕", "🐷 + 🦋 + 🍕"),
         ("🐷 flying", "🐷 flying"),
@@ -52,14 +55,14 @@ def test_a_kill_ends_it_in_good_order(monkeypatch: pytest.MonkeyPatch) -> None:
     closed = []
 
     @contextmanager
-    def serving(*_: object, **__: object) -> Iterator[str]:
+    def running_server(*_: object, **__: object) -> Iterator[str]:
         try:
             os.kill(os.getpid(), signal.SIGTERM)
             yield "http://demo"
         finally:
             closed.append(True)
 
-    monkeypatch.setattr("app.demo.server.serving", serving)
+    monkeypatch.setattr("app.demo.server.running_server", running_server)
     before = signal.getsignal(signal.SIGTERM)
     try:
         with pytest.raises(SystemExit) as caught:

@@ -1,0 +1,144 @@
+"""`genmoji generate`: a prompt in, pictures or stickers out; or a PNG in, the same one again."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mlx_genmoji.choices import SamplerName, SkinTone
+from mlx_genmoji.errors import UserError
+
+from ..generating import DrawingOptions, DrawingRequest, run
+from .adapter_options import AdapterFiles, parse_adapter
+
+
+def generate(
+    prompt: Annotated[
+        str | None,
+        typer.Argument(metavar="PROMPT", show_default=False, help='What to draw, in quotes: "flying pig".'),
+    ] = None,
+    count: Annotated[int, typer.Option("--count", "-n", help="How many candidates to draw.")] = 1,
+    seed: Annotated[
+        int | None,
+        typer.Option(help="The same seed draws the same picture; candidate i has seed + i. [default: random]"),
+    ] = None,
+    skin_tone: Annotated[SkinTone | None, typer.Option(help="Skin tone of the people in the picture.")] = None,
+    person_type: Annotated[
+        str | None, typer.Option(help="Who the people in the picture are: man, woman, girl, old man...")
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLDER_OR_ID",
+            help='The model: a diffusers folder, owner/name[@revision] on the Hugging Face hub, or "builtin".'
+            " [default: builtin]",
+        ),
+    ] = None,
+    adapter: AdapterFiles = [],  # noqa: B006
+    adapters: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="A folder of adapters with an index; the skin tone and person type choose one of them.",
+        ),
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Denoising steps. [default: the model's]")] = None,
+    guidance: Annotated[
+        float | None,
+        typer.Option(help="How closely to follow the prompt; 1 or less turns guidance off. [default: the model's]"),
+    ] = None,
+    negative_prompt: Annotated[str, typer.Option(help="What not to draw.")] = "",
+    rewrite: Annotated[
+        str,
+        typer.Option(
+            metavar="MODEL|none",
+            help="A language model that adds details to a short prompt: smollm2, or the id or folder of an mlx-lm"
+            " model. See genmoji rewrite.",
+        ),
+    ] = "none",
+    whole: Annotated[
+        bool,
+        typer.Option(
+            "--whole",
+            help="Draw a combination in one piece, where the built-in model would draw it in parts: pig, wings.",
+        ),
+    ] = False,
+    sampler: Annotated[SamplerName | None, typer.Option(help="The sampler. [default: the model's]")] = None,
+    image: Annotated[
+        Path | None, typer.Option(help="A picture to start from (PNG, JPEG or WebP): it becomes an emoji.")
+    ] = None,
+    strength: Annotated[
+        float | None, typer.Option(help="How much of --image changes, from 0 to 1. [default: 0.8]")
+    ] = None,
+    mask: Annotated[Path | None, typer.Option(help="For inpainting models: white where --image is repainted.")] = None,
+    replay: Annotated[
+        Path | None,
+        typer.Option(metavar="PNG", help="Draw a sticker again from the recipe in its file, without a PROMPT."),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="The file to write, .png, .webp or .heic (an iOS glyph); with -n, pig.png becomes pig-1.png, pig-2.png"
+            " and so on. [default: the prompt's words, as a PNG]",
+        ),
+    ] = None,
+    transparent: Annotated[bool, typer.Option("--transparent", help="Remove the white background.")] = False,
+    format: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TARGET",
+            help="Write the sticker as slack, telegram or another target takes it. See genmoji stickers.",
+        ),
+    ] = None,
+    no_recipe: Annotated[
+        bool, typer.Option("--no-recipe", help="Do not write into the file how it was made (prompt, seed, model).")
+    ] = False,
+) -> None:
+    """Draw a genmoji of PROMPT as a PNG file."""
+    options = DrawingOptions(
+        count=count,
+        seed=seed,
+        skin_tone=skin_tone,
+        person_type=person_type,
+        steps=steps,
+        guidance=guidance,
+        negative_prompt=negative_prompt,
+        rewrite=None if rewrite == "none" else rewrite,
+        sampler=sampler,
+        strength=strength,
+        combine=not whole,
+    )
+    source = prompt if replay is None else replay
+    if source is None or (prompt is not None and replay is not None):
+        raise UserError('Give either a PROMPT, such as "flying pig", or --replay with a PNG to draw again.')
+    if replay is not None:
+        _check_replay(options)
+    if adapter and adapters is not None:
+        raise UserError("--adapter and --adapters exclude each other: give files, or a folder with an index.")
+    request = DrawingRequest(
+        source=source,
+        model=model,
+        adapters=[parse_adapter(text) for text in adapter] if adapters is None else adapters,
+        options=options,
+        image=image,
+        mask=mask,
+        output=output,
+        target=format,
+        transparent=transparent,
+        recipe=not no_recipe,
+    )
+    for path in run(request):
+        typer.echo(path)
+
+
+def _check_replay(options: DrawingOptions) -> None:
+    """Raise UserError if an option is given that a replay takes from the recipe."""
+    given = [field.name for field in fields(options) if getattr(options, field.name) != field.default]
+    if given:
+        name = "whole" if given[0] == "combine" else given[0].replace("_", "-")
+        raise UserError(f"--replay takes this from the recipe; leave out --{name}.")
