@@ -1,10 +1,12 @@
-"""Imported before any test module: MLX finds OpenBLAS only if `mlx_genmoji` comes before `mlx.core`."""
+"""Imported before any test module, and so before `mlx.core`."""
 
 from collections.abc import Iterator
 
 import pytest
 
-import mlx_genmoji  # noqa: F401
+import mlx_genmoji
+
+mlx_genmoji.use_fast_cpu()
 
 
 @pytest.fixture
