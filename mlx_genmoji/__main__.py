@@ -1,4 +1,4 @@
-"""The `genmoji` command: makes sure that its five packages are its own, then hands over to `app.cli`.
+"""The `genmoji` command: checks where its five packages come from, makes MLX fast, then calls `app.cli`.
 
 `app`, `scrape`, `train` and `quantize` are common names. Where the Python path has somebody else's first, the command
 says so in one sentence, exit code 2, instead of failing somewhere inside.
@@ -9,6 +9,8 @@ from __future__ import annotations
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+
+from mlx_genmoji.backend import use_fast_cpu
 
 PACKAGES = ("app", "scrape", "train", "quantize", "mlx_genmoji")
 ROOT = Path(__file__).resolve().parent.parent
@@ -34,6 +36,7 @@ def main() -> int:
         print("Take them off PYTHONPATH, or install genmoji into an environment of its own.", file=sys.stderr)
         return 2
 
+    use_fast_cpu()
     from app.cli import main as cli_main
 
     return cli_main()

@@ -1,11 +1,13 @@
-"""Imported before any test module: MLX finds OpenBLAS only if `mlx_genmoji` comes before `mlx.core`."""
+"""Imported before any test module, and so before `mlx.core`."""
 
 import os
 from collections.abc import Iterator
 
 import pytest
 
-import mlx_genmoji  # noqa: F401
+import mlx_genmoji
+
+mlx_genmoji.use_fast_cpu()
 
 if os.environ.get("GENMOJI_TEST_DEVICE") == "cpu":
     # Where there is a GPU, the whole suite on the CPU: its figures are the CPU's. `test_gpu.py` chooses for itself.

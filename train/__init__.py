@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-# Before anything that imports MLX: the package chooses the linear algebra that MLX will use.
 from mlx_genmoji.errors import UserError
 
 if TYPE_CHECKING:

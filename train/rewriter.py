@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from mlx_genmoji.backend import use_fast_cpu
 from mlx_genmoji.errors import UserError
 from mlx_genmoji.prompt.llm.protocol import answer, fault, fields_to_ask, question, read_answer
 from mlx_genmoji.prompt.parser import Parsed, parse
@@ -238,4 +239,5 @@ def main(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
+    use_fast_cpu()
     main(sys.argv[1:])

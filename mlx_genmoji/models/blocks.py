@@ -1,4 +1,4 @@
-"""What the UNet and the autoencoder are both built from. Activations are (B, H, W, C)."""
+"""Blocks of both the UNet and the autoencoder. Activations are (B, H, W, C)."""
 
 from collections.abc import Callable
 from functools import partial
@@ -6,7 +6,7 @@ from functools import partial
 import mlx.core as mx
 import mlx.nn as nn
 
-from .checkpointing import attention_in_parts, checkpointable
+from .checkpointing import attention_in_chunks, recomputed, recomputes
 from .ops import attention, conv2d, downsampled_conv2d, group_norm, silu, upsampled_conv2d
 
 # (B, H, W, C) and a weight (O, kh, kw, C) -> (B, H', W', O)
@@ -14,7 +14,7 @@ Convolution = Callable[[mx.array, mx.array], mx.array]
 
 
 class PointwiseConv(nn.Linear):
-    """A 1x1 convolution kept as a linear layer; in files its weight is (out, in, 1, 1)."""
+    """A 1x1 convolution as a linear layer; in files its weight is (out, in, 1, 1)."""
 
 
 class Conv2d(nn.Conv2d):
@@ -32,7 +32,7 @@ class Conv2d(nn.Conv2d):
         super().__init__(in_channels, out_channels, kernel_size, stride=stride, padding=padding, bias=bias)
 
     def __call__(self, x: mx.array, operation: Convolution | None = None) -> mx.array:
-        """`operation` stands in for the plain convolution: resampling is fused with it."""
+        """operation: replaces the plain convolution, such as one fused with resampling."""
         if operation is None:
             operation = partial(conv2d, stride=self.stride[0], padding=self.padding[0])
         y = operation(x, self.weight)
@@ -78,9 +78,10 @@ class ResnetBlock2D(nn.Module):
         if in_channels != out_channels:
             self.conv_shortcut = PointwiseConv(in_channels, out_channels)
 
-    @checkpointable
     def __call__(self, x: mx.array, activated_time: mx.array | None = None) -> mx.array:
         """`activated_time` is SiLU(time embedding), (B, time_channels): the same for all blocks, so computed once."""
+        if recomputes(self):
+            return recomputed(self, x, activated_time)
         h = self.conv1(silu(self.norm1(x)))
         if activated_time is None:
             h = self.norm2(h)
@@ -96,7 +97,7 @@ class ResnetBlock2D(nn.Module):
 
 
 class Downsample2D(nn.Module):
-    """A convolution of stride 2. The autoencoder pads below and to the right only (padding 0), the UNet all around."""
+    """A convolution of stride 2. The autoencoder pads the bottom and right only (padding 0), the UNet all sides."""
 
     def __init__(self, channels: int, padding: int):
         super().__init__()
@@ -115,7 +116,7 @@ class Upsample2D(nn.Module):
         self.conv = Conv2d(channels, channels, 3, padding=1)
 
     def __call__(self, x: mx.array, size: tuple[int, int] | None = None) -> mx.array:
-        """`size` (H, W), where it is not the double, is that of the skip which the result meets."""
+        """size: the result's (H, W), where the skip connection that joins it is not twice as large as `x`."""
         B, H, W, C = x.shape
         if size in (None, (2 * H, 2 * W)):
             return self.conv(x, upsampled_conv2d)
@@ -125,7 +126,7 @@ class Upsample2D(nn.Module):
 
 
 class Attention(nn.Module):
-    """Attention over positions; to itself, or to `context` where that is given."""
+    """Self-attention over positions, or cross-attention to `context` where that is given."""
 
     checkpointing = False
 
@@ -140,7 +141,7 @@ class Attention(nn.Module):
         eps: float = 1e-5,
         upcast: bool = False,
     ):
-        """`upcast`: attend in float32 whatever the weights are; the scores of some models overflow half precision."""
+        """upcast: compute attention in float32 whatever the weights' dtype; some models' scores overflow float16."""
         super().__init__()
         inner = heads * head_channels
         self.heads = heads
@@ -163,5 +164,5 @@ class Attention(nn.Module):
             q, k, v = (array.astype(mx.float32) for array in projected)
         else:
             q, k, v = projected
-        attend = attention_in_parts if self.checkpointing else attention
+        attend = attention_in_chunks if self.checkpointing else attention
         return self.to_out[0](attend(q, k, v, self.heads, self.scale).astype(x.dtype))

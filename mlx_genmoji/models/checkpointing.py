@@ -1,13 +1,14 @@
-"""Gradient checkpointing (Chen et al., 2016): what is inside a block is computed again in the backward pass, not kept.
+"""Gradient checkpointing (Chen et al., 2016): a block's activations are recomputed in the backward pass, not kept.
 
-MLX evaluates a graph from its far end, so what nothing waits for, such as the gradient of a weight, would be computed
-last of all, and keep until then the activations that it needs. Here the way back goes on only when a block is done.
+MLX evaluates a graph from its outputs, so the gradient of a weight, which no other operation waits for, would be
+computed last of all, and its activations kept until then. Here the backward pass leaves a block only when all of the
+block's gradients are computed.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextvars import ContextVar
-from functools import partial, wraps
-from typing import Any, TypeVar, cast
+from functools import partial
+from typing import cast
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -15,18 +16,15 @@ from mlx.utils import tree_flatten, tree_unflatten
 
 from .ops import attention, within_block
 
-Call = TypeVar("Call", bound=Callable[..., mx.array])
+# Attention scores computed at a time in training: 64 MiB in float32.
+SCORES_CHUNK = 2**24
 
-# Attention's matrices are computed for so many queries at a time that one holds at most as many scores.
-SCORES_AT_ONCE = 2**24
-
-
-# The key of what is dropped next in the block that is computed.
+# The random key of the next dropout in the block that is being computed; None outside of one.
 _key: ContextVar[list[mx.array] | None] = ContextVar("_key", default=None)
 
 
 class Dropout(nn.Dropout):
-    """MLX's, but where a block is computed again, it drops the same again."""
+    """MLX's dropout, which drops the same elements again when a block is recomputed."""
 
     def __init__(self, probability: float):
         super().__init__(probability)
@@ -41,53 +39,55 @@ class Dropout(nn.Dropout):
 
 
 def checkpoint_blocks(model: nn.Module, on: bool = True) -> None:
-    """Whether a model's blocks are computed again in the backward pass, and attention in parts. Its results stay."""
+    """Turn checkpointing and attention in chunks on or off, for all blocks of a model. Its results stay the same."""
     for module in model.modules():
         if hasattr(module, "checkpointing"):
             module.checkpointing = on
 
 
-def checkpointable(call: Call) -> Call:
-    """For the `__call__` of a block, whose arguments are arrays: pay heed to its `checkpointing`."""
+def recomputes(block: nn.Module) -> bool:
+    """Whether a call of `block` shall go through `recomputed`: checkpointing is on, and this is not its recomputation.
 
-    @wraps(call)
-    def checkpointed(block: nn.Module, /, *arguments: Any, **options: Any) -> mx.array:
-        if not block.checkpointing:
-            return call(block, *arguments, **options)
-        own = dict(cast(list[tuple[str, mx.array]], tree_flatten(block.trainable_parameters())))
-
-        def run(key: mx.array, *arrays: mx.array) -> mx.array:
-            """The block for other arguments and parameters, its dropout from `key`; afterwards all is as it was."""
-            tokens = within_block.set(True), _key.set([key])
-            block.update(tree_unflatten(list(zip(own, arrays[len(arguments) :], strict=True))))
-            try:
-                return call(block, *arrays[: len(arguments)], **options)
-            finally:
-                block.update(tree_unflatten(list(own.items())))
-                within_block.reset(tokens[0])
-                _key.reset(tokens[1])
-
-        forward = mx.custom_function(run)
-
-        @forward.vjp
-        def backward(primals: Sequence[mx.array], cotangent: mx.array, output: mx.array) -> list[mx.array]:
-            key, *arrays = primals
-            _, gradients = mx.vjp(partial(run, key), mx.depends(arrays, [cotangent]), [cotangent])
-            before, inside = gradients[: len(arguments)], gradients[len(arguments) :]
-            return [mx.zeros_like(key), *(mx.depends(before, inside) if inside else before), *inside]
-
-        key = mx.random.randint(0, 2**31 - 1, (2,)).astype(mx.uint32)
-        return cast(mx.array, forward(key, *arguments, *own.values()))
-
-    return cast(Call, checkpointed)
+    For blocks that never contain one another.
+    """
+    return bool(block.checkpointing) and not within_block.get()
 
 
-def attention_in_parts(queries: mx.array, keys: mx.array, values: mx.array, heads: int, scale: float) -> mx.array:
-    """`attention`, one part of the queries after the other, there and back: no matrix of scores is ever whole."""
-    at_once = max(1, SCORES_AT_ONCE // (queries.shape[0] * heads * keys.shape[1]))
-    if at_once >= queries.shape[1]:
+def recomputed(block: nn.Module, *arguments: mx.array | None) -> mx.array:
+    """block(*arguments), whose backward pass calls the block again. A trailing None is left out."""
+    inputs = [array for array in arguments if array is not None]
+    parameters = dict(cast(list[tuple[str, mx.array]], tree_flatten(block.trainable_parameters())))
+
+    def run(key: mx.array, *arrays: mx.array) -> mx.array:
+        """The block with other inputs and parameters and its dropout from `key`; afterwards it is as it was."""
+        tokens = within_block.set(True), _key.set([key])
+        block.update(tree_unflatten(list(zip(parameters, arrays[len(inputs) :], strict=True))))
+        try:
+            return cast(mx.array, block(*arrays[: len(inputs)]))
+        finally:
+            block.update(tree_unflatten(list(parameters.items())))
+            within_block.reset(tokens[0])
+            _key.reset(tokens[1])
+
+    forward = mx.custom_function(run)
+
+    @forward.vjp
+    def backward(primals: Sequence[mx.array], cotangent: mx.array, output: mx.array) -> list[mx.array]:
+        key, *arrays = primals
+        _, gradients = mx.vjp(partial(run, key), mx.depends(arrays, [cotangent]), [cotangent])
+        before, inside = gradients[: len(inputs)], gradients[len(inputs) :]
+        return [mx.zeros_like(key), *(mx.depends(before, inside) if inside else before), *inside]
+
+    key = mx.random.randint(0, 2**31 - 1, (2,)).astype(mx.uint32)
+    return cast(mx.array, forward(key, *inputs, *parameters.values()))
+
+
+def attention_in_chunks(queries: mx.array, keys: mx.array, values: mx.array, heads: int, scale: float) -> mx.array:
+    """`ops.attention` for some queries at a time, forward and backward: at most SCORES_CHUNK scores in memory."""
+    chunk = max(1, SCORES_CHUNK // (queries.shape[0] * heads * keys.shape[1]))
+    if chunk >= queries.shape[1]:
         return attention(queries, keys, values, heads, scale)
-    ends = range(at_once, queries.shape[1], at_once)
+    ends = range(chunk, queries.shape[1], chunk)
 
     def attend(part: mx.array, keys: mx.array, values: mx.array) -> mx.array:
         return attention(part, keys, values, heads, scale)

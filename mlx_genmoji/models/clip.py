@@ -96,7 +96,9 @@ class CLIPTextEmbeddings(nn.Module):
 class CLIPEncoder(nn.Module):
     def __init__(self, config: CLIPTextConfig):
         super().__init__()
-        self.layers = [CLIPEncoderLayer(config) for _ in range(config.num_hidden_layers)]
+        self.layers = []
+        for _ in range(config.num_hidden_layers):
+            self.layers.append(CLIPEncoderLayer(config))
 
 
 class CLIPTextTransformer(nn.Module):

@@ -4,10 +4,10 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from .blocks import Attention, GroupNorm, PointwiseConv
-from .checkpointing import checkpointable
+from .checkpointing import recomputed, recomputes
 from .ops import gated_gelu
 
-# Transformers normalise with an eps of their own, whatever `norm_eps` says.
+# As in diffusers, whatever the config's `norm_eps`.
 TRANSFORMER_EPS = 1e-6
 
 
@@ -42,23 +42,27 @@ class BasicTransformerBlock(nn.Module):
     def __init__(self, channels: int, text_channels: int, heads: int, only_cross_attention: bool, upcast: bool):
         super().__init__()
         self.only_cross_attention = only_cross_attention
-        own = text_channels if only_cross_attention else None
+        context_channels = text_channels if only_cross_attention else None
         self.norm1 = nn.LayerNorm(channels)
-        self.attn1 = Attention(channels, own, heads, channels // heads, bias=False, upcast=upcast)
+        self.attn1 = Attention(channels, context_channels, heads, channels // heads, bias=False, upcast=upcast)
         self.norm2 = nn.LayerNorm(channels)
         self.attn2 = Attention(channels, text_channels, heads, channels // heads, bias=False, upcast=upcast)
         self.norm3 = nn.LayerNorm(channels)
         self.ff = FeedForward(channels)
 
-    @checkpointable
     def __call__(self, x: mx.array, text: mx.array) -> mx.array:
+        if recomputes(self):
+            return recomputed(self, x, text)
         x = x + self.attn1(self.norm1(x), text if self.only_cross_attention else None)
         x = x + self.attn2(self.norm2(x), text)
         return x + self.ff(self.norm3(x))
 
 
 class Transformer2DModel(nn.Module):
-    """Transformer blocks over the positions of a feature map. `linear` says how `proj_in` and `proj_out` are filed."""
+    """Transformer blocks over the positions of a feature map.
+
+    linear: whether the checkpoint stores `proj_in` and `proj_out` as linear layers, not as 1x1 convolutions.
+    """
 
     def __init__(
         self,
@@ -75,9 +79,10 @@ class Transformer2DModel(nn.Module):
         Projection = nn.Linear if linear else PointwiseConv
         self.norm = GroupNorm(groups, channels, TRANSFORMER_EPS)
         self.proj_in = Projection(channels, channels)
-        self.transformer_blocks = [
-            BasicTransformerBlock(channels, text_channels, heads, only_cross_attention, upcast) for _ in range(depth)
-        ]
+        self.transformer_blocks = []
+        for _ in range(depth):
+            block = BasicTransformerBlock(channels, text_channels, heads, only_cross_attention, upcast)
+            self.transformer_blocks.append(block)
         self.proj_out = Projection(channels, channels)
 
     def __call__(self, x: mx.array, text: mx.array) -> mx.array:

@@ -30,7 +30,7 @@ class AutoencoderKLConfig:
     scaling_factor: float = 0.18215
     shift_factor: float | None = None
     force_upcast: bool = True
-    """Whether half precision is not enough for it."""
+    """Whether it overflows in half precision and must be computed in float32."""
     use_quant_conv: bool = True
     use_post_quant_conv: bool = True
     mid_block_add_attention: bool = True
@@ -100,12 +100,11 @@ class Encoder(nn.Module):
         super().__init__()
         channels, groups = config.block_out_channels, config.norm_num_groups
         self.conv_in = Conv2d(config.in_channels, channels[0], 3, padding=1)
-        self.down_blocks = [
-            DownEncoderBlock2D(
-                channels[max(i - 1, 0)], out, config.layers_per_block, groups, downsample=i < len(channels) - 1
-            )
-            for i, out in enumerate(channels)
-        ]
+        self.down_blocks = []
+        for i, out in enumerate(channels):
+            before, last = channels[max(i - 1, 0)], i == len(channels) - 1
+            block = DownEncoderBlock2D(before, out, config.layers_per_block, groups, downsample=not last)
+            self.down_blocks.append(block)
         self.mid_block = MidBlock2D(channels[-1], groups, config.mid_block_add_attention)
         self.conv_norm_out = GroupNorm(groups, channels[-1], EPS)
         self.conv_out = Conv2d(channels[-1], 2 * config.latent_channels, 3, padding=1)
@@ -123,12 +122,11 @@ class Decoder(nn.Module):
         channels, groups = config.block_out_channels[::-1], config.norm_num_groups
         self.conv_in = Conv2d(config.latent_channels, channels[0], 3, padding=1)
         self.mid_block = MidBlock2D(channels[0], groups, config.mid_block_add_attention)
-        self.up_blocks = [
-            UpDecoderBlock2D(
-                channels[max(i - 1, 0)], out, config.layers_per_block + 1, groups, upsample=i < len(channels) - 1
-            )
-            for i, out in enumerate(channels)
-        ]
+        self.up_blocks = []
+        for i, out in enumerate(channels):
+            before, last = channels[max(i - 1, 0)], i == len(channels) - 1
+            block = UpDecoderBlock2D(before, out, config.layers_per_block + 1, groups, upsample=not last)
+            self.up_blocks.append(block)
         self.conv_norm_out = GroupNorm(groups, channels[-1], EPS)
         self.conv_out = Conv2d(channels[-1], config.out_channels, 3, padding=1)
 

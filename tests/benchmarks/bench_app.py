@@ -45,7 +45,8 @@ LEFT_STEPS = 50
 STARTS = 3
 
 SERVER = """
-import sys, threading
+import sys, threading, mlx_genmoji
+mlx_genmoji.use_fast_cpu()
 from collections import Counter
 from app.demo import server, worker
 workers, late_steps = [], Counter()

@@ -22,8 +22,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-# MLX finds OpenBLAS only if this comes before it.
-import mlx_genmoji  # noqa: F401
+# Before MLX.
+import fast_cpu  # noqa: F401
 
 # isort: split
 

@@ -158,7 +158,7 @@ def _stepper(unet: Any) -> Callable[[], None]:
 
 
 if __name__ == "__main__":
-    import mlx_genmoji  # noqa: F401
+    import fast_cpu  # noqa: F401
 
     what, where, number = sys.argv[1:]
     print(json.dumps({"memory": memory, "time": compare}[what](Path(where), int(number))))

@@ -45,6 +45,8 @@ if side == "theirs":
     torch.set_grad_enabled(False)
     step = lambda: unet(*arguments).sample
 else:
+    import mlx_genmoji
+    mlx_genmoji.use_fast_cpu()
     from mlx_genmoji.checkpoint.components import load_model
     from mlx_genmoji.models.ops import inference
     import mlx.core as mx

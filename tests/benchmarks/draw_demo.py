@@ -10,6 +10,11 @@ import socket
 from pathlib import Path
 from typing import Any
 
+# Before MLX.
+import fast_cpu  # noqa: F401
+
+# isort: split
+
 from playwright.sync_api import sync_playwright
 
 from app.demo.server import running_server

@@ -7,6 +7,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+# Before MLX.
+import fast_cpu  # noqa: F401
+
+# isort: split
+
 from bench_pictures import Caption, contact_sheet
 
 from mlx_genmoji import Genmoji

@@ -19,6 +19,7 @@ from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 
+import fast_cpu  # noqa: F401
 from row import Row
 
 FOLDER = Path(__file__).parent

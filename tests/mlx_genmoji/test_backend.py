@@ -1,4 +1,4 @@
-"""OpenBLAS in place of MLX's reference BLAS: there when it can be, quietly absent when it cannot."""
+"""OpenBLAS in place of MLX's reference BLAS, and memory that is kept: for a process that asks, and no other."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ import ctypes
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+import mlx_genmoji
 from mlx_genmoji import backend
 
 GFLOPS = """
 import sys, time
 import mlx_genmoji
+assert mlx_genmoji.use_fast_cpu() == (sys.argv[1] == "True"), "wrong about OpenBLAS"
 assert not any(name.split(".")[0] == "mlx" for name in sys.modules), "importing mlx_genmoji imports MLX"
 import mlx.core as mx
 n = 1024
@@ -36,9 +39,11 @@ def has_openblas() -> bool:
 needs_openblas = pytest.mark.skipif(not has_openblas(), reason="needs Linux with OpenBLAS")
 
 
-def gflops(**environment: str) -> float:
+def gflops(openblas: bool, **environment: str) -> float:
     base = {name: value for name, value in os.environ.items() if name != backend.OPT_OUT}
-    run = subprocess.run([sys.executable, "-c", GFLOPS], env=base | environment, capture_output=True, text=True)
+    run = subprocess.run(
+        [sys.executable, "-c", GFLOPS, str(openblas)], env=base | environment, capture_output=True, text=True
+    )
     assert run.returncode == 0, run.stderr
     assert run.stderr == ""
     return float(run.stdout)
@@ -46,7 +51,7 @@ def gflops(**environment: str) -> float:
 
 @needs_openblas
 def test_openblas_makes_matrix_products_several_times_faster() -> None:
-    assert gflops() > 4 * gflops(GENMOJI_NO_OPENBLAS="1")
+    assert gflops(True) > 4 * gflops(False, GENMOJI_NO_OPENBLAS="1")
 
 
 @pytest.fixture
@@ -89,10 +94,71 @@ def test_only_linux_is_touched(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not backend.prefer_openblas()
 
 
+def test_openblas_comes_too_late_once_mlx_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "mlx.core", sys)
+    monkeypatch.delenv(backend.OPT_OUT, raising=False)
+    monkeypatch.delenv(backend.SPIN, raising=False)
+    assert not mlx_genmoji.use_fast_cpu()
+    assert backend.SPIN not in os.environ
+
+
+CHANGES = """
+import ctypes, os, sys
+calls, load = [], ctypes.CDLL
+def spy(name, *arguments, **options):
+    calls.append(str(name))
+    return load(name, *arguments, **options)
+ctypes.CDLL = spy
+before = dict(os.environ)
+import mlx_genmoji
+assert not any(name.split(".")[0] == "mlx" for name in sys.modules), "importing mlx_genmoji imports MLX"
+if sys.argv[1] == "command":
+    from mlx_genmoji.__main__ import main
+    sys.argv[1:] = ["--version"]
+    main()
+elif sys.argv[1] == "function":
+    mlx_genmoji.use_fast_cpu()
+    mlx_genmoji.use_fast_cpu()
+elif sys.argv[1] == "everything":
+    import mlx_genmoji.pipeline, mlx_genmoji.lora, mlx_genmoji.hub, scrape, train, quantize, app.cli
+changed = sorted(name for name in os.environ if os.environ[name] != before.get(name))
+loaded = "libopenblas.so" in open("/proc/self/maps").read()
+print(changed, loaded, [name for name in calls if name in ("None", "libopenblas.so.0")])
+"""
+
+
+@pytest.fixture
+def some_openblas(tmp_path: Path) -> str:
+    """A folder with another library under OpenBLAS's name, so that this can be tested without OpenBLAS."""
+    maps = Path("/proc/self/maps").read_text(encoding="utf-8").split()
+    (tmp_path / backend.OPENBLAS).write_bytes(Path(next(name for name in maps if "/libm." in name)).read_bytes())
+    return str(tmp_path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux is touched")
+@pytest.mark.parametrize(
+    ("what", "changes"),
+    [
+        ("import", "[] False []"),
+        ("everything", "[] False []"),
+        ("function", "['OPENBLAS_THREAD_TIMEOUT'] True ['None', 'libopenblas.so.0', 'None', 'libopenblas.so.0']"),
+        ("command", "['OPENBLAS_THREAD_TIMEOUT'] True ['None', 'libopenblas.so.0']"),
+    ],
+)
+def test_only_who_asks_for_it_has_the_process_changed(what: str, changes: str, some_openblas: str) -> None:
+    """Its environment, the libraries in its memory, and the C library's options (`mallopt` of the library None)."""
+    base = {name: value for name, value in os.environ.items() if name not in (backend.OPT_OUT, backend.SPIN)}
+    base["LD_LIBRARY_PATH"] = some_openblas
+    run = subprocess.run([sys.executable, "-c", CHANGES, what], env=base, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.splitlines()[-1] == changes
+
+
 PAGE_FAULTS = """
 import ctypes, resource, sys
-if sys.argv[1] == "ours":
-    import mlx_genmoji
+import mlx_genmoji
+if sys.argv[1] == "fast":
+    mlx_genmoji.use_fast_cpu()
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]
 
@@ -111,8 +177,8 @@ print([page_faults() for _ in range(4)][-1])
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the C library of Linux alone has to be told")
 def test_memory_that_arrays_give_back_is_kept_for_the_next() -> None:
-    def faults(whose: str) -> int:
-        run = subprocess.run([sys.executable, "-c", PAGE_FAULTS, whose], capture_output=True, text=True)
+    def faults(how: str) -> int:
+        run = subprocess.run([sys.executable, "-c", PAGE_FAULTS, how], capture_output=True, text=True)
         return int(run.stdout)
 
-    assert faults("ours") < 100 < 1000 < faults("the system's")
+    assert faults("fast") < 100 < 1000 < faults("as it is")

@@ -15,7 +15,7 @@ from mlx_genmoji import Genmoji
 from mlx_genmoji.checkpoint.components import create_model, load_model, save_model
 from mlx_genmoji.errors import UserError
 from mlx_genmoji.models.blocks import Conv2d, Downsample2D, PointwiseConv, Upsample2D
-from mlx_genmoji.models.checkpointing import Dropout, attention_in_parts, checkpoint_blocks
+from mlx_genmoji.models.checkpointing import Dropout, attention_in_chunks, checkpoint_blocks
 from mlx_genmoji.models.ops import attention
 from mlx_genmoji.pipeline import BUILTIN
 from mlx_genmoji.quantization import PACKED, Quantization, QuantizedConv2d, QuantizedLayer, quantize_model
@@ -422,7 +422,7 @@ def gradients(unet: Any, *arguments: mx.array, compiled: bool = False) -> dict[s
 
 @pytest.mark.parametrize("compiled", [False, True], ids=["", "compiled"])
 def test_checkpointing_changes_no_gradient(compiled, error, monkeypatch):
-    monkeypatch.setattr("mlx_genmoji.models.checkpointing.SCORES_AT_ONCE", 2 * 4 * 64 * 10)
+    monkeypatch.setattr("mlx_genmoji.models.checkpointing.SCORES_CHUNK", 2 * 4 * 64 * 10)
     unet = trainable_unet()
     expected = gradients(unet, *unet_arguments())
     prediction = unet(*unet_arguments())
@@ -456,7 +456,7 @@ def test_a_block_that_is_computed_again_drops_the_same(error):
 
 
 def test_checkpointing_saves_memory(monkeypatch):
-    monkeypatch.setattr("mlx_genmoji.models.checkpointing.SCORES_AT_ONCE", 2**18)
+    monkeypatch.setattr("mlx_genmoji.models.checkpointing.SCORES_CHUNK", 2**18)
     unet = trainable_unet()
     arguments = mx.random.normal((1, 32, 32, 4)), mx.array([500]), mx.random.normal((1, 5, 48))
     mx.eval(arguments)
@@ -470,7 +470,7 @@ def test_checkpointing_saves_memory(monkeypatch):
     assert peaks[1] < 0.4 * peaks[0]
 
 
-def test_attention_in_parts_is_attention(error, monkeypatch):
+def test_attention_in_chunks_is_attention(error, monkeypatch):
     keys = mx.random.split(mx.random.key(0), 4)
     q, k, v, weights = (
         mx.random.normal((2, length, 32), key=key) for length, key in zip((50, 30, 30, 50), keys, strict=True)
@@ -481,6 +481,6 @@ def test_attention_in_parts_is_attention(error, monkeypatch):
 
     expected = [attention(q, k, v, 4, 8**-0.5), *mx.grad(loss(attention), (0, 1, 2))(q, k, v)]
     # 7 queries at a time, the last time one.
-    monkeypatch.setattr("mlx_genmoji.models.checkpointing.SCORES_AT_ONCE", 2 * 4 * 30 * 7 + 5)
-    ours = [attention_in_parts(q, k, v, 4, 8**-0.5), *mx.grad(loss(attention_in_parts), (0, 1, 2))(q, k, v)]
+    monkeypatch.setattr("mlx_genmoji.models.checkpointing.SCORES_CHUNK", 2 * 4 * 30 * 7 + 5)
+    ours = [attention_in_chunks(q, k, v, 4, 8**-0.5), *mx.grad(loss(attention_in_chunks), (0, 1, 2))(q, k, v)]
     assert max(map(error, ours, expected)) <= 1e-5

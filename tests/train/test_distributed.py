@@ -27,6 +27,8 @@ LAUNCH = str(Path(sys.executable).with_name("mlx.launch"))
 SCRIPT = """
 import sys
 from pathlib import Path
+import mlx_genmoji
+mlx_genmoji.use_fast_cpu()
 import train
 import mlx.core as mx
 mx.set_default_device(mx.cpu)

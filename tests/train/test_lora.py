@@ -121,7 +121,8 @@ def test_a_run_leaves_what_there_is_to_choose_from(lora_recipe: Path, tmp_path: 
 def test_a_killed_run_resumes_to_the_same_adapter(lora_recipe: Path, tmp_path: Path, options: list[str]) -> None:
     overrides = [*options, "loop.steps=16", "validation.every=6", "sample_prompts=[]"]
     undisturbed = train.run(lora_recipe, overrides=[*overrides, f"output={tmp_path}/runs/undisturbed"])
-    code = "import sys, train, mlx.core as mx; from pathlib import Path; mx.set_default_device(mx.cpu);"
+    code = "import mlx_genmoji; mlx_genmoji.use_fast_cpu(); import sys, train, mlx.core as mx;"
+    code += "from pathlib import Path; mx.set_default_device(mx.cpu);"
     code += "train.run(Path(sys.argv[1]), True, sys.argv[2:])"
     command = [sys.executable, "-c", code, str(lora_recipe), *overrides]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

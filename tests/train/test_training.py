@@ -288,7 +288,8 @@ def test_a_killed_run_resumes_to_the_same_weights(diffusion_recipe: Path, vae_re
     train.run(vae_recipe)
     steps = ["loop.steps=40", "loop.sample_every=0"]
     undisturbed = train.run(diffusion_recipe, overrides=[*steps, f"output={tmp_path}/runs/undisturbed"])
-    code = "import sys, train, mlx.core as mx; from pathlib import Path; mx.set_default_device(mx.cpu);"
+    code = "import mlx_genmoji; mlx_genmoji.use_fast_cpu(); import sys, train, mlx.core as mx;"
+    code += "from pathlib import Path; mx.set_default_device(mx.cpu);"
     code += "train.run(Path(sys.argv[1]), True, sys.argv[2:])"
     command = [sys.executable, "-c", code, str(diffusion_recipe), *steps]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -1,5 +1,19 @@
-"""Arithmetic that every block shares. On a GPU it is MLX's own, with a few helps from `metal`; on a CPU the forms of
-`cpu` stand in, and those of `cpu_eager` where nothing is differentiated, equal to within float32 rounding."""
+"""The operations that all models share, each with a version for every backend.
+
+On a GPU they are MLX's own, with helpers from `metal`. On a CPU they are the kernels of `cpu`, or within `inference()`
+the NumPy ones of `cpu_eager`; both equal MLX's to within float32 rounding.
+
+| operation                   | GPU                         | CPU, training       | CPU, inference          |
+|-----------------------------|-----------------------------|---------------------|-------------------------|
+| silu, gated_gelu            | MLX                         | cpu                 | cpu_eager where large   |
+| gelu, quick_gelu            | MLX                         | cpu                 | cpu                     |
+| group_norm                  | MLX, in float32             | cpu                 | cpu                     |
+| conv2d, upsampled_conv2d    | MLX                         | cpu                 | cpu_eager               |
+| downsampled_conv2d          | MLX                         | cpu                 | cpu                     |
+| attention                   | MLX; padded heads on Metal  | cpu without a mask  | cpu_eager without a mask|
+| dequantize                  | MLX                         | cpu                 | cpu                     |
+| packed_matmul               | MLX                         | dequantize, product | dequantize, product     |
+"""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,7 +37,7 @@ _infers: ContextVar[bool] = ContextVar("_infers", default=False)
 
 @contextmanager
 def inference() -> Iterator[None]:
-    """Within, nothing is differentiated or compiled, so what is quicker computed at once may be."""
+    """Promise that nothing within is differentiated, nor compiled on a CPU: allows `cpu_eager` and padded heads."""
     token = _infers.set(True)
     try:
         yield
@@ -36,14 +50,14 @@ def on_metal() -> bool:
     return not on_cpu() and mx.metal.is_available()
 
 
-def _now(x: mx.array) -> bool:
-    """Whether what is made of `x` is computed at once."""
+def _use_eager_cpu(x: mx.array) -> bool:
+    """Whether an activation of `x` is computed by `cpu_eager`."""
     return on_cpu() and _infers.get() and cpu_eager.worthwhile(x)
 
 
 def silu(x: mx.array) -> mx.array:
     """x * sigmoid(x)."""
-    if _now(x):
+    if _use_eager_cpu(x):
         return cpu_eager.silu(x)
     return x * cpu.sigmoid(x) if on_cpu() else nn.silu(x)
 
@@ -55,7 +69,9 @@ def gelu(x: mx.array) -> mx.array:
 
 def gated_gelu(x: mx.array, gate: mx.array) -> mx.array:
     """x * gelu(gate)."""
-    return cpu_eager.gated_gelu(x, gate) if _now(x) else x * gelu(gate)
+    if _use_eager_cpu(x):
+        return cpu_eager.gated_gelu(x, gate)
+    return x * (0.5 * gate * (1 + cpu.erf(gate * math.sqrt(0.5)))) if on_cpu() else x * nn.gelu(gate)
 
 
 def quick_gelu(x: mx.array) -> mx.array:
@@ -80,7 +96,8 @@ def group_norm(x: mx.array, groups: int, weight: mx.array, bias: mx.array, eps: 
     """Normalise (B, ..., C) over its positions and the channels of each group (Wu and He, 2018)."""
     if on_cpu():
         return cpu.group_norm(x, groups, weight, bias, eps)
-    grouped = x.reshape(x.shape[0], -1, groups, x.shape[-1] // groups).astype(mx.float32)
+    B, *positions, C = x.shape
+    grouped = x.reshape(B, math.prod(positions), groups, C // groups).astype(mx.float32)
     grouped = grouped - grouped.mean((1, 3), keepdims=True)
     grouped = grouped * mx.rsqrt(grouped.square().mean((1, 3), keepdims=True) + eps)
     return grouped.astype(x.dtype).reshape(x.shape) * weight + bias
@@ -104,11 +121,12 @@ def downsampled_conv2d(x: mx.array, weight: mx.array, padding: int) -> mx.array:
 
 def upsampled_conv2d(x: mx.array, weight: mx.array) -> mx.array:
     """Nearest-neighbour doubling of (B, H, W, C), then a 3x3 convolution: (B, 2H, 2W, O)."""
-    if on_cpu():
-        return (cpu_eager if _infers.get() else cpu).upsampled_conv2d(x, weight)
     B, H, W, C = x.shape
+    convolve = (cpu_eager if _infers.get() else cpu).conv2d if on_cpu() else mx.conv2d
+    if on_cpu() and max(weight.shape[0], C) < cpu.WIDE:
+        return cpu.interleaved_phases(convolve(x, cpu.phase_weights(weight), stride=1, padding=1))
     doubled = mx.broadcast_to(x[:, :, None, :, None], (B, H, 2, W, 2, C)).reshape(B, 2 * H, 2 * W, C)
-    return mx.conv2d(doubled, weight, padding=1)
+    return convolve(doubled, weight, stride=1, padding=1)
 
 
 def attention(
@@ -117,24 +135,26 @@ def attention(
     """Scaled dot-product attention of (B, L, heads * D) over (B, S, heads * D) (Vaswani et al., 2017)."""
 
     def split(x: mx.array) -> mx.array:
-        return x.reshape(x.shape[0], x.shape[1], heads, -1).transpose(0, 2, 1, 3)
+        return x.reshape(*x.shape[:2], heads, x.shape[2] // heads).transpose(0, 2, 1, 3)
 
     q, k, v = split(queries), split(keys), split(values)
-    if on_cpu() and mask is None and q.dtype == mx.float32:
+    if on_cpu() and mask is None and q.dtype == mx.float32 and q.size:
         B, _, L, D = q.shape
-        q, k, v = (x.reshape(B * heads, -1, D) for x in (q, k, v))
+        q, k, v = (x.reshape(B * heads, x.shape[2], D) for x in (q, k, v))
         out = (cpu_eager if _infers.get() else cpu).attention(q, k, v, scale).reshape(B, heads, L, D)
     else:
-        attend = metal.attention if on_metal() else mx.fast.scaled_dot_product_attention
+        # MLX's fused kernel has no gradient: where one is asked for, padding would only add work.
+        attend = metal.attention if on_metal() and _infers.get() else mx.fast.scaled_dot_product_attention
         out = attend(q, k, v, scale=scale, mask=mask)
     return out.transpose(0, 2, 1, 3).reshape(queries.shape)
 
 
 def dequantize(packed: Sequence[mx.array], layout: Mapping[str, Any], dtype: mx.Dtype) -> mx.array:
-    """A packed weight (weight, scales and, in mode affine, biases) as the dense one; `layout`: bits, group_size, mode.
+    """A packed weight (weight, scales and, in mode affine, biases) as the dense one, of `dtype`.
 
-    The scales are few, and converted before: MLX computes in their precision.
+    layout: bits, group_size and mode, as `mx.dequantize` takes them.
     """
+    # MLX computes in the precision of the scales.
     packed = [part.astype(dtype) if mx.issubdtype(part.dtype, mx.floating) else part for part in packed]
     if on_cpu():
         return cpu.dequantize(packed, layout, dtype)
@@ -150,7 +170,7 @@ def packed_matmul(x: mx.array, packed: Sequence[mx.array], layout: Mapping[str, 
     return mx.quantized_matmul(x, weight, scales, biases[0] if biases else None, **layout)
 
 
-# Whether what is computed belongs to a block that is computed again for its gradient (`checkpointing`).
+# Whether the operation is part of a block that is recomputed in the backward pass (`checkpointing`).
 within_block: ContextVar[bool] = ContextVar("within_block", default=False)
 
 
@@ -160,9 +180,9 @@ def with_dequantized(
     packed: Sequence[mx.array],
     layout: Mapping[str, Any],
 ) -> mx.array:
-    """operation(x, dense weight), differentiable by x: the dense weight is made anew for the gradient, never kept.
+    """operation(x, dense weight), differentiable by x: the weight is dequantized again for the gradient, never kept.
 
-    Where a whole block is computed again for its gradient, what is made for the one does for the other.
+    Within a block that is recomputed as a whole, the block's own recomputation does that.
     """
     if within_block.get():
         return operation(x, dequantize(packed, layout, x.dtype))
@@ -174,7 +194,7 @@ def with_dequantized(
     @forward.vjp
     def backward(primals: Sequence[mx.array], cotangent: mx.array, output: mx.array) -> tuple[mx.array, ...]:
         x, *packed = primals
-        # Only once the cotangent is there: before, it would wait in memory.
+        # Not before the cotangent is there: the dense weight would wait in memory for it.
         weight = dequantize(mx.depends(packed, [cotangent]), layout, x.dtype)
         _, gradients = mx.vjp(lambda x: operation(x, weight), [x], [cotangent])
         return (gradients[0], *map(mx.zeros_like, packed))

@@ -1,40 +1,30 @@
-"""The same arithmetic in the form that MLX's CPU backend computes fast. Nothing here runs on a GPU.
+"""Float32 kernels for MLX's CPU backend, built from its fast operations; differentiable. No GPU uses them.
 
-That backend computes `exp`, `tanh` and `erf` at 30-80 million elements a second, reduces short axes slowly, gathers
-the windows of a thin convolution pixel by pixel, and differentiates a strided convolution by a naive loop. Said with
-multiplications, matrix products and block copies the results are equal to within float32 rounding, and 4-10 times
-faster. All of it is differentiable. Where nothing is differentiated, `cpu_now` is faster still.
+MLX 0.32's CPU backend computes `exp`, `tanh` and `erf` at 30 to 80 million elements a second, reduces short axes
+slowly, copies the windows of a convolution with few channels pixel by pixel, and differentiates a strided convolution
+in a naive loop. These kernels use multiplications, matrix products and block copies instead: the results are equal to
+within float32 rounding, 4 to 10 times faster (measured on an AMD EPYC; see LOG.md). `cpu_eager` is faster still where
+nothing is differentiated.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache, partial
 from typing import Any, cast
 
 import mlx.core as mx
 
-
-def _polynomial(x: mx.array, coefficients: tuple[float, ...]) -> mx.array:
-    """Horner's rule, highest power first."""
-    value = x * coefficients[0] + coefficients[1]
-    for coefficient in coefficients[2:]:
-        value = value * x + coefficient
-    return value
+# Elements that an elementwise formula takes at a time, 1 MiB in float32, so that its intermediate results stay in a
+# core's cache: each step of a formula reads and writes all of them.
+CHUNK = 2**18
 
 
-# Numbers that go through a formula together: as many as a core's cache holds, with what is made of them.
-_AT_ONCE = 2**18
+def _chunk_ends(x: mx.array) -> list[int]:
+    return list(range(CHUNK, x.size, CHUNK))
 
 
-def _in_parts(formula: Callable[..., Any], x: mx.array) -> mx.array:
-    """An elementwise formula of float32 numbers, a cache's worth of `x` at a time. Its steps are memory traffic."""
-    flat = x.astype(mx.float32).reshape(-1)
-    parts = [formula(flat[start : start + _AT_ONCE]) for start in range(0, max(1, flat.size), _AT_ONCE)]
-    return mx.concatenate(parts).reshape(x.shape).astype(x.dtype)
-
-
-# Minimax rational approximation of tanh on [-7.9, 7.9], odd over even, in powers of x^2 (the constants are those that
-# Eigen and XLA use); its largest error is 2 units in the last place of float32.
+# Minimax rational approximation of tanh on [-7.9, 7.9], odd over even, in powers of x^2, highest first. The constants
+# are those of Eigen and XLA; the largest error is 2 units in the last place of float32.
 _TANH_NUMERATOR = (
     -2.76076847742355e-16,
     2.00018790482477e-13,
@@ -66,15 +56,24 @@ ERF_DENOMINATOR = (
 
 
 def sigmoid(x: mx.array) -> mx.array:
-    """1 / (1 + exp(-x))."""
-    return _in_parts(_sigmoid, x)
+    """1 / (1 + exp(-x)), of any shape and floating dtype."""
+    results = []
+    for chunk in mx.split(x.astype(mx.float32).reshape(-1), _chunk_ends(x)):
+        results.append(cast(mx.array, _sigmoid(chunk)))
+    return mx.concatenate(results).reshape(x.shape).astype(x.dtype)
 
 
 @mx.custom_function
 def _sigmoid(x: mx.array) -> mx.array:
     half = mx.clip(0.5 * x, -7.9, 7.9)
     square = half * half
-    return 0.5 + 0.5 * half * _polynomial(square, _TANH_NUMERATOR) / _polynomial(square, _TANH_DENOMINATOR)
+    # Polynomials are evaluated in place, by Horner's rule: a helper would be one more frame in every error's traceback.
+    numerator, denominator = square * _TANH_NUMERATOR[0], square * _TANH_DENOMINATOR[0]
+    for coefficient in _TANH_NUMERATOR[1:-1]:
+        numerator = (numerator + coefficient) * square
+    for coefficient in _TANH_DENOMINATOR[1:-1]:
+        denominator = (denominator + coefficient) * square
+    return 0.5 + 0.5 * half * (numerator + _TANH_NUMERATOR[-1]) / (denominator + _TANH_DENOMINATOR[-1])
 
 
 @_sigmoid.vjp
@@ -83,15 +82,23 @@ def _sigmoid_vjp(x: mx.array, cotangent: mx.array, output: mx.array) -> mx.array
 
 
 def erf(x: mx.array) -> mx.array:
-    """The error function."""
-    return _in_parts(_erf, x)
+    """The error function, of any shape and floating dtype."""
+    results = []
+    for chunk in mx.split(x.astype(mx.float32).reshape(-1), _chunk_ends(x)):
+        results.append(cast(mx.array, _erf(chunk)))
+    return mx.concatenate(results).reshape(x.shape).astype(x.dtype)
 
 
 @mx.custom_function
 def _erf(x: mx.array) -> mx.array:
     x = mx.clip(x, -4, 4)
     square = x * x
-    return x * _polynomial(square, ERF_NUMERATOR) / _polynomial(square, ERF_DENOMINATOR)
+    numerator, denominator = square * ERF_NUMERATOR[0], square * ERF_DENOMINATOR[0]
+    for coefficient in ERF_NUMERATOR[1:-1]:
+        numerator = (numerator + coefficient) * square
+    for coefficient in ERF_DENOMINATOR[1:-1]:
+        denominator = (denominator + coefficient) * square
+    return x * (numerator + ERF_NUMERATOR[-1]) / (denominator + ERF_DENOMINATOR[-1])
 
 
 @_erf.vjp
@@ -99,7 +106,7 @@ def _erf_vjp(x: mx.array, cotangent: mx.array, output: mx.array) -> mx.array:
     return cotangent * ((2 / math.sqrt(math.pi)) * mx.exp(-(x * x)))
 
 
-# The minimax polynomial of 2^f on [-1/2, 1/2], within 2 units in the last place of float32.
+# The minimax polynomial of 2^f on [-1/2, 1/2], highest power first, within 2 units in the last place of float32.
 _EXP2 = (
     1.339887440266574e-03,
     9.618437357674640e-03,
@@ -114,11 +121,16 @@ _ROUND = 1.5 * 2.0**23
 
 @mx.custom_function
 def _exp2(x: mx.array) -> mx.array:
-    """2^x for float32 x up to 127; below -126 it is that of -126, which is as good as zero."""
+    """2^x for float32 x up to 127. Below -126 it is 2^-126, near enough to zero for a softmax."""
     x = mx.maximum(x, -126)
     rounded = x + _ROUND
-    power = mx.view(_polynomial(x - (rounded - _ROUND), _EXP2), mx.int32)
-    return mx.view(power + mx.left_shift(mx.view(rounded, mx.int32), 23), mx.float32)
+    fraction = x - (rounded - _ROUND)
+    power = fraction * _EXP2[0]
+    for coefficient in _EXP2[1:-1]:
+        power = (power + coefficient) * fraction
+    # The whole part of x is added to the exponent bits.
+    bits = mx.view(power + _EXP2[-1], mx.int32) + mx.left_shift(mx.view(rounded, mx.int32), 23)
+    return mx.view(bits, mx.float32)
 
 
 @_exp2.vjp
@@ -126,97 +138,104 @@ def _exp2_vjp(x: mx.array, cotangent: mx.array, output: mx.array) -> mx.array:
     return cotangent * output * math.log(2)
 
 
-# Scores computed together by `attention`: as many as the caches of a core hold, with what is made of them.
-_SCORES_AT_ONCE = 2**19
+# Attention scores computed at a time, 2 MiB in float32: a core's caches hold them and what is made of them.
+SCORES_CHUNK = 2**19
 
 
 def attention(queries: mx.array, keys: mx.array, values: mx.array, scale: float) -> mx.array:
-    """Scaled dot-product attention of (N, L, D) over (N, S, D), float32, a few rows at a time."""
+    """Scaled dot-product attention of (N, L, D) over (N, S, D), float32, in chunks of SCORES_CHUNK scores."""
+    means = []
+    for scores, chunk_values in score_chunks(queries * (scale * math.log2(math.e)), keys, values, SCORES_CHUNK):
+        weights = _exp2(scores - mx.stop_gradient(scores.max(-1, keepdims=True)))
+        means.append(weighted_mean(cast(mx.array, weights), chunk_values))
+    return mx.concatenate(means).reshape(queries.shape)
 
-    def weigh(scores: mx.array) -> mx.array:
-        return cast(mx.array, _exp2(scores - mx.stop_gradient(scores.max(-1, keepdims=True))))
 
-    queries = queries * (scale * math.log2(math.e))
-    return mx.concatenate(list(attended(queries, keys, values, _SCORES_AT_ONCE, weigh))).reshape(queries.shape)
+def score_chunks(
+    queries: mx.array, keys: mx.array, values: mx.array, chunk: int
+) -> Iterator[tuple[mx.array, mx.array]]:
+    """The scores of attention, about `chunk` at a time, each with the values that `weighted_mean` takes for them.
 
-
-def attended(
-    queries: mx.array, keys: mx.array, values: mx.array, at_once: int, weigh: Callable[[mx.array], mx.array]
-) -> Iterator[mx.array]:
-    """Attention in parts (rows, D), one after the other; `weigh` makes weights of so many scores, of any sum.
-
-    The sum that a softmax divides by comes out of the product with the values, as one more column of them.
+    queries: (N, L, D), scaled; keys, values: (N, S, D). Yields scores (n, l, S) and values (n, S, D + 1).
     """
-    N, L, D = queries.shape
+    N, L, _ = queries.shape
     S = keys.shape[1]
     keys = keys.swapaxes(1, 2)
+    # The sum that a softmax divides by comes out of the product with the values, as one more column of them.
     values = mx.concatenate([values, mx.ones((N, S, 1), values.dtype)], axis=-1)
-    rows, matrices = min(L, max(1, at_once // S)), max(1, at_once // (L * S))
+    rows, matrices = min(L, max(1, chunk // S)), max(1, chunk // (L * S))
     for n in range(0, N, matrices):
         for row in range(0, L, rows):
             scores = queries[n : n + matrices, row : row + rows] @ keys[n : n + matrices]
-            part = weigh(scores) @ values[n : n + matrices]
-            yield (part[..., :D] / part[..., D:]).reshape(-1, D)
+            yield scores, values[n : n + matrices]
+
+
+def weighted_mean(weights: mx.array, values: mx.array) -> mx.array:
+    """Means of `score_chunks`' values by weights (n, l, S) of any sum: (n * l, D)."""
+    sums = weights @ values
+    return (sums[..., :-1] / sums[..., -1:]).reshape(-1, values.shape[-1] - 1)
 
 
 def group_norm(x: mx.array, groups: int, weight: mx.array, bias: mx.array, eps: float) -> mx.array:
-    """Group normalisation of (B, ..., C); a sum over positions is a matrix product with a row of ones."""
-    shape, channels = x.shape, x.shape[-1]
-    x = x.reshape(shape[0], -1, channels)
-    ones = mx.full((1, x.shape[1]), 1 / (x.shape[1] * (channels // groups)), x.dtype)
+    """Group normalisation of (B, ..., C), computed in float32; a sum over positions is a product with a row of ones."""
+    B, *positions, C = x.shape
+    values = x.astype(mx.float32).reshape(B, math.prod(positions), C)
+    ones = mx.full((1, values.shape[1]), 1 / (values.shape[1] * (C // groups)), mx.float32)
 
     def per_channel_mean(values: mx.array) -> mx.array:
-        totals = (ones @ values).reshape(shape[0], groups, -1).sum(-1, keepdims=True)
-        return mx.broadcast_to(totals, (shape[0], groups, channels // groups)).reshape(shape[0], 1, channels)
+        totals = (ones @ values).reshape(B, groups, C // groups).sum(-1, keepdims=True)
+        return mx.broadcast_to(totals, (B, groups, C // groups)).reshape(B, 1, C)
 
-    x = x - per_channel_mean(x)
-    scale = mx.rsqrt(per_channel_mean(x * x) + eps) * weight
-    return (x * scale + bias).reshape(shape)
+    values = values - per_channel_mean(values)
+    scale = mx.rsqrt(per_channel_mean(values * values) + eps) * weight
+    return (values * scale + bias).reshape(x.shape).astype(x.dtype)
 
 
-# Pixels computed together by a thin convolution, by the sum of its two channel counts.
-_PIXELS_AT_ONCE = ((80, 4), (320, 2))
-# From this many channels on, zeros in a weight cost more than copies save.
-_WIDE = 160
+# How many neighbouring pixels a convolution with few channels computes in one row of a matrix product, by the sum of
+# its input and output channels. Measured on an AMD EPYC (LOG.md): with more channels, copies cost less than zeros.
+_PIXELS_PER_ROW = ((80, 4), (320, 2))
+# From this many channels on, the zeros in a rearranged weight cost more than the copies it saves (measured likewise).
+WIDE = 160
 
 
 def conv2d(x: mx.array, weight: mx.array, stride: int, padding: int) -> mx.array:
-    """The convolution (B, H, W, C) * (O, kh, kw, C), each shape by the quickest route."""
+    """The convolution of (B, H, W, C) with (O, kh, kw, C), by the kernel that is fastest for the shape."""
     if weight.shape[1:3] == (3, 3) and stride == 1 and padding == 1:
-        for channels, pixels in _PIXELS_AT_ONCE:
+        for channels, pixels in _PIXELS_PER_ROW:
             if weight.shape[0] + weight.shape[3] <= channels and x.shape[2] % pixels == 0:
-                return _conv_thin(x, weight, pixels)
+                return cast(mx.array, _thin_conv2d(pixels)(x, weight))
         if x.shape[0] * x.shape[1] * x.shape[2] < 9 * weight.shape[0]:
             return cast(mx.array, _conv_3x3(x, weight))
     return mx.conv2d(x, weight, stride=stride, padding=padding)
 
 
 def _windows(x: mx.array, pixels: int) -> mx.array:
-    """The 3 x (pixels + 2) windows of the padded picture, as rows of a matrix."""
+    """The 3 x (pixels + 2) windows of the padded picture (B, H, W, C), as rows of a matrix."""
     B, H, W, C = x.shape
     padded = mx.contiguous(mx.pad(x, [(0, 0), (1, 1), (1, 1), (0, 0)]))
     row = (W + 2) * C
     shape, strides = (B, H, W // pixels, 3, (pixels + 2) * C), ((H + 2) * row, row, pixels * C, row, 1)
-    return mx.contiguous(mx.as_strided(padded, shape, strides)).reshape(B * H * W // pixels, -1)
+    return mx.contiguous(mx.as_strided(padded, shape, strides)).reshape(B * H * W // pixels, 3 * (pixels + 2) * C)
 
 
-def _thin(x: mx.array, weight: mx.array, pixels: int) -> mx.array:
+def _conv_windows(x: mx.array, weight: mx.array, pixels: int) -> mx.array:
+    """A padded 3x3 convolution: windows of `pixels` neighbours times a banded weight, whose rows are shifted copies."""
     O = weight.shape[0]
-    shifted = [mx.pad(weight, [(0, 0), (0, 0), (p, pixels - 1 - p), (0, 0)]) for p in range(pixels)]
+    shifted = []
+    for p in range(pixels):
+        shifted.append(mx.pad(weight, [(0, 0), (0, 0), (p, pixels - 1 - p), (0, 0)]))
     y = _windows(x, pixels) @ mx.concatenate(shifted, axis=0).reshape(pixels * O, -1).T
     return y.reshape(*x.shape[:3], O)
 
 
-def _conv_thin(x: mx.array, weight: mx.array, pixels: int) -> mx.array:
-    """A 3x3 convolution with few channels: several neighbouring pixels are one row of a matrix product.
+@cache
+def _thin_conv2d(pixels: int) -> Any:
+    """A padded 3x3 convolution with few channels: several neighbouring pixels are one row of a matrix product.
 
     A window of one pixel is too little work for a matrix product to be worth the copy. Up to twice the arithmetic,
     with a banded weight, makes half the copies and products four times as wide.
     """
-
-    @mx.custom_function
-    def conv(x: mx.array, weight: mx.array) -> mx.array:
-        return _thin(x, weight, pixels)
+    conv = mx.custom_function(partial(_conv_windows, pixels=pixels))
 
     @conv.vjp
     def conv_vjp(
@@ -229,9 +248,9 @@ def _conv_thin(x: mx.array, weight: mx.array, pixels: int) -> mx.array:
         gradient = banded[0, :, :, :3]
         for p in range(1, pixels):
             gradient = gradient + banded[p, :, :, p : p + 3]
-        return _thin(cotangent, flipped, pixels), gradient
+        return _conv_windows(cotangent, flipped, pixels), gradient
 
-    return cast(mx.array, conv(x, weight))
+    return conv
 
 
 @mx.custom_function
@@ -243,9 +262,9 @@ def _conv_3x3(x: mx.array, weight: mx.array) -> mx.array:
 def _conv_3x3_vjp(
     primals: tuple[mx.array, mx.array], cotangent: mx.array, output: mx.array
 ) -> tuple[mx.array, mx.array]:
-    """MLX's own but for the gradient of `x`, for which MLX would turn the weight around and copy it.
+    """MLX's gradients, but for that of `x`, for which MLX would flip and copy the weight.
 
-    One product with the weight as it lies gives the gradients of all taps, which are added where they were taken from.
+    One product with the unflipped weight gives the gradients of all nine taps, each added where its pixels came from.
     """
     x, weight = primals
     B, H, W, C = x.shape
@@ -260,14 +279,14 @@ def _conv_3x3_vjp(
 
 def downsampled_conv2d(x: mx.array, weight: mx.array, padding: int) -> mx.array:
     """A 3x3 convolution of stride 2 (H and W even) as a 2x2 one of stride 1 over squares of four pixels."""
-    if max(weight.shape[0], weight.shape[3]) >= _WIDE:
+    if max(weight.shape[0], weight.shape[3]) >= WIDE:
         return cast(mx.array, _wide_downsampled_conv2d(padding)(x, weight))
     return _squares_conv2d(x, weight, padding)
 
 
 @cache
 def _wide_downsampled_conv2d(padding: int) -> Any:
-    """MLX's own convolution, whose gradient alone is slow; squares have the rearranged weight to pay for."""
+    """MLX's convolution with the gradient of `_squares_conv2d`: only MLX's gradient is slow with many channels."""
 
     @mx.custom_function
     def conv(x: mx.array, weight: mx.array) -> mx.array:
@@ -282,6 +301,7 @@ def _wide_downsampled_conv2d(padding: int) -> Any:
 
 
 def _squares_conv2d(x: mx.array, weight: mx.array, padding: int) -> mx.array:
+    """A 3x3 convolution of stride 2 as a 2x2 one of stride 1: squares of 2x2 pixels become channels."""
     O, C = weight.shape[0], weight.shape[3]
     x = mx.pad(x, [(0, 0), (padding, 2 - padding), (padding, 2 - padding), (0, 0)])
     B, H, W, _ = x.shape
@@ -290,34 +310,33 @@ def _squares_conv2d(x: mx.array, weight: mx.array, padding: int) -> mx.array:
     return mx.conv2d(x, weight.transpose(0, 1, 3, 2, 4, 5).reshape(O, 2, 2, 4 * C))
 
 
-def upsampled_conv2d(x: mx.array, weight: mx.array, convolve: Callable[..., mx.array] = conv2d) -> mx.array:
-    """Nearest-neighbour doubling and a 3x3 convolution in one, computed at the low resolution.
-
-    Doubled rows are equal in pairs, so each of the four pixels that a position becomes is a 2x2 convolution whose taps
-    are sums of the 3x3 ones; the four together are one convolution with four times the channels.
-    """
-    B, H, W, C = x.shape
-    O = weight.shape[0]
-    if max(C, O) >= _WIDE:
-        doubled = mx.broadcast_to(x[:, :, None, :, None], (B, H, 2, W, 2, C)).reshape(B, 2 * H, 2 * W, C)
-        return convolve(doubled, weight, stride=1, padding=1)
+# Nearest-neighbour doubling and a 3x3 convolution in one, at the low resolution: doubled rows are equal in pairs, so
+# each of the four pixels that a position becomes is a convolution whose taps are sums of the original ones; the four
+# together, its phases, are one convolution with four times the channels.
+def phase_weights(weight: mx.array) -> mx.array:
+    """The weight (O, 3, 3, C) of a convolution after doubling -> (4 * O, 3, 3, C), of one that computes all phases."""
     phases = []
     for rows in _halves(weight, axis=1):
         phases += _halves(rows, axis=2)
-    y = convolve(x, mx.concatenate(phases, axis=0), stride=1, padding=1)
+    return mx.concatenate(phases, axis=0)
+
+
+def interleaved_phases(y: mx.array) -> mx.array:
+    """The result of a convolution with `phase_weights`, (B, H, W, 4 * O) -> (B, 2H, 2W, O)."""
+    B, H, W, channels = y.shape
+    O = channels // 4
     return y.reshape(B, H, W, 2, 2, O).transpose(0, 1, 3, 2, 4, 5).reshape(B, 2 * H, 2 * W, O)
 
 
 def _halves(weight: mx.array, axis: int) -> list[mx.array]:
-    """What three taps on a doubled axis are on the axis itself, for the first and the second of a doubled pair."""
+    """Three taps on a doubled axis as taps on the axis itself, for the first and the second pixel of a doubled pair."""
     first, middle, last = mx.split(weight, 3, axis=axis)
     zero = mx.zeros_like(first)
     return [mx.concatenate([first, middle + last, zero], axis), mx.concatenate([zero, first + middle, last], axis)]
 
 
 def dequantize(packed: Sequence[mx.array], layout: Mapping[str, Any], dtype: mx.Dtype) -> mx.array:
-    """A packed weight as the dense one: what divides a byte by vector operations, the rest by MLX's own, number by
-    number."""
+    """A packed weight as the dense one: 2, 4 and 8 bits by vector operations, other layouts by MLX's scalar code."""
     weight, scales, *biases = packed
     if layout["mode"] != "affine" or layout["bits"] not in _SPREAD:
         return mx.dequantize(weight, scales, biases[0] if biases else None, **layout, dtype=dtype)

@@ -1,8 +1,9 @@
-"""What `cpu` says in graphs, computed before it returns: by NumPy, on all cores. For `functions.inference` alone.
+"""Eager, multi-threaded NumPy versions of the kernels in `cpu`. Inference only: not differentiable, not compilable.
 
-MLX's CPU backend computes elementwise operations on one core, each over the whole array. NumPy leaves Python's lock
-while it computes, so threads share the work, a cache's worth at a time, and its `exp` and `tanh` are 30 times as quick.
-What is computed here can be neither differentiated nor compiled. Arrays are float32; products remain MLX's.
+MLX's CPU backend computes elementwise operations on one core, each over the whole array. NumPy releases Python's lock
+while it computes, so threads share the work, a cache-sized chunk at a time, and its `exp` and `tanh` are 30 times as
+fast. Matrix products remain MLX's. All arrays are float32 and are evaluated on return. The sizes and limits below were
+measured on two cores of an AMD EPYC (LOG.md).
 """
 
 import os
@@ -11,7 +12,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import mlx.core as mx
@@ -20,69 +21,91 @@ from numpy.typing import NDArray
 
 from . import cpu
 
-Numbers = NDArray[np.float32]
+Floats = NDArray[np.float32]
 
-# Numbers that go through a formula together: the caches hold them, with what is made of them. With fewer, threads wait
-# for Python's lock more often than for numbers.
-_AT_ONCE = 2**16
-# With fewer numbers, waking the other cores takes longer than the work.
+# Elements that a formula takes at a time: 256 KiB in float32, which caches hold together with intermediate results.
+# With 2^15, threads wait for Python's lock more often than they compute (4.6 instead of 3.4 ms).
+CHUNK = 2**16
+# With fewer elements, waking the other cores takes longer than the work.
 LARGE = 2**16
 
 
 def worthwhile(x: mx.array) -> bool:
-    """Whether computing with `x` here is quicker than in a graph."""
+    """Whether an elementwise formula of `x` is faster here than in `cpu`."""
     return x.dtype == mx.float32 and x.size >= LARGE
 
 
+def _core_count() -> int:
+    """The cores that this process may run on; macOS cannot restrict them."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @cache
-def _cores() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(os.cpu_count())
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(_core_count())
 
 
-def _share(work: Callable[[int, int], object], length: int) -> None:
-    """work(start, stop) of even parts of a length, one for each core; this thread's own is the first."""
-    size = max(1, -(-length // (os.cpu_count() or 1)))
-    others = [_cores().submit(work, start, min(start + size, length)) for start in range(size, length, size)]
-    work(0, min(size, length))
+def _on_all_cores(work: Callable[[int, int], object], length: int, step: int) -> Iterator[tuple[int, int]]:
+    """Divide range(length) evenly among the cores: call work(start, stop) on the others, at most `step` at a time.
+
+    Yields the parts that are left to the caller: `for part in _on_all_cores(work, ...): work(*part)`.
+    Ends when the other cores have finished, and raises what failed there.
+    """
+    share = max(1, -(-length // _core_count()))
+
+    def steps(first: int) -> Iterator[tuple[int, int]]:
+        last = min(first + share, length)
+        for start in range(first, last, step):
+            yield start, min(start + step, last)
+
+    def work_through(first: int) -> None:
+        for start, stop in steps(first):
+            work(start, stop)
+
+    others = [_pool().submit(work_through, first) for first in range(share, length, share)]
+    yield from steps(0)
     for other in others:
         other.result()
 
 
-def _views(*arrays: mx.array) -> list[Numbers]:
-    """The arrays, evaluated, as NumPy's of the same memory: what is written to them is in the arrays."""
+def _views(*arrays: mx.array) -> list[Floats]:
+    """The arrays, evaluated, as NumPy arrays that share their memory: writing to a view writes to the MLX array."""
     mx.eval(arrays)
     return [np.array(array, copy=False) for array in arrays]
 
 
-def _elementwise(formula: Callable[..., None], *arrays: mx.array) -> mx.array:
-    """formula(out, *arrays) of arrays (..., C), some rows at a time."""
-    result = mx.zeros(arrays[0].shape)
-    rows = [view.reshape(-1, view.shape[-1]) for view in _views(result, *arrays)]
-    step = max(1, _AT_ONCE // arrays[0].shape[-1])
-
-    def work(start: int, stop: int) -> None:
-        for first in range(start, stop, step):
-            part = slice(first, min(first + step, stop))
-            formula(*(array[part] for array in rows))
-
-    _share(work, len(rows[0]))
-    return result
+def _rows(*arrays: mx.array) -> tuple[list[Floats], int]:
+    """Views (rows, C) of arrays (..., C) of one shape, and how many rows make a chunk."""
+    channels = arrays[0].shape[-1]
+    return [view.reshape(-1, channels) for view in _views(*arrays)], max(1, CHUNK // channels)
 
 
-# Arrays that memory is made for, and as many that are converted, while the next is read.
+# Arrays that memory is allocated for, and as many that are converted, while the next is read from the disk.
 _AHEAD = 4
 
 
+class _ThreadStreams(threading.local):
+    """One extra CPU stream for each thread: MLX refuses a stream that another thread made, even one that has ended."""
+
+    def __init__(self) -> None:
+        self.stream = mx.new_stream(mx.Device(mx.cpu))
+
+
+@cache
+def _streams() -> _ThreadStreams:
+    return _ThreadStreams()
+
+
 def widened(halves: Iterable[mx.array]) -> Iterator[mx.array]:
-    """float16 arrays in float32: while MLX reads one, another stream makes memory for the next and cores convert."""
-    memory = _second_stream(threading.get_ident())
+    """float16 arrays as float32: MLX reads one while another stream allocates the next and other cores convert."""
+    memory = _streams().stream
     ahead: deque[tuple[mx.array, mx.array]] = deque()
     under_way: deque[tuple[mx.array, Future[None]]] = deque()
 
     def convert() -> None:
         half, result = ahead.popleft()
         source, target = _views(half, result)
-        under_way.append((result, _cores().submit(_widen, source.reshape(-1), target.reshape(-1))))
+        under_way.append((result, _pool().submit(_widen, source.reshape(-1), target.reshape(-1))))
 
     def converted() -> mx.array:
         result, conversion = under_way.popleft()
@@ -103,70 +126,70 @@ def widened(halves: Iterable[mx.array]) -> Iterator[mx.array]:
         yield converted()
 
 
-@cache
-def _second_stream(thread: int) -> mx.Stream:
-    """A thread's own: MLX knows no other thread's."""
-    return mx.new_stream(mx.Device(mx.cpu))
-
-
-def _widen(halves: NDArray[Any], out: Numbers) -> None:
-    """Bits are moved to where float32 has them, and exponents corrected by a product: thrice as fast as a cast."""
-    for first in range(0, out.size, _AT_ONCE):
-        part, source = out[first : first + _AT_ONCE], halves[first : first + _AT_ONCE]
+def _widen(halves: NDArray[Any], out: Floats) -> None:
+    """Move float16's bits to their places in float32, then correct exponents by a product: thrice as fast as a cast."""
+    for first in range(0, out.size, CHUNK):
+        part, source = out[first : first + CHUNK], halves[first : first + CHUNK]
         bits = part.view(np.int32)
         np.copyto(bits, source.view(np.int16))
         bits <<= 13
-        # The sign has come to the three bits below its own, too.
+        # The sign was extended into the three bits below its own.
         bits &= ~(0b111 << 28)
+        # The difference of the two formats' exponent biases, 127 - 15.
         part *= 2.0**112
-        # Infinities and NaN are no powers of two.
+        # Infinities and NaN, which that product does not convert.
         if part.max() >= 2**16 or part.min() <= -(2**16):
             np.copyto(part, source)
 
 
 def silu(x: mx.array) -> mx.array:
-    """x * sigmoid(x)."""
-    return _elementwise(_silu, x)
+    """x * sigmoid(x) of (..., C)."""
+    result = mx.zeros(x.shape)
+    (outs, xs), rows = _rows(result, x)
 
+    def work(start: int, stop: int) -> None:
+        out = outs[start:stop]
+        np.multiply(xs[start:stop], 0.5, out=out)
+        sigmoid = np.tanh(out)
+        sigmoid += 1
+        out *= sigmoid
 
-def _silu(out: Numbers, x: Numbers) -> None:
-    np.multiply(x, 0.5, out=out)
-    sigmoid = np.tanh(out)
-    sigmoid += 1
-    out *= sigmoid
+    for part in _on_all_cores(work, len(xs), rows):
+        work(*part)
+    return result
 
 
 def gated_gelu(x: mx.array, gate: mx.array) -> mx.array:
-    """x * gelu(gate)."""
-    return _elementwise(_gated_gelu, x, gate)
+    """x * gelu(gate) of two (..., C), by the approximation of erf in `cpu`."""
+    result = mx.zeros(x.shape)
+    (outs, xs, gates), rows = _rows(result, x, gate)
+
+    def work(start: int, stop: int) -> None:
+        out = outs[start:stop]
+        np.multiply(gates[start:stop], 0.5**0.5, out=out)
+        np.clip(out, -4, 4, out=out)
+        square = out * out
+        for operation, coefficients in ((np.multiply, cpu.ERF_NUMERATOR), (np.divide, cpu.ERF_DENOMINATOR)):
+            value = square * coefficients[0]
+            for coefficient in coefficients[1:-1]:
+                value += coefficient
+                value *= square
+            value += coefficients[-1]
+            operation(out, value, out=out)
+        out += 1
+        out *= gates[start:stop]
+        out *= xs[start:stop]
+        out *= 0.5
+
+    for part in _on_all_cores(work, len(xs), rows):
+        work(*part)
+    return result
 
 
-def _gated_gelu(out: Numbers, x: Numbers, gate: Numbers) -> None:
-    np.multiply(gate, 0.5**0.5, out=out)
-    np.clip(out, -4, 4, out=out)
-    square = out * out
-    out *= _polynomial(square, cpu.ERF_NUMERATOR)
-    out /= _polynomial(square, cpu.ERF_DENOMINATOR)
-    out += 1
-    out *= gate
-    out *= x
-    out *= 0.5
-
-
-def _polynomial(x: Numbers, coefficients: tuple[float, ...]) -> Numbers:
-    """Horner's rule, highest power first."""
-    value = x * coefficients[0]
-    for coefficient in coefficients[1:-1]:
-        value += coefficient
-        value *= x
-    value += coefficients[-1]
-    return value
-
-
-# Scores computed together: a cache that cores share holds them.
-_SCORES_AT_ONCE = 2**21
-# Exponentials of scores up to this, and sums of thousands of them, are float32 numbers.
-_SMALL = 64.0
+# Attention scores computed at a time: 8 MiB in float32, which the cache that cores share holds.
+SCORES_CHUNK = 2**21
+# Up to this score, exp(score) and sums of thousands of them fit float32 without taking off a row's largest score.
+_SMALL_SCORE = 64.0
 
 
 def attention(queries: mx.array, keys: mx.array, values: mx.array, scale: float) -> mx.array:
@@ -174,48 +197,43 @@ def attention(queries: mx.array, keys: mx.array, values: mx.array, scale: float)
     if queries.shape[0] * queries.shape[1] * keys.shape[1] < LARGE:
         return cpu.attention(queries, keys, values, scale)
     queries = queries * scale
-    # |q . k| <= |q| |k|: where that says that scores are small, no row's largest has to be found and taken off.
+    # |q . k| <= |q| |k| (Cauchy-Schwarz).
     bound = mx.linalg.norm(queries, axis=-1).max() * mx.linalg.norm(keys, axis=-1).max()
-    small = bool((bound <= _SMALL).item())
+    small = bool((bound <= _SMALL_SCORE).item())
+    means = []
+    for scores, chunk_values in cpu.score_chunks(queries, keys, values, SCORES_CHUNK):
+        (weights,), rows = _rows(scores)
 
-    def weigh(scores: mx.array) -> mx.array:
-        (rows,) = _views(scores)
-        rows = rows.reshape(-1, rows.shape[-1])
-        step = max(1, _AT_ONCE // rows.shape[-1])
+        def work(start: int, stop: int, weights: Floats = weights) -> None:
+            part = weights[start:stop]
+            if not small:
+                part -= part.max(axis=1, keepdims=True)
+            np.exp(part, out=part)
 
-        def work(start: int, stop: int) -> None:
-            for first in range(start, stop, step):
-                part = rows[first : min(first + step, stop)]
-                if not small:
-                    part -= part.max(axis=1, keepdims=True)
-                np.exp(part, out=part)
-
-        _share(work, len(rows))
-        return scores
-
-    parts = []
-    for part in cpu.attended(queries, keys, values, _SCORES_AT_ONCE, weigh):
-        mx.eval(part)
-        parts.append(part)
-    return mx.concatenate(parts).reshape(queries.shape)
+        for part in _on_all_cores(work, len(weights), rows):
+            work(*part)
+        # The view's memory is that of the scores: they have become the weights.
+        means.append(cpu.weighted_mean(scores, chunk_values))
+        mx.eval(means[-1])
+    return mx.concatenate(means).reshape(queries.shape)
 
 
-# Numbers in the windows that a convolution copies together: 0.25 GB in float32.
-_WINDOWS_AT_ONCE = 2**26
+# Elements in the windows that a convolution copies at a time: 0.25 GB in float32.
+WINDOWS_CHUNK = 2**26
 
 
 def conv2d(x: mx.array, weight: mx.array, stride: int, padding: int) -> mx.array:
-    """The convolution (B, H, W, C) * (O, kh, kw, C), each shape by the quickest route."""
+    """The convolution of (B, H, W, C) with (O, kh, kw, C), by the kernel that is fastest for the shape."""
     if weight.shape[1:3] == (3, 3) and stride == 1 and padding == 1:
-        if _pays(x, weight):
+        if _use_winograd(x, weight):
             return winograd_conv2d(x, weight)
-        if 9 * x.size > _WINDOWS_AT_ONCE:
-            return _in_slabs(x, weight, -(-9 * x.size // _WINDOWS_AT_ONCE))
+        if 9 * x.size > WINDOWS_CHUNK:
+            return _conv_in_slabs(x, weight, -(-9 * x.size // WINDOWS_CHUNK))
     return cpu.conv2d(x, weight, stride, padding)
 
 
-def _in_slabs(x: mx.array, weight: mx.array, slabs: int) -> mx.array:
-    """A padded 3x3 convolution, some rows after others: all windows of what is computed together are copied."""
+def _conv_in_slabs(x: mx.array, weight: mx.array, slabs: int) -> mx.array:
+    """A padded 3x3 convolution, some rows of the picture at a time, to bound the memory that windows are copied to."""
     height = x.shape[1]
     rows = -(-height // slabs)
     parts = []
@@ -227,22 +245,24 @@ def _in_slabs(x: mx.array, weight: mx.array, slabs: int) -> mx.array:
     return mx.concatenate(parts, axis=1)
 
 
-# A transformed weight is kept beside the weight, in 16/9 of its memory: only up to so many channels in times out.
-_KEPT_CHANNELS = 5 * 2**18
-# The channels and squares of 2x2 pixels from which on products are large enough.
-_LEAST_CHANNELS, _LEAST_SQUARES = 128, 64
-# Numbers in a picture's transformed squares that are multiplied together, and in the products: 64 MB.
-_TRANSFORMED_AT_ONCE = 2**24
+# Input channels times output channels up to which a transformed weight, 16/9 as large as the weight, is kept: those of
+# 1,280 channels would take more memory than the model's peak allows.
+_MAX_WINOGRAD_CHANNELS = 5 * 2**18
+# The channels and the 2x2 squares of pixels from which on Winograd's matrix products are large enough to pay.
+_MIN_WINOGRAD_CHANNELS, _MIN_WINOGRAD_SQUARES = 128, 64
+# Elements in a picture's transformed squares that are multiplied at a time, and in the products: 64 MiB.
+WINOGRAD_CHUNK = 2**24
 
 
-def _pays(x: mx.array, weight: mx.array) -> bool:
+def _use_winograd(x: mx.array, weight: mx.array) -> bool:
+    """Whether a padded 3x3 convolution is faster by `winograd_conv2d`."""
     O, _, _, C = weight.shape
     squares = x.shape[0] * _half(x.shape[1]) * _half(x.shape[2])
     return (
         x.dtype == weight.dtype == mx.float32
-        and min(O, C) >= _LEAST_CHANNELS
-        and O * C <= _KEPT_CHANNELS
-        and squares >= _LEAST_SQUARES
+        and min(O, C) >= _MIN_WINOGRAD_CHANNELS
+        and O * C <= _MAX_WINOGRAD_CHANNELS
+        and squares >= _MIN_WINOGRAD_SQUARES
     )
 
 
@@ -253,46 +273,38 @@ def _half(length: int) -> int:
 def winograd_conv2d(x: mx.array, weight: mx.array) -> mx.array:
     """A padded 3x3 convolution, 16 multiplications for every 2x2 pixels instead of 36 (Lavin and Gray, 2016).
 
-    Y = A'[(G g G') * (B' d B)]A, their F(2x2, 3x3): squares d of 4x4 pixels, two apart, and taps g become 16 numbers
-    each; their products, summed over channels, are 16 matrix products, and A makes 2x2 pixels of them.
+    Y = A'[(G g G') * (B' d B)]A, their F(2x2, 3x3): squares d of 4x4 pixels, two apart, and the 3x3 weights g become
+    16 numbers each; their products, summed over channels, are 16 matrix products, and A makes 2x2 pixels of them.
     """
     B, H, W, C = x.shape
     O = weight.shape[0]
     rows, columns = _half(H), _half(W)
-    taps = _transformed(weight)
-    at_once = max(1, min(rows, _TRANSFORMED_AT_ONCE // (16 * columns * (C + O))))
+    transformed = _transformed(weight)
+    chunk = max(1, min(rows, WINOGRAD_CHUNK // (16 * columns * (C + O))))
     padded = np.zeros((B, 2 * rows + 2, 2 * columns + 2, C), np.float32)
-    squares, result = mx.zeros((16, at_once * columns, C)), mx.zeros((B, 2 * rows, 2 * columns, O))
-    pixels, numbers, out = _views(x, squares, result)
+    squares, result = mx.zeros((16, chunk * columns, C)), mx.zeros((B, 2 * rows, 2 * columns, O))
+    pixels, square_view, result_view = _views(x, squares, result)
     padded[:, 1 : H + 1, 1 : W + 1] = pixels
-    numbers = numbers.reshape(4, 4, at_once, columns, C)
-    out = out.reshape(B, rows, 2, columns, 2, O)
-    step = max(1, _AT_ONCE // (columns * max(C, O)))
+    square_view = square_view.reshape(4, 4, chunk, columns, C)
+    result_view = result_view.reshape(B, rows, 2, columns, 2, O)
+    step = max(1, CHUNK // (columns * max(C, O)))
 
     for b in range(B):
-        for top in range(0, rows, at_once):
-            count = min(at_once, rows - top)
-
-            def transform(start: int, stop: int, picture: Numbers = padded[b, 2 * top :]) -> None:
-                for first in range(start, stop, step):
-                    last = min(first + step, stop)
-                    _transform_squares(picture[2 * first : 2 * last + 2], numbers[:, :, first:last])
-
-            _share(transform, count)
-            (products,) = _views(squares @ taps.swapaxes(1, 2))
-            products = products.reshape(4, 4, at_once, columns, O)
-
-            def collect(start: int, stop: int, products: Numbers = products, picture: Numbers = out[b, top:]) -> None:
-                for first in range(start, stop, step):
-                    last = min(first + step, stop)
-                    _collect_pixels(products[:, :, first:last], picture[first:last])
-
-            _share(collect, count)
+        for top in range(0, rows, chunk):
+            count = min(chunk, rows - top)
+            transform = partial(_transform_squares, padded[b, 2 * top :], square_view)
+            for part in _on_all_cores(transform, count, step):
+                transform(*part)
+            (products,) = _views(squares @ transformed.swapaxes(1, 2))
+            collect = partial(_collect_pixels, products.reshape(4, 4, chunk, columns, O), result_view[b, top:])
+            for part in _on_all_cores(collect, count, step):
+                collect(*part)
     return result[:, :H, :W]
 
 
-def _transform_squares(pixels: Numbers, out: Numbers) -> None:
-    """B' d B: rows (2R + 2, 2K + 2, C) of a padded picture -> (4, 4, R, K, C)."""
+def _transform_squares(picture: Floats, squares: Floats, start: int, stop: int) -> None:
+    """B' d B: of a padded picture (2R + 2, 2K + 2, C) to (4, 4, R, K, C), for rows `start` to `stop` of R."""
+    pixels, out = picture[2 * start : 2 * stop + 2], squares[:, :, start:stop]
     even, odd = pixels[0::2], pixels[1::2]
     lines = even[:-1] - even[1:], odd[:-1] + even[1:], even[1:] - odd[:-1], odd[:-1] - odd[1:]
     for line, numbers in zip(lines, out, strict=True):
@@ -303,8 +315,9 @@ def _transform_squares(pixels: Numbers, out: Numbers) -> None:
         np.subtract(odd[:, :-1], odd[:, 1:], out=numbers[3])
 
 
-def _collect_pixels(products: Numbers, out: Numbers) -> None:
-    """A' m A: (4, 4, R, K, O) -> (R, 2, K, 2, O)."""
+def _collect_pixels(all_products: Floats, picture: Floats, start: int, stop: int) -> None:
+    """A' m A: of (4, 4, R, K, O) to (R, 2, K, 2, O), for rows `start` to `stop` of R."""
+    products, out = all_products[:, :, start:stop], picture[start:stop]
     upper = products[1] + products[2]
     upper += products[0]
     lower = products[1] - products[2]
@@ -317,39 +330,36 @@ def _collect_pixels(products: Numbers, out: Numbers) -> None:
         right -= line[3]
 
 
-# By the identity of weights that live, and lost with them: a layer's weight is transformed once.
-_kept: dict[int, tuple[weakref.ref[mx.array], mx.array]] = {}
+# Transformed weights by the id of the weight; an entry goes when its weight is deleted. The second item is another
+# reference to the memory that was transformed: while it exists, a weight that is changed in place gets other memory.
+_transforms: dict[int, tuple[weakref.ref[mx.array], mx.array, mx.array]] = {}
 
 
 def _transformed(weight: mx.array) -> mx.array:
-    """G g G': (O, 3, 3, C) -> (16, O, C)."""
-    identity = id(weight)
-    if identity in _kept:
-        return _kept[identity][1]
+    """G g G': (O, 3, 3, C) -> (16, O, C), computed once for each weight and once more after it is changed in place."""
+    key = id(weight)
+    (taps,) = _views(weight)
+    if key in _transforms:
+        _, memory, transform = _transforms[key]
+        if np.array(memory, copy=False).ctypes.data == taps.ctypes.data:
+            return transform
     O, _, _, C = weight.shape
-    result = mx.zeros((16, O, C))
-    numbers, taps = _views(result, weight)
+    transform = mx.zeros((16, O, C))
+    (numbers,) = _views(transform)
     numbers = numbers.reshape(4, 4, O, C)
-    step = max(1, _AT_ONCE // (9 * C))
 
     def work(start: int, stop: int) -> None:
-        for first in range(start, stop, step):
-            part = slice(first, min(first + step, stop))
-            for line, rows in zip(_spread(*np.moveaxis(taps[part], 1, 0)), numbers, strict=True):
-                for tap, out in zip(_spread(*np.moveaxis(line, 1, 0)), rows, strict=True):
-                    out[part] = tap
+        for line, rows in zip(_spread(*np.moveaxis(taps[start:stop], 1, 0)), numbers, strict=True):
+            for tap, out in zip(_spread(*np.moveaxis(line, 1, 0)), rows, strict=True):
+                out[start:stop] = tap
 
-    _share(work, O)
-    _kept[identity] = weakref.ref(weight, lambda _: _kept.pop(identity)), result
-    return result
+    for part in _on_all_cores(work, O, max(1, CHUNK // (9 * C))):
+        work(*part)
+    _transforms[key] = weakref.ref(weight, lambda _: _transforms.pop(key, None)), weight[...], transform
+    return transform
 
 
-def _spread(first: Numbers, middle: Numbers, last: Numbers) -> tuple[Numbers, Numbers, Numbers, Numbers]:
+def _spread(first: Floats, middle: Floats, last: Floats) -> tuple[Floats, Floats, Floats, Floats]:
     """G: three taps -> four."""
     outer, inner = 0.5 * (first + last), 0.5 * middle
     return first, outer + inner, outer - inner, last
-
-
-def upsampled_conv2d(x: mx.array, weight: mx.array) -> mx.array:
-    """Nearest-neighbour doubling and a 3x3 convolution in one."""
-    return cpu.upsampled_conv2d(x, weight, conv2d)

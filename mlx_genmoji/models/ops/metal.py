@@ -1,22 +1,26 @@
-"""What makes MLX's Metal backend fast: heads of the sizes that its fused attention knows, and memory that stays wired.
-Nothing here has an effect on another device."""
+"""Helpers for MLX's Metal backend: head sizes of its fused attention, and memory that stays wired during a run.
+
+Neither has an effect on another device.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import mlx.core as mx
 
-# Channels of a head for which MLX computes attention in one kernel, without a matrix of scores in memory.
-FUSED_HEADS = (64, 72, 80, 96, 128, 192, 256)
+# Channels of a head for which MLX computes attention in one kernel, without a matrix of scores in memory
+# (`sdpa_full_supported_head_dim` in mlx/backend/metal/scaled_dot_product_attention.cpp). MLX 0.32 has kernels for 192
+# and 256 too, but takes the unfused path for more than 8 queries there, since that is faster.
+FUSED_HEADS = (64, 72, 80, 96, 128)
 
 
 def attention(
     queries: mx.array, keys: mx.array, values: mx.array, scale: float, mask: mx.array | str | None = None
 ) -> mx.array:
-    """Scaled dot-product attention of (B, heads, L, D) over (B, heads, S, D).
+    """Scaled dot-product attention of (B, heads, L, D) over (B, heads, S, D), for inference.
 
-    Heads of a size between those that are fused (Stable Diffusion 1.5 has 40 and 160) are padded with zeros, which
-    change no score and are cut off again.
+    Heads smaller than a fused size (Stable Diffusion 1.5 has 40) are padded with zeros up to it, which change no score
+    and are cut off again. Larger ones than all fused sizes (160) are left to MLX's unfused path.
     """
     D = queries.shape[-1]
     padding = next((fused - D for fused in FUSED_HEADS if fused >= D), 0)
@@ -28,11 +32,14 @@ def attention(
 
 @contextmanager
 def wired_memory() -> Iterator[None]:
-    """Keep what is computed with in memory, as far as the system recommends; afterwards give back what is cached."""
-    if not mx.metal.is_available():
+    """Keep MLX's arrays in a Mac's memory, up to what the system recommends; afterwards release what MLX has cached.
+
+    Nothing is wired where MLX computes on the CPU, on a Mac too.
+    """
+    if mx.default_device().type == mx.DeviceType.cpu or not mx.metal.is_available():
         yield
         return
-    recommended = int(mx.device_info()["max_recommended_working_set_size"])
+    recommended = int(mx.device_info(mx.Device(mx.gpu))["max_recommended_working_set_size"])
     before = mx.set_wired_limit(recommended)
     try:
         yield
