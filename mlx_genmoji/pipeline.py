@@ -226,7 +226,7 @@ class Genmoji:
             skin_tone, person_type = plan.skin_tone, plan.person_type
             negative_prompt = negative_prompt or plan.negative_prompt
         elif template != "{prompt}":
-            said = parse(prompt, most=None)
+            said = parse(prompt, max_characters=None)
             own, skin_tone, person_type = said.subject, said.skin_tone or skin_tone, said.person_type or person_type
             # What the prompt says of a person is among its words.
             asked = skin_tone, None if said.person_type else person_type
