@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mlx_genmoji.combinations.colours import TARGETS
-from mlx_genmoji.combinations.names import UNCOUNTED, name_of, plural
+from mlx_genmoji.combinations.names import name_of
 from mlx_genmoji.combinations.phrases import CALLED
 from mlx_genmoji.combinations.relations import ATTRIBUTES, COUNTS, EMOTIONS, KINDS
 from mlx_genmoji.dataset import COLUMNS
+from mlx_genmoji.english import UNCOUNTED, plural
 
 from .dataset import DatasetWriter, Dropped, Report, cannot_write, check_folder
 from .errors import ScrapeError

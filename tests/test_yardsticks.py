@@ -9,8 +9,8 @@ from figures import has_white_border, is_one_figure, largest_component, nearest
 from PIL import Image, ImageDraw
 from tones import SIZE, Person, Tones, judge, lab
 
-from scrape.compose import held_out
 from mlx_genmoji.prompt import SKIN_TONES
+from scrape.compose import held_out
 
 PARAPHRASES = COMPOSITIONS.with_name("paraphrases.txt")
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlx_genmoji.choices import SAMPLER_NAMES
-from mlx_genmoji.combinations.names import with_article
+from mlx_genmoji.english import with_article
 from mlx_genmoji.errors import UserError, quoted
 from mlx_genmoji.prompt import PERSON_TYPES, SKIN_TONES, PromptPlan
 from mlx_genmoji.prompt.lexicon import GARMENTS, Entry

@@ -1,4 +1,4 @@
-"""What the things on emoji are called in a caption: natural names, articles, plurals, and what is no part of any."""
+"""What captions call the things on emoji, and which of them can be a part of a combination."""
 
 import re
 
@@ -83,7 +83,7 @@ NAMES = {
     **{f"{animal} face": animal for animal in "monkey dog tiger horse cow pig mouse rabbit dragon cat".split()},
 }
 
-# The kinds of parts, by the subgroups that hold them.
+# The roles that a part can have, by Unicode's subgroups of emoji.
 ROLES = {
     "animal": (
         "animal-mammal animal-bird animal-amphibian animal-reptile animal-marine animal-bug cat-face monkey-face"
@@ -105,40 +105,11 @@ ROLES = {
     ).split(),
 }
 
-# Labels that are no part of a composition.
+ROLE_OF_SUBGROUP = {subgroup: role for role, subgroups in ROLES.items() for subgroup in subgroups}
+
+# Labels of emoji that are never a part.
 EXCLUDED = frozenset(listed("excluded"))
 CLOCK_FACE = re.compile(r"\w+( o'clock|-thirty)")
-
-# Names that take no article and no number.
-UNCOUNTED = frozenset(listed("uncounted"))
-
-PLURALS = {
-    "mouse": "mice",
-    "goose": "geese",
-    "ox": "oxen",
-    "wolf": "wolves",
-    "fish": "fish",
-    "tropical fish": "tropical fish",
-    "deer": "deer",
-    "moose": "moose",
-    "bison": "bison",
-    "shrimp": "shrimps",
-    "child": "children",
-    "person": "people",
-    "tooth": "teeth",
-    "fallen leaf": "fallen leaves",
-    "maple leaf": "maple leaves",
-    "kitchen knife": "kitchen knives",
-    "loaf": "loaves",
-    "computer mouse": "computer mice",
-    "moon with a face": "moons with faces",
-    "sun with a face": "suns with faces",
-    "meat on a bone": "pieces of meat on a bone",
-}
-
-# Words that begin with a vowel in writing only, or only in speech.
-CONSONANT = re.compile(r"(uni|ukul|euro|ewe|one\b)", re.IGNORECASE)
-VOWEL = re.compile(r"([aeiou]|hour|heir|x-ray|honest)", re.IGNORECASE)
 
 
 def name_of(label: str) -> str:
@@ -147,38 +118,7 @@ def name_of(label: str) -> str:
 
 
 def role_of(label: str, subgroup: str | None) -> str | None:
-    """The kind of part an emoji can be (a key of `ROLES`), or None where it is no part."""
+    """The role of an emoji as a part (a key of `ROLES`); None if it cannot be one."""
     if label in EXCLUDED or CLOCK_FACE.fullmatch(label):
         return None
-    return _ROLE.get(subgroup or "")
-
-
-_ROLE = {subgroup: role for role, subgroups in ROLES.items() for subgroup in subgroups}
-
-
-def with_article(phrase: str) -> str:
-    """`a pig`, `an apple`; what cannot be counted stays as it is."""
-    if phrase in UNCOUNTED:
-        return phrase
-    vowel = VOWEL.match(phrase) and not CONSONANT.match(phrase)
-    return f"{'an' if vowel else 'a'} {phrase}"
-
-
-def plural(name: str) -> str:
-    """More than one of a countable thing: `cups of coffee`, `mice`, `foxes`."""
-    if name in PLURALS:
-        return PLURALS[name]
-    head, of, rest = name.partition(" of ")
-    if of:
-        return f"{plural(head)}{of}{rest}"
-    for person, people in (("woman", "women"), ("man", "men"), ("person", "people")):
-        if re.search(rf"(^|\W|mer|snow){person}$", name):
-            return name.removesuffix(person) + people
-        if name.startswith(f"{person} "):
-            return f"{people} {plural(name.removeprefix(f'{person} '))}"
-    head, joint, rest = re.split(r"( with | without |$)", name, maxsplit=1)
-    if joint:
-        return f"{plural(head)}{joint}{rest}"
-    if re.search(r"[^aeiou]y$", name):
-        return f"{name[:-1]}ies"
-    return f"{name}es" if re.search(r"(s|x|ch|sh|z|tomato|potato)$", name) else f"{name}s"
+    return ROLE_OF_SUBGROUP.get(subgroup or "")

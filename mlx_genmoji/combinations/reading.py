@@ -13,19 +13,20 @@ from functools import cache
 from itertools import islice
 from typing import Any
 
+from ..english import plural
 from ..prompt.lexicon import emojis
 from ..prompt.words import Words
 from . import anchors
 from .colours import TARGETS
-from .names import NAMES, name_of, plural, role_of
+from .names import NAMES, name_of, role_of
 from .phrases import AFTER, ALSO, BEFORE, CALLED, NO_ADJECTIVES, WHOLE, phrases
 from .relations import ATTRIBUTES, CONTAINERS, COUNTS, EMOTIONS, GROUNDS, HEARTS, RAIN, SNOW, WORN
 
-# No longer prompt is taken for a combination, and none of more parts than these beside the subject.
-MOST_WORDS, MOST_JOINED = 18, 3
+# A combination has at most so many words and characters in its prompt, and so many parts besides the subject.
+MAX_WORDS, MAX_CHARACTERS, MAX_JOINED = 18, 300, 3
 
 # How many ways to read a piece of a prompt are looked at, and how many words may describe an emoji.
-MOST_READINGS, MOST_ADJECTIVES = 8, 2
+MAX_READINGS, MAX_ADJECTIVES = 8, 2
 
 # In the order in which they apply: to the subject alone, about it, and then it as a whole, once, with something else.
 TRANSFORMS = ("colour", "emotion")
@@ -89,7 +90,7 @@ class Combination:
             all(isinstance(text, str) for text in texts)
             and self.source in SOURCES
             and all(one.kind in ORDER and _is_whole(one) for one in self.joined)
-            and len(self.joined) <= MOST_JOINED
+            and len(self.joined) <= MAX_JOINED
             and _can_be_drawn(self.subject, self.joined, self.source)
         )
         if not sound:
@@ -125,7 +126,7 @@ def read(prompt: str, words: Words, source: str) -> Combination | None:
     prompt that is an emoji's own name ("heart on fire") is none, and none that drawings in this manner do not allow.
     """
     text = " ".join(prompt.lower().replace("w/", "with ").split())
-    if len(text.split()) > MOST_WORDS or _is_emoji(text, words):
+    if len(text) > MAX_CHARACTERS or len(text.split()) > MAX_WORDS or _is_emoji(text, words):
         return None
     text = " ".join(_OTHER_SIGNS.sub(" ", text).split())
     text = _COMMAS.sub(lambda found: f" {found[1]} " if found[1] else ", ", text).strip(" ,")
@@ -135,7 +136,7 @@ def read(prompt: str, words: Words, source: str) -> Combination | None:
         return None
     reader = _Reader(words)
     for said in dict.fromkeys((text, text.replace("-", " "))):
-        for subjects, joined in reader.readings(said, MOST_JOINED):
+        for subjects, joined in reader.readings(said, MAX_JOINED):
             found = _possible(subjects, joined, source)
             if found is not None:
                 return found
@@ -192,7 +193,7 @@ class _Reader:
         """The ways to read a text: drawings that its subject may be, and what is put together with it."""
         text = _bare(text)
         if (text, most) not in self._known:
-            self._known[text, most] = list(islice(self._read(text, most), MOST_READINGS))
+            self._known[text, most] = list(islice(self._read(text, most), MAX_READINGS))
         return self._known[text, most]
 
     def _read(self, text: str, most: int) -> Iterator[Reading]:
@@ -219,7 +220,7 @@ class _Reader:
         meant = self._words.meant.get(_bare(text))
         return _called(text) or (_called(meant.within) if meant else [])
 
-    def _described(self, text: str, most: int = MOST_ADJECTIVES) -> list[Part]:
+    def _described(self, text: str, most: int = MAX_ADJECTIVES) -> list[Part]:
         """The emoji that a text ends with, drawn as the text says: "baby penguin" is a penguin to what it wears."""
         first, _, rest = _bare(text).partition(" ")
         if not rest or not most or first in _NO_ADJECTIVES or first.endswith((",", "ing")):

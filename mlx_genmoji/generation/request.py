@@ -132,7 +132,7 @@ class Reader:
         if template == AS_IS and not self.adapters.routes:
             final_prompt = compose(prompt, template, skin_tone, person_type)
             return Text(final_prompt, prompt, template, skin_tone, person_type, negative_prompt, None)
-        parsed = parse(prompt, most=None)
+        parsed = parse(prompt, max_characters=None)
         skin_tone, person_type = parsed.skin_tone or skin_tone, parsed.person_type or person_type
         self.adapters.route(skin_tone, person_type)
         template = self.template if options.template is None else options.template

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from mlx_genmoji.combinations import anchors
 from mlx_genmoji.combinations.colours import TARGETS
 from mlx_genmoji.combinations.emoji_lists import listed
-from mlx_genmoji.combinations.names import UNCOUNTED, name_of
+from mlx_genmoji.combinations.names import name_of
 from mlx_genmoji.combinations.relations import (
     ATTRIBUTES,
     BASES,
@@ -30,6 +30,7 @@ from mlx_genmoji.combinations.relations import (
     WORN,
     Kind,
 )
+from mlx_genmoji.english import UNCOUNTED
 
 from .catalogue import Catalogue
 

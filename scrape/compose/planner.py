@@ -12,8 +12,8 @@ from typing import Any
 
 from mlx_genmoji.combinations import anchors
 from mlx_genmoji.combinations.colours import ALIKE, Dominant
-from mlx_genmoji.combinations.names import UNCOUNTED, plural, with_article
 from mlx_genmoji.combinations.relations import ATTRIBUTES, EMOTIONS, RAIN, SNOW, Kind
+from mlx_genmoji.english import UNCOUNTED, plural, with_article
 
 from ..errors import ScrapeError
 from .candidates import choices_of

@@ -42,8 +42,8 @@ from row import Row
 from tones import Person, Tones, draw_people, judge
 from tqdm import tqdm
 
-from scrape.compose import Composer, Plan
 from mlx_genmoji.prompt import SKIN_TONES
+from scrape.compose import Composer, Plan
 from scrape.sources import collect
 
 if TYPE_CHECKING:

@@ -154,7 +154,7 @@ def prompt_of(recipe: PersonasRecipe, entry: Entry, prompt: str) -> str:
     """
     template = prompt_template(recipe.data) or "{prompt}"
     head, _, tail = template.partition("{prompt}")
-    said = parse(prompt.removeprefix(head).removesuffix(tail), most=None)
+    said = parse(prompt.removeprefix(head).removesuffix(tail), max_characters=None)
     subject = said.subject
     if entry.person_type:
         subject = re.sub(rf"\b({'|'.join(PERSON_TYPES)})\b", entry.person_type, subject)

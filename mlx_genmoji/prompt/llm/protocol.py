@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Container, Iterable, Mapping
 
+from ...english import stem
 from ..lexicon import COLOURS, EXPRESSIONS, GARMENTS, POSES, kinds, moods, people_in
 from ..parser import Parsed
 from ..safety import plain_words, unsafe
@@ -113,12 +114,10 @@ CHATTER = set("note sure sorry please here subject kind add none nothing emoji p
 
 OF_HAIR = set("hair wig bald beard blond blonde ponytail".split())
 
-ENDINGS = (("ies", "y"), ("ing", ""), ("ches", "ch"), ("shes", "sh"), ("xes", "x"), ("oes", "o"), ("s", ""))
-
 
 def fields_to_ask(parsed: Parsed) -> tuple[str, ...]:
     """The optional fields that the prompt leaves open and that suit its kind of subject."""
-    open_fields = [name for name in FIELDS.get(parsed.category, OTHER_FIELDS) if name not in parsed.said]
+    open_fields = [name for name in FIELDS.get(parsed.category, OTHER_FIELDS) if name not in parsed.mentioned]
     return tuple(open_fields[:MOST_FIELDS])
 
 
@@ -157,8 +156,8 @@ def fault(
     words = value.split()
     if value in copied:
         return "copied from the instructions"
-    subject = {_root(word) for word in re.findall(r"[\w'-]+", parsed.subject.lower())}
-    content = [_root(word) for word in words if word not in SMALL_WORDS or word in kinds()]
+    subject = {stem(word) for word in re.findall(r"[\w'-]+", parsed.subject.lower())}
+    content = [stem(word) for word in words if word not in SMALL_WORDS or word in kinds()]
     if unsafe(value):
         return "unsafe"
     if CHATTER & set(words):
@@ -175,9 +174,9 @@ def fault(
         return f"repeats the subject: {min(repeated)}"
     if len(content) != len(set(content)):
         return "repeats itself"
-    if any(_root(word) in content for other in others.values() for word in other.split() if word not in SMALL_WORDS):
+    if any(stem(word) in content for other in others.values() for word in other.split() if word not in SMALL_WORDS):
         return "repeats another field"
-    if name == "holding" and not any(kinds().get(_root(word)) or kinds().get(word) for word in words):
+    if name == "holding" and not any(kinds().get(stem(word)) or kinds().get(word) for word in words):
         return "nothing that can be held"
     asleep = {"sleeping", "napping", "snoozing", "dreaming"} & set(words)
     if asleep and moods().get(others.get("expression", ""), "calm") not in ("calm", "tired"):
@@ -186,13 +185,5 @@ def fault(
 
 
 def _is_word(word: str) -> bool:
-    known = word in SMALL_WORDS or word in kinds() or _root(word) in kinds()
+    known = word in SMALL_WORDS or word in kinds() or stem(word) in kinds()
     return known or word in POSES or word in GARMENTS or word in COLOURS or word in moods()
-
-
-def _root(word: str) -> str:
-    """A word without the ending of a plural or a participle, so that "apples" and "apple" are one."""
-    for ending, instead in ENDINGS:
-        if word.endswith(ending) and len(word) - len(ending) >= 3 and not word.endswith("ss"):
-            return word[: -len(ending)] + instead
-    return word

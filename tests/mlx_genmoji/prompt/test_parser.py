@@ -135,7 +135,7 @@ def test_roles_and_hair_are_read() -> None:
     ],
 )
 def test_what_the_user_says_is_left_alone(prompt: str, said: set[str]) -> None:
-    assert parse(prompt).said == said
+    assert parse(prompt).mentioned == said
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from shapes import Build
 
-from mlx_genmoji.combinations.names import name_of, plural, with_article
+from mlx_genmoji.combinations.names import name_of
 from mlx_genmoji.combinations.relations import KINDS
+from mlx_genmoji.english import plural, with_article
 from scrape.compose import Composer, Plan, held_out, planner
 from scrape.compose.catalogue import Part
 from scrape.compose.planner import fill
