@@ -201,29 +201,10 @@ def _claims(rows: Iterable[Mapping[str, Any]], wordnet: WordNet) -> dict[str, di
         labels.setdefault(row["label"], row)
     tagged = Counter(tag for row in labels.values() for tag in row.get("tags") or [])
     claims: dict[str, dict[str, Claim]] = defaultdict(dict)
-
-    def claim(word: str, label: str, distance: float, certain: bool) -> None:
-        if _is_usable(word):
-            claims[word.lower()].setdefault(label, Claim(distance, certain))
-
     for label, row in labels.items():
-        for word, called in CALLED.items():
-            if called == label:
-                claim(word, label, -2, True)
-        claim(name_of(label), label, -1, True)
-        tags = row.get("tags") or []
-        meaning = _meaning(label, row, wordnet)
-        if meaning is not None:
-            for depth, kind in [(0, meaning), *wordnet.kinds(meaning)]:
-                for word in kind.words if kind.file in DRAWN else ():
-                    if not _is_latin(word) and (rank := _rank(word, kind, wordnet)) < MAX_RANKS:
-                        # A word that is a tag too is nearer.
-                        near = 1 if word in tags else 0
-                        distance = (1 if depth == 0 else 2 if depth == 1 else TAG + depth) + rank / 4 - near
-                        claim(word, label, distance, rank == 0)
-        for tag in tags:
-            if tagged[tag] <= MAX_SHARED:
-                claim(tag, label, TAG, False)
+        for word, claim in _label_claims(label, row, tagged, wordnet):
+            if _is_usable(word):
+                claims[word.lower()].setdefault(label, claim)
     label_words = {label.lower() for label in labels}
     result: dict[str, dict[str, Claim]] = {}
     for word, claimed in claims.items():
@@ -232,6 +213,28 @@ def _claims(rows: Iterable[Mapping[str, Any]], wordnet: WordNet) -> dict[str, di
         if word not in label_words and (least == TAG or len({name_of(label) for label in nearest}) == 1):
             result[word] = nearest
     return result
+
+
+def _label_claims(
+    label: str, row: Mapping[str, Any], tagged: Mapping[str, int], wordnet: WordNet
+) -> Iterator[tuple[str, Claim]]:
+    """The words that may name a label, with their claims; of several claims of one word the first counts.
+
+    tagged: tag -> the number of labels with it.
+    """
+    yield from ((word, Claim(-2, True)) for word, called in CALLED.items() if called == label)
+    yield name_of(label), Claim(-1, True)
+    tags = row.get("tags") or []
+    meaning = _meaning(label, row, wordnet)
+    kinds = [] if meaning is None else [(0, meaning), *wordnet.kinds(meaning)]
+    for depth, kind in kinds:
+        for word in kind.words if kind.file in DRAWN else ():
+            if not _is_latin(word) and (rank := _rank(word, kind, wordnet)) < MAX_RANKS:
+                # A word that is a tag too is nearer.
+                near = 1 if word in tags else 0
+                distance = (1 if depth == 0 else 2 if depth == 1 else TAG + depth) + rank / 4 - near
+                yield word, Claim(distance, rank == 0)
+    yield from ((tag, Claim(TAG, False)) for tag in tags if tagged[tag] <= MAX_SHARED)
 
 
 def _meaning(label: str, row: Mapping[str, Any], wordnet: WordNet) -> Meaning | None:
