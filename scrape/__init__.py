@@ -1,9 +1,8 @@
 """Collect a dataset: emoji pictures with captions, in the Hugging Face ImageFolder convention.
 
-`collect("noto", Path("data/noto"))` makes one of an image set (`SOURCES` lists them), `collect_font` of a colour font,
-`collect_folder` of a user's own pictures, `collect_emojigraph` of a web site; `merge` makes one of several, and
-`summarize` says what is in one, `compose` puts the emoji of some together to new pictures, and `synonyms` gives them
-other names.
+`collect("noto", Path("data/noto"))` makes a dataset of an image set (`SOURCES` lists them), `collect_font` of a colour
+font, `collect_folder` of a user's pictures, `collect_emojigraph` of a web site. `merge` joins datasets, `compose`
+combines their emoji to new pictures, `synonyms` gives their emoji other names, and `summarize` counts their pictures.
 """
 
 from .compose import Composer, compose

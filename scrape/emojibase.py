@@ -1,6 +1,6 @@
-"""What is known of each emoji besides its picture: emojibase-data's names, tags, groups and skin tones.
+"""Reads emojibase-data: the names, tags, groups and skin tones of all emoji.
 
-Emojis are found by `key`, which is blind to the ways image sets spell one sequence (case, FE0F, leading zeros).
+Emoji are found by `key`, which is the same for all spellings of a sequence (case, FE0F, leading zeros).
 """
 
 import json
@@ -18,7 +18,7 @@ from .packages import Package
 
 PACKAGE = Package("emojibase-data", "17.0.0", ("en/data.json", "meta/groups.json"))
 
-# A hexcode names a file, so nothing else may pass for one.
+# A hexcode becomes a file name, so each one is checked.
 HEXCODE = re.compile(r"[0-9A-F]+(-[0-9A-F]+)*")
 
 GENDER_SIGNS = {"2640": "woman", "2642": "man"}
@@ -34,7 +34,7 @@ FIRST_CODE_POINTS = {
     "1F9D1": "person",
     "1F9D2": "child",
     "1F9D3": "old person",
-    # From here on Unicode's name decides: the code point is a role and fixes the person.
+    # Roles whose name in Unicode fixes the person.
     "1F385": "man",
     "1F478": "woman",
     "1F47C": "baby",
@@ -66,7 +66,7 @@ ASCII = str.maketrans({"‘": "'", "’": "'", "“": '"', "”": '"', "–": "-
 
 @dataclass(frozen=True)
 class Emoji:
-    """One emoji, toned or not. `order` is its place in Unicode's own list; the rest is as in a dataset row."""
+    """One emoji, with or without skin tones. order: its position in Unicode's list; the other fields are a row's."""
 
     order: int
     label: str
@@ -81,7 +81,7 @@ class Emoji:
 
     @property
     def neutrality(self) -> tuple[int, int, int]:
-        """A sort key that puts the neutral one of several emojis first: the least gendered, toned, late in the list."""
+        """A sort key, smallest for the most neutral emoji: gender signs, then skin tones, then position in the list."""
         gendered = sum(part in GENDERED for part in self.hexcode.split("-"))
         return gendered, len(self.skin_tone), self.order
 
@@ -93,7 +93,7 @@ class Emoji:
         return f"{self.label}, {' and '.join(self.skin_tone)} skin tone{'s' if len(self.skin_tone) > 1 else ''}"
 
     def fields(self) -> dict[str, Any]:
-        """What a dataset's row says of it."""
+        """Its columns in a dataset's row."""
         return {
             "text": self.text,
             "label": self.label,
@@ -109,15 +109,15 @@ class Emoji:
 
 
 def key(code_points: str) -> str:
-    """A sequence's one spelling, as `1F468-200D-2695` for `1f468-200d-2695-fe0f`."""
+    """The key of a sequence of code points: `1F468-200D-2695` for `1f468-200d-2695-fe0f`."""
     parts = (part.lstrip("0") for part in re.split(r"[-_ ]", code_points.upper()))
     return "-".join(part for part in parts if part != "FE0F")
 
 
 def read_emojis(path: Path | None = None) -> dict[str, Emoji]:
-    """All emojis by key, toned ones included, from emojibase-data (a tarball, a folder, or npm's where None).
+    """All emoji by key, also those with skin tones, from emojibase-data.
 
-    The letters that flags are spelled with are no emojis: emojibase gives them no group.
+    path: a tarball or folder, None for npm's. Regional indicators, which emojibase gives no group, are left out.
     """
     files = PACKAGE.read(path)
     try:

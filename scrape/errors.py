@@ -1,7 +1,7 @@
-"""The one exception this package raises for what its user can put right."""
+"""The exception of this package."""
 
 from mlx_genmoji.errors import UserError
 
 
 class ScrapeError(UserError):
-    """A dataset that cannot be made, in one sentence that says what is wrong and what to do about it."""
+    """A dataset cannot be made. The message is a sentence: what is wrong and what to do."""

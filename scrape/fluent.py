@@ -1,6 +1,6 @@
-"""Microsoft's Fluent Emoji in 3D, as `@lobehub/fluent-emoji-3d` packs it, and the repairs that packing needs.
+"""Microsoft's Fluent Emoji in 3D from the package `@lobehub/fluent-emoji-3d`, and corrections of its file names.
 
-The tables hold for version 1.1.0, and were checked by eye and by colour against Microsoft's own names and drawings.
+The tables are for version 1.1.0, and were checked by eye and by colour against Microsoft's names and drawings.
 """
 
 import re
@@ -13,10 +13,10 @@ from .sets import Art, Source
 
 PACKAGE = Package("@lobehub/fluent-emoji-3d", "1.1.0", ("assets/*.webp",))
 
-# What a file's name says -> what its picture shows, by code point.
+# Code point in a file's name -> code point of the emoji in its picture.
 SWAPPED_TONES = {"1F3FC": "1F3FD", "1F3FD": "1F3FC"}
 
-# The same, in place of SWAPPED_TONES, for the untoned keys that have more wrong with them.
+# The same for keys without skin tone that need other corrections than SWAPPED_TONES.
 SCRAMBLED = {
     "1F6B5": {"1F3FB": "1F3FF", "1F3FC": "1F3FD", "1F3FD": "1F3FE", "1F3FE": "1F3FC", "1F3FF": "1F3FB"},
     "1F9CF-200D-2640": {**SWAPPED_TONES, "2640": "2642"},
@@ -28,7 +28,7 @@ FLAG = re.compile(r"1F1(E[6-9A-F]|F.)-1F1(E[6-9A-F]|F.)|1F3F4(-E00..)+")
 
 TONES = frozenset(("1F3FB", "1F3FC", "1F3FD", "1F3FE", "1F3FF"))
 
-# Untoned keys of pictures that are not in Microsoft's open set; their toned versions are not in it either.
+# Keys without skin tone of pictures that are not in Microsoft's open set, nor are those with a skin tone.
 FOREIGN = frozenset(
     (
         "1F3AE",  # a game controller with a console's mark
@@ -82,7 +82,7 @@ FOREIGN = frozenset(
     )
 )
 
-# Keys, as the files are named, of pictures that show another emoji.
+# Keys of file names whose pictures show another emoji.
 MISNAMED = frozenset(
     (
         "1F431",  # the cat face is the grinning cat, 1F63A
@@ -92,17 +92,17 @@ MISNAMED = frozenset(
 
 
 def read(files: Mapping[str, bytes]) -> Iterator[Art]:
-    """One Art for each file, under the emoji it shows, with its fault where it must be left out."""
+    """The picture of each file, with the key of the emoji it shows, and a fault where it must be left out."""
     for name, data in files.items():
         named = key(PurePosixPath(name).stem)
-        yield Art(_shown(named), name, data, _fault(named))
+        yield Art(_corrected(named), name, data, _fault(named))
 
 
 def _untoned(named: str) -> str:
     return "-".join(part for part in named.split("-") if part not in TONES)
 
 
-def _shown(named: str) -> str:
+def _corrected(named: str) -> str:
     code_points = SCRAMBLED.get(_untoned(named), SWAPPED_TONES)
     return "-".join(code_points.get(part, part) for part in named.split("-"))
 

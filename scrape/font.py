@@ -1,7 +1,7 @@
-"""The pictures in a colour font: Apple's (`sbix`, on every Mac) or Google's (`CBDT`), under the emojis they show.
+"""Collects the pictures of a colour font: Apple's (`sbix`, on every Mac) or Google's (`CBDT`).
 
-fontTools reads the pictures of the largest strike; HarfBuzz says which glyph a sequence of code points becomes, as it
-would on the screen. A sequence that stays several glyphs has no picture of its own and is left out.
+fontTools reads the pictures of the largest strike; HarfBuzz finds the glyph of a sequence of code points, as for the
+screen. A sequence of several glyphs has no picture and is left out.
 """
 
 import io
@@ -30,19 +30,23 @@ LICENSE_LENGTH = 400
 
 NO_LICENSE = "Art of the font's owner, not for redistribution."
 
-# The pictures that a glyph of an `sbix` strike may hold, and the suffix of their files.
+# The picture types of an `sbix` glyph -> the suffix of such a file.
 SUFFIXES = {"png ": ".png", "jpg ": ".jpg", "tiff": ".tiff"}
 
-# A glyph that borrows another's picture may borrow from one that borrows.
-MAX_BORROWS = 8
+# The most references from glyph to glyph until a picture.
+MAX_REFERENCES = 8
 
-# The bytes of a glyph's picture and the suffix of such a file, by the glyph's name; None where it has none.
+# Glyph name -> the bytes of its picture and the suffix of such a file, None where it has no picture.
 Pictures = Callable[[str], tuple[bytes, str] | None]
 
 
 @dataclass(frozen=True)
 class ColourFont:
-    """A font: its family as a source's name, who owns the art, the glyphs of a text, their names and pictures."""
+    """A colour font.
+
+    source: its family as the name of a source; license: the owner of the art and the terms; shape: text -> glyphs;
+    glyph_name: glyph -> name; picture: name -> picture.
+    """
 
     source: str
     license: str
@@ -80,7 +84,7 @@ def collect_font(
 
 
 def read(font: ColourFont, emojis: Mapping[str, Emoji]) -> Iterator[Art]:
-    """One Art for each emoji, with its fault where the font has no picture of it."""
+    """The picture of each emoji, with a fault where the font has none."""
     for key, emoji in emojis.items():
         glyphs = font.shape("".join(chr(int(part, 16)) for part in emoji.hexcode.split("-")))
         picture = font.picture(font.glyph_name(glyphs[0])) if len(glyphs) == 1 and glyphs[0] else None
@@ -94,9 +98,9 @@ def read(font: ColourFont, emojis: Mapping[str, Emoji]) -> Iterator[Art]:
 
 
 def open_font(path: Path) -> ColourFont:
-    """The font of a file, of a collection the first that has pictures.
+    """Open a font file, of a collection the first font with pictures.
 
-    Raises ScrapeError where it has none, and of broken fonts whatever fontTools does.
+    Raises ScrapeError where no font has pictures; for a broken file, any exception of fontTools.
     """
     try:
         import uharfbuzz
@@ -122,7 +126,7 @@ def open_font(path: Path) -> ColourFont:
         buffer = uharfbuzz.Buffer()
         buffer.add_str(text)
         buffer.guess_segment_properties()
-        # Joiners and variation selectors that are left over draw nothing.
+        # Joiners and variation selectors without effect draw nothing.
         buffer.flags = uharfbuzz.BufferFlags.REMOVE_DEFAULT_IGNORABLES
         uharfbuzz.shape(face, buffer)
         return [glyph.codepoint for glyph in buffer.glyph_infos]
@@ -133,14 +137,14 @@ def open_font(path: Path) -> ColourFont:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """Turns whatever a broken font makes fontTools and HarfBuzz raise, which promise nothing, into a ScrapeError."""
+    """Raise ScrapeError for any exception of fontTools and HarfBuzz, which do not document theirs for broken fonts."""
     try:
         yield
     except ScrapeError:
         raise
     except Exception as error:
-        said = " ".join(str(error).split()) or type(error).__name__
-        raise ScrapeError(f"{path} cannot be read as a font ({said}); get it again.") from error
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ScrapeError(f"{path} cannot be read as a font ({reason}); get it again.") from error
 
 
 def _sbix(font: Any) -> Pictures:
@@ -150,7 +154,7 @@ def _sbix(font: Any) -> Pictures:
     def picture(name: str) -> tuple[bytes, str] | None:
         flipped = False
         glyph = glyphs.get(name)
-        for _ in range(MAX_BORROWS):
+        for _ in range(MAX_REFERENCES):
             if glyph is None or not glyph.is_reference_type():
                 break
             flipped ^= glyph.graphicType == "flip"
@@ -185,15 +189,15 @@ TABLES: dict[str, Callable[[Any], Pictures]] = {"sbix": _sbix, "CBDT": _cbdt}
 
 
 def _source(family: str | None) -> str:
-    """A source's name, as `noto-color-emoji`."""
+    """A font family as the name of a source, for example `noto-color-emoji`."""
     words = re.findall("[a-z0-9]+", (family or "").lower())
     return "-".join(words)[:60] or "font"
 
 
 def _license(names: Mapping[int, str | None]) -> str:
-    """What the font says of its licence, and where it says nothing, that the art is not ours to give away."""
+    """The owner and the licence that the font names; without a licence, that its art must not be redistributed."""
     owner, terms, url = (" ".join((names[number] or "").split()) for number in (COPYRIGHT, LICENSE, LICENSE_URL))
-    # After the first sentence comes what the owner does not warrant.
+    # The sentences after the first disclaim warranties.
     terms = terms.split(". ")[0].rstrip(".") + "." if terms else ""
-    said = [owner, terms, url] if terms or url else [owner, NO_LICENSE]
-    return " ".join(part for part in said if part)[:LICENSE_LENGTH]
+    texts = [owner, terms, url] if terms or url else [owner, NO_LICENSE]
+    return " ".join(text for text in texts if text)[:LICENSE_LENGTH]

@@ -1,4 +1,4 @@
-"""Google's Noto Emoji, as the Iconify icon set packs it: SVG bodies by icon name, icon names by code points."""
+"""Google's Noto Emoji in the Iconify package: SVG bodies by icon name, and icon names by code points."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -17,7 +17,7 @@ SVG = (
 
 
 def read(files: Mapping[str, bytes]) -> Iterator[Art]:
-    """One Art for each character of the icon set."""
+    """The picture of each character in the icon set."""
     try:
         chars, icon_set = json.loads(files["chars.json"]), json.loads(files["icons.json"])
         frame = {"left": 0, "top": 0, "width": icon_set["width"], "height": icon_set["height"]}

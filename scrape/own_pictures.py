@@ -1,8 +1,8 @@
-"""A user's own pictures and captions as a dataset.
+"""Makes a dataset of a user's own pictures and captions.
 
 A picture's caption is the first of: its row in `metadata.jsonl` or `metadata.csv` (columns `file_name` and `text`, as
-Hugging Face's ImageFolder has them, and any of `OPTIONAL`), the text file beside it (`pig.txt` for `pig.png`), the
-words of its name.
+in Hugging Face's ImageFolder, and any of `OPTIONAL`), the text file of its name (`pig.txt` for `pig.png`), the words of
+its name.
 """
 
 import csv
@@ -28,13 +28,13 @@ SUFFIXES = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".png", ".svg", ".tif", "
 
 METADATA = ("metadata.jsonl", "metadata.csv")
 
-# What a row of a metadata file may say besides its text; lists are separated by commas in a CSV file.
+# The optional columns of a metadata file; lists are separated by commas in a CSV file.
 OPTIONAL = {"label": str, "description": str, "tags": list, "skin_tone": list, "person_type": str}
 
 # Longer captions are cut: a text encoder reads 77 tokens.
 CAPTION_LENGTH = 1_000
 
-# Larger files are not read: they are no captions, and no pictures of a sticker.
+# The largest files that are read.
 CAPTION_BYTES = 64_000
 PICTURE_BYTES = 200_000_000
 METADATA_BYTES = 200_000_000
@@ -53,7 +53,7 @@ def collect_folder(
 ) -> Report:
     """Make the dataset of the pictures in `path` and the folders in it; options as for `scrape.collect`.
 
-    Raises ScrapeError where there are none, where a metadata file is not one, and where `output` lies in `path`.
+    Raises ScrapeError where there are no pictures, a metadata file is invalid, or `output` lies in `path`.
     """
     form = Form(size, margin, keep_originals)
     if not path.is_dir():
@@ -74,7 +74,7 @@ def collect_folder(
 
 
 def read_metadata(path: Path) -> dict[str, dict[str, Any]]:
-    """What the metadata files of a folder say of its pictures, by their names. Opens no file that a row names."""
+    """Picture name -> the columns in a folder's metadata files. Opens no file that a row names."""
     captions: dict[str, dict[str, Any]] = {}
     for file in (path / name for name in METADATA):
         if not file.is_file() or not _inside(file, path):
@@ -98,13 +98,13 @@ def decode(data: bytes) -> str:
 
 
 def plain(text: str) -> str:
-    """One line of what can be read: no control characters, no halves of characters, no marks that turn the reading."""
+    """Text as one readable line: without control characters, lone surrogates, and marks of direction."""
     spaced = "".join(" " if char.isspace() else char for char in unicodedata.normalize("NFC", text))
     kept = "".join(char for char in spaced if unicodedata.category(char) not in ("Cc", "Cs"))
     return " ".join(kept.translate(DIRECTIONS).split())[:CAPTION_LENGTH]
 
 
-# Embeddings, overrides and isolates of the reading direction.
+# Unicode's embeddings, overrides, isolates and marks of direction.
 DIRECTIONS = dict.fromkeys((*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F))
 
 
@@ -120,7 +120,7 @@ def slug(name: str) -> str:
 
 
 def _pictures(path: Path, dropped: Dropped) -> Iterator[str]:
-    """The names of the pictures in `path`, as `cats/tom.png`, in order; what is hidden stays so."""
+    """The names of the pictures in `path`, such as `cats/tom.png`, sorted; hidden files are left out."""
     for file in sorted(path.rglob("*")):
         name = file.relative_to(path)
         hidden = any(part.startswith(".") for part in name.parts)
@@ -146,21 +146,21 @@ def _read(
         try:
             data = file.read_bytes()
             fields = captions.get(name, {})
-            text = fields.get("text") or _beside(file, path) or words(file.stem)
+            text = fields.get("text") or _caption_file(file, path) or words(file.stem)
         except OSError:
             dropped.add("a file that cannot be read", name)
             continue
         if not text:
             dropped.add("no caption", name)
             continue
-        # Two files may have names that are alike; no two have one content and one place.
+        # File names may differ in characters that `slug` drops; the digest keeps the stems apart.
         digest = hashlib.sha256(name.encode(errors="surrogateescape") + b"\0" + data).hexdigest()[:12]
         stem = "-".join(part for part in (slug(file.stem), digest) if part)
         yield Picture(stem, name, data, order, {"label": text, **fields, "text": text})
 
 
-def _beside(picture: Path, path: Path) -> str:
-    """The caption in the text file beside a picture, "" where there is none."""
+def _caption_file(picture: Path, path: Path) -> str:
+    """The caption in the text file with a picture's name, "" where there is none."""
     file = picture.with_suffix(".txt")
     if not file.is_file() or not _inside(file, path) or file.stat().st_size > CAPTION_BYTES:
         return ""
@@ -188,7 +188,7 @@ def _csv_rows(file: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _fields(place: str, row: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """A row's file name, and its fields cleaned. Raises ScrapeError, which names the `place`, for what is no use."""
+    """A row's file name and its cleaned fields. Raises ScrapeError, which names the `place`, for an invalid row."""
     name, text = row.get("file_name"), row.get("text")
     if not isinstance(name, str) or not isinstance(text, str):
         raise ScrapeError(f"{place}: file_name and text are needed, both of them text.")

@@ -1,6 +1,6 @@
-"""npm packages as bags of files: packed by `npm pack`, read from a tarball or an unpacked folder, never extracted.
+"""Reads files of npm packages from a tarball, which `npm pack` fetches, or from an unpacked folder.
 
-Nothing here writes a file whose name a package chose, so no name inside one can lead outside a folder.
+Tarballs are not extracted, so that no file name inside one can lead outside a folder.
 """
 
 import fnmatch
@@ -26,9 +26,9 @@ MANIFEST = "package.json"
 
 @dataclass(frozen=True)
 class Package:
-    """An npm package pinned to one version (repairs hold for the version they were made for), and what is read of it.
+    """An npm package, pinned to one version because corrections depend on it, and the files that are read.
 
-    `wanted` are shell patterns of names inside the package, as `assets/*.webp`.
+    wanted: shell patterns of names inside the package, such as `assets/*.webp`.
     """
 
     name: str
@@ -48,8 +48,8 @@ class Package:
     def read(self, path: Path | None = None) -> dict[str, bytes]:
         """The wanted files, by their names inside the package, in name order.
 
-        `path` is a tarball or an unpacked folder; without it the package comes from npm, through the user's cache.
-        Raises ScrapeError where there is no such package, or it is another one.
+        path: a tarball or an unpacked folder; by default the package comes from the user's cache or npm.
+        Raises ScrapeError where the package cannot be read, or is another one.
         """
         path = self._pack() if path is None else path
         if not path.exists():
@@ -58,8 +58,8 @@ class Package:
             read = _folder_files if path.is_dir() else _tarball_files
             files = dict(sorted(read(path, self._wants)))
         except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
-            said = " ".join(str(error).split())
-            raise ScrapeError(f"{path} cannot be read as an npm package ({said}); fetch it again.") from error
+            reason = " ".join(str(error).split())
+            raise ScrapeError(f"{path} cannot be read as an npm package ({reason}); fetch it again.") from error
         self._check(path, files.pop(MANIFEST, None))
         for pattern in self.wanted:
             if not fnmatch.filter(files, pattern):
@@ -74,13 +74,13 @@ class Package:
             raise ScrapeError(f"{path} has no package.json; give a tarball or an unpacked folder of {self.spec}.")
         try:
             fields = json.loads(manifest)
-            found = f"{fields['name']}@{fields['version']}"
+            actual = f"{fields['name']}@{fields['version']}"
         except (ValueError, KeyError, TypeError) as error:
             raise ScrapeError(
                 f"package.json in {path} names no package and version; fetch {self.spec} again."
             ) from error
-        if found != self.spec:
-            raise ScrapeError(f"{path} is {found}, and {self.spec} is needed.")
+        if actual != self.spec:
+            raise ScrapeError(f"{path} is {actual}, and {self.spec} is needed.")
 
     def _pack(self) -> Path:
         cached = cache_folder() / self.tarball
@@ -104,20 +104,20 @@ class Package:
         except subprocess.TimeoutExpired as error:
             raise ScrapeError(f"npm pack {self.spec} took over {PACK_TIMEOUT_S} s; try again.") from error
         except subprocess.CalledProcessError as error:
-            said = " ".join((error.stderr or error.stdout or "no reason given").split())
-            raise ScrapeError(f"npm pack {self.spec} failed: {said}") from error
+            reason = " ".join((error.stderr or error.stdout or "no reason given").split())
+            raise ScrapeError(f"npm pack {self.spec} failed: {reason}") from error
         except OSError as error:
             raise ScrapeError(f"{self.spec} cannot be put into {cached.parent} ({error}).") from error
         return cached
 
 
 def cache_folder() -> Path:
-    """Where packed tarballs are kept: `$XDG_CACHE_HOME` or `~/.cache`."""
+    """The folder of the fetched tarballs, in `$XDG_CACHE_HOME` or `~/.cache`."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mlx-genmoji" / "npm"
 
 
 def _tarball_files(path: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
-    # Unzipped whole, and so checked whole: tarfile takes a stream that ends early for a short archive.
+    # Unzipped at once, which checks it: tarfile would take a stream that ends early for a short archive.
     with tarfile.open(fileobj=io.BytesIO(gzip.decompress(path.read_bytes())), mode="r:") as archive:
         for member in archive:
             parts = PurePosixPath(member.name).parts

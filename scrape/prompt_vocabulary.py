@@ -1,10 +1,9 @@
-"""The two tables that the prompt's rules read, made of emojibase-data:
+"""Makes the two tables that the prompt's rules read, from emojibase-data:
 
     python -m scrape.prompt_vocabulary mlx_genmoji/prompt
 
-`emoji.tsv`: each emoji without its skin tone, its label, the kind of thing it is, who the person in it is,
-and its subgroup in Unicode.
-`words.tsv`: each word of the labels and tags, and the kind of thing that most of its emojis are.
+`emoji.tsv`: each emoji without its skin tone, its label, its kind, its person type, and its subgroup in Unicode.
+`words.tsv`: each word of the labels and tags, and the kind of most of its emoji.
 """
 
 from __future__ import annotations
@@ -31,11 +30,11 @@ KINDS = {
 }
 OTHER = "thing"
 
-# How much an emoji's whole label, the noun in it, and its tags say of what a word means.
+# The votes of an emoji's label, of the noun in it, and of each tag for the kind of a word.
 LABEL, HEAD, TAG = 100, 10, 1
 AFTER_THE_NOUN = re.compile(r":| (?:with|in|of|on|and|wearing|holding) ")
 
-# What tags say that names no thing.
+# Words of tags that name no thing.
 NO_NOUNS = frozenset(
     "and at back bad big bye cute do down front go good hello hi is it left little me my new nice no not of off ok okay"
     " old on out over pretty right small so the this to under up very what where with without yes you young".split()
@@ -47,7 +46,7 @@ def kind(emoji: Emoji) -> str:
 
 
 def emoji_rows(emojis: Iterable[Emoji]) -> Iterator[str]:
-    """Of toned emojis only those that without their tones are spelled in another way, as couples are."""
+    """The lines of `emoji.tsv`. An emoji with a skin tone has one only if no other has its characters without it."""
     seen = set()
     for emoji in emojis:
         characters = re.sub("[\U0001f3fb-\U0001f3ff]", "", emoji.emoji) or emoji.emoji
@@ -65,7 +64,7 @@ def word_rows(emojis: Iterable[Emoji]) -> Iterator[str]:
         votes[" ".join(words)][kind(emoji)] += LABEL
         if noun := re.findall(r"[a-z][a-z'-]+", AFTER_THE_NOUN.split(emoji.label)[0]):
             votes[noun[-1]][kind(emoji)] += HEAD
-        # Of people, tags say what they do or have ("day", "old", "hair"), not who they are.
+        # The tags of people are what they do or have ("day", "old", "hair").
         for tag in emoji.tags if kind(emoji) != "person" else ():
             if re.fullmatch(r"[a-z][a-z '-]+", tag):
                 votes[tag][kind(emoji)] += TAG

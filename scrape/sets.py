@@ -1,6 +1,6 @@
-"""An image set: pictures of emojis, known by their code points, and how they become a dataset.
+"""Makes a dataset of an image set: pictures of emoji, identified by their code points.
 
-What a source must say of itself (`Source`, `Art`), and which of its pictures are taken.
+`Source` and `Art` describe a set and its pictures; one picture is chosen for each emoji.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -15,7 +15,11 @@ from .packages import Package
 
 @dataclass(frozen=True)
 class Art:
-    """A picture of a source: the key of the emoji it shows, its name there, its encoded bytes, why to leave it out."""
+    """A picture of an image set.
+
+    key: the key (`emojibase.key`) of the emoji it shows; file: its name in the set; data: the bytes of the file; fault:
+    the reason for leaving it out, if any.
+    """
 
     key: str
     file: str
@@ -25,7 +29,7 @@ class Art:
 
 @dataclass(frozen=True)
 class Source:
-    """An image set: the package that holds it, the licence of its art (SPDX), and how its files become pictures."""
+    """An image set: its npm package, the licence of its art (SPDX), and `read`, which turns files into pictures."""
 
     name: str
     package: Package
@@ -50,9 +54,9 @@ def write_emojis(
     form: Form,
     origin: str,
 ) -> Report:
-    """Make `output` the dataset of `arts`, one faultless picture for each of `emojis`.
+    """Make `output` the dataset of `arts`, one picture without a fault for each of `emojis`.
 
-    Raises ScrapeError, which names the `origin` of the pictures, where not one of them can be taken.
+    Raises ScrapeError, which names the `origin` of the pictures, where none of them can be used.
     """
     dropped = Dropped()
     chosen = _choose(arts, emojis, dropped)
@@ -66,7 +70,7 @@ def write_emojis(
 
 
 def _choose(arts: Iterable[Art], emojis: Mapping[str, Emoji], dropped: Dropped) -> list[Art]:
-    """One faultless picture for each known emoji, the most neutral emojis first: of one picture, they get it."""
+    """One picture without a fault for each emoji, the most neutral first: of equal pictures the first is kept."""
     chosen: dict[str, Art] = {}
     for art in arts:
         reason = art.fault

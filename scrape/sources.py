@@ -1,4 +1,4 @@
-"""The image sets that a dataset can be made of, by name."""
+"""The image sets, by name, and `collect`, which makes a dataset of one."""
 
 from pathlib import Path
 
@@ -24,10 +24,9 @@ def collect(
 ) -> Report:
     """Make the dataset of one of `SOURCES`: `output/images/*.png`, `size` px square, beside `output/metadata.jsonl`.
 
-    `margin` is the white at each side, a fraction of the size; `keep_originals` keeps the files as fetched in
-    `output/originals`. `package` and `emojibase` are tarballs or unpacked folders of the source's package and of
-    emojibase-data; without them `npm pack` fetches what the user's cache does not hold. Raises ScrapeError for whatever
-    its user can put right.
+    margin: the white at each side, a fraction of the size; keep_originals: keep the files as fetched in
+    `output/originals`; package, emojibase: tarballs or unpacked folders of the source's package and of emojibase-data,
+    by default from the user's cache or npm. Raises ScrapeError where the dataset cannot be made.
     """
     if source not in SOURCES:
         raise ScrapeError(f"There is no source {source}; there are {', '.join(SOURCES)}.")

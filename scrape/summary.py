@@ -1,4 +1,4 @@
-"""What a dataset holds, to be looked at: counts as text, and every picture on one contact sheet."""
+"""Summarizes a dataset: counts as text, and every picture on one contact sheet."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,7 +19,7 @@ NOBODY, NO_TONE, TWO_TONES = "no person", "no tone", "two tones"
 
 TONES = (NO_TONE, *SKIN_TONES, TWO_TONES)
 
-# The people most datasets have, in the order of the table; others follow by name.
+# The person types of most datasets, in the order of the table; others follow by name.
 PERSON_TYPES = (NOBODY, "man", "woman", "person")
 
 SIDE, GAP, COLUMNS, MARGIN, TITLE = 48, 4, 30, 12, 22
@@ -27,9 +27,10 @@ SIDE, GAP, COLUMNS, MARGIN, TITLE = 48, 4, 30, 12, 22
 
 @dataclass(frozen=True)
 class Summary:
-    """A dataset in figures: pictures per person type and tone, per source and licence, and what is wrong with it.
+    """The counts of a dataset.
 
-    duplicates: file names, in groups that share their pixels; unreadable: those of no picture that can be read.
+    people: pictures by person type and skin tone; sources: pictures by source and licence; duplicates: groups of file
+    names with the same pixels; unreadable: file names of pictures that cannot be read.
     """
 
     dataset: Path
@@ -48,14 +49,14 @@ class Summary:
 
 
 def summarize(dataset: Path, sheet: Path | None = None) -> Summary:
-    """Count what `dataset` holds, and draw it as the PNG `sheet`.
+    """Count the pictures of `dataset`, and draw them all on the PNG file `sheet`, if one is given.
 
-    Raises ScrapeError where `dataset` is none, and where the sheet cannot be written.
+    Raises UserError where `dataset` is none, or the sheet cannot be written.
     """
     rows = read_dataset(dataset)
     if sheet is not None and not sheet.parent.is_dir():
         raise ScrapeError(f"There is no folder {sheet.parent} to write {sheet.name} to.")
-    shown: dict[str, list[str]] = {}
+    names_by_pixels: dict[str, list[str]] = {}
     unreadable = []
     sections: dict[tuple[str, str], list[Image.Image]] = {}
     for fields in rows:
@@ -65,7 +66,7 @@ def summarize(dataset: Path, sheet: Path | None = None) -> Summary:
             unreadable.append(name)
             continue
         picture = read[1]
-        shown.setdefault(pixel_hash(picture), []).append(name)
+        names_by_pixels.setdefault(pixel_hash(picture), []).append(name)
         if sheet is not None:
             sections.setdefault(_kind(fields), []).append(_small(picture))
     if sheet is not None:
@@ -78,7 +79,7 @@ def summarize(dataset: Path, sheet: Path | None = None) -> Summary:
         len(rows),
         Counter(map(_kind, rows)),
         Counter((fields["source"], fields["license"]) for fields in rows),
-        [names for names in shown.values() if len(names) > 1],
+        [names for names in names_by_pixels.values() if len(names) > 1],
         unreadable,
     )
 
@@ -102,7 +103,7 @@ def contact_sheet(sections: Mapping[tuple[str, str], Sequence[Image.Image]]) -> 
 
 
 def _kind(fields: Mapping[str, Any]) -> tuple[str, str]:
-    """A row's person type and tone, as they are counted."""
+    """The person type and the skin tone that a row counts for."""
     tones = fields.get("skin_tone") or []
     tones = tones if isinstance(tones, list) else [tones]
     tone = (NO_TONE, str(tones[0]) if tones else NO_TONE, TWO_TONES)[min(len(tones), 2)]
@@ -110,7 +111,7 @@ def _kind(fields: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _people(names: Iterable[str]) -> list[str]:
-    """Person types in the order they are shown in, each once."""
+    """Person types in the order of the table, each once."""
     present = set(names)
     return [name for name in PERSON_TYPES if name in present] + sorted(present - set(PERSON_TYPES))
 
@@ -120,7 +121,7 @@ def _tone(name: str) -> tuple[int, str]:
 
 
 def _table(people: Mapping[tuple[str, str], int]) -> Iterator[str]:
-    """Counts per person type (rows) and tone (columns), with sums."""
+    """The lines of a table: counts per person type (rows) and skin tone (columns), with sums."""
     tones = sorted({tone for _, tone in people} | set(TONES), key=_tone)
     types = _people(person_type for person_type, _ in people)
     rows = [(name, [people.get((name, tone), 0) for tone in tones]) for name in types]

