@@ -3,7 +3,7 @@
 In: captions. Out: int32 ids `(B, max_length)`: start-of-text, the caption, end-of-text, padding. The ids are those of
 `transformers.CLIPTokenizer`: Unicode NFC, runs of whitespace as one space, lower case, CLIP's word pattern, then a
 byte-level BPE whose last piece of a word ends in `</w>` (Radford et al. 2021, https://arxiv.org/abs/2103.00020).
-`ftfy`, which OpenAI's original code ran first, is not used there and not here.
+`ftfy`, which OpenAI's original code ran first, is used neither there nor here.
 
 Everything else (vocabulary, special tokens, which token pads, how long a caption may be) comes from the folder's files:
 `tokenizer.json`, or `vocab.json` and `merges.txt`; `tokenizer_config.json`; `special_tokens_map.json`.

@@ -1,4 +1,4 @@
-"""A combination drawn by parts: each by itself, then put together by the rules of `compose`."""
+"""A combination from the pictures of its parts, which a model has drawn one by one."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -12,7 +12,7 @@ from .reading import ADDITIONS, PLACEMENTS, TRANSFORMS, Combination, Part
 from .scenes import arranged, figure, prepared, together
 from .sprites import Sprite
 
-# The white that is left free at each side, at least: somewhat more than `compose` has, for edges are soft.
+# The least margin at each side, as a fraction; more than that of `scenes`, because edges of drawn parts are soft.
 MARGIN = 0.03
 
 
@@ -47,7 +47,7 @@ def put_together(combination: Combination, pictures: Mapping[Part, Image.Image])
 
 
 def _filled(scene: Scene, size: int) -> Frame:
-    """What is shown fills the picture, as an emoji does, and lies in its middle."""
+    """The frame in which the scene fills the picture, as an emoji does, and is centred."""
     own = frame(scene, size, MARGIN)
     box = cut(scene.layers, size, own).getchannel("A").getbbox()
     if box is None:

@@ -1,4 +1,4 @@
-"""How people say a combination: the phrases of `compose.kinds` and more, taken apart; and what they call its parts."""
+"""The wordings of combinations: the phrases of `relations.KINDS` and more, split at their names; and names of parts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import cache
 
 from .relations import KINDS
 
-# Kinds whose phrases leave open which they are, after those that do not.
+# Kinds with ambiguous phrases, which are tried after the others.
 OPEN = ("count", "with", "and", "on top")
 
 # What people say besides the phrases that captions have; by kind, or by kind and second part.
@@ -105,14 +105,14 @@ CALLED = {
     "world": "globe showing europe-africa",
 }
 
-# What has the form of a combination, and is one thing.
+# Names of one thing that look like a combination.
 WHOLE = frozenset(
     "angel food cake; black tea; flying fish; flying squirrel; green tea; orange juice; pink panther; rainbow trout;"
     " red panda; red wine; white wine; pair of glasses; pair of sunglasses; pair of scissors; pair of shoes;"
     " pair of jeans; pair of socks; angel fish; fire truck; fire fighter".split("; ")
 )
 
-# What is said before and after a subject, and is none of the picture.
+# Words before and after a subject that say nothing of the picture.
 BEFORE = re.compile(
     r"^(?:(?:please|can you|could you|i want|i'd like|give me|show me|draw|make|create|generate|me"
     r"|(?:picture|image|drawing|emoji|genmoji|sticker) of|an?|the|my|some|one|very|really"
@@ -149,7 +149,7 @@ class Phrase:
 
     @property
     def says(self) -> int:
-        """How many letters it has of its own."""
+        """The number of characters of the phrase besides its names."""
         return len(self.before) + len(self.between or "") + len(self.after)
 
     def matches(self, text: str) -> Iterator[tuple[str, str]]:
@@ -171,7 +171,7 @@ class Phrase:
 
 @cache
 def phrases() -> tuple[Phrase, ...]:
-    """Each kind's phrases, taken apart, those that say most first."""
+    """The phrases of all kinds, split at their names, the longest first."""
     found = [
         *(
             Phrase.of(kind.name, phrase, second)

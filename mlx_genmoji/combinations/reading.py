@@ -1,7 +1,7 @@
-"""Prompts that name a combination: "flying pig" is a pig, and wings.
+"""Reading a combination from a prompt: "flying pig" is a pig with wings.
 
-What can be put together is read off the drawings of a set of emoji (`compose.anchors`), so a combination is one for
-drawings in that set's manner. How it is said is in `phrases`.
+Which emoji can be combined depends on their drawings in a set of emoji (`anchors`), so a combination belongs to the set
+whose style it is drawn in. The wordings are in `phrases`. Nothing here draws, or imports what draws.
 """
 
 from __future__ import annotations
@@ -17,36 +17,36 @@ from ..english import plural
 from ..prompt.lexicon import emojis
 from ..prompt.words import Words
 from . import anchors
-from .colours import TARGETS
 from .names import NAMES, name_of, role_of
-from .phrases import AFTER, ALSO, BEFORE, CALLED, NO_ADJECTIVES, WHOLE, phrases
-from .relations import ATTRIBUTES, CONTAINERS, COUNTS, EMOTIONS, GROUNDS, HEARTS, RAIN, SNOW, WORN
+from .phrases import AFTER, ALSO, BEFORE, CALLED, NO_ADJECTIVES, WHOLE, Phrase, phrases
+from .relations import ATTRIBUTES, CONTAINERS, EMOTIONS, GROUNDS, HEARTS, NAMES_OF, RAIN, SNOW, WORN
 
 # A combination has at most so many words and characters in its prompt, and so many parts besides the subject.
 MAX_WORDS, MAX_CHARACTERS, MAX_JOINED = 18, 300, 3
 
-# How many ways to read a piece of a prompt are looked at, and how many words may describe an emoji.
+# So many ways to read a piece of a prompt are tried, and so many words may describe an emoji.
 MAX_READINGS, MAX_ADJECTIVES = 8, 2
 
-# In the order in which they apply: to the subject alone, about it, and then it as a whole, once, with something else.
+# Kinds in the order in which they apply: changes of the subject itself; additions around it; at most one placement of
+# the result together with something else.
 TRANSFORMS = ("colour", "emotion")
 ADDITIONS = ("fire", "wings", "wearing", "with", "hearts", "sparkles", "weather")
 PLACEMENTS = ("in", "on", "riding", "count", "tiny", "and", "on top")
 ORDER = (*TRANSFORMS, *ADDITIONS, *PLACEMENTS)
 
-# What an attribute's own emoji does to a subject that it is named beside; a heart can as well be held.
-SHOWN_BY = {label: name for name, label in ATTRIBUTES.items() if name != HEARTS}
+# The attribute that an emoji means next to a subject: in "pig + wing", wings. Not hearts, for a heart can be held.
+ATTRIBUTE_OF = {label: name for name, label in ATTRIBUTES.items() if name != HEARTS}
 KIND_OF = {RAIN: "weather", SNOW: "weather"}
 
 _OTHER_SIGNS = re.compile(r"[^\w\s&+,'’-]")
 
-# The sets of emoji that drawings can be like.
+# The sets of emoji whose styles drawings can have.
 SOURCES = frozenset(source for source in anchors.SOURCES.values() if source != "any")
 
-# With these words there is more to read than one emoji.
-_NO_ADJECTIVES = NO_ADJECTIVES | TARGETS.keys() | EMOTIONS.keys() | ALSO.keys()
+# Words that do not merely describe the emoji after them.
+_NO_ADJECTIVES = NO_ADJECTIVES | NAMES_OF["colour"] | NAMES_OF["emotion"] | ALSO.keys()
 
-# Commas are for lists alone: "a cat, with a hat", "wings, and a crown".
+# A comma before a joining word says nothing: "a cat, with a hat", "wings, and a crown".
 _COMMAS = re.compile(r"[\s,]*,[\s,]*(?:(and|with|wearing|holding|in|on)\s+)?")
 
 Reading = tuple[Sequence["Part"], tuple["Joined", ...]]
@@ -54,8 +54,8 @@ Reading = tuple[Sequence["Part"], tuple["Joined", ...]]
 
 @dataclass(frozen=True)
 class Part:
-    """An emoji to draw: what a model is asked for, whose drawing it is like (a label of Unicode), and its kind (a key
-    of `compose.names.ROLES`, or None).
+    """An emoji to draw. text: the model's caption; label: the emoji whose drawing it resembles, by its Unicode label;
+    role: a key of `names.ROLES`, or None.
     """
 
     text: str
@@ -65,8 +65,8 @@ class Part:
 
 @dataclass(frozen=True)
 class Joined:
-    """What is put together with the subject: a kind of `compose.kinds`, the second part's name, and the part itself;
-    None for a colour or a number.
+    """Something combined with the subject. kind: a name in `relations.KINDS`; second: the second part's name; part: the
+    second part, None for a colour or a number.
     """
 
     kind: str
@@ -76,20 +76,20 @@ class Joined:
 
 @dataclass(frozen=True)
 class Combination:
-    """A subject, and what it is put together with, in the order of `ORDER`. source: the set that it is drawn like."""
+    """A subject and what is combined with it, in the order of `ORDER`. source: the set of emoji whose style it has."""
 
     subject: Part
     joined: tuple[Joined, ...]
     source: str
 
     def __post_init__(self) -> None:
-        """Raise ValueError where it could not be drawn."""
-        texts = [self.source, *(text for one in self.joined for text in (one.kind, one.second))]
+        """Raise ValueError if it cannot be drawn."""
+        texts = [self.source, *(text for item in self.joined for text in (item.kind, item.second))]
         texts += [text for part in self.parts for text in (part.text, part.label, part.role or "")]
         sound = (
             all(isinstance(text, str) for text in texts)
             and self.source in SOURCES
-            and all(one.kind in ORDER and _is_whole(one) for one in self.joined)
+            and all(item.kind in ORDER and _is_whole(item) for item in self.joined)
             and len(self.joined) <= MAX_JOINED
             and _can_be_drawn(self.subject, self.joined, self.source)
         )
@@ -98,13 +98,13 @@ class Combination:
 
     @property
     def parts(self) -> list[Part]:
-        """All that is to be drawn, each once, the subject first."""
-        return list(dict.fromkeys([self.subject, *(one.part for one in self.joined if one.part)]))
+        """The different emoji to draw, the subject first."""
+        return list(dict.fromkeys([self.subject, *(item.part for item in self.joined if item.part)]))
 
     def captioned(self, caption: Callable[[Part], str]) -> Combination:
-        """With other texts for its parts, such as what a model reads."""
+        """The same combination with `caption(part)` as the text of each part."""
         captions = {part: replace(part, text=caption(part)) for part in self.parts}
-        joined = tuple(replace(one, part=captions[one.part]) if one.part else one for one in self.joined)
+        joined = tuple(replace(item, part=captions[item.part]) if item.part else item for item in self.joined)
         return Combination(captions[self.subject], joined, self.source)
 
     def to_dict(self) -> dict[str, Any]:
@@ -112,18 +112,19 @@ class Combination:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Combination:
-        """That of a recipe. Raises KeyError, TypeError or ValueError where it is none."""
+        """The inverse of `to_dict`, for recipes. Raises KeyError, TypeError or ValueError for anything else."""
         joined = tuple(
-            Joined(one["kind"], one["second"], Part(**one["part"]) if one["part"] else None) for one in values["joined"]
+            Joined(item["kind"], item["second"], Part(**item["part"]) if item["part"] else None)
+            for item in values["joined"]
         )
         return cls(Part(**values["subject"]), joined, values["source"])
 
 
 def read(prompt: str, words: Words, source: str) -> Combination | None:
-    """The combination that a prompt names, of parts that there are emoji of; None where it names none.
+    """The combination that a prompt names; None if it names none, or one that cannot be drawn in this style.
 
-    words: those that the model knows, for "hog with wings"; source: the set that the model's drawings are like. A
-    prompt that is an emoji's own name ("heart on fire") is none, and none that drawings in this manner do not allow.
+    words: the model's synonyms, for "hog with wings"; source: the set of emoji whose style the model draws. Every part
+    must be an emoji. A prompt that is itself an emoji's name ("heart on fire") is no combination.
     """
     text = " ".join(prompt.lower().replace("w/", "with ").split())
     if len(text) > MAX_CHARACTERS or len(text.split()) > MAX_WORDS or _is_emoji(text, words):
@@ -131,22 +132,22 @@ def read(prompt: str, words: Words, source: str) -> Combination | None:
     text = " ".join(_OTHER_SIGNS.sub(" ", text).split())
     text = _COMMAS.sub(lambda found: f" {found[1]} " if found[1] else ", ", text).strip(" ,")
     text = AFTER.sub("", text)
-    # Of tones, what is left here is of several people.
+    # A skin tone that the parser has left in the text belongs to one of several people.
     if not text or "skin" in text.split() or _is_emoji(text, words):
         return None
     reader = _Reader(words)
-    for said in dict.fromkeys((text, text.replace("-", " "))):
-        for subjects, joined in reader.readings(said, MAX_JOINED):
-            found = _possible(subjects, joined, source)
-            if found is not None:
-                return found
+    for spelling in dict.fromkeys((text, text.replace("-", " "))):
+        for subjects, joined in reader.readings(spelling, MAX_JOINED):
+            combination = _drawable(subjects, joined, source)
+            if combination is not None:
+                return combination
     return None
 
 
 @cache
 def _parts() -> dict[str, list[Part]]:
-    """Every emoji that can be a part, by what it is called; of several first the one whose label that is."""
-    found: dict[str, list[Part]] = {}
+    """The emoji that can be parts, by their names; of several with one name, the one with that label is first."""
+    by_name: dict[str, list[Part]] = {}
     smileys = {label for labels in EMOTIONS.values() for label in labels}
     needed = {*ATTRIBUTES.values(), *WORN, *CONTAINERS, *GROUNDS, *smileys}
     for entry in emojis().values():
@@ -154,10 +155,10 @@ def _parts() -> dict[str, list[Part]]:
         if role or entry.label in needed:
             part = Part(entry.label, entry.label, role)
             for name in {entry.label, name_of(entry.label)}:
-                found.setdefault(name, []).append(part)
-    for name, parts in found.items():
+                by_name.setdefault(name, []).append(part)
+    for name, parts in by_name.items():
         parts.sort(key=lambda part: part.label != name)
-    return found
+    return by_name
 
 
 @cache
@@ -172,25 +173,25 @@ def _labels() -> frozenset[str]:
 
 
 def _bare(text: str) -> str:
-    """Without articles, and what says nothing of a picture."""
+    """`text` without articles and phrases such as "draw me a" at its start."""
     return BEFORE.sub("", text, count=1) or text
 
 
 def _is_emoji(text: str, words: Words) -> bool:
-    """Whether a text is one emoji's name, or another word for one."""
+    """Whether a text is the name of one emoji, or a synonym of it."""
     bare = _bare(text)
     return bare in _labels() or bare in NAMES.values() or bare in words.meant or bare in WHOLE
 
 
 class _Reader:
-    """Reads the pieces of one prompt, each once."""
+    """Reads the pieces of one prompt, and each piece only once."""
 
     def __init__(self, words: Words):
         self._words = words
         self._known: dict[tuple[str, int], list[Reading]] = {}
 
     def readings(self, text: str, most: int) -> list[Reading]:
-        """The ways to read a text: drawings that its subject may be, and what is put together with it."""
+        """The ways to read a text: the emoji that its subject may be, and at most `most` things combined with it."""
         text = _bare(text)
         if (text, most) not in self._known:
             self._known[text, most] = list(islice(self._read(text, most), MAX_READINGS))
@@ -204,24 +205,30 @@ class _Reader:
         if most and text not in WHOLE:
             for phrase in phrases():
                 for first, second in phrase.matches(text):
-                    if phrase.second is not None:
-                        others = [_attribute(phrase.kind, phrase.second)]
-                    else:
-                        others = list(self._seconds(phrase.kind, second))
-                    for subjects, joined in self.readings(first, most - 1) if others else ():
-                        for other in others:
-                            yield subjects, (*joined, self._as_before(other, joined, second))
+                    yield from self._combined(phrase, first, second, most)
         described = self._described(text)
         if described:
             yield described, ()
 
+    def _combined(self, phrase: Phrase, first: str, second: str, most: int) -> Iterator[Reading]:
+        """The readings of a text that is `phrase`, with its pieces `first` and `second` in it."""
+        if phrase.second is not None:
+            others = [_attribute(phrase.kind, phrase.second)]
+        else:
+            others = list(self._seconds(phrase.kind, second))
+        if not others:
+            return
+        for subjects, joined in self.readings(first, most - 1):
+            for other in others:
+                yield subjects, (*joined, self._as_before(other, joined, second))
+
     def _named(self, text: str) -> list[Part]:
-        """The emoji that a text names: the drawings that it may be, none where there is none."""
+        """The emoji that a text may name."""
         meant = self._words.meant.get(_bare(text))
         return _called(text) or (_called(meant.within) if meant else [])
 
     def _described(self, text: str, most: int = MAX_ADJECTIVES) -> list[Part]:
-        """The emoji that a text ends with, drawn as the text says: "baby penguin" is a penguin to what it wears."""
+        """The emoji at the end of a text, with the whole text as its caption: "baby penguin" is the emoji penguin."""
         first, _, rest = _bare(text).partition(" ")
         if not rest or not most or first in _NO_ADJECTIVES or first.endswith((",", "ing")):
             return []
@@ -229,11 +236,10 @@ class _Reader:
         return [Part(self._words.own(f"{first} {rest}"), part.label, part.role) for part in found]
 
     def _seconds(self, kind: str, text: str) -> Iterator[Joined]:
-        """What a text may be as the second part of a kind."""
+        """The meanings that a text may have as the second part of a kind."""
         bare = _bare(text)
-        if kind in ("colour", "emotion", "count"):
-            known = {"colour": TARGETS.keys(), "emotion": EMOTIONS.keys(), "count": COUNTS.keys()}[kind]
-            if (name := ALSO.get(bare, bare)) in known:
+        if kind in NAMES_OF:
+            if (name := ALSO.get(bare, bare)) in NAMES_OF[kind]:
                 yield _attribute(kind, name)
             return
         if kind == "weather":
@@ -242,14 +248,14 @@ class _Reader:
             return
         limits = {"wearing": WORN, "in": CONTAINERS, "on": GROUNDS}
         for part in self._named(text) or self._described(text):
-            shown = SHOWN_BY.get(part.label)
-            if shown and kind in ("with", "and"):
-                yield _attribute(KIND_OF.get(shown, shown), shown)
+            attribute = ATTRIBUTE_OF.get(part.label)
+            if attribute and kind in ("with", "and"):
+                yield _attribute(KIND_OF.get(attribute, attribute), attribute)
             elif part.label in limits.get(kind, (part.label,)) and (part.role or kind in limits):
                 yield Joined(kind, name_of(part.label), part)
 
     def _as_before(self, other: Joined, before: Sequence[Joined], second: str) -> Joined:
-        """In "with wings and a crown" the crown is worn as well."""
+        """`other`, or what it is after `before`: in "with wings and a crown" the crown is worn too."""
         if other.kind == "and" and before and before[-1].kind in ADDITIONS:
             for kind in ("wearing", "with"):
                 for better in self._seconds(kind, second):
@@ -259,86 +265,86 @@ class _Reader:
 
 
 def _called(text: str) -> list[Part]:
-    """The drawings of the emoji that is called so, or of which several are."""
+    """The emoji with this name, or with the name that this is the plural of."""
     bare = _bare(text)
     names = (CALLED.get(bare), bare, _singulars().get(bare))
     return next((_parts()[name] for name in names if name in _parts()), [])
 
 
 def _attribute(kind: str, second: str) -> Joined:
-    """A second part by its name."""
+    """A second part that is a colour, a number, an emotion or an attribute, by its name."""
     if kind in ("colour", "count"):
         return Joined(kind, second)
     label = EMOTIONS[second][0] if kind == "emotion" else ATTRIBUTES.get(second, second)
     return Joined(kind, second, _parts()[label][0])
 
 
-def _is_whole(one: Joined) -> bool:
-    """Whether what is joined has all that its kind needs."""
-    known = {"colour": TARGETS.keys(), "count": COUNTS.keys(), "emotion": EMOTIONS.keys()}.get(one.kind)
-    return (one.part is None) == (one.kind in ("colour", "count")) and (known is None or one.second in known)
+def _is_whole(item: Joined) -> bool:
+    """Whether it has a part if its kind needs one, and a known name."""
+    known = NAMES_OF.get(item.kind)
+    return (item.part is None) == (item.kind in ("colour", "count")) and (known is None or item.second in known)
 
 
-def _possible(subjects: Sequence[Part], joined: Sequence[Joined], source: str) -> Combination | None:
-    """The combination, of the first drawing of the subject that allows it."""
-    joined = list(dict.fromkeys(_seated(one, source) for one in joined))
-    kinds = [one.kind for one in joined]
-    # In "a cat and a dog with hats" there is no telling who has what.
+def _drawable(subjects: Sequence[Part], joined: Sequence[Joined], source: str) -> Combination | None:
+    """The combination with the first of the subjects that it can be drawn with; None if there is none."""
+    joined = list(dict.fromkeys(_seated(item, source) for item in joined))
+    kinds = [item.kind for item in joined]
+    # "a cat and a dog with hats" does not say who wears what.
     if "and" in kinds and any(kind in (*TRANSFORMS, *ADDITIONS) for kind in kinds[kinds.index("and") :]):
         return None
-    ordered = tuple(sorted(joined, key=lambda one: ORDER.index(one.kind)))
+    ordered = tuple(sorted(joined, key=lambda item: ORDER.index(item.kind)))
     subject = next((subject for subject in subjects if _can_be_drawn(subject, ordered, source)), None)
     return None if subject is None else Combination(subject, ordered, source)
 
 
 def _can_be_drawn(subject: Part, joined: Sequence[Joined], source: str) -> bool:
-    """Whether there is room for all, and a place on the subject."""
-    once = [_once(one) for one in joined]
-    others = {one.part.label for one in joined if one.part}
+    """Whether no place is taken twice, and the subject has a place for everything."""
+    places = [_place(item) for item in joined]
+    others = {item.part.label for item in joined if item.part}
     return (
         bool(joined and subject.role)
-        and len(set(once)) == len(once)
+        and len(set(places)) == len(places)
         and subject.label not in others
-        and all(_allowed(subject, one, source) for one in joined)
+        and all(_allowed(subject, item, source) for item in joined)
     )
 
 
-def _once(one: Joined) -> str:
-    """Of what there is room for one: two hats would be on the same head."""
-    if one.kind == "wearing" and one.part:
-        return f"wearing {anchors.place_of(one.part.label)}"
-    return "placement" if one.kind in PLACEMENTS else one.kind
+def _place(item: Joined) -> str:
+    """The place that something takes, which has room for only one: two hats would be on the same head."""
+    if item.kind == "wearing" and item.part:
+        return f"wearing {anchors.place_of(item.part.label)}"
+    return "placement" if item.kind in PLACEMENTS else item.kind
 
 
-def _seated(one: Joined, source: str) -> Joined:
-    """Whoever drives what has no seat is on top of it."""
-    seatless = one.kind == "riding" and one.part is not None and one.part.role == "vehicle"
-    if seatless and one.part and anchors.seat(_Drawing(source, one.part.label, one.part.role)) is None:
-        return replace(one, kind="on top")
-    return one
+def _seated(item: Joined, source: str) -> Joined:
+    """`item`; but a vehicle that has no seat in its drawing is stood upon, not ridden."""
+    seatless = item.kind == "riding" and item.part is not None and item.part.role == "vehicle"
+    if seatless and item.part and anchors.seat(_Drawing(source, item.part.label, item.part.role)) is None:
+        return replace(item, kind="on top")
+    return item
 
 
 @dataclass(frozen=True)
 class _Drawing:
-    """A part as a drawing of a set."""
+    """A part as a set of emoji draws it: a `Figure` to look up in `anchors`."""
 
     source: str
     label: str
     role: str | None
 
 
-def _allowed(subject: Part, one: Joined, source: str) -> bool:
+def _allowed(subject: Part, item: Joined, source: str) -> bool:
+    """Whether the drawings have the places that `item` needs: a head for a hat, a seat for a rider."""
     figure = _Drawing(source, subject.label, subject.role)
-    if one.part is None:
-        return one.kind != "colour" or subject.role != "person"
-    other = _Drawing(source, one.part.label, one.part.role)
-    if one.kind == "emotion":
+    if item.part is None:
+        return item.kind != "colour" or subject.role != "person"
+    other = _Drawing(source, item.part.label, item.part.role)
+    if item.kind == "emotion":
         return anchors.face(figure) is not None
-    if one.kind == "wearing":
-        # What has no eyes of its own wears glasses where they might be.
+    if item.kind == "wearing":
+        # A thing without eyes wears glasses where its eyes might be.
         eyeless = figure.role not in ("animal", "face", "person") and anchors.place_of(other.label) == "eyes"
-        shown = anchors.spot("eyes", source, other.label) is not None
-        return anchors.can_wear(figure, other.label) or (eyeless and shown)
-    if one.kind == "in":
+        return anchors.can_wear(figure, other.label) or (eyeless and bool(anchors.spot("eyes", source, other.label)))
+    if item.kind == "in":
         return anchors.rim(source, other.label) is not None
-    return one.kind != "riding" or anchors.seat(other) is not None
+    return item.kind != "riding" or anchors.seat(other) is not None

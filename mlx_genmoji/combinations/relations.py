@@ -1,4 +1,4 @@
-"""What can be put together: the kinds of compositions, and how captions say each."""
+"""The kinds of combinations, the emoji that each is made of, and the phrases that captions have for each."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,10 +9,10 @@ from .names import name_of
 
 @dataclass(frozen=True)
 class Kind:
-    """A way to put a subject and something else together.
+    """A way to combine a subject with something else.
 
-    phrases: captions with {x} and {y} (the second with its article; {Y} without, {xs} the first's plural), the
-    plainest of them first; more: further phrases by the second part's name.
+    phrases: captions, the plainest first, with {x} for the subject, {xs} for its plural, {y} for the second part with
+    its article and {Y} without. more: further phrases by the second part's name.
     """
 
     name: str
@@ -20,7 +20,7 @@ class Kind:
     more: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
-# What an attribute is called -> the label of the emoji that shows it.
+# The name of an attribute -> the label of the emoji that is drawn for it.
 WINGS, FIRE, HEARTS, SPARKLES, RAIN, SNOW = "wings", "fire", "hearts", "sparkles", "rain cloud", "snow cloud"
 ATTRIBUTES = {
     WINGS: "wing",
@@ -31,7 +31,7 @@ ATTRIBUTES = {
     SNOW: "cloud with snow",
 }
 
-# Emotions, and the smileys whose eyes and mouths show them.
+# An emotion -> the smileys whose eyes and mouth are drawn for it.
 EMOTIONS = {
     "happy": ("slightly smiling face", "smiling face with smiling eyes"),
     "sad": ("frowning face", "slightly frowning face"),
@@ -47,6 +47,11 @@ EMOTIONS = {
 
 COUNTS = {"two": 2, "three": 3}
 
+# The colours that a subject can be drawn in: the keys of `colours.TARGETS`, here so that reading needs no drawing code.
+COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "rainbow")
+
+# The second parts of kinds that have no other.
+NAMES_OF = {kind: frozenset(names) for kind, names in (("colour", COLOURS), ("emotion", EMOTIONS), ("count", COUNTS))}
 
 HATS = ("top hat", "crown", "billed cap", "graduation cap", "military helmet", "rescue worker's helmet", "woman's hat")
 WORN = (*HATS, "ribbon", "headphone", "sunglasses", "glasses", "goggles", "scarf")

@@ -8,12 +8,12 @@ from .layouts import LAYOUTS, Scene, alone
 from .rasterize import cut, draw, frame
 from .sprites import Sprite
 
-# The white that is left free at each side, at least.
+# The least margin at each side, as a fraction.
 MARGIN = 0.02
 
 
 def picture(kind: str, sprites: Sequence[Sprite], second: str, size: int) -> Image.Image:
-    """A composition of one of `kinds.KINDS`, RGB `(size, size)` on white.
+    """A composition of one of `relations.KINDS`, RGB `(size, size)` on white.
 
     sprites: the subject's, and that of what it is put together with, where that has a picture; second: its name.
     """

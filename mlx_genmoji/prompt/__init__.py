@@ -1,7 +1,10 @@
-"""From what a user asks for to what a drawing model reads: `compose` by rule, `Rewriter` with a language model.
+"""From a user's prompt to the text that a drawing model reads: `compose` by rule, `Rewriter` with a language model.
 
-The user's own words, the skin tone and who a person is are read by rules (`rules.py`) and stay as they are. A language
-model (`rewriter.py`, `request.py`) only adds what the prompt leaves open, under a grammar, each field checked alone.
+The subject, its skin tone and person type are read from the prompt by rules (`parser`) and stay as the user wrote them.
+A language model (`llm`) only fills in fields that the prompt leaves open, under a grammar, and each field is checked.
+
+Imports go down: `llm` > `plan` > `final_prompt` > `parser` > `nouns`, `safety` > `lexicon`. `words` imports none of
+them, and none of them imports `mlx_genmoji.combinations`, which reads `lexicon` and `words`.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ __all__ = ["PERSON_TYPES", "SKIN_TONES", "CaptionForm", "PromptPlan", "Rewriter"
 
 
 def __getattr__(name: str) -> Any:
-    # It imports MLX, which the rules do without.
+    # It imports MLX, which reading by rules does not need.
     if name != "Rewriter":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from .llm.rewriter import Rewriter

@@ -1,6 +1,7 @@
-"""The words that the rules and the grammar know, beside the two tables made from emojibase-data.
+"""The vocabulary of the parser and of the language model's grammar.
 
-`emoji.tsv` and `words.tsv` are written by `scrape/prompt_vocabulary.py`; what is here is what Unicode has no list of.
+`emoji.tsv` and `words.tsv` are made from emojibase-data by `scrape/prompt_vocabulary.py`. The lists here are those that
+Unicode does not have.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ EXPRESSIONS = {
     "ill": "sick, dizzy",
     "scary": "scary, menacing, wicked, spooky",
 }
-"""What a face can show, by mood; the first word is what others of its mood are compared to."""
+"""Facial expressions by mood."""
 
 COLOURS = (
     "red orange yellow green blue purple pink brown black white grey gold silver turquoise teal cream beige tan"
@@ -94,7 +95,7 @@ EMOJI_ROLES = frozenset(
     " construction worker, superhero, supervillain, mage, fairy, vampire, merperson, elf, genie, zombie, troll,"
     " mx claus, santa claus, santa".split(", ")
 )
-"""What Unicode's people do for a living, or in a tale."""
+"""The roles of people in Unicode's emoji, fantasy among them."""
 
 PERSON_WORDS = {
     "man": "man men male guy guys gentleman dad daddy father husband uncle brother king prince businessman policeman"
@@ -121,7 +122,7 @@ NO_PEOPLE = frozenset(
     "abdomen acumen caiman cayman doberman gameboy german ottoman norman regimen shaman snowmen specimen stamen tomboy"
     " turkmen walkman".split()
 )
-"""Words that end as a person's do and name none, or none that is a man."""
+"""Words with the ending of a person's that name no person, or one that need not be a man."""
 
 MORE_KINDS = {
     "animal": "alpaca beagle bulldog bunny calf canary chihuahua chinchilla corgi cub dachshund doberman"
@@ -151,7 +152,7 @@ MORE_KINDS = {
     "person": "adult cousin friend human neighbor neighbour nephew niece people stranger teen teenager twin",
     "creature": "cyborg demon golem monster ogre robot yeti",
 }
-"""Nouns that Unicode has no emoji of, or that mean another thing than the emoji does."""
+"""Nouns without an emoji, or with another meaning than the emoji of that name."""
 
 TONE_WORDS = {
     "light": "light fair pale white ivory light-white pale-white",
@@ -160,14 +161,14 @@ TONE_WORDS = {
     "medium-dark": "medium-dark dark-medium brown medium-brown dark-tan",
     "dark": "dark deep black dark-brown deep-brown rich-brown deep-dark dark-black deep-black",
 }
-"""As words before "skin" name the five; of two words as Fitzpatrick's types are described."""
+"""The words before "skin" that name each of the five tones; those of two words are from Fitzpatrick's types."""
 
 HAIR = "red curly white blond blonde black brown grey gray long short straight wavy pink blue green purple".split()
 
 
 class Entry(NamedTuple):
-    """An emoji without skin tone: its name, what kind of thing it is, who the person in it is ("" for none), and its
-    subgroup in Unicode.
+    """An emoji without skin tone: its label, the kind of thing it shows, the person type of the person in it ("" for
+    none), and its subgroup in Unicode.
     """
 
     label: str
@@ -178,14 +179,14 @@ class Entry(NamedTuple):
 
 @cache
 def emojis() -> dict[str, Entry]:
-    """By their characters, without U+FE0F."""
+    """All emoji without skin tones, by their characters without U+FE0F."""
     rows = (line.split("\t") for line in (FOLDER / "emoji.tsv").read_text(encoding="utf-8").splitlines())
     return {emoji.replace("\ufe0f", ""): Entry(*facts) for emoji, *facts in rows}
 
 
 @cache
 def kinds() -> dict[str, str]:
-    """The kind of thing that a word, or two, names."""
+    """The kind of thing that each noun, of one word or two, names: "animal", "food" and so on."""
     rows = (line.split("\t") for line in (FOLDER / "words.tsv").read_text(encoding="utf-8").splitlines())
     more = {word: kind for kind, words in MORE_KINDS.items() for word in words.split()}
     return dict(rows) | more | {"german shepherd": "animal"} | dict.fromkeys((*ROLES, *person_types()), "person")
@@ -193,7 +194,7 @@ def kinds() -> dict[str, str]:
 
 @cache
 def person_types() -> dict[str, str]:
-    """Who a word says that the person is; the labels of emojis that fix it (santa claus) among them."""
+    """The person type that each word for a person means, and labels of emoji that mean one, such as "santa claus"."""
     known = {word: who for who, words in PERSON_WORDS.items() for word in words.split()}
     for entry in emojis().values():
         words = entry.label.split()
@@ -205,7 +206,7 @@ def person_types() -> dict[str, str]:
 
 @cache
 def who_is(word: str) -> str | None:
-    """The person type that a word, or two, means; also of those that are put together: firewoman, supergirl."""
+    """The person type that a word or two means, also a compound such as "firewoman"; None if they mean none."""
     if known := person_types().get(word):
         return known
     compound = COMPOUND.fullmatch(word)
@@ -216,7 +217,7 @@ def who_is(word: str) -> str | None:
 
 @cache
 def label_nouns() -> frozenset[str]:
-    """The nouns that emojis of things are called by, and ours beside them."""
+    """The nouns in the labels of emoji of things, and those of this file."""
     labels = [entry.label for entry in emojis().values() if entry.kind not in ("person", "symbol", "feeling")]
     ours = " ".join(MORE_KINDS.values()).split()
     return frozenset((*labels, *(label.split()[-1] for label in labels), *ours, *GARMENTS))

@@ -1,4 +1,4 @@
-"""The plan of a picture: what the user said, what was added to it, and the text that the drawing model is given."""
+"""The plan of a picture: the user's subject, the fields that were added to it, and the final prompt made of both."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .safety import check_safe, clean, clean_final
 
 OPTIONAL = ("expression", "pose", "wearing", "holding", "colours")
 
-# Which to leave out first where the text encoder has no room.
+# The order in which fields are left out of a final prompt that is too long.
 DROP_ORDER = ("colours", "holding", "wearing", "pose", "expression")
 
 NO_ROOM = "no room in the text encoder"
@@ -24,20 +24,20 @@ SOURCES = ("llm", "partial", "template")
 
 @dataclass(frozen=True)
 class CaptionForm:
-    """How a drawing model wants its captions: those that it, or its adapter, was trained on."""
+    """The form of the captions that a drawing model, or its adapter, was trained on."""
 
     template: str = "{prompt}"
     fits: Callable[[str], bool] = lambda text: True
-    """Whether the model's text encoder has room for all of a text."""
+    """Whether a text fits into the model's text encoder."""
     fields: tuple[str, ...] = OPTIONAL
-    """The optional fields that it makes something of; the others stay in the plan, and out of the final prompt."""
+    """Optional fields this model was trained on. Others are kept in the plan but not put into the final prompt."""
     own_words: Callable[[str], str] = lambda text: text
-    """The subject in words that the model knows; the plan keeps the user's."""
+    """Replaces words of the subject by those that the model was trained on; the plan keeps the user's."""
 
 
 @dataclass(frozen=True)
 class PromptPlan:
-    """What is drawn. Subject, tone and person type are the user's; the optional fields a language model's, or None."""
+    """Subject, skin tone and person type are the user's; the optional fields a language model's, or None."""
 
     subject: str
     category: str = "unknown"
@@ -49,14 +49,14 @@ class PromptPlan:
     holding: str | None = None
     colours: str | None = None
     final_prompt: str = ""
-    """What the drawing model reads: your own words, or made of the fields, anew for each model that draws the plan."""
+    """The text that the drawing model reads: made of the fields for each drawing model, or edited by a user."""
     composed_prompt: str = ""
-    """What final_prompt was when it was made of the fields; where it is something else now, it is your own."""
+    """The final_prompt that was made of the fields. If final_prompt differs from it, a user has edited it."""
     negative_prompt: str = ""
     source: str = "template"
-    """llm: all that was asked for came from a language model; partial: some of it; template: nothing."""
+    """llm: a language model filled in all fields that it was asked for; partial: some of them; template: none."""
     dropped: Mapping[str, str] = field(default_factory=dict)
-    """Fields that were not used, and why."""
+    """The reason by field for each that was not used."""
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -73,22 +73,22 @@ class PromptPlan:
 
     @classmethod
     def of(cls, parsed: Parsed, skin_tone: str | None = None, person_type: str | None = None) -> PromptPlan:
-        """The plan without a language model. `skin_tone`, `person_type`: the user's choice where the prompt says none.
+        """The plan without a language model. skin_tone, person_type: the user's choice if the prompt names none.
 
-        What the prompt itself says counts more than the choice, which is then among what was dropped.
+        A skin tone or person type in the prompt takes precedence; the choice is then in `dropped`.
         """
         dropped = dict(parsed.dropped)
         chosen: dict[str, Any] = {"skin_tone": skin_tone, "person_type": person_type}
         for name, value in chosen.items():
-            said = getattr(parsed, name)
-            if said and value and said != value:
-                dropped[name] = f"{value} was asked for, the prompt says {said}"
-            chosen[name] = said or value
+            in_prompt = getattr(parsed, name)
+            if in_prompt and value and in_prompt != value:
+                dropped[name] = f"{value} was asked for, the prompt says {in_prompt}"
+            chosen[name] = in_prompt or value
         return cls(parsed.subject, parsed.category, **chosen, dropped=dropped)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> PromptPlan:
-        """The plan of a recipe, or one that was edited. Raises UserError where it is none."""
+        """The inverse of `to_dict`, for recipes and edited plans. Raises UserError for anything else."""
         known = {item.name for item in fields(cls)}
         if not isinstance(values, Mapping) or not known >= values.keys() or "subject" not in values:
             raise UserError(f"A plan has a subject and may have {', '.join(sorted(known - {'subject'}))}, no more.")
@@ -98,31 +98,33 @@ class PromptPlan:
         return asdict(self) | {"dropped": dict(self.dropped)}
 
     def edited(self, **changes: Any) -> PromptPlan:
-        """The plan with fields changed, and so, unless that is among them, with its final prompt to be made anew."""
+        """The plan with `changes`. Clears the final prompt, which is then made again, unless it is one of them."""
         return self.from_dict(self.to_dict() | {"final_prompt": "", "composed_prompt": ""} | changes)
 
     @property
     def own_final_prompt(self) -> str | None:
-        """The final prompt where somebody wrote it, and it was not made of the fields."""
-        own = clean_final(self.final_prompt)
-        return own if own and self.final_prompt != self.composed_prompt else None
+        """The final prompt if a user wrote it; None if it was made of the fields."""
+        text = clean_final(self.final_prompt)
+        return text if text and self.final_prompt != self.composed_prompt else None
 
     def finished(self, form: CaptionForm) -> PromptPlan:
-        """The plan with the final prompt to draw: its own where it has one, else what `composed` makes for the form."""
-        own = self.own_final_prompt
-        if own is None:
+        """The plan with the final prompt to draw: the one that a user wrote, else the one that `composed` makes."""
+        written = self.own_final_prompt
+        if written is None:
             return self.composed(form)
-        check_safe(own)
-        return replace(self, final_prompt=own)
+        check_safe(written)
+        return replace(self, final_prompt=written)
 
     def composed(self, form: CaptionForm) -> PromptPlan:
-        """The plan with its final prompt, which fits the form: optional fields go first, the end of the subject last.
+        """The plan with a final prompt that fits into the text encoder: if it is too long, optional fields are left out
+        in `DROP_ORDER`, then words at the end of the subject.
 
-        Raises UserError for a template without `{prompt}` or without room, UnsafePrompt where the whole is refused.
+        Raises UserError for a template without `{prompt}` or without room for one, UnsafePrompt if the result is
+        refused.
         """
         if "{prompt}" not in form.template:
             raise UserError(f"The template {form.template!r} has no {{prompt}} in it.")
-        # What another form had no room for, this one may have.
+        # Fields that did not fit another form may fit this one.
         dropped = {name: why for name, why in self.dropped.items() if not why.startswith(NO_ROOM)}
         used = [name for name in OPTIONAL if getattr(self, name) and name in form.fields]
         subject = clean(self.subject)
@@ -131,7 +133,7 @@ class PromptPlan:
                 used.remove(name)
                 dropped[name] = f"{NO_ROOM}: {getattr(self, name)}"
         while subject and not form.fits(self._caption(subject, used, form)):
-            # Words from the end; letters where there is only one word.
+            # Drop the last word, or half of the only word.
             subject = subject.rpartition(" ")[0] or subject[: len(subject) // 2]
         if not subject:
             raise UserError(f"The template {form.template!r} leaves no room for a prompt in the text encoder.")
@@ -142,9 +144,9 @@ class PromptPlan:
         return replace(self, final_prompt=final, composed_prompt=final, dropped=dropped)
 
     def _caption(self, subject: str, used: list[str], form: CaptionForm) -> str:
-        said = {"wearing": f"wearing {self.wearing}", "holding": f"holding {self.holding}"}
+        phrases = {"wearing": f"wearing {self.wearing}", "holding": f"holding {self.holding}"}
         subject = form.own_words(subject)
-        parts = [with_person(subject, self.person_type), *(said.get(name) or getattr(self, name) for name in used)]
+        parts = [with_person(subject, self.person_type), *(phrases.get(name) or getattr(self, name) for name in used)]
         if self.skin_tone:
             parts.append(f"{self.skin_tone} skin tone")
         return form.template.replace("{prompt}", ", ".join(parts))

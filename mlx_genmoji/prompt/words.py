@@ -1,8 +1,8 @@
-"""What a model calls things: a small model knows few words, and says of others which of its own is meant.
+"""Synonyms: maps words that a model was not trained on to words that it knows.
 
-Its folder may hold `words.tsv`, which `genmoji scrape synonyms` makes. Each line has a word or phrase, what is meant by
-it where nothing else is said, and what to say for it in a longer text. Without the last it stays as it is there, where
-it may mean something else; alone on its line it is one of the model's own:
+A model's folder may have `words.tsv`, which `genmoji scrape synonyms` makes. A line has a word or phrase, its
+replacement if it is the whole prompt, and its replacement inside a longer prompt. Without the last it is kept inside
+longer prompts, where it may mean something else. A word alone on its line is one that the model knows:
 
     pig
     hog     pig
@@ -23,14 +23,14 @@ _WORD = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*")
 
 
 class Meant(NamedTuple):
-    """What is meant by a word alone, and what it becomes in a longer text."""
+    """A word's replacement if it is the whole text, and inside a longer text."""
 
     alone: str
     within: str
 
 
 class Words:
-    """The words of a model: `Words({"hog": Meant("pig", "pig")}).own("a hog")` is "pig"."""
+    """The synonyms of a model: `Words({"hog": Meant("pig", "pig")}).own("a hog")` is "pig"."""
 
     def __init__(self, meant: Mapping[str, Meant]):
         self.meant = meant
@@ -38,7 +38,7 @@ class Words:
 
     @classmethod
     def load(cls, folder: Path) -> "Words":
-        """Those of a model's folder; none where it has no such file. Raises UserError for a file laid out otherwise."""
+        """Read a model's folder; a folder without the file has no synonyms. Raises UserError for a malformed file."""
         path = folder / FILE
         if not path.exists():
             return cls({})
@@ -54,25 +54,26 @@ class Words:
         return cls(meant)
 
     def own(self, text: str) -> str:
-        """`text` in words that the model knows; those that it knows already, and those that nobody knows, stay."""
+        """`text` with its synonyms replaced by words that the model knows; unknown words stay."""
         bare = " ".join(_ARTICLE.sub("", text.strip(" .!?"), count=1).lower().split())
         if bare in self.meant and self.meant[bare].alone != bare:
             return self.meant[bare].alone
-        found = list(_WORD.finditer(text))
-        said, last, place = [], 0, 0
-        while place < len(found):
-            count, within = self._phrase(text, found, place)
-            if within is not None:
-                said += [text[last : found[place].start()], within]
-                last = found[place + count - 1].end()
-            place += count
-        return "".join([*said, text[last:]])
+        matches = list(_WORD.finditer(text))
+        output: list[str] = []
+        end, index = 0, 0
+        while index < len(matches):
+            count, replacement = self._phrase(text, matches, index)
+            if replacement is not None:
+                output += [text[end : matches[index].start()], replacement]
+                end = matches[index + count - 1].end()
+            index += count
+        return "".join([*output, text[end:]])
 
-    def _phrase(self, text: str, found: list[re.Match[str]], place: int) -> tuple[int, str | None]:
-        """How many words the longest known phrase from `place` on has, and what to say for it: None for itself."""
-        for count in range(min(self._longest, len(found) - place), 0, -1):
-            between = text[found[place].start() : found[place + count - 1].end()]
-            meant = self.meant.get(" ".join(between.lower().split()))
+    def _phrase(self, text: str, matches: list[re.Match[str]], index: int) -> tuple[int, str | None]:
+        """The number of words of the longest known phrase at `index`, and its replacement; None to keep it."""
+        for count in range(min(self._longest, len(matches) - index), 0, -1):
+            phrase = text[matches[index].start() : matches[index + count - 1].end()]
+            meant = self.meant.get(" ".join(phrase.lower().split()))
             if meant is not None:
-                return count, None if meant.within == between.lower() else meant.within
+                return count, None if meant.within == phrase.lower() else meant.within
         return 1, None

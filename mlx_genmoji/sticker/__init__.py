@@ -1,4 +1,7 @@
-"""A finished picture: cut out, saved, and brought into the form that a messenger, a phone or a web page takes."""
+"""A finished picture: cut out, saved, and exported to the files that messengers, phones and web pages take.
+
+Importing this module imports none of the code for cutting out and exporting; it is imported when it is first used.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import io
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -15,9 +18,9 @@ from PIL.PngImagePlugin import PngInfo
 from ..errors import UserError
 from ..files import write_bytes
 from ..pictures import has_transparency, open_picture
-from .cutout import cut_out
-from .glyph import glyph
-from .targets import TARGETS, Target, export, target_named, zipped
+
+if TYPE_CHECKING:
+    from .targets import TARGETS, Target, target_named
 
 __all__ = [
     "RECIPE_KEY",
@@ -40,34 +43,40 @@ class Sticker:
     """One picture and the recipe that reproduces it."""
 
     image: Image.Image
-    """RGB on white; or RGBA, where it comes with a transparency of its own."""
+    """RGB on white; or RGBA, if it has transparency already."""
     recipe: dict[str, Any] = field(default_factory=dict)
-    """Prompt, seed, steps and so on; the model by name and hash."""
+    """The arguments that it was drawn with, such as prompt, seed and steps, and the model's name and hash."""
 
     def cutout(self) -> Image.Image:
-        """RGBA without the white around the figure; white within it stays, the edge is soft and free of white.
+        """The picture as RGBA, transparent around the figure, with a soft edge; white inside the figure stays.
 
-        A picture that has transparency keeps it as it is. See `mlx_genmoji.sticker.cutout`.
+        A picture that already has transparency keeps it unchanged. See `mlx_genmoji.sticker.cutout`.
         """
         if has_transparency(self.image):
             return self.image.convert("RGBA")
+        from .cutout import cut_out
+
         return Image.fromarray(cut_out(np.asarray(self.image.convert("RGB"))), "RGBA")
 
     def export(self, kind: str, name: str = "sticker", recipe: bool = True) -> dict[str, bytes]:
         """The files of one of `TARGETS` (`slack`, `telegram`, ...): file names, which begin with `name`, and bytes.
 
-        Transparent, trimmed to the figure, of the target's size in pixels and within its limit in bytes. An iOS glyph
-        has the prompt as its description unless `recipe` is false; the other kinds hold none of the recipe. Raises
-        UserError for a kind that there is not, an empty picture, or one that cannot be made small enough.
+        They are transparent, trimmed to the figure, of the target's size in pixels and within its limit in bytes. An
+        iOS glyph has the prompt as its description unless `recipe` is false; the other kinds contain no recipe. Raises
+        UserError for an unknown kind, an empty picture, or one that cannot be compressed to the limit.
         """
+        from .targets import export, target_named
+
         return export(self.cutout(), target_named(kind), name, self._description() if recipe else "")
 
     def export_file(self, kind: str, name: str = "sticker", recipe: bool = True) -> tuple[str, bytes]:
-        """The same as one file, its name and its bytes: a zip where the target has several."""
+        """The files of `export` as one, its name and its bytes: a zip if the target has several."""
+        from .targets import zipped
+
         return zipped(self.export(kind, name, recipe), f"{name}-{kind}.zip")
 
     def save(self, path: str | Path, recipe: bool = True, transparent: bool = False) -> None:
-        """Write the picture, as its suffix says; moved into place when whole. See `encoded`."""
+        """Write the picture in the format of the path's suffix (see `encoded`); the file is replaced as a whole."""
         path = Path(path)
         if path.suffix.lower() not in SUFFIXES:
             raise UserError(f"{path} ends in none of {', '.join(SUFFIXES)}; give it one of these.")
@@ -76,13 +85,15 @@ class Sticker:
     def encoded(self, suffix: str = ".png", recipe: bool = True, transparent: bool = False) -> bytes:
         """The bytes of a file with one of `SUFFIXES`.
 
-        `.png` holds the recipe in its metadata unless `recipe` is false; `.webp` is lossless and holds none; both are
-        on white unless `transparent`. `.heic` is the image of an iOS adaptive glyph, always transparent, and has the
+        `.png` has the recipe in its metadata unless `recipe` is false; `.webp` is lossless and has no recipe; both are
+        on white unless `transparent`. `.heic` is the image of an iOS adaptive glyph, always transparent, with the
         prompt as its description unless `recipe` is false. Raises UserError for any other suffix.
         """
         if suffix not in SUFFIXES:
             raise UserError(f"There is no form {suffix} of a sticker; there are {', '.join(SUFFIXES)}.")
         if suffix == ".heic":
+            from .glyph import glyph
+
             return glyph(self.cutout(), self._description() if recipe else "")
         buffer = io.BytesIO()
         image = self.cutout() if transparent else self.image
@@ -101,7 +112,15 @@ class Sticker:
 
 
 def read_recipe(path: str | Path) -> dict[str, Any] | None:
-    """The recipe of a saved sticker, or None where the file has none."""
+    """The recipe of a saved sticker, or None if the file has none."""
     with Image.open(path) as image:
         text = image.info.get(RECIPE_KEY)
     return json.loads(text) if isinstance(text, str) else None
+
+
+def __getattr__(name: str) -> Any:
+    if name not in ("TARGETS", "Target", "target_named"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from . import targets
+
+    return getattr(targets, name)

@@ -88,7 +88,7 @@ def judged(rewriter: Rewriter, path: Path, who: str, goals: bool) -> Iterator[Ro
     """The 200 prompts: the goals, and the table of all of them."""
     form, wanted = general_form(), read_prompts()
     # Other work on the machine is no fault of a plan's.
-    rewriter.most_seconds = 3600.0
+    rewriter.max_seconds = 3600.0
     plans: list[PromptPlan] = []
     for start in range(0, len(wanted), BATCH):
         plans += rewriter.rewrite_all([each.prompt for each in wanted[start : start + BATCH]], form=form)

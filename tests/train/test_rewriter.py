@@ -9,7 +9,7 @@ import yaml
 
 from mlx_genmoji import UserError
 from mlx_genmoji.prompt.lexicon import moods
-from mlx_genmoji.prompt.llm.protocol import OF, fault, read_answer
+from mlx_genmoji.prompt.llm.protocol import PATTERNS, fault, read_answer
 from mlx_genmoji.prompt.parser import parse
 from train.rewriter import check, evaluation_prompts, resumed, rows, words_of, write_rows
 
@@ -47,10 +47,10 @@ def test_every_answer_is_one_that_the_grammar_allows_and_no_check_drops(
 
 def test_the_tables_hold_nothing_that_the_lexicon_lacks() -> None:
     for group in TABLES["groups"]:
-        for name in set(OF) & group.keys():
-            assert all(re.fullmatch(OF[name], value) for value in group[name]), group["subjects"]
+        for name in set(PATTERNS) & group.keys():
+            assert all(re.fullmatch(PATTERNS[name], value) for value in group[name]), group["subjects"]
     assert set(TABLES["moods"]) <= moods().keys()
-    assert all(re.fullmatch(OF["pose"], pose) for poses in TABLES["poses_of_moods"].values() for pose in poses)
+    assert all(re.fullmatch(PATTERNS["pose"], pose) for poses in TABLES["poses_of_moods"].values() for pose in poses)
 
 
 def test_a_word_that_the_grammar_lacks_is_named() -> None:

@@ -1,8 +1,8 @@
-"""The rewriter: a language model of mlx-lm's that fills in what a short prompt leaves open.
+"""The rewriter: a language model, run by mlx-lm, that adds details to a short prompt.
 
-The instructions are the same for every prompt, so they are read once, when the model is loaded, and kept as a prompt
-cache; each request goes on from a copy of it. A batch of prompts is one batch of requests. Greedy: one prompt gives one
-plan. A grammar (`request.grammar`, by llguidance) leaves only tokens that lead to a well-formed answer.
+The instructions are the same for every prompt, so they are evaluated once, when the model is loaded, and kept as a
+prompt cache; each request continues from a copy of it. A batch of prompts is one batch of requests. Decoding is greedy:
+one prompt gives one plan. A grammar (`protocol.grammar`, by llguidance) allows only tokens of a well-formed answer.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,29 +21,29 @@ import numpy as np
 from ...errors import UserError, quoted
 from ...models.ops import on_cpu
 from ..lexicon import PERSON_TYPES, SKIN_TONES
-from ..parser import parse
+from ..parser import Parsed, parse
 from ..plan import CaptionForm, PromptPlan
 from ..safety import is_latin
 from .protocol import INSTRUCTIONS, examples, fault, fields_to_ask, grammar, question, read_answer
 from .smollm2 import NAME, smollm2_folder
 
 ADAPTER = Path(__file__).parent / "adapter"
-"""What tunes SmolLM2 to the task, where train/recipes/rewriter.yaml has been carried out and its adapter put here."""
+"""The adapter that train/recipes/rewriter.yaml trains for SmolLM2; used if it has been put here."""
 
-MOST_TOKENS = 40
+MAX_TOKENS = 40
 
 MARK = "\u2402"
-"""Stands for the question where the chat template is cut in two."""
+"""The place of the question in the chat template, where it is cut in two."""
 
 
 class Rewriter:
-    """A language model with the instructions read. Use `Rewriter.load`. It belongs to the thread that loads it."""
+    """A language model with its prompt cache. Use `Rewriter.load`. It belongs to the thread that loads it."""
 
-    most_seconds = 60.0
-    """For eight prompts; what is not said by then is left out."""
+    max_seconds = 60.0
+    """The time for eight prompts; fields that the model has not written by then are dropped."""
 
     copied: frozenset[str] = examples(INSTRUCTIONS)
-    """What a small model repeats from its instructions, whatever the subject."""
+    """The values in the instructions' examples, which a small model repeats for any subject."""
 
     def __init__(self, model: Any, tokenizer: Any, instructions: str = INSTRUCTIONS):
         from llguidance.hf import from_tokenizer
@@ -62,10 +62,10 @@ class Rewriter:
                 add_generation_prompt=True,
                 enable_thinking=False,
             )
-        except Exception as error:  # templates are programs, and raise what they like
+        except Exception as error:  # templates are programs and raise any error
             raise UserError(f"The language model's chat template fails: {quoted(error)}") from error
         if chat.count(MARK) != 1:
-            raise UserError("The language model's chat template does not say what it is asked exactly once.")
+            raise UserError("The language model's chat template must contain the user's message exactly once.")
         self._head, self._tail = chat.split(MARK)
         self.prefix = tokenizer.encode(self._head, add_special_tokens=False)
         self._cache = make_prompt_cache(model)
@@ -77,10 +77,10 @@ class Rewriter:
 
     @classmethod
     def load(cls, model: str | Path, *, adapter: str | Path | None = None) -> Rewriter:
-        """Load `smollm2`, with what it was tuned with, or any model of mlx-lm's by its folder or id.
+        """Load `smollm2`, with its adapter if there is one, or any model that mlx-lm loads, by its folder or id.
 
-        adapter: the folder of an mlx-lm adapter; its own `instructions`, where adapter_config.json has some, take the
-        place of ours. Raises UserError in one sentence where there is no such model.
+        adapter: the folder of an mlx-lm adapter; if its adapter_config.json has `instructions`, these replace ours.
+        Raises UserError in one sentence if the model cannot be loaded.
         """
         import mlx_lm
         from mlx_lm.tuner.utils import load_adapters
@@ -95,7 +95,7 @@ class Rewriter:
         try:
             language_model, tokenizer = mlx_lm.load(folder)[:2]
             if on_cpu():
-                # Half precision and packed weights are many times slower in MLX's CPU backend.
+                # Half precision and quantized weights are many times slower in MLX's CPU backend.
                 language_model.set_dtype(mx.float32)
                 language_model = dequantize_model(language_model)
             if adapter is not None:
@@ -116,7 +116,7 @@ class Rewriter:
         person_type: str | None = None,
         form: CaptionForm | None = None,
     ) -> PromptPlan:
-        """The plan of a prompt, for a drawing model with captions of `form`. Raises UserError, UnsafePrompt."""
+        """The plan of a prompt for a drawing model whose captions have `form`. Raises UserError, UnsafePrompt."""
         return self.rewrite_all([prompt], skin_tone, person_type, form)[0]
 
     def rewrite_all(
@@ -127,83 +127,86 @@ class Rewriter:
         form: CaptionForm | None = None,
     ) -> list[PromptPlan]:
         """The plans of several prompts, made in one batch."""
-        for what, value, known in (("skin tone", skin_tone, SKIN_TONES), ("person type", person_type, PERSON_TYPES)):
+        for name, value, known in (("skin tone", skin_tone, SKIN_TONES), ("person type", person_type, PERSON_TYPES)):
             if value is not None and value not in known:
-                raise UserError(f"There is no {what} {value!r}; there are {', '.join(known)}.")
+                raise UserError(f"There is no {name} {value!r}; there are {', '.join(known)}.")
         form = form or CaptionForm()
         read = [parse(prompt) for prompt in prompts]
         for parsed in read:
             if not is_latin(parsed.subject):
                 warnings.warn(f"The models read English; they may not understand: {parsed.subject}", stacklevel=2)
-        asked = [fields_to_ask(parsed) for parsed in read]
-        answers = self._answers([question(*each) for each in zip(read, asked, strict=True)], asked)
+        fields = [fields_to_ask(parsed) for parsed in read]
+        answers = self._answers([question(*each) for each in zip(read, fields, strict=True)], fields)
         plans = []
-        for parsed, names, answer in zip(read, asked, answers, strict=True):
-            used: dict[str, str] = {}
-            dropped: dict[str, str] = {}
-            said = read_answer(answer, names)
-            for name in names:
-                why = (
-                    fault(name, said[name], parsed, used, self.copied)
-                    if name in said
-                    else "not said within the token budget"
-                )
-                if why is None:
-                    used[name] = said[name]
-                else:
-                    dropped[name] = f"{why}: {said[name]}" if name in said else why
+        for parsed, names, answer in zip(read, fields, answers, strict=True):
+            used, dropped = self._checked(parsed, names, read_answer(answer, names))
             source = "template" if not used else "partial" if dropped else "llm"
             plan = PromptPlan.of(parsed, skin_tone, person_type)
             plan = replace(plan, source=source, dropped={**plan.dropped, **dropped}, **used)
             plans.append(plan.composed(form))
         return plans
 
-    def _answers(self, questions: Sequence[str], asked: Sequence[Sequence[str]]) -> list[str]:
-        """What the model says to each question, where something is asked for."""
-        todo = [index for index, names in enumerate(asked) if names]
-        said = self._generate(
-            [self._ids(questions[index]) for index in todo],
-            [grammar(asked[index]) for index in todo],
-            [self._cache] * len(todo),
+    def _checked(
+        self, parsed: Parsed, names: Sequence[str], values: Mapping[str, str]
+    ) -> tuple[dict[str, str], dict[str, str]]:
+        """The values of an answer to use, by field; and of the other fields the reason why not."""
+        used: dict[str, str] = {}
+        dropped: dict[str, str] = {}
+        for name in names:
+            if name not in values:
+                dropped[name] = "not written within the token budget"
+            elif reason := fault(name, values[name], parsed, used, self.copied):
+                dropped[name] = f"{reason}: {values[name]}"
+            else:
+                used[name] = values[name]
+        return used, dropped
+
+    def _answers(self, questions: Sequence[str], fields: Sequence[Sequence[str]]) -> list[str]:
+        """The model's answer to each question; "" where no field is asked for."""
+        indices = [index for index, names in enumerate(fields) if names]
+        outputs = self._generate(
+            [self._ids(questions[index]) for index in indices],
+            [grammar(fields[index]) for index in indices],
+            [self._cache] * len(indices),
         )
-        answers = dict(zip(todo, said, strict=True))
+        answers = dict(zip(indices, outputs, strict=True))
         return [self.tokenizer.decode(answers.get(index, [])) for index in range(len(questions))]
 
     def _generate(
         self, prompts: list[list[int]], grammars: Sequence[str], caches: list[list[Any]] | None
     ) -> list[list[int]]:
-        """The tokens that follow each prompt, up to the budgets of tokens and time. Caches are copied, not changed."""
+        """The tokens after each prompt, within the budgets of tokens and time. Copies the caches."""
         from mlx_lm.generate import BatchGenerator
 
         if not prompts:
             return []
         generator = BatchGenerator(
-            self.model, max_tokens=MOST_TOKENS, stop_tokens=[[token] for token in self.tokenizer.eos_token_ids]
+            self.model, max_tokens=MAX_TOKENS, stop_tokens=[[token] for token in self.tokenizer.eos_token_ids]
         )
-        until = time.monotonic() + self.most_seconds * (1 + len(prompts) // 8)
+        until = time.monotonic() + self.max_seconds * (1 + len(prompts) // 8)
         try:
             uids = generator.insert(
                 prompts,
                 caches=caches,
                 logits_processors=[[Constraint(self._grammar_tokens, text)] for text in grammars],
             )
-            said: dict[int, list[int]] = {uid: [] for uid in uids}
+            outputs: dict[int, list[int]] = {uid: [] for uid in uids}
             while (responses := generator.next_generated()) and time.monotonic() < until:
                 for response in responses:
                     if response.finish_reason != "stop":
-                        said[response.uid].append(response.token)
+                        outputs[response.uid].append(response.token)
         finally:
             generator.close()
-        return list(said.values())
+        return list(outputs.values())
 
-    def _ids(self, asked: str) -> list[int]:
-        """The tokens of a question and of what the chat template has after it."""
-        words = self.tokenizer.encode(asked, add_special_tokens=False)
-        return [*words, *self.tokenizer.encode(self._tail, add_special_tokens=False)]
+    def _ids(self, question: str) -> list[int]:
+        """The tokens of a question and of the chat template after it."""
+        ids = self.tokenizer.encode(question, add_special_tokens=False)
+        return [*ids, *self.tokenizer.encode(self._tail, add_special_tokens=False)]
 
 
 class Constraint:
-    """A logits processor that leaves only the tokens that a grammar allows next. One for each request.
+    """A logits processor that masks all tokens but those that a grammar allows next. One for each request.
 
     Called with the tokens so far and logits (1, V) before each token, and once more after the last.
     """
@@ -220,7 +223,7 @@ class Constraint:
             self._matcher.consume_token(int(np.asarray(tokens)[-1]))
         self._begun = True
         if self._matcher.is_stopped():
-            # Nothing can follow, which the model has yet to say.
+            # The answer is complete; only the end token is left.
             allowed = np.arange(logits.shape[-1]) == self._end
         else:
             bits = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
@@ -229,7 +232,7 @@ class Constraint:
 
 
 def _fused(model: Any) -> Any:
-    """The model with its adapter added to the weights, where these are not packed."""
+    """The model with its adapter fused into the weights, if these are not quantized."""
     from mlx.utils import tree_unflatten
     from mlx_lm.tuner.lora import LoRALinear
 

@@ -15,7 +15,7 @@ from mlx_genmoji import Genmoji, UserError
 from mlx_genmoji.prompt import CaptionForm, Rewriter, UnsafePrompt, parse
 from mlx_genmoji.prompt.llm import protocol as request
 from mlx_genmoji.prompt.llm import rewriter
-from mlx_genmoji.prompt.llm.protocol import OF, fields_to_ask, grammar, read_answer
+from mlx_genmoji.prompt.llm.protocol import PATTERNS, fields_to_ask, grammar, read_answer
 from mlx_genmoji.prompt.llm.rewriter import Constraint
 from mlx_genmoji.prompt.plan import OPTIONAL
 
@@ -44,7 +44,7 @@ class Saying(Rewriter):
 def test_whatever_a_model_says_is_what_the_grammar_allows(
     loaded: Rewriter, prompt: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rewriter, "MOST_TOKENS", 400)
+    monkeypatch.setattr(rewriter, "MAX_TOKENS", 400)
     parsed = parse(prompt)
     asked = fields_to_ask(parsed)
     (answer,) = loaded._answers([request.question(parsed, asked)], [asked])
@@ -58,14 +58,14 @@ def test_without_its_grammar_it_says_anything(loaded: Rewriter, monkeypatch: pyt
 
 
 def test_what_does_not_fit_the_budget_of_tokens_is_left_out(loaded: Rewriter, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rewriter, "MOST_TOKENS", 5)
+    monkeypatch.setattr(rewriter, "MAX_TOKENS", 5)
     plan = loaded.rewrite("pizza")
     assert plan.source == "template" and plan.final_prompt == "pizza"
-    assert set(plan.dropped.values()) == {"not said within the token budget"}
+    assert set(plan.dropped.values()) == {"not written within the token budget"}
 
 
 def test_what_is_not_said_in_time_is_left_out(loaded: Rewriter, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loaded, "most_seconds", 0)
+    monkeypatch.setattr(loaded, "max_seconds", 0)
     assert loaded.rewrite("pizza").source == "template"
 
 
@@ -91,7 +91,7 @@ def test_the_kept_instructions_change_nothing(language_model: Path, loaded: Rewr
         model,
         tokenizer,
         whole,
-        max_tokens=rewriter.MOST_TOKENS,
+        max_tokens=rewriter.MAX_TOKENS,
         sampler=make_sampler(0.0),
         logits_processors=[Constraint(loaded._grammar_tokens, grammar(asked))],
     )
@@ -149,7 +149,7 @@ def test_chatter_and_refusals_leave_the_plain_template(answer: str) -> None:
         ("pig", "pose", "running and running", "repeats itself"),
         ("pig", "pose", "eating a", "unfinished"),
         ("pig", "wearing", "a white and hat", "unfinished"),
-        ("pig", "pose", "dancing zzyzx", "not a word"),
+        ("pig", "pose", "dancing zzyzx", "not a known word: zzyzx"),
         ("doctor", "holding", "gently brightly", "nothing that can be held"),
         ("pig", "wearing", "a swastika hat", "unsafe"),
         ("pig", "wearing", "a note hat", "chatter"),
@@ -214,12 +214,12 @@ def test_no_prompt_and_no_answer_breaks_a_plan(prompt: str, answer: str) -> None
 
 
 def test_every_value_of_the_lists_is_one_that_the_grammar_allows() -> None:
-    assert re.fullmatch(OF["wearing"], "a red hat") and re.fullmatch(OF["colours"], "pink and white")
+    assert re.fullmatch(PATTERNS["wearing"], "a red hat") and re.fullmatch(PATTERNS["colours"], "pink and white")
     for name in OPTIONAL:
         assert (
-            not re.fullmatch(OF[name], "")
-            and not re.fullmatch(OF[name], "Happy.")
-            and not re.fullmatch(OF[name], "a: b")
+            not re.fullmatch(PATTERNS[name], "")
+            and not re.fullmatch(PATTERNS[name], "Happy.")
+            and not re.fullmatch(PATTERNS[name], "a: b")
         )
 
 
