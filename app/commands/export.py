@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from mlx_genmoji.errors import UserError
+from quantize.export_options import Attention, Format, Method, Target, Verification
 
 from .adapter_options import AdapterFiles, parse_adapter
 
-Format = Literal["coreml", "diffusers"]
-Method = Literal["palettize", "linear", "mlx"]
-Attention = Literal["split-einsum", "original"]
-Target = Literal["ios17", "ios18"]
-Verification = Literal["full", "quick", "off"]
-
-
-# What says how packages of Core ML are, by the option that asks for it.
-OF_CORE_ML = ("bits", "method", "attention", "target", "chunk", "height", "width", "functions", "verify")
+# The options that only --format coreml has.
+CORE_ML_OPTIONS = ("bits", "method", "attention", "target", "chunk", "height", "width", "functions", "verify")
 
 
 def export(
@@ -32,13 +26,13 @@ def export(
     ] = 6,
     method: Annotated[
         Method,
-        typer.Option(help="A palette for each layer, whole numbers with scales, or MLX's own packing (4 or 8 bits)."),
+        typer.Option(help="A palette for each layer, integers with scales, or MLX's own packing (4 or 8 bits)."),
     ] = "palettize",
     attention: Annotated[
         Attention, typer.Option(help="For the Neural Engine (split-einsum) or the GPU (original).")
     ] = "split-einsum",
     target: Annotated[
-        Target | None, typer.Option(help="The system that has to read it. [default: the first that can]")
+        Target | None, typer.Option(help="The oldest system that has to read it. [default: the first that can]")
     ] = None,
     chunk: Annotated[
         bool, typer.Option("--chunk", help="Write the UNet in two packages, as iPhones want large ones.")
@@ -55,16 +49,16 @@ def export(
     verify: Annotated[
         Verification,
         typer.Option(
-            help="How thoroughly packages are read back and compared with the model: quick in exact arithmetic, on one"
-            " example; full in half precision too, on all."
+            help="How packages are compared with the model: quick on one example in exact arithmetic; full on all"
+            " examples, in half precision too."
         ),
     ] = "quick",
 ) -> None:
-    """Write MODEL, with adapters, as an app takes it."""
+    """Write MODEL, with adapters, for apps."""
     from quantize.export import Options, Source, export_coreml, export_diffusers
 
     if format == "diffusers":
-        _refuse_what_is_of_core_ml(context)
+        _refuse_core_ml_options(context)
     source = Source(None if model == "builtin" else model, [parse_adapter(text) for text in adapter])
     if format == "diffusers":
         export_diffusers(source, output)
@@ -73,26 +67,26 @@ def export(
     system = None if target is None else int(target.removeprefix("ios"))
     options = Options(bits, method, attention, system, chunk, height, width, functions, verify)
 
-    def show(what: str) -> None:
-        typer.echo(f"genmoji: {what}", err=True)
+    def report(step: str) -> None:
+        typer.echo(f"genmoji: {step}", err=True)
 
-    record = export_coreml(source, output, options, show)
+    record = export_coreml(source, output, options, report)
     for name, package in record["packages"].items():
         typer.echo(f"{name}: {package['bytes'] / 1e6:.1f} MB{_exactness(package.get('psnr', {}))}")
     typer.echo(output)
 
 
-def _refuse_what_is_of_core_ml(context: typer.Context) -> None:
-    given = [name for name in OF_CORE_ML if getattr(context.get_parameter_source(name), "name", "") != "DEFAULT"]
+def _refuse_core_ml_options(context: typer.Context) -> None:
+    given = [name for name in CORE_ML_OPTIONS if getattr(context.get_parameter_source(name), "name", "") != "DEFAULT"]
     if given:
         options = ", ".join(f"--{name}" for name in given)
         raise UserError(f"{options}: only Core ML packages have that; leave it out with --format diffusers.")
 
 
 def _exactness(psnr: dict[str, dict[str, float]]) -> str:
-    """The least exact of a package's functions, in words; a quick look has seen no rounding of activations."""
+    """The PSNR of a package's least exact function, in words; a quick verification does not round activations."""
     if not psnr:
         return ", not verified"
-    worst = min(min(one.values()) for one in psnr.values())
-    how = "" if all("half" in one for one in psnr.values()) else " in exact arithmetic"
+    worst = min(min(measured.values()) for measured in psnr.values())
+    how = "" if all("half" in measured for measured in psnr.values()) else " in exact arithmetic"
     return f", {worst:.0f} dB from the model{how}"

@@ -29,8 +29,8 @@ def fuse(
     kept = fuse(None if model == "builtin" else model, adapters, output, bits=bits, group_size=group_size, lossy=lossy)
     if kept is not None:
         typer.echo(
-            f"In {bits} bits the change of the weights has a cosine of {kept.cosine:.3f} to what it was to be;"
-            f" the worst, {kept.worst:.3f}, is that of {kept.path}.",
+            f"{bits}-bit rounding keeps the adapter's effect at cosine similarity {kept.cosine:.3f}"
+            f" (worst layer {kept.worst:.2f}: {kept.worst_path}).",
             err=True,
         )
     typer.echo(output)
