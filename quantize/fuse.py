@@ -1,8 +1,7 @@
-"""A model with adapters in its weights, as a folder of its own."""
+"""Writes a model with adapters fused into its weights, as a folder of its own."""
 
-import json
-import os
-import shutil
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -10,32 +9,35 @@ from typing import NamedTuple
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
-from mlx.utils import tree_flatten, tree_unflatten
 
-from mlx_genmoji.checkpoint.components import Model, create_model, save_model
-from mlx_genmoji.checkpoint.weight_files import PICKLES
+from mlx_genmoji.checkpoint.components import save_model
+from mlx_genmoji.checkpoint.defaults import DEFAULTS_FILE
 from mlx_genmoji.errors import UserError
-from mlx_genmoji.files import read_json, write_json
+from mlx_genmoji.files import read_json, whole_folder, write_json
 from mlx_genmoji.lora.active import Given
 from mlx_genmoji.lora.apply import use
 from mlx_genmoji.lora.layer_tree import adaptable, attached, detach
 from mlx_genmoji.lora.layers import dense_weight
-from mlx_genmoji.pipeline import DEFAULTS_FILE, Genmoji
-from mlx_genmoji.prompt.words import FILE as WORDS_FILE
-from mlx_genmoji.quantization import CONFIG_KEY, DENSE_KEY, Quantization, QuantizedLayer, packed_parts, quantize_model
+from mlx_genmoji.pipeline import Genmoji
+from mlx_genmoji.quantization import Quantization, QuantizedLayer, quantize_model
 
-# In fewer, the rounding of the weights hides most of a change.
-SAFE_BITS = 8
+from .model_folder import check_unused, copy_component, copy_model_files, dense_copy
+
+# With fewer bits, the rounding of the weights hides most of an adapter's effect.
+MIN_SAFE_BITS = 8
 
 
-class Kept(NamedTuple):
-    """How much of the change is left in weights that were packed anew: the cosine of what it became and what it was."""
+class EffectKept(NamedTuple):
+    """How much of the adapters' effect on the weights is left after quantizing.
+
+    Each is the cosine similarity of two changes of the base's weights: the quantized one and the exact one.
+    """
 
     cosine: float
-    """Of all layers together."""
+    """Over all layers."""
     worst: float
-    path: str
-    """The layer with the worst."""
+    """Of the layer at `worst_path`, which has the lowest."""
+    worst_path: str
 
 
 def fuse(
@@ -46,114 +48,97 @@ def fuse(
     bits: int | None = None,
     group_size: int = 64,
     lossy: bool = False,
-) -> Kept | None:
-    """Write a model's folder with adapters in its weights, moved into place when whole.
+) -> EffectKept | None:
+    """Write `model` with `adapters` fused into its weights to the new folder `output`.
 
-    In half precision, a quantized model too; or packed in `bits` (text encoders as `Quantization.for_text` says), and
-    then returned is how much is left of the change.
-    lossy: allow fewer than 8 bits, in which little is. Raises UserError for that, for an `output` that is in use, and
-    as loading a model and its adapters does.
+    bits: quantize the fused model (its text encoders as `Quantization.for_text` says) and return how much of the
+    adapters' effect is left. Without it the weights are in half precision, also where `model` is quantized, and nothing
+    is returned.
+    lossy: allow fewer than 8 bits, which keep little of the effect.
+    `output` appears when it is complete. Raises UserError for fewer than 8 bits without `lossy`, for an `output` that
+    is in use, where no adapter has a weight, and as loading a model and its adapters does.
     """
     output = Path(output)
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise UserError(f"{output} exists already: name a new folder for the fused model.")
+    check_unused(output, "the fused model")
     quantization = None if bits is None else Quantization(bits, group_size)
-    if bits is not None and bits < SAFE_BITS and not lossy:
+    if bits is not None and bits < MIN_SAFE_BITS and not lossy:
         raise UserError(
-            f"In {bits} bits little would be left of the adapter's change: fuse to {SAFE_BITS} bits or to half"
-            " precision, draw with the adapter beside the quantized model, or allow the loss (--lossy)."
+            f"{bits}-bit rounding would remove most of the adapter's effect: fuse to {MIN_SAFE_BITS} bits or to half"
+            " precision, draw with the adapter on the quantized model, or allow the loss (--lossy)."
         )
     genmoji = Genmoji.load(model, adapters=adapters)
     if not genmoji.adapters.active or genmoji.folder is None:
         raise UserError("There is nothing to fuse: give an adapter, and a weight that is not 0.")
     template = genmoji.adapters.template
     models = genmoji.models
-    # Again, in full precision.
+    # The pipeline holds adapters in half precision on a GPU: here they are needed in full.
     use(models, genmoji.adapters.active, mx.float32)
     changed = {path: layer.changed_weight() for path, layer in attached(models).items()}
     detach(models)
 
-    partial = output.with_name(f"{output.name}.partial-{os.getpid()}")
-    partial.mkdir(parents=True)
-    try:
-        _copy(genmoji.folder, partial, leaving=models)
+    with whole_folder(output.resolve()) as folder:
+        copy_model_files(genmoji.folder, folder)
+        for name in read_json(genmoji.folder / "model_index.json"):
+            if name not in models and (genmoji.folder / name).is_dir():
+                copy_component(genmoji.folder / name, folder / name)
         if template is not None:
-            said = read_json(partial / DEFAULTS_FILE) if (partial / DEFAULTS_FILE).exists() else {}
-            write_json(partial / DEFAULTS_FILE, said | {"template": template})
-        measured = []
+            _write_template(folder / DEFAULTS_FILE, template)
+        changes: list[Change] = []
         for name, component in models.items():
-            own_changes = {path: weight for path, weight in changed.items() if path.startswith(f"{name}.")}
-            fused = _fused(name, component, own_changes)
-            if quantization is not None:
-                own = quantization if name == "unet" else quantization.for_text
-                quantize_model(fused, own, measure=False)
-                measured += _measure(name, component, fused, own_changes)
-            save_model(fused, partial / name, mx.float16)
-        if output.exists():
-            output.rmdir()
-        os.replace(partial, output)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    return _summed(measured)
+            changes += _write_fused(name, component, changed, quantization, folder)
+    return _summary(changes)
 
 
-def _copy(source: Path, target: Path, leaving: Mapping[str, object]) -> None:
-    """What of a model's folder is read, but for the components in `leaving`."""
-    for name in ("model_index.json", DEFAULTS_FILE, WORDS_FILE):
-        if (source / name).exists():
-            shutil.copyfile(source / name, target / name)
-    parts = json.loads((source / "model_index.json").read_text(encoding="utf-8"))
-    for name in parts:
-        if name not in leaving and (source / name).is_dir():
-            pickles = shutil.ignore_patterns(*(f"*{suffix}" for suffix in PICKLES))
-            shutil.copytree(source / name, target / name, ignore=pickles)
-
-
-def _fused(name: str, model: nn.Module, changed: Mapping[str, mx.array]) -> Model:
-    """A dense model of the weights of `model`, but for those that are changed."""
-    config = {key: value for key, value in model.raw_config.items() if key not in (CONFIG_KEY, DENSE_KEY)}
-    packed = packed_parts(model)
-    weights = dict(tree_flatten(model.parameters()))
-    dense = {key: weight for key, weight in weights.items() if key not in packed}
-    for path, layer in model.named_modules():
-        if isinstance(layer, QuantizedLayer):
-            dense[f"{path}.weight"] = layer.dequantized()
-    for path, weight in changed.items():
-        dense[f"{path.removeprefix(f'{name}.')}.weight"] = weight
-    fused = create_model(config)
-    fused.update(tree_unflatten(list(dense.items())))
-    return fused
+def _write_template(path: Path, template: str) -> None:
+    """Make `template` the default of the fused model, since the adapters were trained with it."""
+    defaults = read_json(path) if path.exists() else {}
+    write_json(path, defaults | {"template": template})
 
 
 class Change(NamedTuple):
-    """Of one layer: what its change was to be, and became."""
+    """How a layer's weight changed: its path, the dot product of the exact and the quantized change, their squared
+    norms."""
 
     path: str
     product: float
-    wanted: float
-    became: float
-    """The last two squared norms."""
+    exact: float
+    quantized: float
+
+
+def _write_fused(
+    name: str, base: nn.Module, changed: Mapping[str, mx.array], quantization: Quantization | None, folder: Path
+) -> list[Change]:
+    """Write one component with those weights of `changed` that are its own; how its quantized layers changed."""
+    prefix = f"{name}."
+    local_changes = {path.removeprefix(prefix): weight for path, weight in changed.items() if path.startswith(prefix)}
+    fused = dense_copy(base, local_changes)
+    changes: list[Change] = []
+    if quantization is not None:
+        quantize_model(fused, quantization if name == "unet" else quantization.for_text, measure=False)
+        changes = _measure(name, base, fused, changed)
+    save_model(fused, folder / name, mx.float16)
+    return changes
 
 
 def _measure(name: str, base: nn.Module, fused: nn.Module, changed: Mapping[str, mx.array]) -> list[Change]:
     before, after = adaptable({name: base}), adaptable({name: fused})
     changes = []
     for path, weight in changed.items():
-        if isinstance(after[path], QuantizedLayer):
+        if isinstance(after.get(path), QuantizedLayer):
             start = dense_weight(before[path]).astype(mx.float32)
-            wanted, became = weight - start, dense_weight(after[path]) - start
-            sums = [(wanted * became).sum(), wanted.square().sum(), became.square().sum()]
+            exact, quantized = weight - start, dense_weight(after[path]) - start
+            sums = [(exact * quantized).sum(), exact.square().sum(), quantized.square().sum()]
             changes.append(Change(path, *(np.asarray(value).item() for value in sums)))
     return changes
 
 
-def _summed(changes: Sequence[Change]) -> Kept | None:
+def _summary(changes: Sequence[Change]) -> EffectKept | None:
     if not changes:
         return None
     worst = min(changes, key=_cosine)
-    whole = Change("", *(sum(values) for values in zip(*(change[1:] for change in changes), strict=True)))
-    return Kept(_cosine(whole), _cosine(worst), worst.path)
+    total = Change("", *(sum(values) for values in zip(*(change[1:] for change in changes), strict=True)))
+    return EffectKept(_cosine(total), _cosine(worst), worst.path)
 
 
 def _cosine(change: Change) -> float:
-    return change.product / max(float(np.sqrt(change.wanted * change.became)), 1e-30)
+    return change.product / max(float(np.sqrt(change.exact * change.quantized)), 1e-30)

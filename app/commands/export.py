@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from mlx_genmoji.errors import UserError
+from quantize.export_options import Attention, Format, Method, Target, Verification
 
 from .adapter_options import AdapterFiles, parse_adapter
 
-Format = Literal["coreml", "diffusers"]
-Method = Literal["palettize", "linear", "mlx"]
-Attention = Literal["split-einsum", "original"]
-Target = Literal["ios17", "ios18"]
-Verification = Literal["full", "quick", "off"]
-
-# The options that only apply to Core ML packages.
+# The options that only --format coreml has.
 CORE_ML_OPTIONS = ("bits", "method", "attention", "target", "chunk", "height", "width", "functions", "verify")
 
 

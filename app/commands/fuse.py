@@ -32,8 +32,8 @@ def fuse(
     kept = fuse(model, adapters, output, bits=bits, group_size=group_size, lossy=lossy)
     if kept is not None:
         typer.echo(
-            f"{bits}-bit rounding keeps the adapters' effect at cosine similarity {kept.cosine:.3f}"
-            f" (worst layer {kept.worst:.3f}: {kept.path}).",
+            f"{bits}-bit rounding keeps the adapter's effect at cosine similarity {kept.cosine:.3f}"
+            f" (worst layer {kept.worst:.2f}: {kept.worst_path}).",
             err=True,
         )
     typer.echo(output)

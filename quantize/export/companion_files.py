@@ -1,16 +1,18 @@
-"""What lies beside the packages for whoever takes them into an app."""
+"""Text files beside the packages, for people who build an app with them: a Makefile and a README."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-MAKEFILE = """\
+from .apple_files import MERGES, TEXT_ENCODERS, UNET, UNET_CHUNKS, VAE_DECODER, VAE_ENCODER, VOCABULARY
+
+MAKEFILE = f"""\
 # On a Mac with Xcode: compiles the packages into Resources, which Apple's StableDiffusion package takes as it is.
 
 PACKAGES := $(wildcard *.mlpackage)
 
-Resources: $(PACKAGES:%.mlpackage=Resources/%.mlmodelc) Resources/vocab.json Resources/merges.txt
+Resources: $(PACKAGES:%.mlpackage=Resources/%.mlmodelc) Resources/{VOCABULARY} Resources/{MERGES}
 
 Resources/%.mlmodelc: %.mlpackage
 \tmkdir -p Resources
@@ -23,24 +25,31 @@ Resources/%: %
 .PHONY: Resources
 """
 
+# A subject that the built-in model draws in one go.
+EXAMPLE = "pig face"
+
 
 def readme(facts: Mapping[str, Any], functions: Mapping[str, Sequence[str]], chunk: bool) -> str:
-    """README.md of an export. functions: of each package that has some beside `main`, their names."""
+    """The README.md of an export, from the facts of its export.json.
+
+    functions: for each package with more functions than `main`, their names. chunk: the UNet is in two packages.
+    """
     xl = facts["xl"]
+    size = f"{facts['width']} x {facts['height']}"
     side = max(facts["height"], facts["width"])
     configuration = "PipelineConfiguration" if xl else "StableDiffusionPipeline.Configuration"
-    # Apple's package tells XL 1024 by 1024 unless it is told otherwise.
-    sizes = f"wanted.originalSize = {side}\nwanted.targetSize = {side}\n" if xl else ""
+    # Apple's package tells XL that pictures have 1024 by 1024 pixels unless these are set.
+    sizes = f"request.originalSize = {side}\nrequest.targetSize = {side}\n" if xl else ""
+    first, second = UNET_CHUNKS
     chunks = (
-        "\nThe UNet is in two packages, `UnetChunk1` and `UnetChunk2`, which Apple's package runs one after the other\n"
-        "when both are in `Resources`.\n"
+        f"\nThe UNet is in two packages, `{first}` and `{second}`, which Apple's package runs in turn.\n"
         if chunk
         else ""
     )
     return f"""\
 # {facts["identifier"]} for Core ML
 
-Made by {facts["converter_version"]} for {facts["system"]}, pictures of {facts["width"]} x {facts["height"]} pixels.
+Made by {facts["converter_version"]} for {facts["system"]}. Its pictures have {size} pixels.
 
 On a Mac with Xcode, `make` compiles the packages into `Resources`. Add that folder to an app that uses Apple's
 package, https://github.com/apple/ml-stable-diffusion:
@@ -51,88 +60,88 @@ import StableDiffusion
 
 let resources = Bundle.main.resourceURL!.appending(path: "Resources")
 let configuration = MLModelConfiguration()
-configuration.computeUnits = {_units(facts)}
-let pipeline = try {_pipeline(facts)}(
+configuration.computeUnits = {_compute_units(facts)}
+let pipeline = try {_pipeline_class(facts)}(
     resourcesAt: resources, {"" if xl else "controlNet: [], "}configuration: configuration, reduceMemory: true)
 try pipeline.loadResources()
 
-var wanted = {configuration}(prompt: "{facts["template"].replace("{prompt}", "flying pig")}")
-wanted.stepCount = {facts["steps"]}
-wanted.guidanceScale = {facts["guidance"]:g}
-wanted.schedulerType = .dpmSolverMultistepScheduler
-wanted.decoderScaleFactor = {facts["scaling_factor"]:g}
-wanted.encoderScaleFactor = {facts["scaling_factor"]:g}
-{sizes}let images = try pipeline.generateImages(configuration: wanted) {{ _ in true }}
+var request = {configuration}(prompt: "{facts["template"].replace("{prompt}", EXAMPLE)}")
+request.stepCount = {facts["steps"]}
+request.guidanceScale = {facts["guidance"]:g}
+request.schedulerType = .dpmSolverMultistepScheduler
+request.decoderScaleFactor = {facts["scaling_factor"]:g}
+request.encoderScaleFactor = {facts["scaling_factor"]:g}
+{sizes}let images = try pipeline.generateImages(configuration: request) {{ _ in true }}
 ```
 {chunks}
-Write every prompt as this one is written: with spaces between words and punctuation, and around every digit.
-`flying pig , 3 d`, not `flying pig, 3d`; `a cat 's hat`, not `a cat's hat`. Apple's tokenizer splits at spaces only;
-CLIP's, which the model was trained with, splits there too: written otherwise, the model is told other words and draws
-another picture. Letters that ASCII has not (`café`) Apple's tokenizer cannot spell at all.
+Write every prompt in the form above, with spaces between words and punctuation and around every digit:
+`flying pig , 3 d`, not `flying pig, 3d`; `a cat 's hat`, not `a cat's hat`. Apple's tokenizer splits a prompt at spaces
+only, while the model was trained with CLIP's, which also splits at punctuation and digits. In another form the model
+gets other tokens and draws another picture. Apple's tokenizer does not know letters outside of ASCII (`café`).
 
-The UNet predicts epsilon at the timesteps of Apple's schedulers, whatever the model itself predicts and whatever noise
-it was trained with: no setting of the app's has to say so. The scale factors do have to be set.
+The UNet predicts epsilon at the timesteps of Apple's schedulers, whatever the original model predicts and whatever
+noise schedule it was trained with, so the app has nothing to set for that. It has to set the two scale factors.
 {_switching(facts, functions, chunk) if functions else ""}
-`export.json` says what was exported, and how far each package's answers are from the model's (PSNR in dB).
+`export.json` has the settings of this export, and the PSNR (in dB) of each package's outputs against the model's.
 """
 
 
-def _units(facts: Mapping[str, Any]) -> str:
+def _compute_units(facts: Mapping[str, Any]) -> str:
+    """Split einsum attention is for the Neural Engine, the original one for the GPU."""
     return ".cpuAndNeuralEngine" if facts["attention_implementation"] == "SPLIT_EINSUM" else ".cpuAndGPU"
 
 
-def _pipeline(facts: Mapping[str, Any]) -> str:
+def _pipeline_class(facts: Mapping[str, Any]) -> str:
     return "StableDiffusionXLPipeline" if facts["xl"] else "StableDiffusionPipeline"
 
 
 def _switching(facts: Mapping[str, Any], functions: Mapping[str, Sequence[str]], chunk: bool) -> str:
-    """How an app chooses one of several functions: each part of a pipeline by itself, since only some have any."""
+    """How an app chooses a function. It makes each part of the pipeline itself, since only some have functions."""
 
-    def of(package: str) -> str:
+    def configuration_of(package: str) -> str:
         return "chosen" if package in functions else "configuration"
 
     def url(package: str) -> str:
         return f'resources.appending(path: "{package}.mlmodelc")'
 
-    kind, last = ("TextEncoderXL", "") if facts["xl"] else ("TextEncoder", "controlNet: nil, safetyChecker: nil, ")
-    encoders = [("textEncoder", "TextEncoder", "tokenizer")]
-    encoders += [("textEncoder2", "TextEncoder2", "tokenizer2")] if facts["xl"] else []
-    second = (
-        """let tokenizer2 = try BPETokenizer(
-    mergesAt: resources.appending(path: "merges.txt"), vocabularyAt: resources.appending(path: "vocab.json"),
-    padToken: "!")
-"""
-        if facts["xl"]
-        else ""
-    )
-    made = "\n".join(
-        f"let {name} = {kind}(\n    tokenizer: {tokenizer}, modelAt: {url(package)},\n    configuration: {of(package)})"
+    xl = facts["xl"]
+    swift_class, last = ("TextEncoderXL", "") if xl else ("TextEncoder", "controlNet: nil, safetyChecker: nil, ")
+    first_encoder, second_encoder = TEXT_ENCODERS.values()
+    encoders = [("textEncoder", first_encoder, "tokenizer")]
+    encoders += [("textEncoder2", second_encoder, "tokenizer2")] if xl else []
+    tokenizer_files = f"""\
+    mergesAt: resources.appending(path: "{MERGES}"), vocabularyAt: resources.appending(path: "{VOCABULARY}")"""
+    second_tokenizer = f"""let tokenizer2 = try BPETokenizer(\n{tokenizer_files},\n    padToken: "!")\n""" if xl else ""
+    encoder_lines = "\n".join(
+        f"let {name} = {swift_class}(\n    tokenizer: {tokenizer}, modelAt: {url(package)},\n"
+        f"    configuration: {configuration_of(package)})"
         for name, package, tokenizer in encoders
     )
-    whole = f"modelAt: {url('Unet')}"
-    halves = f"chunksAt: [{url('UnetChunk1')}, {url('UnetChunk2')}]"
-    told = ", ".join(f"{name}: {name}" for name, _, _ in encoders)
-    refiner = "unetRefiner: nil, " if facts["xl"] else ""
+    unet_files = (
+        f"chunksAt: [{', '.join(url(package) for package in UNET_CHUNKS)}]" if chunk else f"modelAt: {url(UNET)}"
+    )
+    encoder_arguments = ", ".join(f"{name}: {name}" for name, _, _ in encoders)
+    refiner = "unetRefiner: nil, " if xl else ""
     names = ", ".join(f"`{name}`" for name in next(iter(functions.values())))
     packages = " and ".join(f"`{name}`" for name in functions)
     return f"""
-One function for each adapter, and `main`, the model without any, are in {packages}: {names}.
-They share the model's weights. On iOS 18 and later, make the pipeline of its parts and name a function where there are
-some:
+{packages} have one function for each adapter, and `main`, the model without an adapter: {names}.
+All functions of a package share the model's weights. On iOS 18 and later, make the pipeline from its parts and name a
+function for those that have several:
 
 ```swift
 let chosen = configuration.copy() as! MLModelConfiguration
 chosen.functionName = "{next(iter(functions.values()))[-1]}"
 let tokenizer = try BPETokenizer(
-    mergesAt: resources.appending(path: "merges.txt"), vocabularyAt: resources.appending(path: "vocab.json"))
-{second}{made}
+{tokenizer_files})
+{second_tokenizer}{encoder_lines}
 let unet = Unet(
-    {halves if chunk else whole},
-    configuration: {of("Unet")})
-let decoder = Decoder(modelAt: {url("VAEDecoder")}, configuration: configuration)
-let encoder = Encoder(modelAt: {url("VAEEncoder")}, configuration: configuration)
-let pipeline = {_pipeline(facts)}(
-    {told}, unet: unet, {refiner}decoder: decoder, encoder: encoder,
+    {unet_files},
+    configuration: {configuration_of(UNET)})
+let decoder = Decoder(modelAt: {url(VAE_DECODER)}, configuration: configuration)
+let encoder = Encoder(modelAt: {url(VAE_ENCODER)}, configuration: configuration)
+let pipeline = {_pipeline_class(facts)}(
+    {encoder_arguments}, unet: unet, {refiner}decoder: decoder, encoder: encoder,
     {last}reduceMemory: true)
 ```
 """

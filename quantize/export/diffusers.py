@@ -1,91 +1,74 @@
-"""A model in half precision as a diffusers folder, its adapters in its weights, and these as files of their own."""
+"""Exports a model to a diffusers folder in half precision, with its adapters fused, and as files of their own too."""
 
 from __future__ import annotations
 
-import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
-from mlx.utils import tree_flatten, tree_unflatten
 
-from mlx_genmoji.checkpoint.components import Model, create_model, save_model
-from mlx_genmoji.checkpoint.weight_files import PICKLES
-from mlx_genmoji.files import write_json
-from mlx_genmoji.lora import LoRALayer, save_adapter
-from mlx_genmoji.lora.layers import dense_weight
-from mlx_genmoji.quantization import CONFIG_KEY, DENSE_KEY, QuantizedLayer
+from mlx_genmoji.checkpoint.components import Model, save_model
+from mlx_genmoji.files import whole_folder, write_json
+from mlx_genmoji.lora import LoRALayer, detach, save_adapter
 
-from .exported_model import Source, computing_on_cpu
-from .folder import new_folder, write_vocabulary
+from ..model_folder import check_unused, copy_component, copy_model_files, dense_copy
+from .exported_model import Source, Weighted, computing_on_cpu
+from .folder import write_vocabulary
 
-# What is read of a folder beside the components that are written anew.
-CARRIED = ("tokenizer", "tokenizer_2", "scheduler")
+TOKENIZERS = ("tokenizer", "tokenizer_2")
 
 
 @computing_on_cpu()
 def export_diffusers(source: Source, output: Path) -> None:
-    """Write `output`: what MLX Swift reads, which casts all weights and so wants none that are packed; and in its
-    `adapters`, in kohya's spelling, those that Draw Things and others put on a model by themselves.
+    """Write the model to the new folder `output`, for MLX Swift, which cannot read quantized weights.
 
+    Its folder `adapters` has the adapters with kohya's keys, for Draw Things and other apps that apply them themselves.
     Raises UserError where `output` is in use. Warns of a model that MLX Swift draws wrongly or not at all.
     """
     if unknown := _unknown_to_mlx_swift(source.scheduler):
         warnings.warn(
             f"MLX Swift does not know {unknown}: it cannot draw with this model as it was trained.", stacklevel=3
         )
-    with new_folder(output) as folder:
+    output = output.resolve()
+    check_unused(output, "the export")
+    with whole_folder(output) as folder:
         for name in ("unet", *source.text_encoders, "vae"):
-            save_model(_dense(source.open(name, source.adapters)), folder / name, mx.float16)
-        for name in CARRIED:
+            save_model(_fused(source, name, source.adapters), folder / name, mx.float16)
+        for name in (*TOKENIZERS, "scheduler"):
             if (source.folder / name).is_dir():
-                leaving = shutil.ignore_patterns(*(f"*{suffix}" for suffix in PICKLES))
-                shutil.copytree(source.folder / name, folder / name, ignore=leaving)
-        for name in CARRIED[:2]:
+                copy_component(source.folder / name, folder / name)
+        for name in TOKENIZERS:
             if (folder / name).is_dir():
                 write_vocabulary(source.folder / name, folder / name)
-        for name in ("model_index.json", "genmoji.json", "words.tsv"):
-            if (source.folder / name).exists():
-                shutil.copyfile(source.folder / name, folder / name)
+        copy_model_files(source.folder, folder)
         for name, (adapter, _) in zip(source.function_names, source.adapters, strict=True):
             (folder / "adapters").mkdir(exist_ok=True)
             save_adapter(adapter, folder / "adapters" / f"{name}.safetensors")
-        used = [{"name": adapter.name, "weight": weight} for adapter, weight in source.adapters]
-        write_json(folder / "export.json", {"identifier": source.name, "fused": used})
+        fused = [{"name": adapter.name, "weight": weight} for adapter, weight in source.adapters]
+        write_json(folder / "export.json", {"identifier": source.name, "fused": fused})
 
 
 def _unknown_to_mlx_swift(scheduler: Mapping[str, Any]) -> str:
-    """What of a `scheduler_config.json` it reads otherwise (mlx-swift-examples, StableDiffusion: its sampler is Euler's
-    for epsilon, and `beta_start` has to be there)."""
-    missing = [name for name in ("beta_start", "beta_end") if name not in scheduler]
-    said = [f"models without {name}" for name in missing]
-    for name, usual, known in (
+    """The settings of a `scheduler_config.json` that MLX Swift does not support, in words; empty where there are none.
+
+    Its sampler is Euler's for epsilon, and it requires `beta_start` (mlx-swift-examples, StableDiffusion).
+    """
+    unknown = [f"models without {name}" for name in ("beta_start", "beta_end") if name not in scheduler]
+    for name, default, known in (
         ("beta_schedule", "linear", ("linear", "scaled_linear")),
         ("prediction_type", "epsilon", ("epsilon",)),
     ):
-        value = scheduler.get(name, usual)
-        said += [f"the {name} {value}"] if value not in known else []
-    return ", ".join(said)
+        value = scheduler.get(name, default)
+        unknown += [f"the {name} {value}"] if value not in known else []
+    return ", ".join(unknown)
 
 
-def _dense(model: Model) -> Model:
-    """The model with plain layers alone, unevaluated."""
-    weights: dict[str, mx.array] = dict(tree_flatten(model.parameters()))
-    for path, layer in model.named_modules():
-        if isinstance(layer, LoRALayer):
-            own = {key: value for key, value in weights.items() if key.startswith(f"{path}.")}
-            for key in own:
-                del weights[key]
-            weights[f"{path}.weight"] = layer.changed_weight()
-            if "bias" in layer.base:
-                weights[f"{path}.bias"] = layer.base.bias
-    for path, layer in model.named_modules():
-        if isinstance(layer, QuantizedLayer) and f"{path}.scales" in weights:
-            weights[f"{path}.weight"] = dense_weight(layer)
-            for part in ("scales", "biases"):
-                weights.pop(f"{path}.{part}", None)
-    dense = create_model({key: value for key, value in model.raw_config.items() if key not in (CONFIG_KEY, DENSE_KEY)})
-    dense.update(tree_unflatten(list(weights.items())))
-    return dense
+def _fused(source: Source, component: str, adapters: Sequence[Weighted]) -> Model:
+    """A component with dense layers only, adapters in their weights."""
+    model = source.open(component, adapters)
+    layers = [(path, layer) for path, layer in model.named_modules() if isinstance(layer, LoRALayer)]
+    changed = {path: layer.changed_weight() for path, layer in layers}
+    detach({component: model})
+    return dense_copy(model, changed)

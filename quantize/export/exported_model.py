@@ -1,4 +1,4 @@
-"""The model that is exported: its folder, opened part by part, its weights read when they are needed and not kept."""
+"""The model that is exported: a folder whose components are opened one by one, their weights read when needed."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from mlx_genmoji.checkpoint.defaults import Defaults
 from mlx_genmoji.errors import UserError
 from mlx_genmoji.families import pipeline_of
 from mlx_genmoji.files import read_json
-from mlx_genmoji.hub import resolve
+from mlx_genmoji.hub import locate
 from mlx_genmoji.lora import Adapter, load_adapter, use
 from mlx_genmoji.models.clip import CLIPTextModel
 from mlx_genmoji.models.unet import UNet2DConditionModel
 from mlx_genmoji.models.vae import AutoencoderKL
-from mlx_genmoji.pipeline import BUILTIN, BUILTIN_NAME
 from mlx_genmoji.tokenizer import CLIPTokenizer
 
+from ..model_folder import TEXT_ENCODERS
 from .text_encoder import Padding
 
 Weighted = tuple[Adapter, float]
@@ -32,8 +32,7 @@ Weighted = tuple[Adapter, float]
 
 @contextmanager
 def computing_on_cpu() -> Iterator[None]:
-    """Where models are opened in float32, from the files of their own precision, and their products are float32 too:
-    an export is the same on a Mac as elsewhere, and is held against the model with as many digits."""
+    """Compute on the CPU within, where models are loaded in float32: an export is the same on every machine."""
     device = mx.default_device()
     mx.set_default_device(mx.cpu)
     try:
@@ -43,56 +42,46 @@ def computing_on_cpu() -> Iterator[None]:
 
 
 class Source:
-    """A diffusers folder, and adapters of it that fit. Raises UserError where something is missing or does not fit."""
+    """The diffusers folder of a model, and adapters. Raises UserError where something is missing or does not fit."""
 
     @computing_on_cpu()
     def __init__(self, model: str | Path | None, adapters: Sequence[tuple[Path, float]] = ()):
-        """`model`: a folder, an id of the hub, or None for the built-in model."""
-        self.folder = BUILTIN if model is None else resolve(model)
-        self.name = BUILTIN_NAME if model is None else self.folder.name
-        if self.folder.is_file():
-            raise UserError(
-                f"{model} is one file, not a folder; make a folder of it: genmoji convert {model} -o FOLDER"
-            )
+        """model: a folder, an id of the hub, or None for the built-in model. adapters: files and their weights."""
+        self.folder, self.name, _ = locate(model)
         pipeline, _ = pipeline_of(self.folder)
         self.scheduler: dict[str, Any] = read_json(self.folder / "scheduler" / "scheduler_config.json")
         self.scheduler |= dict(pipeline.scheduler)
         self.defaults = Defaults.load(self.folder, pipeline.defaults)
-        self.text_encoders = ["text_encoder", "text_encoder_2"][: pipeline.text_encoders]
+        self.text_encoders = TEXT_ENCODERS[: pipeline.text_encoders]
         self._check()
         models = {name: self.open(name) for name in ("unet", *self.text_encoders)}
         self.adapters: list[Weighted] = [(load_adapter(path).resolve(models), weight) for path, weight in adapters]
 
     @computing_on_cpu()
     def open(self, component: str, adapters: Sequence[Weighted] = ()) -> Any:
-        """A part, its weights unread, its layers that adapters change as LoRALayers."""
+        """A component with its weights unread. Layers that adapters change are LoRALayers."""
         model = open_model(self.folder / component)
-        own = [
-            (
-                replace(
-                    adapter, layers={path: layer for path, layer in adapter.layers.items() if _is_of(path, component)}
-                ),
-                weight,
-            )
-            for adapter, weight in adapters
-        ]
-        changing = [(adapter, weight) for adapter, weight in own if adapter.layers]
-        if changing:
-            use({component: model}, changing, mx.float32)
+        local: list[Weighted] = []
+        for adapter, weight in adapters:
+            layers = {path: layer for path, layer in adapter.layers.items() if _is_of(path, component)}
+            if layers:
+                local.append((replace(adapter, layers=layers), weight))
+        if local:
+            use({component: model}, local, mx.float32)
         return model
 
     def changes(self, component: str) -> bool:
-        """Whether an adapter changes a part."""
+        """Whether any adapter changes a component."""
         return any(_is_of(path, component) for adapter, _ in self.adapters for path in adapter.layers)
 
     def padding(self, component: str) -> Padding:
-        """Of the tokenizer of a text encoder."""
+        """The end and padding tokens of a text encoder's tokenizer."""
         tokenizer = CLIPTokenizer.load(self.folder / component.replace("text_encoder", "tokenizer"))
         return Padding(tokenizer.eos_token_id, tokenizer.pad_token_id)
 
     @property
     def function_names(self) -> list[str]:
-        """For each adapter, what its function is called: its file's name, as Core ML can have it."""
+        """The names of the adapters' functions: their files' names, with characters that Core ML allows."""
         names: list[str] = []
         for adapter, _ in self.adapters:
             name = re.sub(r"\W", "_", adapter.name.removesuffix(".safetensors"), flags=re.ASCII)
@@ -104,7 +93,7 @@ class Source:
 
     @cached_property
     def latents(self) -> tuple[int, int]:
-        """Height and width of the latents that the model is for."""
+        """Height and width of the latents that the model was made for."""
         size = self.unet.raw_config.get("sample_size") or 64
         height, width = size if isinstance(size, (list, tuple)) else (size, size)
         return int(height), int(width)
@@ -120,14 +109,17 @@ class Source:
     def _check(self) -> None:
         kinds: list[tuple[str, type[Model]]] = [("unet", UNet2DConditionModel), ("vae", AutoencoderKL)]
         for component, kind in (*kinds, *((name, CLIPTextModel) for name in self.text_encoders)):
-            found = self.open(component)
-            if not isinstance(found, kind):
-                raise UserError(f"{self.folder / component} is {type(found).__name__}, which has no export to Core ML.")
+            model = self.open(component)
+            if not isinstance(model, kind):
+                raise UserError(f"{self.folder / component} is {type(model).__name__}, which has no export to Core ML.")
         widths = self.unet.config.cross_attention_dim
         width = widths[0] if isinstance(widths, tuple) else widths
-        told = sum(self.open(name).config.hidden_size for name in self.text_encoders)
-        if told != width or self.vae.config.latent_channels != self.unet.config.out_channels:
-            raise UserError("The model's parts do not fit: the UNet's channels are not those of its neighbours.")
+        text_width = sum(self.open(name).config.hidden_size for name in self.text_encoders)
+        if text_width != width or self.vae.config.latent_channels != self.unet.config.out_channels:
+            raise UserError(
+                "The model's components do not fit together: the UNet's channels are not those of its text encoders or"
+                " of its autoencoder."
+            )
 
 
 def _is_of(path: str, component: str) -> bool:

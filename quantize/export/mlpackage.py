@@ -1,4 +1,4 @@
-"""Writes Core ML packages (`.mlpackage`): functions that emit ops in, a folder that Xcode compiles out."""
+"""Writes Core ML packages (`.mlpackage`, folders that Xcode compiles) from functions that emit ops."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ class Function:
     """One function of a package."""
 
     inputs: Shapes
-    """Their shapes by their names."""
+    """The shapes of its inputs by their names."""
     half: bool
-    """Whether they are in half precision, else in full."""
+    """Whether its inputs are in half precision, else in full."""
     emit: Callable[[dict[str, Any]], list[Any]]
-    """From the inputs to the outputs, which are called as the ops are that make them."""
+    """Emits the ops for these inputs and returns the outputs, each named after the op that makes it."""
 
 
 def write_package(
-    path: Path, functions: Mapping[str, Function], system: int, description: str, facts: Mapping[str, str]
+    path: Path, functions: Mapping[str, Function], system: int, description: str, metadata: Mapping[str, str]
 ) -> dict[str, tuple[int, ...]]:
     """Write a package for the iOS version `system`; the shapes of its first function's outputs by their names.
 
-    functions: by their names; several need iOS 18, and the first of them is the default. facts: the package's own
-    metadata, which the compiler copies into the `metadata.json` that apps read.
+    functions: by their names; several need iOS 18, and the first of them is the default. metadata: facts that Xcode's
+    compiler copies into the `metadata.json` that apps read. Raises UserError where the files cannot be written.
     """
     ct = import_coremltools()
     mil = import_coremltools("coremltools.converters.mil.mil")
@@ -45,29 +45,29 @@ def write_package(
     program = mil.Program()
     shapes: dict[str, tuple[int, ...]] = {}
     for name, function in functions.items():
-        # Each function has its names for itself.
+        # coremltools numbers repeated names over all functions: start again, so that each has the same names.
         mil.Builder.name_count.clear()
         dtype = mil.types.fp16 if function.half else mil.types.fp32
-        given = {key: mil.Builder.placeholder(shape, dtype=dtype) for key, shape in function.inputs.items()}
-        with mil.Function(given, opset_version=target) as emitted:
+        placeholders = {key: mil.Builder.placeholder(shape, dtype=dtype) for key, shape in function.inputs.items()}
+        with mil.Function(placeholders, opset_version=target) as emitted:
             outputs = function.emit(dict(emitted.inputs))
             emitted.set_outputs(outputs)
         program.add_function(name, emitted)
         shapes = shapes or {output.name: tuple(output.shape) for output in outputs}
     program.export_as_multifunction = len(functions) > 1
     program.default_function_name = next(iter(functions))
-    # Past the passes of `convert`, which would change what was emitted, and take minutes.
-    with TemporaryDirectory(dir=path.parent) as weights, _files_of(path):
+    # Without the passes of coremltools' `convert`, which would change the ops, and take minutes.
+    with TemporaryDirectory(dir=path.parent) as weights, _file_errors(path):
         model = backend.load(program, weights, specification_version=target.value)
         model.description.metadata.shortDescription = description
-        model.description.metadata.userDefined.update(facts)
+        model.description.metadata.userDefined.update(metadata)
         ct.utils.save_spec(model, str(path), weights_dir=weights)
     return shapes
 
 
 @contextmanager
-def _files_of(path: Path) -> Iterator[None]:
-    """coremltools' C++ has a RuntimeError for whatever becomes of a file; UserError instead."""
+def _file_errors(path: Path) -> Iterator[None]:
+    """Turn the RuntimeErrors that coremltools' C++ code raises for files that it cannot write into UserErrors."""
     try:
         yield
     except RuntimeError as error:

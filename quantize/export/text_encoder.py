@@ -1,4 +1,4 @@
-"""The text encoder of CLIP as a Core ML function: token ids to hidden states and what stands for the whole text."""
+"""Emits the text encoder of CLIP as a Core ML function: token ids to hidden states and a pooled one."""
 
 from __future__ import annotations
 
@@ -12,44 +12,45 @@ from mlx_genmoji.models.ops import gelu, quick_gelu
 
 from .graph import Graph, Var, op_name
 
-# What a score becomes of a word that comes later: its weight is none, and half precision has the number.
-NEVER = -1e4
+# Added to the scores of tokens that come later, which get no weight then. Half precision has the number.
+MASKED = -1e4
 
 
 class Padding(NamedTuple):
-    """What a tokenizer ends a text with, and what it puts behind: ids."""
+    """The ids of a tokenizer's end-of-text and padding tokens."""
 
     end: int
     pad: int
 
     def applied(self, ids: np.ndarray) -> np.ndarray:
-        """(B, L) ids as the model was trained with: a text always ends, and behind its end is the padding."""
+        """Ids (B, L) as the model was trained with: every text has an end, and padding behind it."""
         places = np.arange(ids.shape[1])
         ends = np.append(ids[:, :-1] == self.end, np.ones((len(ids), 1), bool), axis=1).argmax(1)[:, None]
         return np.where(places > ends, self.pad, np.where(places == ends, self.end, ids))
 
 
-def names_of_states(xl: bool) -> list[str]:
-    """What the output with a text's states is called; of XL it is there twice."""
+def hidden_states_names(xl: bool) -> list[str]:
+    """The names of the output with the hidden states. XL has it twice, under both names that apps read."""
     return ["hidden_embeds", "last_hidden_state"] if xl else ["last_hidden_state"]
 
 
-def emit_text_encoder(model: CLIPTextModel, padding: Padding, xl: bool, g: Graph, given: dict[str, Var]) -> list[Var]:
-    """`input_ids` (1, L), float32 -> `last_hidden_state` (1, L, C), `pooled_outputs` (1, C or what it is projected to).
+def emit_text_encoder(model: CLIPTextModel, padding: Padding, xl: bool, g: Graph, inputs: dict[str, Var]) -> list[Var]:
+    """`input_ids` (1, L), float32 -> `last_hidden_state` (1, L, C), `pooled_outputs` (1, C or the projection's width).
 
-    Of XL it is the layer before the last, also called `hidden_embeds`: Apple's package reads that, Guernika the other.
+    For XL the states are those before the last layer, and also called `hidden_embeds`, which Apple's package reads;
+    Guernika reads `last_hidden_state`.
     """
-    ids = g.cast(given["input_ids"], "int32")
+    ids = g.cast(inputs["input_ids"], "int32")
     length = ids.shape[1]
-    place = _place_of(g, ids, padding.end, length - 1, "end")
-    ids = _padded(g, ids, place, padding)
+    end_place = _place_of(g, ids, padding.end, length - 1, "end")
+    ids = _padded(g, ids, end_place, padding)
     path = "text_model.embeddings"
     embeddings = model.text_model.embeddings
     table = g.weight(f"{path}.token_embedding", embeddings.token_embedding)
     x = g.mb.gather(x=table, indices=ids, axis=0, name=op_name(f"{path}.token_embedding"))
     places = g.vector(embeddings.position_embedding.weight[None, :length], f"{path}.position_embedding.weight")
     x = g.mb.add(x=x, y=places)
-    mask = g.constant(np.triu(np.full((1, 1, length, length), NEVER, g.dtype), 1), "mask")
+    mask = g.constant(np.triu(np.full((1, 1, length, length), MASKED, g.dtype), 1), "mask")
     before = x
     for i, layer in enumerate(model.text_model.encoder.layers):
         before, path = x, f"text_model.encoder.layers.{i}"
@@ -62,12 +63,12 @@ def emit_text_encoder(model: CLIPTextModel, padding: Padding, xl: bool, g: Graph
         x = g.mb.add(x=x, y=h, name=op_name(path))
     last = _norm(g, "text_model.final_layer_norm", model.text_model.final_layer_norm, x)
     if (end := model.config.eos_token_id) not in (None, 2, padding.end):
-        # Not what its tokenizer ends texts with: the model looks for it all the same, and takes the start without it.
-        place = _place_of(g, ids, end, 0, "pooled")
-    pooled = _at(g, last, place)
+        # The model pools at this token, not at its tokenizer's end token; without one, at the start of the text.
+        end_place = _place_of(g, ids, end, 0, "pooled")
+    pooled = _at(g, last, end_place)
     if isinstance(model, CLIPTextModelWithProjection):
         pooled = g.linear("text_projection", model.text_projection, pooled)
-    states = [g.cast(before if xl else last, "fp32", name) for name in names_of_states(xl)]
+    states = [g.cast(before if xl else last, "fp32", name) for name in hidden_states_names(xl)]
     return [*states, g.cast(pooled, "fp32", "pooled_outputs")]
 
 
@@ -99,24 +100,27 @@ def _activation(g: Graph, activation: object, x: Var) -> Var:
     return g.silu(x)
 
 
-def _place_of(g: Graph, ids: Var, wanted: int, otherwise: int, name: str) -> Var:
-    """The place (1,) of the first `wanted` of the ids; `otherwise` where there is none."""
+def _place_of(g: Graph, ids: Var, token: int, default: int, name: str) -> Var:
+    """The place (1,) of the first of the ids (1, L) that is `token`; `default` where there is none."""
     length = ids.shape[1]
-    # The first is where this is largest, by itself: whose place a tie has is not said.
+    # Numbers that fall from the first place on: Core ML does not document which place argmax returns for equal ones.
     order = g.constant(np.arange(length + 1, 1, -1, dtype=np.int32)[None], f"{name}.order")
-    least = g.constant(np.eye(1, length, otherwise, dtype=np.int32), f"{name}.otherwise")
-    found = g.mb.mul(x=g.cast(g.mb.equal(x=ids, y=np.int32(wanted)), "int32"), y=order)
-    return g.mb.reduce_argmax(x=g.mb.maximum(x=found, y=least), axis=1, keep_dims=False)
+    least = g.constant(np.eye(1, length, default, dtype=np.int32), f"{name}.otherwise")
+    matches = g.mb.mul(x=g.cast(g.mb.equal(x=ids, y=np.int32(token)), "int32"), y=order)
+    return g.mb.reduce_argmax(x=g.mb.maximum(x=matches, y=least), axis=1, keep_dims=False)
 
 
 def _padded(g: Graph, ids: Var, place: Var, padding: Padding) -> Var:
-    """`Padding.applied`: apps pad with the end of the text, or with "!", whatever the model's tokenizer pads with, and
-    cut a long text off with no end."""
+    """Emits `Padding.applied` for a text that ends at `place`.
+
+    Apps pad with the end token or with "!", whatever the model's tokenizer pads with, and cut long texts off without an
+    end token.
+    """
     places = g.constant(np.arange(ids.shape[1], dtype=np.int32)[None], "places")
     ids = g.mb.select(cond=g.mb.equal(x=places, y=place), a=np.int32(padding.end), b=ids)
     return g.mb.select(cond=g.mb.greater(x=places, y=place), a=np.int32(padding.pad), b=ids)
 
 
 def _at(g: Graph, states: Var, place: Var) -> Var:
-    """The state (1, C) at a place."""
+    """The state (1, C) at a place (1,) of states (1, L, C)."""
     return g.mb.squeeze(x=g.mb.gather(x=states, indices=place, axis=1), axes=[1])

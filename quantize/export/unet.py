@@ -1,4 +1,4 @@
-"""The UNet as stages of a Core ML function: all of them are `Unet`, the first and the last of them the two chunks."""
+"""Emits the UNet as a list of stages: `Unet` is all of them, the two chunks are the first and the last ones."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from mlx_genmoji.models.embeddings import AttentionPooling, TextTimeEmbedding, T
 from mlx_genmoji.models.transformer import BasicTransformerBlock, Transformer2DModel
 from mlx_genmoji.models.unet import UNet2DConditionModel
 
-from .apple_schedule import Levels
+from .apple_schedule import AppleSchedule
 from .graph import Graph, Var, op_name
 
-# Rows of a call: without and with the prompt.
+# The rows of a batch: without and with the prompt.
 ROWS = 2
 
 
 @dataclass
 class Flow:
-    """What goes from stage to stage."""
+    """The activations that go from one stage to the next."""
 
     x: Var = None
     time: Var = None
@@ -38,7 +38,7 @@ class Flow:
 
 @dataclass
 class Stage:
-    """A part of the network: what it computes, the inputs of the UNet that it needs, and its weights' number."""
+    """A part of the network: how it is emitted, the inputs of the UNet that it needs, and its number of weights."""
 
     emit: Callable[[Graph, Flow, dict[str, Var]], Flow]
     needs: tuple[str, ...]
@@ -46,7 +46,7 @@ class Stage:
 
 
 def check_unet(model: UNet2DConditionModel) -> None:
-    """Raise UserError naming a config field that Apple's package has no way to serve."""
+    """Raise UserError, with a config field's name, for a UNet that Apple's package cannot run."""
     config = model.config
     for name, value, allowed, why in (
         ("in_channels", config.in_channels, config.out_channels, "inpainting models are not supported there"),
@@ -65,11 +65,11 @@ def check_unet(model: UNet2DConditionModel) -> None:
 def inputs_of(model: UNet2DConditionModel, height: int, width: int, length: int) -> dict[str, tuple[int, ...]]:
     """The inputs, half precision, by Apple's names: latents of `height` x `width`, texts of `length` tokens."""
     config = model.config
-    text = config.cross_attention_dim
+    text_width = config.cross_attention_dim
     shapes: dict[str, tuple[int, ...]] = {
         "sample": (ROWS, config.in_channels, height, width),
         "timestep": (ROWS,),
-        "encoder_hidden_states": (ROWS, text[0] if isinstance(text, tuple) else text, 1, length),
+        "encoder_hidden_states": (ROWS, text_width[0] if isinstance(text_width, tuple) else text_width, 1, length),
     }
     if config.addition_embed_type == "text_time":
         ids = 6
@@ -78,8 +78,8 @@ def inputs_of(model: UNet2DConditionModel, height: int, width: int, length: int)
     return shapes
 
 
-def stages(model: UNet2DConditionModel, levels: Levels) -> list[Stage]:
-    """The network in order; the first one begins with the inputs, the last one ends with `noise_pred`."""
+def stages(model: UNet2DConditionModel, schedule: AppleSchedule) -> list[Stage]:
+    """The stages of the network in order, from the inputs to `noise_pred`."""
     text = ("encoder_hidden_states",)
 
     def needs(block: nn.Module) -> tuple[str, ...]:
@@ -91,25 +91,25 @@ def stages(model: UNet2DConditionModel, levels: Levels) -> list[Stage]:
     if model.config.addition_embed_type == "text_time":
         first += ["time_ids", "text_embeds"]
     begin = [model.conv_in, model.time_embedding, *([model.add_embedding] if "add_embedding" in model else [])]
-    listed = [Stage(partial(_begin, model, levels), tuple(first), sum(map(_count, begin)))]
+    network = [Stage(partial(_begin, model, schedule), tuple(first), sum(map(_count, begin)))]
     for i, block in enumerate(model.down_blocks):
-        listed.append(Stage(partial(_down, f"down_blocks.{i}", block), needs(block), _count(block)))
+        network.append(Stage(partial(_down, f"down_blocks.{i}", block), needs(block), _count(block)))
     if "mid_block" in model:
-        listed.append(
+        network.append(
             Stage(partial(_mid, "mid_block", model.mid_block), needs(model.mid_block), _count(model.mid_block))
         )
     for i, later in enumerate(model.up_blocks):
-        listed.append(Stage(partial(_up, f"up_blocks.{i}", later), needs(later), _count(later)))
-    last = () if levels.prediction_type == "epsilon" else ("sample", "timestep")
-    listed.append(Stage(partial(_end, model, levels), last, _count(model.conv_out)))
-    return listed
+        network.append(Stage(partial(_up, f"up_blocks.{i}", later), needs(later), _count(later)))
+    last = () if schedule.prediction_type == "epsilon" else ("sample", "timestep")
+    network.append(Stage(partial(_end, model, schedule), last, _count(model.conv_out)))
+    return network
 
 
-def halves(listed: Sequence[Stage]) -> tuple[list[Stage], list[Stage]]:
-    """The stages in two runs of about as many weights."""
-    total = sum(stage.weights for stage in listed)
-    cut = min(range(1, len(listed)), key=lambda i: abs(2 * sum(stage.weights for stage in listed[:i]) - total))
-    return list(listed[:cut]), list(listed[cut:])
+def halves(network: Sequence[Stage]) -> tuple[list[Stage], list[Stage]]:
+    """The stages in two groups with about the same number of weights."""
+    total = sum(stage.weights for stage in network)
+    cut = min(range(1, len(network)), key=lambda i: abs(2 * sum(stage.weights for stage in network[:i]) - total))
+    return list(network[:cut]), list(network[cut:])
 
 
 def _count(module: nn.Module) -> int:
@@ -117,28 +117,28 @@ def _count(module: nn.Module) -> int:
     return sum(parameter.size for parameter in parameters.values())
 
 
-def _begin(model: UNet2DConditionModel, levels: Levels, g: Graph, flow: Flow, given: dict[str, Var]) -> Flow:
+def _begin(model: UNet2DConditionModel, schedule: AppleSchedule, g: Graph, flow: Flow, inputs: dict[str, Var]) -> Flow:
     config = model.config
     added: Any = model.get("add_embedding")
-    # In full precision: a timestep of 999 has no room in half precision for what tells it from its neighbours' waves.
-    timesteps = g.cast(given["timestep"], "fp32")
-    if not levels.same_timesteps:
-        whole = g.cast(given["timestep"], "int32")
-        timesteps = g.mb.gather(x=g.constant(levels.timesteps, "levels.timesteps"), indices=whole, axis=0)
+    # In full precision: in half, the angles of large timesteps would lose the digits that matter to sine and cosine.
+    timesteps = g.cast(inputs["timestep"], "fp32")
+    if not schedule.same_timesteps:
+        indices = g.cast(inputs["timestep"], "int32")
+        timesteps = g.mb.gather(x=g.constant(schedule.timesteps, "levels.timesteps"), indices=indices, axis=0)
     waves = _waves(g, timesteps, config.block_out_channels[0], config.flip_sin_to_cos, config.freq_shift, "time_waves")
     time = _embedding(g, "time_embedding", model.time_embedding, _column(g, waves))
     if config.addition_embed_type == "text":
-        more = _text_embedding(g, "add_embedding", added, given["encoder_hidden_states"])
-        time = g.mb.add(x=time, y=more)
+        text_embeds = _text_embedding(g, "add_embedding", added, inputs["encoder_hidden_states"])
+        time = g.mb.add(x=time, y=text_embeds)
     if config.addition_embed_type == "text_time":
-        rows, ids = given["time_ids"].shape
-        flat = g.mb.reshape(x=g.cast(given["time_ids"], "fp32"), shape=[rows * ids])
-        sizes = config.addition_time_embed_dim or 0
-        sizes_waves = _waves(g, flat, sizes, config.flip_sin_to_cos, config.freq_shift, "size_waves")
-        told = g.mb.reshape(x=g.own_precision(sizes_waves), shape=[rows, ids * sizes])
-        both = g.mb.concat(values=[given["text_embeds"], told], axis=1)
-        time = g.mb.add(x=time, y=_embedding(g, "add_embedding", added, _column(g, both)))
-    x = g.conv("conv_in", model.conv_in, given["sample"])
+        rows, ids = inputs["time_ids"].shape
+        flat = g.mb.reshape(x=g.cast(inputs["time_ids"], "fp32"), shape=[rows * ids])
+        channels = config.addition_time_embed_dim or 0
+        size_waves = _waves(g, flat, channels, config.flip_sin_to_cos, config.freq_shift, "size_waves")
+        size_embeds = g.mb.reshape(x=g.in_precision(size_waves), shape=[rows, ids * channels])
+        embeds = g.mb.concat(values=[inputs["text_embeds"], size_embeds], axis=1)
+        time = g.mb.add(x=time, y=_embedding(g, "add_embedding", added, _column(g, embeds)))
+    x = g.conv("conv_in", model.conv_in, inputs["sample"])
     return Flow(x, g.silu(time), [x])
 
 
@@ -156,7 +156,7 @@ def _waves(g: Graph, numbers: Var, channels: int, flip: bool, shift: float, name
 
 def _column(g: Graph, x: Var) -> Var:
     """(B, C) -> (B, C, 1, 1), in the function's precision."""
-    return g.mb.expand_dims(x=g.own_precision(x), axes=[2, 3])
+    return g.mb.expand_dims(x=g.in_precision(x), axes=[2, 3])
 
 
 def _embedding(g: Graph, path: str, layer: TimestepEmbedding, x: Var) -> Var:
@@ -181,12 +181,12 @@ def _pooling(g: Graph, path: str, layer: AttentionPooling, x: Var) -> Var:
     return g.attention(q, k, v, layer.heads, (x.shape[1] // layer.heads) ** -0.5)
 
 
-def _down(path: str, block: nn.Module, g: Graph, flow: Flow, given: dict[str, Var]) -> Flow:
+def _down(path: str, block: nn.Module, g: Graph, flow: Flow, inputs: dict[str, Var]) -> Flow:
     x, skips = flow.x, list(flow.skips)
     for i, resnet in enumerate(block.resnets):
         x = emit_resnet(g, f"{path}.resnets.{i}", resnet, x, flow.time)
         if "attentions" in block:
-            x = _transformer(g, f"{path}.attentions.{i}", block.attentions[i], x, given["encoder_hidden_states"])
+            x = _transformer(g, f"{path}.attentions.{i}", block.attentions[i], x, inputs["encoder_hidden_states"])
         skips.append(x)
     if "downsamplers" in block:
         x = emit_downsample(g, f"{path}.downsamplers.0", block.downsamplers[0], x)
@@ -194,42 +194,42 @@ def _down(path: str, block: nn.Module, g: Graph, flow: Flow, given: dict[str, Va
     return Flow(x, flow.time, skips)
 
 
-def _mid(path: str, block: nn.Module, g: Graph, flow: Flow, given: dict[str, Var]) -> Flow:
+def _mid(path: str, block: nn.Module, g: Graph, flow: Flow, inputs: dict[str, Var]) -> Flow:
     x = emit_resnet(g, f"{path}.resnets.0", block.resnets[0], flow.x, flow.time)
     if "attentions" in block:
         for i, attention in enumerate(block.attentions):
-            x = _transformer(g, f"{path}.attentions.{i}", attention, x, given["encoder_hidden_states"])
+            x = _transformer(g, f"{path}.attentions.{i}", attention, x, inputs["encoder_hidden_states"])
             x = emit_resnet(g, f"{path}.resnets.{i + 1}", block.resnets[i + 1], x, flow.time)
     return Flow(x, flow.time, flow.skips)
 
 
-def _up(path: str, block: nn.Module, g: Graph, flow: Flow, given: dict[str, Var]) -> Flow:
+def _up(path: str, block: nn.Module, g: Graph, flow: Flow, inputs: dict[str, Var]) -> Flow:
     x, skips = flow.x, list(flow.skips)
     for i, resnet in enumerate(block.resnets):
         x = g.mb.concat(values=[x, skips.pop()], axis=1)
         x = emit_resnet(g, f"{path}.resnets.{i}", resnet, x, flow.time)
         if "attentions" in block:
-            x = _transformer(g, f"{path}.attentions.{i}", block.attentions[i], x, given["encoder_hidden_states"])
+            x = _transformer(g, f"{path}.attentions.{i}", block.attentions[i], x, inputs["encoder_hidden_states"])
     if "upsamplers" in block:
         x = emit_upsample(g, f"{path}.upsamplers.0", block.upsamplers[0], x)
     return Flow(x, flow.time, skips)
 
 
-def _end(model: UNet2DConditionModel, levels: Levels, g: Graph, flow: Flow, given: dict[str, Var]) -> Flow:
+def _end(model: UNet2DConditionModel, schedule: AppleSchedule, g: Graph, flow: Flow, inputs: dict[str, Var]) -> Flow:
     x = g.silu(g.group_norm("conv_norm_out", model.conv_norm_out, flow.x))
     x = g.conv("conv_out", model.conv_out, x)
-    if levels.prediction_type == "epsilon":
+    if schedule.prediction_type == "epsilon":
         return Flow(g.cast(x, "fp32", "noise_pred"))
-    # epsilon, in full precision: at the noisiest timesteps a scheduler divides by a small alpha.
-    whole = g.cast(given["timestep"], "int32")
+    # Converted to epsilon in full precision: at the noisiest timesteps a scheduler divides by a small alpha.
+    timesteps = g.cast(inputs["timestep"], "int32")
 
-    def level(numbers: np.ndarray, name: str) -> Var:
-        chosen = g.mb.gather(x=g.constant(numbers, f"levels.{name}"), indices=whole, axis=0)
+    def at_timesteps(numbers: np.ndarray, name: str) -> Var:
+        chosen = g.mb.gather(x=g.constant(numbers, f"levels.{name}"), indices=timesteps, axis=0)
         return g.mb.expand_dims(x=chosen, axes=[1, 2, 3])
 
-    alphas, sigmas = level(levels.alphas, "alphas"), level(levels.sigmas, "sigmas")
-    output, sample = g.cast(x, "fp32"), g.cast(given["sample"], "fp32")
-    if levels.prediction_type == "v_prediction":
+    alphas, sigmas = at_timesteps(schedule.alphas, "alphas"), at_timesteps(schedule.sigmas, "sigmas")
+    output, sample = g.cast(x, "fp32"), g.cast(inputs["sample"], "fp32")
+    if schedule.prediction_type == "v_prediction":
         signal, noise = g.mb.mul(x=output, y=alphas), g.mb.mul(x=sample, y=sigmas)
         return Flow(g.mb.add(x=signal, y=noise, name="noise_pred"))
     noise = g.mb.sub(x=sample, y=g.mb.mul(x=output, y=alphas))
@@ -242,17 +242,17 @@ def emit_resnet(g: Graph, path: str, layer: ResnetBlock2D, x: Var, time: Var | N
     if time is None:
         h = g.group_norm(f"{path}.norm2", layer.norm2, h)
     else:
-        moved = g.conv(f"{path}.time_emb_proj", layer.time_emb_proj, time)
+        time_shift = g.conv(f"{path}.time_emb_proj", layer.time_emb_proj, time)
         if layer.scale_shift:
-            scale, shift = g.mb.split(x=moved, num_splits=2, axis=1)
+            scale, shift = g.mb.split(x=time_shift, num_splits=2, axis=1)
             h = g.group_norm(f"{path}.norm2", layer.norm2, h)
             h = g.mb.mul(x=h, y=g.mb.add(x=scale, y=g.dtype.type(1)))
             h = g.mb.add(x=h, y=shift)
         else:
-            h = g.group_norm(f"{path}.norm2", layer.norm2, g.mb.add(x=h, y=moved))
+            h = g.group_norm(f"{path}.norm2", layer.norm2, g.mb.add(x=h, y=time_shift))
     h = g.conv(f"{path}.conv2", layer.conv2, g.silu(h))
-    beside = g.conv(f"{path}.conv_shortcut", layer.conv_shortcut, x) if "conv_shortcut" in layer else x
-    return g.mb.add(x=h, y=beside, name=op_name(path))
+    shortcut = g.conv(f"{path}.conv_shortcut", layer.conv_shortcut, x) if "conv_shortcut" in layer else x
+    return g.mb.add(x=h, y=shortcut, name=op_name(path))
 
 
 def emit_downsample(g: Graph, path: str, layer: nn.Module, x: Var) -> Var:
@@ -276,12 +276,11 @@ def _transformer(g: Graph, path: str, layer: Transformer2DModel, x: Var, text: V
 
 
 def _block(g: Graph, path: str, block: BasicTransformerBlock, x: Var, text: Var) -> Var:
-    own = g.layer_norm(f"{path}.norm1", block.norm1, x)
-    x = g.mb.add(
-        x=x, y=emit_attention(g, f"{path}.attn1", block.attn1, own, text if block.only_cross_attention else own)
-    )
-    told = g.layer_norm(f"{path}.norm2", block.norm2, x)
-    x = g.mb.add(x=x, y=emit_attention(g, f"{path}.attn2", block.attn2, told, text))
+    h = g.layer_norm(f"{path}.norm1", block.norm1, x)
+    context = text if block.only_cross_attention else h
+    x = g.mb.add(x=x, y=emit_attention(g, f"{path}.attn1", block.attn1, h, context))
+    h = g.layer_norm(f"{path}.norm2", block.norm2, x)
+    x = g.mb.add(x=x, y=emit_attention(g, f"{path}.attn2", block.attn2, h, text))
     h = g.conv(f"{path}.ff.net.0.proj", block.ff.net[0].proj, g.layer_norm(f"{path}.norm3", block.norm3, x))
     h, gate = g.mb.split(x=h, num_splits=2, axis=1)
     h = g.mb.mul(x=h, y=g.mb.gelu(x=gate, mode="EXACT"))
@@ -291,11 +290,11 @@ def _block(g: Graph, path: str, block: BasicTransformerBlock, x: Var, text: Var)
 def emit_attention(g: Graph, path: str, layer: Attention, x: Var, context: Var) -> Var:
     """(B, C, 1, L) attends to (B, D, 1, S)."""
     projected = [
-        g.conv(f"{path}.{name}", getattr(layer, name), of)
-        for name, of in (("to_q", x), ("to_k", context), ("to_v", context))
+        g.conv(f"{path}.{name}", getattr(layer, name), states)
+        for name, states in (("to_q", x), ("to_k", context), ("to_v", context))
     ]
     if layer.upcast and g.dtype == np.float16:
         projected = [g.cast(array, "fp32") for array in projected]
     q, k, v = projected
-    attended = g.own_precision(g.attention(q, k, v, layer.heads, layer.scale))
+    attended = g.in_precision(g.attention(q, k, v, layer.heads, layer.scale))
     return g.conv(f"{path}.to_out.0", layer.to_out[0], attended)

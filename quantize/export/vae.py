@@ -12,10 +12,10 @@ from .graph import Graph, Var
 from .unet import emit_attention, emit_downsample, emit_resnet, emit_upsample
 
 
-def emit_decoder(model: AutoencoderKL, g: Graph, given: dict[str, Var]) -> list[Var]:
+def emit_decoder(model: AutoencoderKL, g: Graph, inputs: dict[str, Var]) -> list[Var]:
     """`z` (1, c, h, w), unscaled -> `image` (1, 3, H, W) in about [-1, 1]."""
     decoder = model.decoder
-    z = g.own_precision(given["z"])
+    z = g.in_precision(inputs["z"])
     if shift := model.config.shift_factor:
         z = g.mb.add(x=z, y=g.dtype.type(shift))
     if "post_quant_conv" in model:
@@ -30,10 +30,10 @@ def emit_decoder(model: AutoencoderKL, g: Graph, given: dict[str, Var]) -> list[
     return [g.cast(_end(g, "decoder", decoder, x), "fp32", "image")]
 
 
-def emit_encoder(model: AutoencoderKL, g: Graph, given: dict[str, Var]) -> list[Var]:
+def emit_encoder(model: AutoencoderKL, g: Graph, inputs: dict[str, Var]) -> list[Var]:
     """`z`, a picture (1, 3, H, W) in [-1, 1] -> `latent` (1, 2c, h, w): mean and log-variance, unscaled."""
     encoder = model.encoder
-    x = g.conv("encoder.conv_in", encoder.conv_in, g.own_precision(given["z"]))
+    x = g.conv("encoder.conv_in", encoder.conv_in, g.in_precision(inputs["z"]))
     for i, block in enumerate(encoder.down_blocks):
         path = f"encoder.down_blocks.{i}"
         for j, resnet in enumerate(block.resnets):

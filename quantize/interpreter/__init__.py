@@ -1,6 +1,7 @@
-"""Runs a saved Core ML package with NumPy, anywhere: what Core ML computes, op by op, to compare a model with.
+"""Runs a saved Core ML package in NumPy, on any machine, so that it can be compared with the model in MLX.
 
-`program.py` plans and runs, `package.py` reads files, `ops.py` is the table of ops, the other files their arithmetic.
+It knows the ops that `quantize.export` emits and no others. `package.py` reads the files of a package, `program.py`
+runs its ops in order, `ops.py` lists the ops, and the other files compute them.
 """
 
 from .program import Program

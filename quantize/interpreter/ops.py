@@ -1,33 +1,19 @@
-"""The table of ops: MIL's name -> a function of MIL's parameters, as arrays of float32, integers, bools and strings.
+"""The table of ops: from MIL's name to a function with MIL's parameters (arrays of float32, integers, bools, strings).
 
-What a package leaves out has MIL's default. A function returns the op's result, or a tuple where an op has several.
+A parameter that a package leaves out has MIL's default. A function returns the op's result, or a tuple of results where
+the op has several. A value of a parameter that the export never writes raises ValueError.
 """
 
 from collections.abc import Callable
 from typing import Any
 
-from . import (
-    activations,
-    compressed,
-    convolutions,
-    elementwise,
-    indexing,
-    normalizations,
-    products,
-    reductions,
-    resizing,
-    shapes,
-)
+from . import compressed, convolutions, elementwise, products, reductions, shapes
 
 OPS: dict[str, Callable[..., Any]] = {
-    **activations.OPS,
     **compressed.OPS,
     **convolutions.OPS,
     **elementwise.OPS,
-    **indexing.OPS,
-    **normalizations.OPS,
     **products.OPS,
     **reductions.OPS,
-    **resizing.OPS,
     **shapes.OPS,
 }

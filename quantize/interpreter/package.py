@@ -1,10 +1,10 @@
-"""The files of a Core ML package: its protobuf, and the constants that are in it or in the blob file beside it.
+"""Reads the files of a Core ML package: its protobuf, and constants from the protobuf or from the blob file beside it.
 
     Unet.mlpackage/Manifest.json                                names the root item, the model
     Unet.mlpackage/Data/com.apple.CoreML/model.mlmodel          the protobuf `Model`, coremltools' `mlmodel/format`
     Unet.mlpackage/Data/com.apple.CoreML/weights/weight.bin     a header of 64 bytes, then records of 64 bytes and data
 
-Everything is checked against the files' sizes before it is read: a package may come from anywhere.
+Sizes and offsets are checked against the files before anything is read, since a package may come from anywhere.
 """
 
 import json
@@ -24,14 +24,15 @@ RECORD = np.dtype([("sentinel", "<u4"), ("code", "<u4"), ("size", "<u8"), ("offs
 
 
 class Element(NamedTuple):
-    """An element type of MIL: the dtype its values have here, its width in files, and its code in a blob file."""
+    """An element type of MIL: its dtype in NumPy, its bits in a file, and its code in a blob file."""
 
     dtype: np.dtype[Any]
     bits: int
     code: int | None
 
 
-# MIL_pb2.DataType's names, and MILBlob's BlobDataType. What is narrower than a byte is unpacked to bytes.
+# By the names of MIL_pb2.DataType; the codes are those of MILBlob's BlobDataType. Numbers of less than a byte are
+# unpacked to bytes.
 ELEMENTS = {
     "BOOL": Element(np.dtype(np.bool_), 8, None),
     "FLOAT16": Element(np.dtype(np.float16), 16, 1),
@@ -79,7 +80,7 @@ def _data_types() -> dict[int, str]:
 
 
 class Package:
-    """A `.mlpackage` folder. Raises UserError in one sentence for whatever is wrong with it."""
+    """A `.mlpackage` folder. Raises UserError, in one sentence, where it is broken."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -88,7 +89,7 @@ class Package:
 
     @cached_property
     def spec(self) -> Any:
-        """The protobuf `Model`, which has to be an ML program."""
+        """The package's protobuf `Model`. Raises UserError unless it is an ML program."""
         decode_error = import_coremltools("google.protobuf.message").DecodeError
         model = import_coremltools("coremltools.proto.Model_pb2").Model()
         try:
@@ -103,7 +104,7 @@ class Package:
         return UserError(f"{self.path}: {complaint}.")
 
     def type_of(self, proto: Any) -> Type:
-        """MIL's `ValueType`, which has to be a tensor's."""
+        """The type of a tensor, from MIL's `ValueType`."""
         kind = proto.WhichOneof("type")
         if kind != "tensorType":
             raise self.error(f"a value is a {kind or 'nothing'}, supported are tensors")
@@ -118,7 +119,7 @@ class Package:
         return Type(shape, ELEMENTS.get(name))
 
     def constant(self, proto: Any) -> "Constant":
-        """MIL's `Value`, checked but not yet read."""
+        """A constant, from MIL's `Value`: checked, not yet read."""
         type_ = self.type_of(proto.type)
         if None in type_.shape:
             raise self.error("a constant has a dimension that is not fixed")
@@ -189,14 +190,14 @@ class Package:
 
 
 class Constant(NamedTuple):
-    """A constant, as it is stored: `packed` as bytes, or as values in a row."""
+    """A constant as it is stored: packed bytes where `packed`, else its values in one row."""
 
     type: Type
     stored: np.ndarray
     packed: bool
 
     def read(self) -> np.ndarray:
-        """Its values in their shape; float16 as float32, what is narrower than a byte as bytes."""
+        """Its values in their shape: float16 as float32, numbers of less than a byte as bytes."""
         element = self.type.element
         if element is None or not self.packed:
             values = self.stored
@@ -209,7 +210,10 @@ class Constant(NamedTuple):
 
 
 def unpack(packed: np.ndarray, bits: int, count: int, signed: bool = False) -> np.ndarray:
-    """`count` numbers of `bits` bits each, least significant bits first, across bytes' ends; as bytes."""
+    """Unpack `count` numbers of `bits` bits each, to one byte each.
+
+    They lie in a row without gaps, also across the ends of bytes, their least significant bits first.
+    """
     if bits == 8:
         values = packed[:count]
     elif 8 % bits == 0:

@@ -1,4 +1,4 @@
-"""A Core ML package, planned and run: the ops of one function in order, each value freed after its last use."""
+"""A Core ML package read into functions, and run: the ops of one in order, each value freed after its last use."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from mlx_genmoji.errors import UserError, quoted
 from .ops import OPS
 from .package import Constant, Package, Type
 
-# These parameters take several values; every other takes one.
+# Parameters that take several values; every other takes one.
 LISTS = frozenset({"values"})
 
-# What a wrong shape, index or attribute raises in NumPy.
+# The errors that a wrong shape, index or attribute raises in NumPy.
 REFUSALS = (ValueError, TypeError, IndexError, KeyError, ArithmeticError, AttributeError, MemoryError)
 
 Watch = Callable[[str, str, str, np.ndarray], None]
@@ -26,7 +26,7 @@ Argument = str | Constant
 
 
 class Operation(NamedTuple):
-    """One step: `inputs` by MIL's parameter names, each a value's name, a constant, or several of these."""
+    """One op: `inputs` by MIL's parameter names, each the name of a value, a constant, or a list of these."""
 
     name: str
     type: str
@@ -35,13 +35,13 @@ class Operation(NamedTuple):
 
     def names_used(self) -> Iterator[str]:
         for argument in self.inputs.values():
-            for one in argument if isinstance(argument, list) else [argument]:
-                if isinstance(one, str):
-                    yield one
+            for item in argument if isinstance(argument, list) else [argument]:
+                if isinstance(item, str):
+                    yield item
 
 
 class Function(NamedTuple):
-    """A function as it is run."""
+    """A function of a package, ready to run: the types of its inputs and outputs by name, and its ops in order."""
 
     inputs: dict[str, Type]
     outputs: dict[str, Type]
@@ -49,7 +49,7 @@ class Function(NamedTuple):
 
 
 class Program:
-    """The ML program of a saved package, read and checked: whatever is wrong with it raises UserError in a sentence."""
+    """The ML program of a saved package, read and checked. Raises UserError, in a sentence, where it is broken."""
 
     def __init__(self, package: Package) -> None:
         self._package = package
@@ -58,7 +58,7 @@ class Program:
 
     @classmethod
     def open(cls, path: str | Path) -> Program:
-        """The `.mlpackage` folder `path`. Weights are mapped, and read when an op takes them."""
+        """Open the `.mlpackage` folder `path`. Its weights are mapped into memory, and read when an op takes them."""
         return cls(Package(Path(path)))
 
     @property
@@ -66,7 +66,7 @@ class Program:
         return list(self._functions)
 
     def inputs(self, function: str = "main") -> dict[str, tuple[tuple[int | None, ...], np.dtype[Any]]]:
-        """Name -> (shape, dtype); None where a dimension is not fixed."""
+        """The inputs of a function: name -> (shape, dtype), None for a dimension that is not fixed."""
         return {name: (type_.shape, type_.dtype) for name, type_ in self._function(function).inputs.items()}
 
     def outputs(self, function: str = "main") -> dict[str, tuple[tuple[int | None, ...], np.dtype[Any]]]:
@@ -79,12 +79,14 @@ class Program:
         half: bool = False,
         watch: Watch | None = None,
     ) -> dict[str, np.ndarray]:
-        """The outputs for `inputs`; floats are float32 on the way and in the result, whatever the package's types say.
+        """Run a function and return its outputs by name. All floats are float32, whatever types the package gives them.
 
-        half: round each value that the package types fp16 to half precision after its op, as a device does (beyond
-        65504 it becomes infinite); within an op sums are float32. Without it nothing is rounded but stored weights.
-        watch(operation, op type, value name, value) is called after each op, those that unpack weights included; what
-        it raises ends the run. Raises UserError where the inputs do not fit or an op cannot be computed.
+        half: after each op, round the values that the package declares as fp16 to half precision, as a device does (a
+        value beyond 65504 becomes infinite). Sums within an op are float32. Without `half` only stored weights are
+        rounded.
+        watch: called after each op, also after those that unpack weights, with the op's name and type and its value's
+        name and array. An exception that it raises ends the run.
+        Raises UserError where the inputs do not fit or an op cannot be computed.
         """
         plan = self._function(function)
         values = self._accept(inputs, plan, half)
@@ -133,7 +135,7 @@ class Program:
             with np.errstate(all="ignore"):
                 computed = OPS[operation.type](
                     **{
-                        name: [look_up(one) for one in argument] if isinstance(argument, list) else look_up(argument)
+                        name: [look_up(item) for item in argument] if isinstance(argument, list) else look_up(argument)
                         for name, argument in operation.inputs.items()
                     }
                 )
@@ -151,7 +153,10 @@ class Program:
 
 
 class _Reader:
-    """One function's protobuf -> a `Function`: every name known before it is used, every op known, its inputs too."""
+    """Reads the protobuf of one function into a `Function`.
+
+    Checks that each value is made before it is used, and that each op and its parameters are known.
+    """
 
     def __init__(self, package: Package, name: str, proto: Any) -> None:
         self.package, self.name, self.proto = package, name, proto
@@ -183,8 +188,8 @@ class _Reader:
         return Function(inputs, outputs, operations)
 
     def _unpacking(self, operation: Operation) -> list[Operation]:
-        """The ops that unpack weights for `operation`, which run only now: no two weights are unpacked for long."""
-        found: dict[int, Operation] = {}
+        """The ops that unpack the weights of `operation`: run right before it, so few weights are unpacked."""
+        unpacking_ops: dict[int, Operation] = {}
         todo = [operation]
         while todo:
             for name in todo.pop().names_used():
@@ -192,9 +197,9 @@ class _Reader:
                     place, unpacking = self.waiting[name]
                     for output in unpacking.outputs:
                         del self.waiting[output]
-                    found[place] = unpacking
+                    unpacking_ops[place] = unpacking
                     todo.append(unpacking)
-        return [found[place] for place in sorted(found)]
+        return [unpacking_ops[place] for place in sorted(unpacking_ops)]
 
     def _constant(self, proto: Any) -> None:
         if len(proto.outputs) != 1 or "val" not in proto.attributes:
@@ -245,7 +250,7 @@ class _Reader:
 
 
 def _typed(value: np.ndarray, type_: Type, half: bool) -> np.ndarray:
-    """`value` as it is held: floats as float32, rounded to half precision where `half` and its type ask for it."""
+    """`value` in the dtype that `type_` has here: floats are float32, rounded to fp16 if `half` and that is `type_`."""
     if type_.element is None:
         return value
     if type_.dtype.kind != "f":

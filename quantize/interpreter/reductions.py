@@ -1,76 +1,47 @@
-"""Ops over whole axes. Sums are added up in float64: the result is the exact one, rounded once."""
+"""Ops over whole axes. Means and variances are summed in float64 and rounded once."""
 
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from .shapes import axes_of
+
 Array = np.ndarray[Any, Any]
-Axes = tuple[int, ...] | None
 
 
-def axes_of(axes: Array | None) -> Axes:
-    """MIL's axes: none given are all."""
-    return None if axes is None else tuple(int(axis) for axis in np.ravel(axes))
+def reduce_mean(x: Array, axes: Array | None = None, keep_dims: Array | bool = False) -> Array:
+    return x.mean(axis=axes_of(axes), keepdims=bool(keep_dims), dtype=np.float64)
 
 
-def total(x: Array, axes: Axes, keep_dims: bool) -> Array:
-    """The sum, in float64 where `x` is of floats."""
-    return x.sum(axis=axes, keepdims=keep_dims, dtype=np.float64 if x.dtype.kind == "f" else None)
+def reduce_argmax(
+    x: Array, axis: Array | int = -1, keep_dims: Array | bool = False, output_dtype: Array | str = "int32"
+) -> Array:
+    return np.argmax(x, axis=int(axis), keepdims=bool(keep_dims))
 
 
-def mean(x: Array, axes: Axes, keep_dims: bool) -> Array:
-    return x.mean(axis=axes, keepdims=keep_dims, dtype=np.float64)
-
-
-def _log_sum_exp(x: Array, axes: Axes, keep_dims: bool) -> Array:
-    largest = x.max(axis=axes, keepdims=True)
-    sums = largest + np.log(total(np.exp(x - largest), axes, keep_dims=True))
-    return sums if keep_dims else np.squeeze(sums, axes)
-
-
-REDUCTIONS: dict[str, Callable[[Array, Axes, bool], Array]] = {
-    "reduce_l1_norm": lambda x, axes, keep_dims: total(np.abs(x), axes, keep_dims),
-    "reduce_l2_norm": lambda x, axes, keep_dims: np.sqrt(total(np.square(x), axes, keep_dims)),
-    "reduce_log_sum": lambda x, axes, keep_dims: np.log(total(x, axes, keep_dims)),
-    "reduce_log_sum_exp": _log_sum_exp,
-    "reduce_max": lambda x, axes, keep_dims: x.max(axis=axes, keepdims=keep_dims),
-    "reduce_mean": mean,
-    "reduce_min": lambda x, axes, keep_dims: x.min(axis=axes, keepdims=keep_dims),
-    "reduce_prod": lambda x, axes, keep_dims: x.prod(axis=axes, keepdims=keep_dims),
-    "reduce_sum": total,
-    "reduce_sum_square": lambda x, axes, keep_dims: total(np.square(x), axes, keep_dims),
-}
-
-
-def _reduction(function: Callable[[Array, Axes, bool], Array]) -> Callable[..., Array]:
-    def op(x: Array, axes: Array | None = None, keep_dims: Array | bool = False) -> Array:
-        return function(x, axes_of(axes), bool(keep_dims))
-
-    return op
-
-
-def _position(function: Callable[..., Array]) -> Callable[..., Array]:
-    def op(
-        x: Array, axis: Array | int = -1, keep_dims: Array | bool = False, output_dtype: Array | str = "int32"
-    ) -> Array:
-        return function(x, axis=int(axis), keepdims=bool(keep_dims))
-
-    return op
-
-
-def cumsum(x: Array, axis: Array | int = 0, exclusive: Array | bool = False, reverse: Array | bool = False) -> Array:
-    axis = int(axis)
-    x = np.flip(x, axis) if reverse else x
-    sums = np.cumsum(x, axis=axis, dtype=np.float64 if x.dtype.kind == "f" else None)
-    if exclusive:
-        sums = sums - x
-    return np.flip(sums, axis) if reverse else sums
+def layer_norm(
+    x: Array,
+    axes: Array | None = None,
+    gamma: Array | None = None,
+    beta: Array | None = None,
+    epsilon: Array | float = 1e-5,
+) -> Array:
+    """Normalize over `axes`; gamma and beta have the shape of these axes."""
+    over = tuple(sorted(axis % x.ndim for axis in axes_of(axes) or range(x.ndim)))
+    shape = [x.shape[axis] if axis in over else 1 for axis in range(x.ndim)]
+    centred = x - x.mean(over, keepdims=True, dtype=np.float64).astype(np.float32)
+    variance = np.square(centred).mean(over, keepdims=True, dtype=np.float64)
+    centred *= (1 / np.sqrt(variance + epsilon)).astype(np.float32)
+    if gamma is not None:
+        centred *= gamma.reshape(shape)
+    if beta is not None:
+        centred += beta.reshape(shape)
+    return centred
 
 
 OPS: dict[str, Callable[..., Any]] = {
-    **{name: _reduction(function) for name, function in REDUCTIONS.items()},
-    "cumsum": cumsum,
-    "reduce_argmax": _position(np.argmax),
-    "reduce_argmin": _position(np.argmin),
+    "layer_norm": layer_norm,
+    "reduce_argmax": reduce_argmax,
+    "reduce_mean": reduce_mean,
 }

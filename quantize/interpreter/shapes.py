@@ -1,18 +1,27 @@
-"""Ops that move, join, repeat and make elements."""
+"""Ops that move, join, repeat and pick elements."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from .convolutions import bounded
-from .reductions import axes_of
-
 Array = np.ndarray[Any, Any]
 
 
+def axes_of(axes: Array | None) -> tuple[int, ...] | None:
+    """MIL's axes as a tuple; None, for all axes, where none are given."""
+    return None if axes is None else tuple(int(axis) for axis in np.ravel(axes))
+
+
+def bounded(shape: Sequence[int]) -> Sequence[int]:
+    """`shape`, unless an array of it would be larger than any of a diffusion model: then the package is wrong."""
+    if any(size < 0 for size in shape) or np.prod(np.array(shape, dtype=np.float64)) > 2**31:
+        raise ValueError(f"a result of shape {tuple(shape)} is out of bounds")
+    return shape
+
+
 def reshape(x: Array, shape: Array) -> Array:
-    """A size of 0 is x's own, -1 what is left."""
+    """In `shape`, 0 stands for x's own size, and -1 for what is left."""
     return x.reshape(
         [x.shape[axis] if size == 0 and x.size else int(size) for axis, size in enumerate(np.ravel(shape))]
     )
@@ -30,129 +39,67 @@ def squeeze(x: Array, axes: Array | None = None) -> Array:
     return np.squeeze(x, axes_of(axes))
 
 
-def flatten2d(x: Array, axis: Array | int = 1) -> Array:
-    return x.reshape(int(np.prod(x.shape[: int(axis)])), -1)
-
-
 def concat(values: list[Array], axis: Array, interleave: Array | bool = False) -> Array:
-    """interleave: the first of each value, then the second of each."""
-    if not interleave:
-        return np.concatenate(values, axis=int(axis))
-    place, shape = int(axis) % values[0].ndim, values[0].shape
-    return np.stack(values, axis=place + 1).reshape(*shape[:place], -1, *shape[place + 1 :])
+    if interleave:
+        raise ValueError("interleave is not supported")
+    return np.concatenate(values, axis=int(axis))
 
 
-def stack(values: list[Array], axis: Array) -> Array:
-    return np.stack(values, axis=int(axis))
+def split(x: Array, axis: Array, num_splits: Array | int) -> tuple[Array, ...]:
+    return tuple(np.split(x, int(num_splits), axis=int(axis)))
 
 
-def split(
-    x: Array, axis: Array, num_splits: Array | int | None = None, split_sizes: Array | None = None
-) -> tuple[Array, ...]:
-    if split_sizes is None:
-        return tuple(np.split(x, int(num_splits or 0), axis=int(axis)))
-    ends = np.cumsum(split_sizes)
-    if ends[-1] != x.shape[int(axis)]:
-        raise ValueError(f"parts of {split_sizes} do not make up {x.shape[int(axis)]}")
-    return tuple(np.split(x, ends[:-1], axis=int(axis)))
+def gather(
+    x: Array,
+    indices: Array,
+    axis: Array | int = 0,
+    batch_dims: Array | int = 0,
+    validate_indices: Array | bool | None = None,
+) -> Array:
+    """-> x.shape[:axis] + indices.shape + x.shape[axis + 1:].
+
+    From iOS 17 on, where `validate_indices` exists, Core ML no longer counts negative indices from the end.
+    """
+    if int(batch_dims):
+        raise ValueError("batch_dims is not supported")
+    if validate_indices is not None and indices.size and indices.min() < 0:
+        raise IndexError("an index is negative, which Core ML leaves undefined from iOS 17 on")
+    return np.take(x, indices, axis=int(axis))
 
 
-def reverse(x: Array, axes: Array | None = None) -> Array:
-    return np.flip(x, axes_of(axes))
+def slice_by_index(
+    x: Array, begin: Array, end: Array, begin_mask: Array | None = None, end_mask: Array | None = None
+) -> Array:
+    """The elements from `begin` to before `end` of each axis; a mask that is true leaves that end open."""
+    nothing = [False] * x.ndim
+    masks = [nothing if mask is None else mask for mask in (begin_mask, end_mask)]
+    slices = [
+        slice(None if from_start else int(first), None if to_end else int(last))
+        for first, last, from_start, to_end in zip(begin, end, *masks, strict=True)
+    ]
+    return x[tuple(slices)]
 
 
-def tile(x: Array, reps: Array) -> Array:
-    times = [int(count) for count in np.ravel(reps)]
-    bounded([size * count for size, count in zip(x.shape, times, strict=True)])
-    return np.tile(x, times)
-
-
-def pad(x: Array, pad: Array, mode: Array | str = "constant", constant_val: Array | float = 0.0) -> Array:
-    """pad: before and after each of the last dimensions."""
-    pairs = [(int(before), int(after)) for before, after in np.reshape(pad, (-1, 2))]
-    around = [*[(0, 0)] * (x.ndim - len(pairs)), *pairs]
-    bounded([size + before + after for size, (before, after) in zip(x.shape, around, strict=True)])
-    if mode == "constant":
-        return np.pad(x, around, constant_values=constant_val)
-    if mode == "reflect":
-        return np.pad(x, around, mode="reflect")
-    if mode == "replicate":
-        return np.pad(x, around, mode="edge")
-    raise ValueError(f"mode {mode} is unknown")
-
-
-def fill(shape: Array, value: Array | float = 0.0) -> Array:
-    sizes = [int(size) for size in np.ravel(shape)]
-    return np.full(bounded(sizes), value)
-
-
-def fill_like(ref_tensor: Array, value: Array | float = 0.0) -> Array:
-    return np.full(ref_tensor.shape, value)
-
-
-def range_1d(end: Array, start: Array, step: Array) -> Array:
-    bounded([int(np.ceil(np.float64(end - start) / step))])
-    return np.arange(start.item(), end.item(), step.item())
-
-
-def shape(x: Array) -> Array:
-    return np.array(x.shape, np.int32)
-
-
-def band_part(x: Array, lower: Array | int = -1, upper: Array | int = -1) -> Array:
-    """The diagonal of the last two dimensions, and as many diagonals beside it; -1 is all."""
-    offset = np.arange(x.shape[-1]) - np.arange(x.shape[-2])[:, None]
-    kept = (offset >= -int(lower)) | (lower < 0)
-    return x * (kept & ((offset <= int(upper)) | (upper < 0)))
-
-
-def pixel_shuffle(x: Array, upscale_factor: Array) -> Array:
-    """(B, C f f, H, W) -> (B, C, H f, W f)."""
-    B, _, H, W = x.shape
-    f = int(upscale_factor)
-    return x.reshape(B, -1, f, f, H, W).transpose(0, 1, 4, 2, 5, 3).reshape(B, -1, H * f, W * f)
-
-
-def pixel_unshuffle(x: Array, downscale_factor: Array) -> Array:
-    """(B, C, H f, W f) -> (B, C f f, H, W)."""
-    B, C, H, W = x.shape
-    f = int(downscale_factor)
-    return x.reshape(B, C, H // f, f, W // f, f).transpose(0, 1, 3, 5, 2, 4).reshape(B, -1, H // f, W // f)
-
-
-def depth_to_space(x: Array, block_size: Array) -> Array:
-    """(B, b b C, H, W) -> (B, C, H b, W b), the block's places before the channels, as in TensorFlow."""
-    B, _, H, W = x.shape
-    b = int(block_size)
-    return x.reshape(B, b, b, -1, H, W).transpose(0, 3, 4, 1, 5, 2).reshape(B, -1, H * b, W * b)
-
-
-def space_to_depth(x: Array, block_size: Array) -> Array:
-    """(B, C, H b, W b) -> (B, b b C, H, W)."""
-    B, C, H, W = x.shape
-    b = int(block_size)
-    return x.reshape(B, C, H // b, b, W // b, b).transpose(0, 3, 5, 1, 2, 4).reshape(B, -1, H // b, W // b)
+def upsample_nearest_neighbor(
+    x: Array, scale_factor_height: Array | float = 1, scale_factor_width: Array | float = 1
+) -> Array:
+    """(..., H, W) -> (..., H * height's factor, W * width's factor), each pixel repeated; factors are whole numbers."""
+    factors = (float(scale_factor_height), float(scale_factor_width))
+    if not all(factor.is_integer() for factor in factors):
+        raise ValueError(f"the factors {factors} are no whole numbers, which is not supported")
+    height, width = (int(factor) for factor in factors)
+    bounded([*x.shape[:-2], x.shape[-2] * height, x.shape[-1] * width])
+    return np.repeat(np.repeat(x, height, -2), width, -1)
 
 
 OPS: dict[str, Callable[..., Any]] = {
-    "band_part": band_part,
     "concat": concat,
-    "depth_to_space": depth_to_space,
     "expand_dims": expand_dims,
-    "fill": fill,
-    "fill_like": fill_like,
-    "flatten2d": flatten2d,
-    "pad": pad,
-    "pixel_shuffle": pixel_shuffle,
-    "pixel_unshuffle": pixel_unshuffle,
-    "range_1d": range_1d,
+    "gather": gather,
     "reshape": reshape,
-    "reverse": reverse,
-    "shape": shape,
-    "space_to_depth": space_to_depth,
+    "slice_by_index": slice_by_index,
     "split": split,
     "squeeze": squeeze,
-    "stack": stack,
-    "tile": tile,
     "transpose": transpose,
+    "upsample_nearest_neighbor": upsample_nearest_neighbor,
 }

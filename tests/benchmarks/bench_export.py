@@ -30,7 +30,7 @@ from mlx_genmoji.lora import Adapter, Layer, adaptable, save_adapter
 from mlx_genmoji.pipeline import BUILTIN
 from mlx_genmoji.samplers import make_sampler
 from quantize.export import Options, Source, export_coreml
-from quantize.export.apple_schedule import APPLES, Levels
+from quantize.export.apple_schedule import APPLE_BETAS, AppleSchedule
 from quantize.interpreter import Program
 
 PROMPT = "red apple"
@@ -38,9 +38,9 @@ STEPS = 4
 GUIDANCE = 2.0
 SEED = 3
 
-# What the schedulers of Apple's package do, by the names of a scheduler_config.json.
+# The schedulers of Apple's package, as a scheduler_config.json.
 APPLES_SCHEDULER = {
-    **APPLES,
+    **APPLE_BETAS,
     "_class_name": "DPMSolverMultistepScheduler",
     "prediction_type": "epsilon",
     "timestep_spacing": "linspace",
@@ -72,7 +72,7 @@ class Cost(NamedTuple):
 
 
 def rows(parts: Sequence[str] = ()) -> Iterator[Row]:
-    """Of the parts named, or all. A part that fails ends in a row that says so, and the next one begins."""
+    """The rows of `parts`, or of all parts. A part that fails has a row that says so, and the next one begins."""
     with tempfile.TemporaryDirectory() as name:
         for part in parts or PARTS:
             yield from _or_a_failed_row(part, PARTS[part](Path(name)))
@@ -108,7 +108,7 @@ def _exactness_of(family: str, folder: Path) -> Iterator[Row]:
 
 
 def _chains(folder: Path) -> Iterator[Row]:
-    """The whole of a generation in packages, with Apple's schedule, against `Genmoji.generate` with the same."""
+    """A picture drawn by packages with Apple's schedule, against `Genmoji.generate` with the same schedule."""
     expected = draw_with_apples_schedule(Genmoji.load())
     for bits in (6, 4, 8, 16):
         target = folder / f"built-in-{bits}"
@@ -125,29 +125,29 @@ def _chains(folder: Path) -> Iterator[Row]:
 
 
 class _PredictsEpsilon:
-    """The built-in UNet as the export has it: what Apple's schedulers expect, at their timesteps."""
+    """The built-in UNet as an export converts it: epsilon at Apple's timesteps."""
 
     def __init__(self, genmoji: Genmoji):
         self.unet = genmoji.unet
-        self.levels = Levels.of(genmoji.scheduler)
+        self.schedule = AppleSchedule.for_model(genmoji.scheduler)
         self.config, self.raw_config = genmoji.unet.config, genmoji.unet.raw_config
         self.conv_norm_out, self.named_modules = genmoji.unet.conv_norm_out, genmoji.unet.named_modules
 
     def __call__(self, sample: mx.array, timesteps: mx.array, text: mx.array, added: Any = None) -> mx.array:
-        whole = np.asarray(timesteps).astype(np.int64)
-        output = self.unet(sample, mx.array(self.levels.timesteps[whole]), text, added)
-        return mx.array(self.levels.epsilon(np.asarray(output), np.asarray(sample), whole))
+        indices = np.asarray(timesteps).astype(np.int64)
+        output = self.unet(sample, mx.array(self.schedule.timesteps[indices]), text, added)
+        return mx.array(self.schedule.epsilon(np.asarray(output), np.asarray(sample), indices))
 
 
 def draw_with_apples_schedule(genmoji: Genmoji, steps: int = STEPS) -> Image.Image:
-    """The picture of MLX, its scheduler Apple's."""
+    """The picture that MLX draws with Apple's scheduler."""
     view: Any = _PredictsEpsilon(genmoji)
     genmoji.unet, genmoji.scheduler = view, APPLES_SCHEDULER
     return genmoji.generate(PROMPT, steps=steps, guidance=GUIDANCE, seed=SEED)[0].image
 
 
 def draw_in_packages(folder: Path, half: bool = False, steps: int = STEPS) -> Image.Image:
-    """The picture of an export: its packages run in numpy as Apple's pipeline runs them."""
+    """The picture of an export, its packages run in NumPy as Apple's pipeline runs them."""
     genmoji = Genmoji.load()
     text, unet, decoder = (Program.open(folder / f"{name}.mlpackage") for name in ("TextEncoder", "Unet", "VAEDecoder"))
     prompt = genmoji.defaults.template.replace("{prompt}", PROMPT)
@@ -155,14 +155,18 @@ def draw_in_packages(folder: Path, half: bool = False, steps: int = STEPS) -> Im
     states = [
         text.run({"input_ids": np.asarray(row)[None].astype(np.float32)}, half=half)["last_hidden_state"] for row in ids
     ]
-    told = np.concatenate(states).transpose(0, 2, 1)[:, :, None]
+    hidden_states = np.concatenate(states).transpose(0, 2, 1)[:, :, None]
     schedule = make_sampler(APPLES_SCHEDULER).schedule(steps)
     noise = mx.random.normal((1, *genmoji.latents_shape), key=mx.random.key(SEED))
     x, history = noise * schedule.init_noise_sigma, ()
     for step, timestep in enumerate(schedule.timesteps):
         sample = np.asarray(x).transpose(0, 3, 1, 2).repeat(2, axis=0)
-        given = {"sample": sample, "timestep": np.full(2, timestep, np.float32), "encoder_hidden_states": told}
-        without, with_prompt = unet.run(given, half=half)["noise_pred"]
+        inputs = {
+            "sample": sample,
+            "timestep": np.full(2, timestep, np.float32),
+            "encoder_hidden_states": hidden_states,
+        }
+        without, with_prompt = unet.run(inputs, half=half)["noise_pred"]
         guided = without + GUIDANCE * (with_prompt - without)
         x, history = schedule.step(mx.array(guided.transpose(1, 2, 0)[None]), step, x, history)
     z = np.asarray(x).transpose(0, 3, 1, 2) / genmoji.vae.config.scaling_factor
@@ -170,8 +174,8 @@ def draw_in_packages(folder: Path, half: bool = False, steps: int = STEPS) -> Im
     return Image.fromarray(np.round(np.clip(pixels / 2 + 0.5, 0, 1) * 255).astype(np.uint8))
 
 
-def psnr_of_pictures(expected: Image.Image, found: Image.Image) -> float:
-    ours, theirs = (np.asarray(picture, np.float64) for picture in (expected, found))
+def psnr_of_pictures(expected: Image.Image, picture: Image.Image) -> float:
+    ours, theirs = (np.asarray(image, np.float64) for image in (expected, picture))
     return float(20 * np.log10(255 / max(np.sqrt(np.square(ours - theirs).mean()), 1e-9)))
 
 
@@ -219,8 +223,8 @@ EXPORT_OF_FULL_SIZE = "genmoji export of SD 1.5's size, 6 bits, verified"
 
 def _cost(folder: Path) -> Iterator[Row]:
     cost = _export(_full_model(folder), folder / "six-verified", "--bits", "6")
-    said = json.loads((folder / "six-verified" / "export.json").read_text())["packages"]
-    exact = ", ".join(f"{name} {report['psnr']['main']['exact']:.0f} dB" for name, report in said.items())
+    packages = json.loads((folder / "six-verified" / "export.json").read_text())["packages"]
+    exact = ", ".join(f"{name} {report['psnr']['main']['exact']:.0f} dB" for name, report in packages.items())
     yield Row(EXPORT_OF_FULL_SIZE, "", f"{cost.seconds:.0f} s", None, f"random weights: {exact}")
     memory = cost.bytes_of_memory / 1e9
     yield Row(f"{EXPORT_OF_FULL_SIZE}, peak memory", "<= 4 GB", f"{memory:.2f} GB", memory <= 4)
@@ -239,8 +243,10 @@ def _functions(folder: Path) -> Iterator[Row]:
     name, options = FOUR_BITS
     alone = size_of(_full_export(folder, name, *options))
     adapters = [write_attention_adapter(_full_model(folder), folder / f"adapter-{i}.safetensors", i) for i in range(8)]
-    given = [option for path in adapters for option in ("--adapter", str(path))]
-    cost = _export(_full_model(folder), folder / "eight", "--bits", "4", "--functions", *given, "--verify", "off")
+    options_of_adapters = [option for path in adapters for option in ("--adapter", str(path))]
+    cost = _export(
+        _full_model(folder), folder / "eight", "--bits", "4", "--functions", *options_of_adapters, "--verify", "off"
+    )
     eight = size_of(folder / "eight") / alone
     note = f"written in {cost.seconds:.0f} s with {cost.bytes_of_memory / 1e9:.1f} GB"
     row = _size_row("4 bits with 8 rank-16 attention adapters as functions / the base alone", 1.2, eight)
@@ -286,9 +292,9 @@ def _export(model: Path, output: Path, *options: str) -> Cost:
 
 
 def palettize_by_coremltools(package: Path, bits: int = 6) -> tuple[Cost, str]:
-    """What its own k-means takes, in a process of its own, and how it ended; the seconds are those of the call alone.
+    """The cost of coremltools' own k-means in a process of its own, the seconds of the call alone; and how it ended.
 
-    Constants of fewer than 10,000 numbers are left out: for these it wants scikit-learn.
+    Constants of fewer than 10,000 numbers are left out, since coremltools needs scikit-learn for them.
     """
     script = f"""
 import time, coremltools as ct, coremltools.optimize as cto
@@ -304,12 +310,12 @@ except ValueError as error:
     print("ENDED in its own error, all palettized:", " ".join(str(error).split())[:120])
 print("SECONDS", time.perf_counter() - begun)
 """
-    cost, said = _run("-c", script)
-    return cost, next((line.removeprefix("ENDED ") for line in said if line.startswith("ENDED")), "")
+    cost, lines = _run("-c", script)
+    return cost, next((line.removeprefix("ENDED ") for line in lines if line.startswith("ENDED")), "")
 
 
 def _run(*arguments: str) -> tuple[Cost, list[str]]:
-    """Run Python and measure it, and the lines it printed; its own word for the seconds counts."""
+    """Run Python; its cost and the lines that it printed. A line `SECONDS x` among them counts as the time."""
     script = (
         "import json, resource, subprocess, sys, time; begun = time.perf_counter();"
         " done = subprocess.run([sys.executable, *sys.argv[1:]], capture_output=True, text=True);"
@@ -318,11 +324,11 @@ def _run(*arguments: str) -> tuple[Cost, list[str]]:
         " print(json.dumps([done.returncode, took, peak, done.stdout, done.stderr]))"
     )
     answer = subprocess.run([sys.executable, "-c", script, *arguments], stdout=subprocess.PIPE, text=True, check=True)
-    code, seconds, peak, said, complaint = json.loads(answer.stdout)
+    code, seconds, peak, output, complaint = json.loads(answer.stdout)
     if code != 0:
         last = (complaint.splitlines() or [""])[-1]
         raise RuntimeError(f"python {quoted(' '.join(arguments), 80)} exited with {code}: {last}")
-    lines = said.splitlines()
-    own = [float(line.split()[1]) for line in lines if line.startswith("SECONDS")]
+    lines = output.splitlines()
+    printed = [float(line.split()[1]) for line in lines if line.startswith("SECONDS")]
     # Bytes on a Mac, KiB elsewhere.
-    return Cost(own[0] if own else seconds, peak * (1 if sys.platform == "darwin" else 1024)), lines
+    return Cost(printed[0] if printed else seconds, peak * (1 if sys.platform == "darwin" else 1024)), lines

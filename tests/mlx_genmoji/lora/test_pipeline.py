@@ -1,7 +1,6 @@
 """Adapters in a pipeline: folders that route requests, recipes that are replayed, and fusing."""
 
 import json
-import shutil
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,10 +10,8 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 import pytest
-from diffusers import StableDiffusionPipeline
 
 from mlx_genmoji import Genmoji, UserError
-from mlx_genmoji.checkpoint.components import save_model
 from mlx_genmoji.lora import (
     Entry,
     Index,
@@ -27,7 +24,7 @@ from mlx_genmoji.lora import (
     save_adapter,
     write_index,
 )
-from mlx_genmoji.quantization import Quantization, quantize_model
+from mlx_genmoji.quantization import Quantization
 from mlx_genmoji.sticker import Sticker, read_recipe
 from quantize import quantize_folder
 from quantize.fuse import fuse
@@ -244,76 +241,3 @@ def test_an_index_that_makes_no_sense_is_named(folder: Path, index: str, named: 
     with pytest.raises(UserError, match=named) as error:
         read_index(folder)
     assert "\n" not in str(error.value) and "index.json" in str(error.value)
-
-
-def difference(a: Sticker, b: Sticker) -> float:
-    return float(np.abs(np.asarray(a.image).astype(int) - np.asarray(b.image)).mean())
-
-
-def draw(genmoji: Genmoji) -> Sticker:
-    return genmoji.generate("a flying pig", seed=1, steps=3, guidance=4.0)[0]
-
-
-@pytest.mark.parametrize("dora", [False, True])
-def test_a_fused_model_draws_what_the_model_draws_with_its_adapters(
-    base: Base, genmoji: Genmoji, make: Callable[..., Path], tmp_path: Path, dora: bool
-) -> None:
-    adapters = [(make("style", dora, template="{prompt}, 3d"), 0.8), (make("dark"), 0.3)]
-    genmoji.set_adapters([])
-    plain = draw(genmoji)
-    genmoji.set_adapters(adapters)
-    expected = draw(genmoji)
-    assert fuse(base("sd"), adapters, tmp_path / "fused") is None
-    fused = draw(Genmoji.load(tmp_path / "fused"))
-    assert difference(expected, plain) > 10 and difference(fused, expected) < 0.5
-    assert fused.recipe["template"] == "{prompt}, 3d"
-    assert not list(tmp_path.glob("*partial*"))
-    # diffusers reads the folder too.
-    pipeline = StableDiffusionPipeline.from_pretrained(tmp_path / "fused", safety_checker=None)
-    weight = Genmoji.load(tmp_path / "fused").unet.conv_out.weight
-    assert np.array_equal(
-        pipeline.unet.conv_out.weight.detach().permute(0, 2, 3, 1).float().numpy(), np.asarray(weight)
-    )
-
-
-@pytest.fixture
-def packed(base: Base, genmoji: Genmoji, tmp_path: Path) -> Path:
-    """The model with its UNet in 4 bits."""
-    folder = Path(shutil.copytree(base("sd"), tmp_path / "packed"))
-    unet = Genmoji.load(base("sd")).unet
-    quantize_model(unet, Quantization(4, 32))
-    save_model(unet, folder / "unet")
-    return folder
-
-
-def test_fusing_into_a_quantized_model_gives_half_precision_or_8_bits(
-    packed: Path, make: Callable[..., Path], tmp_path: Path
-) -> None:
-    adapters = [make("style")]
-    expected = draw(Genmoji.load(packed, adapters=adapters))
-    assert fuse(packed, adapters, tmp_path / "half") is None
-    assert difference(draw(Genmoji.load(tmp_path / "half")), expected) < 0.5
-    assert "quantization" not in json.loads((tmp_path / "half" / "unet" / "config.json").read_text())
-    kept = fuse(packed, adapters, tmp_path / "8", bits=8, group_size=32)
-    assert kept is not None and 0.95 < kept.worst < kept.cosine < 1
-    assert json.loads((tmp_path / "8" / "unet" / "config.json").read_text())["quantization"]["bits"] == 8
-    assert difference(draw(Genmoji.load(tmp_path / "8")), expected) < 5
-
-
-def test_fusing_into_4_bits_needs_a_word_and_tells_what_is_lost(
-    packed: Path, make: Callable[..., Path], tmp_path: Path
-) -> None:
-    adapters = [(make("style"), 0.02)]
-    with pytest.raises(UserError, match="In 4 bits little would be left"):
-        fuse(packed, adapters, tmp_path / "4", bits=4, group_size=32)
-    assert not (tmp_path / "4").exists()
-    kept = fuse(packed, adapters, tmp_path / "4", bits=4, group_size=32, lossy=True)
-    assert kept is not None and kept.cosine < 0.5 and kept.path.partition(".")[0] in ("unet", "text_encoder")
-
-
-def test_a_folder_in_use_and_nothing_to_fuse_are_refused(base: Base, make: Callable[..., Path], tmp_path: Path) -> None:
-    path = make("style")
-    with pytest.raises(UserError, match="exists already"):
-        fuse(base("sd"), [path], tmp_path)
-    with pytest.raises(UserError, match="nothing to fuse"):
-        fuse(base("sd"), [(path, 0)], tmp_path / "new")

@@ -1,4 +1,4 @@
-"""Weights in few bits: the palettes, and what is unpacked."""
+"""Weights in few bits: the palettes, and the weights that they decompress to."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from mlx_genmoji.errors import UserError
 from mlx_genmoji.quantization import Quantization, QuantizedLinear
-from quantize.export.weight_formats import Palette, Storage, palette, weight_of
+from quantize.export.weight_formats import Compressor, Palette, palette, weight_of
 
 pytestmark = pytest.mark.usefixtures("cpu")
 
@@ -34,6 +34,17 @@ def test_a_palette_is_nearly_the_best_there_is(bits: int, kind: str) -> None:
     assert loss(numbers, palette(numbers, bits)) <= 1.08 * loss(numbers, best)
 
 
+@pytest.mark.parametrize("bits", [4, 6])
+@pytest.mark.parametrize("kind", ["standard_normal", "laplace"])
+def test_each_number_of_a_palette_is_the_mean_of_those_that_it_replaces(bits: int, kind: str) -> None:
+    numbers = getattr(np.random.default_rng(1), kind)(size=8_000).astype(np.float16)
+    table = palette(numbers, bits).astype(np.float64)
+    nearest = np.abs(numbers.astype(np.float64)[:, None] - table).argmin(1)
+    means = np.bincount(nearest, numbers.astype(np.float64)) / np.bincount(nearest)
+    # The table is rounded to half precision.
+    assert (np.abs(means - table) < 0.02 * np.gradient(table)).all()
+
+
 def test_few_distinct_numbers_are_kept() -> None:
     numbers = np.resize(np.array([-0.5, 0, 0.25, 3], np.float16), (8, 9))
     table = palette(numbers, 4)
@@ -51,25 +62,25 @@ def test_indices_lie_one_after_the_other_from_the_lowest_bit(bits: int) -> None:
 
 
 @pytest.mark.parametrize("bits", [4, 8])
-def test_what_mlx_packed_stands_for_what_it_did(bits: int) -> None:
+def test_a_weight_that_mlx_packed_keeps_its_values(bits: int) -> None:
     layer = QuantizedLinear(nn.Linear(128, 32), Quantization(bits))
-    storage = Storage(Model(quantization={"bits": bits, "group_size": 64, "mode": "affine"}), "mlx", bits)
-    storage.kept_dense = ()
-    kept, meant = storage.keep("layer", layer).dense(), weight_of(layer)
-    # But for the rounding of the offset to half precision, which weights are in on a device anyway.
-    assert np.linalg.norm(kept - meant) < 5e-4 * np.linalg.norm(meant)
+    compressor = Compressor(Model(quantization={"bits": bits, "group_size": 64, "mode": "affine"}), "mlx", bits)
+    compressor.dense_paths = ()
+    weight, expected = compressor.compress("layer", layer).dense(), weight_of(layer)
+    # The offset is rounded to half precision, which weights have on a device anyway.
+    assert np.linalg.norm(weight - expected) < 5e-4 * np.linalg.norm(expected)
 
 
-def test_a_packing_that_core_ml_has_not_is_named() -> None:
+def test_a_packing_that_core_ml_does_not_have_is_named() -> None:
     with pytest.raises(UserError, match="packed in 4 bits of mode mxfp4, which Core ML has not"):
-        Storage(Model(quantization={"bits": 4, "group_size": 32, "mode": "mxfp4"}), "mlx", 4)
+        Compressor(Model(quantization={"bits": 4, "group_size": 32, "mode": "mxfp4"}), "mlx", 4)
 
 
-def test_what_is_small_or_sensitive_stays_dense() -> None:
-    storage = Storage(Model(), "palettize", 4)
-    storage.kept_dense = ("conv_in.",)
+def test_small_and_sensitive_layers_stay_dense() -> None:
+    compressor = Compressor(Model(), "palettize", 4)
+    compressor.dense_paths = ("conv_in.",)
     for path, layer in (("conv_in", nn.Linear(128, 128)), ("small", nn.Linear(16, 16))):
-        kept = storage.keep(path, layer).dense()
-        assert np.array_equal(kept, np.asarray(layer.weight.astype(mx.float16)))
-    assert isinstance(storage.keep("large", nn.Linear(128, 128)), Palette)
-    assert [path for path, _ in storage.worst()] == ["large"]
+        weight = compressor.compress(path, layer).dense()
+        assert np.array_equal(weight, np.asarray(layer.weight.astype(mx.float16)))
+    assert isinstance(compressor.compress("large", nn.Linear(128, 128)), Palette)
+    assert [path for path, _ in compressor.worst()] == ["large"]

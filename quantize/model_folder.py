@@ -1,0 +1,59 @@
+"""What the writers of model folders share: quantized, fused and exported ones."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx.utils import tree_flatten, tree_unflatten
+
+from mlx_genmoji.checkpoint.components import Model, create_model
+from mlx_genmoji.checkpoint.defaults import DEFAULTS_FILE
+from mlx_genmoji.checkpoint.weight_files import PICKLES
+from mlx_genmoji.errors import UserError
+from mlx_genmoji.prompt.words import FILE as WORDS_FILE
+from mlx_genmoji.quantization import CONFIG_KEY, DENSE_KEY, QuantizedLayer, packed_parts
+
+# The files of a model that are read besides its components' folders.
+MODEL_FILES = ("model_index.json", DEFAULTS_FILE, WORDS_FILE)
+
+TEXT_ENCODERS = ("text_encoder", "text_encoder_2")
+
+
+def check_unused(output: Path, purpose: str) -> None:
+    """Raise UserError if there is anything at `output` but an empty folder. purpose: such as "the fused model"."""
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise UserError(f"{output} exists already: name a new folder for {purpose}.")
+
+
+def copy_model_files(source: Path, target: Path) -> None:
+    """Copy those of MODEL_FILES that the model in the folder `source` has."""
+    for name in MODEL_FILES:
+        if (source / name).exists():
+            shutil.copyfile(source / name, target / name)
+
+
+def copy_component(source: Path, target: Path) -> None:
+    """Copy a component's folder without pickles."""
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns(*(f"*{suffix}" for suffix in PICKLES)))
+
+
+def dense_copy(model: nn.Module, changed: Mapping[str, mx.array]) -> Model:
+    """A model of the same architecture whose layers are all dense, its weights not evaluated yet.
+
+    changed: new weights by the paths of their layers; all others are those of `model`, dequantized.
+    """
+    packed = packed_parts(model)
+    parameters: dict[str, mx.array] = dict(tree_flatten(model.parameters()))
+    weights = {key: weight for key, weight in parameters.items() if key not in packed}
+    for path, layer in model.named_modules():
+        if isinstance(layer, QuantizedLayer):
+            weights[f"{path}.weight"] = layer.dequantized()
+    for path, weight in changed.items():
+        weights[f"{path}.weight"] = weight
+    dense = create_model({key: value for key, value in model.raw_config.items() if key not in (CONFIG_KEY, DENSE_KEY)})
+    dense.update(tree_unflatten(list(weights.items())))
+    return dense
