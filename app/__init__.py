@@ -1,1 +1,1 @@
-"""What people touch: the `genmoji` command, one verb per capability."""
+"""The user interface: the `genmoji` command, one verb per capability, and the demo in a browser."""

@@ -1,1 +1,1 @@
-"""The verbs of the `genmoji` command, one file each: options in, the package that does the work, messages out."""
+"""The verbs of the `genmoji` command, one file each: read options, call the package that does the work, print."""

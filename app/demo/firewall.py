@@ -1,5 +1,4 @@
-"""ASGI middleware that opens to clients only what the demo needs of Gradio's server: the page, its queue, and files of
-this demo.
+"""ASGI middleware that lets clients reach only what the demo needs of Gradio's server: its page, queue and files.
 
 Gradio's server also takes uploads, fetches files of other sites and lists its measurements; all that is closed.
 """

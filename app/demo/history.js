@@ -3,12 +3,12 @@
 const list = element.querySelector('ol')
 
 function button(kind, label, id) {
-  const element = document.createElement('button')
-  element.type = 'button'
-  element.className = kind
-  element.title = label
-  element.setAttribute('aria-label', label)
-  return element
+  const control = document.createElement('button')
+  control.type = 'button'
+  control.className = kind
+  control.title = label
+  control.setAttribute('aria-label', label)
+  return control
 }
 
 function show() {

@@ -161,7 +161,7 @@ def test_a_mistake_is_told_in_one_line(
         (["train", "t" * 300], "ttt"),
     ],
 )
-def test_so_are_the_other_verbs_mistakes(
+def test_a_mistake_of_another_verb_is_explained_in_one_line(
     arguments: list[str], clue: str, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     assert cli.main(arguments) == 2
@@ -174,7 +174,7 @@ def test_so_are_the_other_verbs_mistakes(
 
 
 @pytest.mark.parametrize("output", ["missing/pig.png", ".", "pig.gif", "/dev/null/pig.png"])
-def test_an_unwritable_output_is_found_out_before_the_model_is_loaded(
+def test_an_unwritable_output_is_refused_before_the_model_is_loaded(
     output: str, library: FakeGenmoji, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(library, "load", lambda *_, **__: pytest.fail("loaded the model"))
@@ -182,14 +182,16 @@ def test_an_unwritable_output_is_found_out_before_the_model_is_loaded(
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_locked_folder_is_found_out_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_locked_folder_is_refused_before_the_model_is_loaded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "locked").mkdir(mode=0)
     assert cli.main(["generate", "pig", "-o", "locked/pig.png"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device", "data/x.png"), OSError("no space")])
-def test_what_the_system_refuses_is_told_in_one_line(
+def test_an_error_of_the_system_is_explained_in_one_line(
     error: OSError, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def run(*_: object) -> None:
@@ -197,8 +199,8 @@ def test_what_the_system_refuses_is_told_in_one_line(
 
     monkeypatch.setattr(train, "run", run)
     assert cli.main(["train", "recipe.yaml"]) == 2
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1 and "no space" in said.lower() and str(error.filename or "") in said
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1 and "no space" in message.lower() and str(error.filename or "") in message
 
 
 def test_a_disk_that_fills_up_is_told_in_one_line(
@@ -340,7 +342,7 @@ def test_a_sticker_is_drawn_again_by_the_model_that_drew_it(
         ("pig --image plain.png --mask text.png", "text.png is no PNG, JPEG, WEBP picture"),
     ],
 )
-def test_a_picture_that_is_no_help_is_told_in_one_line(
+def test_an_unusable_picture_is_explained_in_one_line(
     library: FakeGenmoji, arguments: str, named: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Image.new("RGB", (4, 4)).save("plain.png")
@@ -349,19 +351,19 @@ def test_a_picture_that_is_no_help_is_told_in_one_line(
     with_recipe("pig.png", {"prompt": "pig", "model": {"name": "mine"}})
     before = sorted(Path().iterdir())
     assert cli.main(["generate", *arguments.split()]) == 2
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1 and named in said
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1 and named in message
     assert sorted(Path().iterdir()) == before
 
 
 def test_a_checkpoint_is_converted_as_asked(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    asked: list[Any] = []
-    monkeypatch.setattr(single_file, "convert_single_file", lambda *arguments: asked.append(arguments))
+    calls: list[Any] = []
+    monkeypatch.setattr(single_file, "convert_single_file", lambda *arguments: calls.append(arguments))
     assert cli.main("convert a.safetensors -o new --tokenizer words --predicts v_prediction".split()) == 0
     assert cli.main("convert a.safetensors -o new".split()) == 0
-    assert asked == [
+    assert calls == [
         (Path("a.safetensors"), Path("new"), Path("words"), "v_prediction"),
         (Path("a.safetensors"), Path("new"), None, None),
     ]
@@ -396,7 +398,7 @@ def test_verbs_that_default_to_the_built_in_model_take_its_name_too(
     assert capsys.readouterr().out
 
 
-def test_what_is_not_asked_for_is_left_to_the_library(library: FakeGenmoji) -> None:
+def test_options_that_are_not_given_are_left_to_the_library(library: FakeGenmoji) -> None:
     assert cli.main(["generate", "pig"]) == 0
     assert library.model is None
     given = {name: value for name, value in library.options.items() if value not in (None, "")}
@@ -415,7 +417,7 @@ def test_ctrl_c_ends_in_one_line(
     assert capsys.readouterr().err == "genmoji: stopped.\n"
 
 
-def test_a_reader_that_stops_reading_is_no_traceback() -> None:
+def test_a_closed_pipe_gives_no_traceback() -> None:
     run = subprocess.Popen([GENMOJI, "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert run.stdout is not None and run.stderr is not None
     run.stdout.close()

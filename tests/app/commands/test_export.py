@@ -31,19 +31,19 @@ def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     assert cli.main(["export", *arguments]) == 2
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert re.fullmatch(r"(genmoji: [^\n]+\n)+", told.err)
-    return told.err
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert re.fullmatch(r"(genmoji: [^\n]+\n)+", output.err)
+    return output.err
 
 
 def test_the_built_in_model_is_exported_and_verified(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["export", "builtin", "-o", "apple", "--bits", "8"]) == 0
-    told = capsys.readouterr()
-    lines = told.out.splitlines()
+    output = capsys.readouterr()
+    lines = output.out.splitlines()
     assert re.fullmatch(r"Unet: 15\.\d MB, 5\d dB from the model in exact arithmetic", lines[1])
     assert lines[-1] == "apple"
-    assert "genmoji: Unet: verifying\n" in told.err
+    assert "genmoji: Unet: verifying\n" in output.err
     assert {path.name for path in Path().iterdir()} == {"apple"}
 
 
@@ -86,10 +86,10 @@ def test_a_packed_model_s_diffusers_folder_is_dense() -> None:
 
 
 def test_options_of_core_ml_packages_are_refused_for_a_diffusers_folder(capsys: pytest.CaptureFixture[str]) -> None:
-    told = refused(
+    output = refused(
         capsys, "builtin", "-o", "swift", "--format", "diffusers", "--bits", "6", "--chunk", "--verify", "off"
     )
-    assert "--bits, --chunk, --verify: only for Core ML packages" in told
+    assert "--bits, --chunk, --verify: only for Core ML packages" in output
     assert not Path("swift").exists()
 
 

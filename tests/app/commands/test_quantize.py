@@ -43,18 +43,18 @@ def files(folder: Path) -> set[str]:
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     assert cli.main(["quantize", *arguments]) == 2
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert re.fullmatch(r"genmoji: [^\n]+\n", told.err)
-    return told.err
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert re.fullmatch(r"genmoji: [^\n]+\n", output.err)
+    return output.err
 
 
 def test_a_folder_is_packed_and_draws(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = files(model)
     assert cli.main(["quantize", str(model), "-o", "packed", "--group-size", "32"]) == 0
-    told = capsys.readouterr()
+    output = capsys.readouterr()
     assert re.fullmatch(
-        r"packed: unet in 4 bits, 28\.6 MB -> 9\.\d MB, text_encoder in 8 bits, 4\.2 MB -> 2\.\d MB\n", told.out
+        r"packed: unet in 4 bits, 28\.6 MB -> 9\.\d MB, text_encoder in 8 bits, 4\.2 MB -> 2\.\d MB\n", output.out
     )
     assert files(model) == before
     assert files(Path("packed")) == files(BUILTIN) | {"README.md"}
@@ -156,7 +156,7 @@ def test_a_run_that_is_stopped_leaves_nothing(
 
 
 def test_the_built_in_model_is_quantized_by_its_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    asked: list[Path] = []
-    monkeypatch.setattr(quantize, "quantize_folder", lambda source, *others: asked.append(source) or [])
+    sources: list[Path] = []
+    monkeypatch.setattr(quantize, "quantize_folder", lambda source, *others: sources.append(source) or [])
     assert cli.main(["quantize", "builtin", "-o", str(tmp_path / "packed")]) == 0
-    assert asked == [BUILTIN]
+    assert sources == [BUILTIN]

@@ -83,7 +83,7 @@ def test_a_missing_language_model_is_told_with_the_command_that_brings_it(
 
 
 @pytest.mark.parametrize(("given", "passed"), [("none", None), ("smollm2", "smollm2"), ("a/b", "a/b")])
-def test_generate_hands_on_who_rewrites(
+def test_generate_passes_the_language_model_on(
     given: str, passed: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     asked: dict[str, Any] = {}
@@ -105,6 +105,6 @@ def test_generate_hands_on_who_rewrites(
     assert asked["rewrite"] == passed
 
 
-def test_who_rewrites_a_replayed_picture_is_nobody(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_replay_is_not_rewritten(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["generate", "--replay", "pig.png", "--rewrite", "smollm2"]) == 2
     assert "rewrite" in capsys.readouterr().err

@@ -19,16 +19,16 @@ def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[Any, ...], dict[str, Any]]]:
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[Any, ...], dict[str, Any]]]:
     """The calls that reach the package, as name, arguments and options."""
-    calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
+    recorded: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
 
     def record(name: str) -> None:
-        monkeypatch.setattr(scrape, name, lambda *arguments, **options: calls.append((name, arguments, options)))
+        monkeypatch.setattr(scrape, name, lambda *arguments, **options: recorded.append((name, arguments, options)))
 
     for name in ("collect", "collect_font", "collect_folder", "merge", "summarize"):
         record(name)
-    return calls
+    return recorded
 
 
 @pytest.mark.parametrize(
@@ -62,10 +62,10 @@ def test_every_option_reaches_the_package(
     name: str,
     arguments: tuple[Any, ...],
     options: dict[str, Any],
-    asked: list[tuple[str, tuple[Any, ...], dict[str, Any]]],
+    calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]],
 ) -> None:
     assert cli.main(["scrape", *command.split()]) == 0
-    ((called, given, keywords),) = asked
+    ((called, given, keywords),) = calls
     assert (called, given) == (name, arguments)
     assert options.items() <= keywords.items()
 
@@ -88,9 +88,9 @@ def test_what_is_not_asked_for_is_as_the_package_has_it() -> None:
 
 def test_a_source_that_does_not_exist_is_told_with_those_that_do(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["scrape", "myspace", "-o", "data"]) == 2
-    said = capsys.readouterr().err
-    assert said.startswith("genmoji: There is no genmoji scrape myspace; there are ") and said.count("\n") == 1
-    assert {*scrape.SOURCES, "font", "folder", "merge", "report"} <= set(said.rstrip(".\n").replace(",", "").split())
+    message = capsys.readouterr().err
+    assert message.startswith("genmoji: There is no genmoji scrape myspace; there are ") and message.count("\n") == 1
+    assert {*scrape.SOURCES, "font", "folder", "merge", "report"} <= set(message.rstrip(".\n").replace(",", "").split())
 
 
 def test_each_set_is_described_with_its_licence() -> None:

@@ -43,8 +43,8 @@ def secret(tmp_path: Path) -> Path:
     return path
 
 
-def told(response: httpx.Response) -> str:
-    """What a call through plain HTTP ended with."""
+def ending(response: httpx.Response) -> str:
+    """The last event of a call through plain HTTP."""
     return response.text.rstrip().rpartition("event: ")[2]
 
 
@@ -54,7 +54,7 @@ def call(http: httpx.Client, body: Any) -> tuple[int, str]:
     if started.status_code != 200:
         return started.status_code, started.text
     name = started.json()["event_id"]
-    return 200, told(http.get(f"{API}/call/generate/{name}"))
+    return 200, ending(http.get(f"{API}/call/generate/{name}"))
 
 
 def test_it_gives_what_the_library_gives_with_plan_and_seed(client: Client, genmoji: Genmoji) -> None:
@@ -178,9 +178,9 @@ def test_the_pages_events_answer_nonsense_with_a_sentence_or_nothing(name: str, 
         messages = [json.loads(line.removeprefix("data: ")) for line in answer.text.splitlines() if line]
         done = next(message for message in messages if message["msg"] == "process_completed")
         assert done["success"], nonsense
-        said = re.findall(r'"error":"(.*?)"[,}]', answer.text)
-        assert all(sentence.endswith((".", 'flying pig\\".')) for sentence in said)
-        assert bool(said) == (name not in ("on_cancel", "on_unload"))
+        messages_shown = re.findall(r'"error":"(.*?)"[,}]', answer.text)
+        assert all(sentence.endswith((".", 'flying pig\\".')) for sentence in messages_shown)
+        assert bool(messages_shown) == (name not in ("on_cancel", "on_unload"))
         beside = http.post(f"{API}/run/predict", **sent).status_code
         assert beside == (200 if name in ("on_open", "on_cancel") else 404)
     assert demo.worker.is_idle and len(demo.sessions) == 0

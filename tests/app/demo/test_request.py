@@ -7,12 +7,14 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from app import cli
 from app.demo.request import combined
-from app.demo.server import serve
+from app.demo.server import model_choices, serve
+from mlx_genmoji.errors import UserError
 
 
 @pytest.mark.parametrize(
@@ -51,7 +53,19 @@ def test_a_mistake_of_the_command_is_one_line(
     assert out == "" and err.count("\n") == 1 and clue in err
 
 
-def test_a_kill_ends_it_in_good_order(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_models_are_shown_by_name_and_the_default_is_the_built_in_one(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    assert model_choices([]) == {"builtin": "builtin"}
+    assert model_choices(["builtin", "owner/name", str(tmp_path / "mine")]) == {
+        "builtin": "builtin",
+        "owner/name": "owner/name",
+        "mine": str(tmp_path / "mine"),
+    }
+    with pytest.raises(UserError, match="Two models are called builtin"):
+        model_choices(["builtin", "builtin"])
+
+
+def test_sigterm_closes_the_demo(monkeypatch: pytest.MonkeyPatch) -> None:
     closed = []
 
     @contextmanager
