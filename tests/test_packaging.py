@@ -114,6 +114,13 @@ def test_the_installed_library_imports_from_another_folder(clean: Path, tmp_path
     assert done.stdout == "Genmoji Sticker\n", done.stderr
 
 
+def test_the_version_is_that_of_the_wheel(wheel: Path, clean: Path, folder: Path) -> None:
+    expected = wheel.name.split("-")[1]
+    command = run(clean / "genmoji", "--version", cwd=folder)
+    library = run(clean / "python", "-I", "-c", "import mlx_genmoji; print(mlx_genmoji.__version__)", cwd=folder)
+    assert (command.stdout, library.stdout) == (f"genmoji {expected}\n", f"{expected}\n")
+
+
 def test_a_strangers_packages_on_the_path_are_named_in_one_sentence(folder: Path) -> None:
     done = run(GENMOJI, "--help", cwd=folder, PYTHONPATH=str(folder))
     assert (done.returncode, done.stdout) == (2, "")
