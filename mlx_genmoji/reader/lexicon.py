@@ -1,0 +1,193 @@
+"""The words that the reader knows: tables of `tables/`, and the labels of a model's vocabulary.
+
+A phrase is looked up by its words in lower case, without accents and punctuation: "T-Rex" is ("t", "rex").
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+from ..english import IRREGULAR_PLURALS, plural
+from ..prompt.words import Words
+from .vocabulary import Vocabulary
+
+TABLES = Path(__file__).parent / "tables"
+
+MAX_PHRASE = 7
+"""Words of the longest phrase that is looked up."""
+
+Key = tuple[str, ...]
+
+_WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*|[+&,#*]")
+_QUOTES = str.maketrans({"\u2019": "'", "\u2018": "'", "`": "'", "\u02bc": "'", "ß": "ss", "ø": "o", "æ": "ae"})
+_CORRECTED = 5
+"""Letters of the shortest word that is corrected."""
+
+
+@dataclass(frozen=True)
+class Noun:
+    """What a noun is drawn as."""
+
+    label: str
+    exact: bool = True
+    """False for the nearest drawing, which the user is told of."""
+    extra: str = ""
+    """A look or mood to add, such as "colour:yellow"."""
+
+
+@dataclass
+class Meanings:
+    """All that a phrase can mean, by its part of speech."""
+
+    noun: Noun | None = None
+    garment: Noun | None = None
+    mood: str | None = None
+    look: str | None = None
+    verb: tuple[str, str] | None = None
+    """Relation and label; the label is "" where an object follows."""
+    place: tuple[str, str] | None = None
+    roles: list[tuple[str, str]] = field(default_factory=list)
+    relation: str | None = None
+    number: int | None = None
+    hair: str | None = None
+    filler: bool = False
+    negation: bool = False
+
+
+def words_of(text: str) -> list[str]:
+    """The words of a text, and `+ & , # *`, as keys are made of them."""
+    folded = unicodedata.normalize("NFKD", text.translate(_QUOTES).lower())
+    bare = "".join(char for char in folded if not unicodedata.combining(char))
+    return [_without_genitive(word) for word in _WORD.findall(unicodedata.normalize("NFC", bare))]
+
+
+def _without_genitive(word: str) -> str:
+    return word.removesuffix("'s") if len(word) > 3 else word
+
+
+@cache
+def key(text: str) -> Key:
+    """The key of a phrase."""
+    return tuple(words_of(text))
+
+
+@cache
+def rows(name: str) -> tuple[tuple[str, ...], ...]:
+    """The rows of a table."""
+    path = TABLES / name
+    lines = path.read_text("utf-8").splitlines() if path.exists() else []
+    return tuple(tuple(line.split("\t")) for line in lines if line and not line.startswith("#"))
+
+
+class Lexicon:
+    """Everything that can be looked up for one model."""
+
+    def __init__(self, vocabulary: Vocabulary, synonyms: Words):
+        self.vocabulary = vocabulary
+        self.entries: dict[Key, Meanings] = {}
+        self._synonyms = synonyms
+        for label in vocabulary.labels:
+            self._noun(label, Noun(label))
+        for name, label, exact, *more in rows("nouns.tsv"):
+            if label in vocabulary and key(name) not in self._labels:
+                self._noun(name, Noun(label, exact == "=", more[0] if more else ""))
+        for name, label, exact in rows("garments.tsv"):
+            if label in vocabulary:
+                for form in (name, plural(name)):
+                    self._entry(form).garment = Noun(label, exact == "=")
+        for name, label in rows("moods.tsv"):
+            self._entry(name).mood = label
+        for name, look in rows("looks.tsv"):
+            self._entry(name).look = look
+        for name, relation, *more in rows("verbs.tsv"):
+            self._entry(name).verb = relation, more[0] if more else ""
+        for name, relation, label in rows("places.tsv"):
+            self._entry(name).place = relation, label
+        for name, relation, label in rows("roles.tsv"):
+            self._entry(name).roles.append((relation, label))
+        for name, relation in rows("relations.tsv"):
+            self._entry(name).relation = relation
+        for name, number in rows("numbers.tsv"):
+            self._entry(name).number = int(number)
+        for name, hair in rows("hair.tsv"):
+            self._entry(name).hair = hair
+        for (name,) in rows("fillers.txt"):
+            self._entry(name).filler = True
+        for (name,) in rows("negations.txt"):
+            self._entry(name).negation = True
+        self.misspellings = {key(typed): key(meant) for typed, meant in rows("misspellings.tsv")}
+
+    @property
+    def _labels(self) -> Mapping[Key, str]:
+        return _label_keys(self.vocabulary)
+
+    def _entry(self, name: str) -> Meanings:
+        return self.entries.setdefault(key(name), Meanings())
+
+    def _noun(self, name: str, noun: Noun) -> None:
+        entry = self._entry(name)
+        entry.noun = entry.noun or noun
+        forms = self._entry(IRREGULAR_PLURALS.get(name) or plural(name))
+        forms.noun = forms.noun or noun
+
+    def longest(self, words: Sequence[str], start: int) -> tuple[int, Meanings] | None:
+        """How many words from `start` on make the longest known phrase, and its meanings; None where none is known."""
+        for length in range(min(MAX_PHRASE, len(words) - start), 0, -1):
+            phrase = tuple(words[start : start + length])
+            meanings = self.entries.get(self.misspellings.get(phrase, phrase))
+            if meanings is not None:
+                return length, meanings
+        return None
+
+    def synonym(self, words: Sequence[str], start: int) -> tuple[int, Meanings] | None:
+        """The same by WordNet's synonyms and kinds (`words.tsv` of the model), and by correcting the spelling."""
+        for length in range(min(3, len(words) - start), 0, -1):
+            for form in _forms(" ".join(words[start : start + length])):
+                meant = self._synonyms.meant.get(form)
+                if meant is not None and meant.alone in self.vocabulary:
+                    return length, Meanings(noun=Noun(meant.alone, meant.alone == form))
+                if meant is not None and (known := self.entries.get(key(meant.alone))) and known.noun:
+                    return length, Meanings(noun=Noun(known.noun.label, False, known.noun.extra))
+        corrected = self._corrected(words[start])
+        return None if corrected is None else (1, self.entries[corrected])
+
+    def _corrected(self, word: str) -> Key | None:
+        """The single word that differs from `word` by a slip of the pen."""
+        if len(word) < _CORRECTED:
+            return None
+        near = [known for known in self._by_letter.get(word[0], ()) if abs(len(known) - len(word)) <= 2]
+        cutoff = 0.84 if len(word) < 8 else 0.8
+        close = difflib.get_close_matches(word, near, 1, cutoff)
+        return (close[0],) if close else None
+
+    @property
+    def _by_letter(self) -> Mapping[str, list[str]]:
+        if not hasattr(self, "_letters"):
+            letters: dict[str, list[str]] = {}
+            for phrase, meanings in self.entries.items():
+                if len(phrase) == 1 and (meanings.noun or meanings.mood or meanings.garment):
+                    letters.setdefault(phrase[0][:1], []).append(phrase[0])
+            self._letters = letters
+        return self._letters
+
+    def nearest(self, text: str, count: int = 3) -> list[str]:
+        """Labels that are spelled like a text, to suggest."""
+        return difflib.get_close_matches(text.lower(), list(self.vocabulary.labels), count, 0.5)
+
+
+def _forms(phrase: str) -> Iterator[str]:
+    yield phrase
+    for ending, instead in (("ies", "y"), ("ves", "f"), ("es", ""), ("s", "")):
+        if phrase.endswith(ending) and len(phrase) > len(ending) + 2:
+            yield phrase.removesuffix(ending) + instead
+
+
+@cache
+def _label_keys(vocabulary: Vocabulary) -> Mapping[Key, str]:
+    return {key(label): label for label in vocabulary.labels}
