@@ -31,10 +31,11 @@ def train(
     if dry_run and compare:
         raise UserError("Take --dry-run or --compare, one of the two.")
     import train
+    from quantize.fuse import fuse
 
     if dry_run:
         typer.echo(train.dry_run(recipe, overrides or []))
     elif compare:
-        typer.echo(train.compare(recipe, resume, overrides or []))
+        typer.echo(train.compare(recipe, resume, overrides or [], fuse))
     else:
-        train.run(recipe, resume, overrides or [])
+        train.run(recipe, resume, overrides or [], fuse)

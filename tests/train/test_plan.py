@@ -16,13 +16,15 @@ from PIL import Image
 import train
 from app import cli
 from mlx_genmoji import UserError
-from train.adapter import lora
-from train.adapter.lora import LoRAObjective, LoRARecipe, load_base, open_dataset
+from train.adapter import run as adapter_run
+from train.adapter.base import load_base
 from train.adapter.memory import Memory, check_memory, measure
+from train.adapter.objective import LoRAObjective
+from train.adapter.recipe import LoRARecipe, open_dataset
 from train.fit import machine
 from train.fit.curve import HEIGHT, MARGIN, WIDTH, draw_curve
 from train.fit.machine import at_work, memory_limit
-from train.fit.step import Workers, flat
+from train.fit.step import Stepper, flat
 from train.recipe import build, read_recipe
 
 pytestmark = pytest.mark.usefixtures("cpu")
@@ -46,11 +48,11 @@ def test_the_forecast_of_memory_is_what_a_run_takes(lora_recipe: Path) -> None:
     run = LoRAObjective(recipe, load_base(recipe), open_dataset(recipe))
     memory = measure(run, recipe.loop, memory_limit())
     before = mx.get_active_memory()
-    workers = Workers(run, recipe.loop, 1)
+    stepper = Stepper(run, recipe.loop, 1)
     for step in range(2):
         mx.clear_cache()
         mx.reset_peak_memory()
-        workers.step(step, run.batch(step))
+        stepper.step(step, run.batch(step))
     # What there was before, of other tests too, is there all the same.
     taken = mx.get_peak_memory() - before
     assert memory.peak(8) - before == pytest.approx(taken, rel=0.25)
@@ -58,7 +60,7 @@ def test_the_forecast_of_memory_is_what_a_run_takes(lora_recipe: Path) -> None:
 
 
 def test_memory_beyond_what_was_measured_grows_evenly() -> None:
-    memory = Memory(held=1000, steps={1: 100, 2: 120, 4: 160}, drawing=150)
+    memory = Memory(resident=1000, steps={1: 100, 2: 120, 4: 160}, drawing=150)
     assert [memory.peak(n) for n in (1, 2, 4, 8)] == [1150, 1150, 1160, 1240]
 
 
@@ -66,13 +68,13 @@ def test_a_run_that_does_not_fit_is_refused_with_what_to_change(
     lora_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = build(LoRARecipe, read_recipe(lora_recipe, []))
-    memory = Memory(held=10**9, steps={1: 10**9, 2: 2 * 10**9, 4: 4 * 10**9}, drawing=0)
+    memory = Memory(resident=10**9, steps={1: 10**9, 2: 2 * 10**9, 4: 4 * 10**9}, drawing=0)
     check_memory(recipe, memory, 5 * 10**9)
     with pytest.raises(UserError, match=r"5\.00 GB.*3\.50 GB.*accumulation: 2 .*checkpointing: true or bits: 4"):
         check_memory(recipe, memory, 35 * 10**8)
     with pytest.raises(UserError, match=r"set a data\.size below 16\.$"):
         check_memory(replace(recipe, bits=4, checkpointing=True), memory, 15 * 10**8)
-    monkeypatch.setattr(lora, "memory_limit", lambda: 10**5)
+    monkeypatch.setattr(adapter_run, "memory_limit", lambda: 10**5)
     with pytest.raises(UserError, match="GB of memory"):
         train.run(lora_recipe)
     assert not (tmp_path / "runs" / "lora").exists()
@@ -85,9 +87,9 @@ def test_blocks_that_are_computed_again_have_the_same_gradients(lora_recipe: Pat
         overrides = [f"checkpointing={checkpointing}", f"bits={bits}", "lora.targets=[attention, conv]"]
         recipe = build(LoRARecipe, read_recipe(lora_recipe, overrides))
         run = LoRAObjective(recipe, load_base(recipe), open_dataset(recipe))
-        workers = Workers(run, recipe.loop, 1)
-        workers.differentiate(run.batch(0))
-        gradients.append(workers.gradients)
+        stepper = Stepper(run, recipe.loop, 1)
+        stepper.differentiate(run.batch(0))
+        gradients.append(stepper.gradients)
     for name, expected in gradients[0].items():
         assert mx.allclose(gradients[1][name], expected, rtol=1e-4, atol=1e-6), name
 
@@ -102,10 +104,10 @@ def test_gradients_in_half_precision_are_those_in_full(lora_recipe: Path) -> Non
         frozen = {n: a.astype(dtype) for n, a in flat(run.model.parameters()).items() if "lora_" not in n}
         mx.eval(frozen)
         run.model.update(tree_unflatten(list(frozen.items())))
-        workers = Workers(run, recipe.loop, 1)
-        assert workers.scale == (1 if dtype == mx.float32 else 1024)
-        workers.differentiate(run.batch(0))
-        gradients.append(workers.gradients)
+        stepper = Stepper(run, recipe.loop, 1)
+        assert stepper.scale == (1 if dtype == mx.float32 else 1024)
+        stepper.differentiate(run.batch(0))
+        gradients.append(stepper.gradients)
     apart = sum(((gradients[1][n] - g).square().sum() for n, g in gradients[0].items()), mx.zeros(()))
     whole = sum((g.square().sum() for g in gradients[0].values()), mx.zeros(()))
     assert mx.sqrt(apart / whole).item() < 0.02
