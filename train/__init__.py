@@ -22,7 +22,7 @@ from .options import Fuse, Options
 from .recipe import build, read_recipe
 from .stages import plan_stages, run_stages
 
-__all__ = ["OBJECTIVES", "Fuse", "compare", "dry_run", "run"]
+__all__ = ["OBJECTIVES", "Fuse", "Options", "carry_out", "compare", "dry_run", "run"]
 
 
 def run(recipe: Path, resume: bool = False, overrides: Sequence[str] = (), fuse: Fuse | None = None) -> Path:

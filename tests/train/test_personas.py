@@ -116,6 +116,16 @@ def test_work_that_was_stopped_between_two_adapters_or_within_one_goes_on(
         assert all(mx.array_equal(ours[name], theirs[name]) for name in theirs)
 
 
+def test_pictures_of_people_with_two_tones_belong_to_no_persona(personas_recipe: Path, dataset: Path) -> None:
+    rows = [json.loads(line) for line in (dataset / "metadata.jsonl").read_text().splitlines()]
+    rows[0]["skin_tone"] = ["dark", "light"]
+    (dataset / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    recipe = build(personas.PersonasRecipe, read_recipe(personas_recipe, []))
+    examples = {personas.name_of(entry): entry.examples for entry in personas.counted(recipe)}
+    # Three pictures of each, of which one has both now.
+    assert (examples["dark"], examples["light"], examples["style"]) == (2, 3, 8)
+
+
 def test_a_persona_that_nobody_can_ask_for_is_refused(personas_recipe: Path) -> None:
     with pytest.raises(UserError, match="purple"):
         train.run(personas_recipe, overrides=["personas.skin_tones=[purple]"])

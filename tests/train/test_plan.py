@@ -1,5 +1,6 @@
 """Before a run: what it would take, whether it fits, and what a Mac is told."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,6 +17,8 @@ from PIL import Image
 import train
 from app import cli
 from mlx_genmoji import UserError
+from mlx_genmoji.lora import load_adapter
+from mlx_genmoji.models import ops
 from train.adapter import run as adapter_run
 from train.adapter.base import load_base
 from train.adapter.memory import Memory, check_memory, measure
@@ -115,9 +118,10 @@ def test_gradients_in_half_precision_are_those_in_full(lora_recipe: Path) -> Non
 
 
 class Mac:
-    """What a Mac is asked, in place of one."""
+    """In place of a Mac: keeps what it is asked for."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch):
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, device: Any = mx.gpu):
+        monkeypatch.setattr(mx, "default_device", lambda: device)
         self.asked: list[Any] = []
         self.awake = False
         monkeypatch.setattr(sys, "platform", "darwin")
@@ -149,15 +153,58 @@ def test_a_mac_stays_awake_and_keeps_the_model_in_memory_while_it_trains(monkeyp
     mac = Mac(monkeypatch)
     with pytest.raises(KeyboardInterrupt), at_work():
         assert mac.awake
-        assert mac.asked == [["caffeinate", "-i"], ("wired", 10_000), ("cache", 1_000)]
+        assert mac.asked == [["caffeinate", "-i"], ("cache", 1_000), ("wired", 10_000)]
         raise KeyboardInterrupt
-    assert not mac.awake and mac.asked[3:] == [("wired", 1), ("cache", 2)]
+    assert not mac.awake and mac.asked[3:] == [("cache", 2), ("wired", 1)]
+
+
+def test_a_mac_whose_cpu_computes_wires_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    mac = Mac(monkeypatch, mx.cpu)
+    with at_work():
+        assert mac.asked == [["caffeinate", "-i"], ("cache", 1_000)]
+    assert not mac.awake and mac.asked[2:] == [("cache", 2)]
 
 
 def test_the_memory_of_a_gpu_is_what_it_says_it_works_well_with(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mx, "default_device", lambda: mx.gpu)
-    monkeypatch.setattr(mx, "device_info", lambda: {"max_recommended_working_set_size": 5_000, "memory_size": 8_000})
+    facts = {"max_recommended_working_set_size": 5_000, "memory_size": 8_000}
+    monkeypatch.setattr(mx, "device_info", lambda device: facts if device == mx.gpu else {"memory_size": 9_000})
     assert memory_limit() == 5_000
+
+
+def test_the_memory_of_a_mac_whose_cpu_computes_is_no_more_than_its_gpu_works_well_with(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    facts = {"max_recommended_working_set_size": 5_000, "memory_size": 8_000}
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(mx.metal, "is_available", lambda: True)
+    monkeypatch.setattr(mx, "device_info", lambda device: facts if device == mx.gpu else {"memory_size": 9_000})
+    assert memory_limit() == 5_000
+
+
+def test_a_run_in_half_precision_by_mlx_s_own_forms_learns_what_one_on_a_cpu_does(
+    lora_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The branch of a GPU, on the CPU: half precision, one part at a time, MLX's own convolutions and attention."""
+    overrides = ["loop.threads=2", "lora.targets=[attention, conv]", "sample_prompts=['thing 1, flat']"]
+    here = train.run(lora_recipe, overrides=[*overrides, f"output={tmp_path}/runs/cpu/run"])
+    on_cpu = ops.on_cpu
+    for module in [module for name, module in sys.modules.items() if name.split(".")[0] in ("mlx_genmoji", "train")]:
+        if getattr(module, "on_cpu", None) is on_cpu:
+            monkeypatch.setattr(module, "on_cpu", lambda: False)
+    recipe = build(LoRARecipe, read_recipe(lora_recipe, overrides))
+    assert recipe.loop.concurrent == 1
+    assert LoRAObjective(recipe, load_base(recipe), open_dataset(recipe)).dtype == mx.float16
+    there = train.run(lora_recipe, overrides=[*overrides, f"output={tmp_path}/runs/gpu/run"])
+    losses = []
+    for path in (here, there):
+        entries = [json.loads(line) for line in (path.parent / "log.jsonl").read_text().splitlines()]
+        losses.append([entry.get("loss", entry.get("validation_loss")) for entry in entries])
+    assert losses[1] == pytest.approx(losses[0], rel=0.02)
+    full, half = (load_adapter(path) for path in (here, there))
+    assert full.layers.keys() == half.layers.keys()
+    apart = sum(np.square(np.asarray(layer.up - half.layers[name].up)).sum() for name, layer in full.layers.items())
+    assert apart < 0.1 * sum(np.square(np.asarray(layer.up)).sum() for layer in full.layers.values())
 
 
 def test_a_curve_rises_and_falls_with_the_loss(tmp_path: Path) -> None:

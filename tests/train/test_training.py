@@ -54,22 +54,25 @@ def log(folder: Path) -> list[dict]:
     return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
 
 
+STEADY = ["loop.batch_size=8", "loop.decay_steps=30", "loop.threads=1"]
+
+
 def test_an_autoencoder_learns_its_pictures(vae_recipe: Path, tmp_path: Path) -> None:
-    folder = train.run(vae_recipe, overrides=["loop.steps=200"])
+    folder = train.run(vae_recipe, overrides=["loop.steps=60", *STEADY])
     data = build(AutoencoderRecipe, read_recipe(vae_recipe, [])).data
     pictures = mx.array(to_model(Dataset(data, tmp_path / "cache").pictures[:]))
     # The best that a decoder could do which ignores its latents.
     same_for_all = reconstruction_loss(mx.mean(pictures, axis=0, keepdims=True) - pictures, 1.0)
     model = load_model(folder)
-    assert reconstruction_loss(model.decode(model.encode(pictures)[0]) - pictures, 1.0) < 0.8 * same_for_all
+    latents = model.encode(pictures)[0]
+    loss = reconstruction_loss(model.decode(latents) - pictures, 1.0)
+    assert loss < 0.9 * same_for_all
+    assert loss < 0.6 * reconstruction_loss(model.decode(latents[::-1]) - pictures, 1.0)
 
 
 def test_a_diffusion_model_learns_its_latents(vae_recipe: Path, diffusion_recipe: Path, tmp_path: Path) -> None:
     train.run(vae_recipe)
-    train.run(
-        diffusion_recipe,
-        overrides=["loop.steps=300", "loop.log_every=20", "loop.sample_every=0", "loop.learning_rate=0.01"],
-    )
+    train.run(diffusion_recipe, overrides=["loop.steps=60", "loop.log_every=12", "loop.sample_every=0", *STEADY])
     losses = [entry["loss"] for entry in log(tmp_path / "runs" / "model")]
     assert losses[-1] < 0.8 * losses[0]
 
@@ -396,7 +399,7 @@ def test_a_batch_in_parts_has_the_gradients_of_the_whole(vae_recipe: Path, tmp_p
 
 def test_a_checkpoint_of_another_recipe_is_refused(vae_recipe: Path) -> None:
     train.run(vae_recipe, overrides=["loop.steps=1"])
-    with pytest.raises(UserError, match="config.block_out_channels was"):
+    with pytest.raises(UserError, match="block_out_channels was"):
         train.run(vae_recipe, resume=True, overrides=["config.block_out_channels=[8, 8, 8]"])
 
 
