@@ -105,9 +105,9 @@ def drawn_latents(folder: Path, captions: Sequence[str], seed: int, cache: Path)
     schedule = make_sampler(genmoji.scheduler).schedule(genmoji.defaults.steps)
     if schedule.stochastic:
         raise UserError(f"Recipe: the sampler of {folder} draws with new noise at each step, which is not supported.")
-    weights = weights_sha256(*(folder / part for part in ("unet", "text_encoder")))
+    model = [weights_sha256(folder / "unet", folder / "text_encoder"), dict(genmoji.unet.raw_config)]
     tokens = genmoji.text.tokenizers[0](captions).tolist()
-    key = [weights, tokens, dict(genmoji.scheduler), genmoji.defaults.steps, genmoji.defaults.guidance, seed]
+    key = [model, tokens, dict(genmoji.scheduler), genmoji.defaults.steps, genmoji.defaults.guidance, seed]
     return cached(cache, "drawn", key, lambda: draw_all(genmoji, schedule, captions, seed))
 
 
