@@ -67,7 +67,7 @@ def test_an_autoencoder_learns_its_pictures(vae_recipe: Path, tmp_path: Path) ->
     latents = model.encode(pictures)[0]
     loss = reconstruction_loss(model.decode(latents) - pictures, 1.0)
     assert loss < 0.9 * same_for_all
-    assert loss < 0.6 * reconstruction_loss(model.decode(latents[::-1]) - pictures, 1.0)
+    assert loss < 0.85 * reconstruction_loss(model.decode(mx.roll(latents, 3, axis=0)) - pictures, 1.0)
 
 
 def test_a_diffusion_model_learns_its_latents(vae_recipe: Path, diffusion_recipe: Path, tmp_path: Path) -> None:
