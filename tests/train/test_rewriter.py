@@ -11,7 +11,8 @@ from mlx_genmoji import UserError
 from mlx_genmoji.prompt.lexicon import moods
 from mlx_genmoji.prompt.llm.protocol import PATTERNS, fault, read_answer
 from mlx_genmoji.prompt.parser import parse
-from train.rewriter import check, evaluation_prompts, resumed, rows, words_of, write_rows
+from train.rewriter.rows import check, evaluation_prompts, rows, words_of, write_rows
+from train.rewriter.tuning import resumed
 
 ROOT = Path(__file__).parents[2]
 RECIPE = yaml.safe_load((ROOT / "train/recipes/rewriter.yaml").read_text(encoding="utf-8"))
@@ -59,11 +60,11 @@ def test_a_word_that_the_grammar_lacks_is_named() -> None:
 
 
 def test_the_rows_are_the_same_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("train.rewriter.picture_colours", lambda folder: {})
-    recipe = RECIPE | {key: str(ROOT / RECIPE[key]) for key in ("rows", "excluded")}
+    monkeypatch.setattr("train.rewriter.rows.picture_colours", lambda folder: {})
+    tables, excluded = (ROOT / RECIPE[key] for key in ("rows", "excluded"))
     texts = []
     for name in ("one", "two"):
-        count = write_rows(recipe | {"data": str(tmp_path / name)})
+        count = write_rows(tables, tmp_path, excluded, 0, tmp_path / name)
         train, valid = ((tmp_path / name / f"{part}.jsonl").read_text() for part in ("train", "valid"))
         assert train.count("\n") + valid.count("\n") == count and json.loads(valid.splitlines()[0])["messages"]
         texts.append(train + valid)

@@ -1,4 +1,4 @@
-"""What a UNet is told of captions: computed once and kept on disk, or, where the text encoder is trained, each time."""
+"""The captions of a batch as the UNet's conditions: encoded once, or in each step where the text encoder is trained."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -13,7 +13,7 @@ from mlx_genmoji.families.base import Conditions
 from mlx_genmoji.families.clip_text import TextTowers, time_ids
 from mlx_genmoji.models.clip import CLIPTextModel
 
-from ..data.cached import cached
+from .data.cached import cached
 
 BATCH = 16
 
@@ -24,8 +24,8 @@ class FrozenTexts:
     """The states, and of XL the `text_embeds`, of a fixed list of captions; the text encoders are not needed again."""
 
     def __init__(self, towers: TextTowers, captions: Sequence[str], cache: Path, key: Any, others: Sequence[str] = ()):
-        """`key`: what tells the text encoders from all others. `others`: kept apart, such as the prompts of samples."""
-        # The empty one stands for a dropped caption.
+        """key: JSON that no other text encoders have. others: texts that are cached apart, such as sample prompts."""
+        # The empty text stands for a dropped caption.
         first = sorted({"", *captions})
         groups = [first, sorted({*others} - {*first})]
         self.places = {text: (group, i) for group, texts in enumerate(groups) for i, text in enumerate(texts)}
@@ -49,12 +49,12 @@ class FrozenTexts:
         ]
 
     def rows(self, captions: Sequence[str]) -> list[mx.array]:
-        """What a batch holds of its captions; "" is a dropped one."""
+        """The arrays of a batch's captions, first axis the batch; "" is a dropped caption."""
         places = [self.places[text] for text in captions]
         return [mx.array(np.stack([groups[group][i] for group, i in places])) for groups in self.arrays]
 
     def conditions(self, model: Any, size: Size, rows: Sequence[mx.array]) -> Conditions:
-        """From what a batch holds to what the UNet is told."""
+        """The UNet's conditions from a batch's arrays."""
         return _conditions(rows[0], rows[1] if len(rows) > 1 else None, size)
 
 
@@ -65,12 +65,13 @@ class TrainedTexts:
         self.towers = towers
 
     def rows(self, captions: Sequence[str]) -> list[mx.array]:
+        """Token ids for each text encoder, and 0 for a caption whose states are zeros."""
         zeros = self.towers.zeros_for_empty and len(self.towers.encoders) == 2
         kept = mx.array([0.0 if zeros and not text else 1.0 for text in captions])
         return [*self.towers.tokenize(captions), kept]
 
     def conditions(self, model: Mapping[str, CLIPTextModel], size: Size, rows: Sequence[mx.array]) -> Conditions:
-        """`model`: has the text encoders by their names; each thread trains through its own."""
+        """model: has the text encoders by their names; each thread has its own copy of them."""
         *ids, kept = rows
         encoders = [model[name] for name in ("text_encoder", "text_encoder_2")[: len(ids)]]
         states, pooled = TextTowers(self.towers.tokenizers, encoders).encode(ids)
@@ -81,8 +82,8 @@ class TrainedTexts:
 Texts = FrozenTexts | TrainedTexts
 
 
-class Told(TextTowers):
-    """In place of text encoders: what they said of a fixed list of captions."""
+class CachedTexts(TextTowers):
+    """In place of text encoders: the states of a fixed list of captions, encoded before."""
 
     def __init__(self, texts: FrozenTexts):
         super().__init__([], [])
