@@ -19,7 +19,7 @@ from .checkpoint.defaults import DEFAULTS_FILE, Defaults
 from .errors import UserError, quoted
 from .families import load_family
 from .families.base import Family
-from .families.stable_diffusion import Autoencoder, StableDiffusion
+from .families.stable_diffusion import StableDiffusion
 from .generation.decode import put_together, to_picture
 from .generation.denoise import Callback, Progress, denoise
 from .generation.recipe import ModelFacts, Recipe, package_version
@@ -40,6 +40,7 @@ from .sticker import Sticker
 if TYPE_CHECKING:
     from .combinations.reading import Combination
     from .families.clip_text import TextTowers
+    from .families.stable_diffusion import Autoencoder
     from .models.unet import UNet2DConditionModel
     from .prompt import CaptionForm, PromptPlan, Rewriter
 
