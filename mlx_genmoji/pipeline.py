@@ -19,11 +19,11 @@ from .checkpoint.defaults import DEFAULTS_FILE, Defaults
 from .errors import UserError, quoted
 from .families import load_family
 from .families.base import Family
-from .families.stable_diffusion import Autoencoder, StableDiffusion
+from .families.stable_diffusion import StableDiffusion
 from .generation.decode import put_together, to_picture
 from .generation.denoise import Callback, Progress, denoise
 from .generation.recipe import ModelFacts, Recipe, package_version
-from .generation.request import Options, Reader, Request, prepare, request_again
+from .generation.request import Request, prepare, request_again
 from .hub import BUILTIN, BUILTIN_NAME, locate
 from .lora.active import Adapters, Given
 from .models.ops import inference
@@ -32,11 +32,15 @@ from .pictures import fingerprint, fit_mask, fit_picture
 from .prompt import PERSON_TYPES, SKIN_TONES
 from .prompt.words import Words
 from .quantization import Quantization
+from .reader import make_reader
+from .reader.options import Options
+from .reader.vocabulary import Vocabulary
 from .sticker import Sticker
 
 if TYPE_CHECKING:
     from .combinations.reading import Combination
     from .families.clip_text import TextTowers
+    from .families.stable_diffusion import Autoencoder
     from .models.unet import UNet2DConditionModel
     from .prompt import CaptionForm, PromptPlan, Rewriter
 
@@ -58,8 +62,12 @@ class Genmoji:
         folder: Path | None = None,
         revision: str | None = None,
         words: Words | None = None,
+        vocabulary: Vocabulary | None = None,
     ):
-        """folder: where the model was loaded from, None for one that was made in memory. revision: its hub commit."""
+        """folder: where the model was loaded from, None for one that was made in memory. revision: its hub commit.
+
+        words: its synonyms. vocabulary: what it draws, if that is a closed list.
+        """
         self.family = family
         self.defaults = defaults
         self.name = name
@@ -68,7 +76,7 @@ class Genmoji:
         self.words = words or Words({})
         self.family.name = name
         self.adapters = Adapters(family)
-        self._reader = Reader(family, defaults, self.words, self.adapters)
+        self._reader = make_reader(family, defaults, self.words, self.adapters, vocabulary)
 
     @classmethod
     def load(
@@ -92,7 +100,15 @@ class Genmoji:
         quantization = None if bits is None else Quantization(bits)
         folder, name, commit = locate(model, revision)
         family, defaults = load_family(folder, name, quantization=quantization, preview=preview)
-        genmoji = cls(family, defaults=defaults, name=name, folder=folder, revision=commit, words=Words.load(folder))
+        genmoji = cls(
+            family,
+            defaults=defaults,
+            name=name,
+            folder=folder,
+            revision=commit,
+            words=Words.load(folder),
+            vocabulary=Vocabulary.load(folder),
+        )
         genmoji.set_adapters(adapters)
         return genmoji
 

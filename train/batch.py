@@ -1,4 +1,4 @@
-"""The one training batch of a diffusion model: what is drawn for each picture, and the arrays made of it.
+"""The training batch of a diffusion model, the same for adapters and whole models: samples, and arrays made of them.
 
 Randomness belongs to the numbered sample (seed, step, index): it is the same whether a batch is computed on one machine
 or on several.
@@ -20,7 +20,7 @@ DROPPED = ""
 
 
 class Sample(NamedTuple):
-    """What is drawn for one picture of a batch."""
+    """The random choices for one picture of a batch."""
 
     row: int
     caption: str
@@ -35,9 +35,9 @@ class Noise(NamedTuple):
     timestep_shift: float
     offset: float
     timesteps: int
-    """How many there are."""
+    """The number of timesteps of the schedule."""
     shape: tuple[int, ...]
-    """Of one picture's latents, (h, w, c)."""
+    """The shape of one picture's latents, (h, w, c)."""
 
 
 def draw_sample(

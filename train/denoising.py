@@ -2,7 +2,7 @@
 
     samples (row, caption, timestep, noise) -> batch.py -> noisy latents, target, weights, texts -> UNet -> loss
 
-The UNet's output is what the base's scheduler config names: epsilon, v or x0 (Ho et al., 2020).
+The scheduler config names what the UNet predicts: epsilon, v or x0 (Ho et al., 2020).
 """
 
 from collections.abc import Mapping

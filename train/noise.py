@@ -27,7 +27,7 @@ def offset_noise(rng: np.random.Generator, shape: tuple[int, ...], offset: float
 def loss_weights(signal: Floats, prediction_type: str, min_snr_gamma: float) -> Floats:
     """The weight of the squared error at timesteps of these `alphas_cumprod`, (B,); with a gamma of 0, one.
 
-    Hang et al. 2023, https://arxiv.org/abs/2303.09556: min(SNR, gamma) for x0, translated to what is predicted.
+    Hang et al. 2023, https://arxiv.org/abs/2303.09556: min(SNR, gamma) for x0, translated to the prediction type.
     """
     if not min_snr_gamma:
         return np.ones_like(signal)

@@ -52,7 +52,7 @@ def find_objective(raw: Mapping[str, Any]) -> Objective:
 
 
 def carry_out(raw: Mapping[str, Any], options: Options) -> Path:
-    """Train what a recipe of one objective, as read from its file, describes. Raises UserError."""
+    """Carry out a recipe of one objective, given as read from its file. Raises UserError."""
     objective = find_objective(raw)
     if not objective.several_machines and World().size > 1:
         raise UserError(f"Recipe: the objective {raw['objective']!r} is for one machine; several train adapters.")

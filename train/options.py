@@ -1,4 +1,4 @@
-"""How a recipe is carried out, beside what it says itself."""
+"""Options of the command that are no keys of a recipe."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class Fuse(Protocol):
 
 @dataclass(frozen=True)
 class Options:
-    """What the command adds to a recipe."""
+    """How a recipe is carried out."""
 
     resume: bool = False
     """Whether a run goes on from its last checkpoint."""

@@ -1,4 +1,4 @@
-"""A recipe of several stages, each of which reads what the stages before it wrote.
+"""A recipe of several stages; each reads the results of stages before it.
 
     output: runs/builtin
     shared:                      # keys of every stage that knows them; a stage's own value wins

@@ -6,28 +6,33 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
 import mlx.nn as nn
 from PIL import Image
 
-from ..checkpoint.components import load_model, weight_paths
+from ..checkpoint.components import is_kind, load_model, weight_paths
 from ..checkpoint.weight_files import Weights
 from ..errors import UserError
 from ..hub import resolve
-from ..models.clip import CLIPTextModel
 from ..models.ops import on_cpu
-from ..models.tiny_vae import AutoencoderTiny
-from ..models.unet import UNet2DConditionModel
-from ..models.vae import AutoencoderKL
 from ..quantization import DENSE_KEY, Quantization
 from ..samplers import LCM, NoiseConfig, Schedule, make_sampler
 from ..tokenizer import CLIPTokenizer
 from .base import STRENGTH, Conditions, Family, ImageStart
 from .clip_text import TextTowers
 
-Autoencoder = AutoencoderKL | AutoencoderTiny
+if TYPE_CHECKING:
+    from ..models.clip import CLIPTextModel
+    from ..models.tiny_vae import AutoencoderTiny
+    from ..models.unet import UNet2DConditionModel
+    from ..models.vae import AutoencoderKL
+
+    Autoencoder = AutoencoderKL | AutoencoderTiny
+
+
+AUTOENCODERS = ("AutoencoderKL", "AutoencoderTiny")
 
 
 class StableDiffusion(Family):
@@ -66,14 +71,14 @@ class StableDiffusion(Family):
         tokenizers = [CLIPTokenizer.load(folder / f"tokenizer{suffix}") for suffix in suffixes]
         for_text = quantization and quantization.for_text
         encoders = [
-            _component(folder / f"text_encoder{suffix}", CLIPTextModel, quantization=for_text) for suffix in suffixes
+            _component(folder / f"text_encoder{suffix}", "CLIPTextModel", quantization=for_text) for suffix in suffixes
         ]
         family = cls(
-            unet=_component(folder / "unet", UNet2DConditionModel, quantization=quantization),
+            unet=_component(folder / "unet", "UNet2DConditionModel", quantization=quantization),
             text=TextTowers(tokenizers, encoders, zeros_for_empty),
-            vae=_component(folder / "vae", AutoencoderKL, AutoencoderTiny),
+            vae=_component(folder / "vae", *AUTOENCODERS),
             scheduler=scheduler,
-            preview_vae=None if preview is None else _component(resolve(preview), AutoencoderTiny, AutoencoderKL),
+            preview_vae=None if preview is None else _component(resolve(preview), *reversed(AUTOENCODERS)),
         )
         components = (*family.models.values(), family.vae)
         family.weights = Weights([path for component in components for path in weight_paths(component)])
@@ -242,14 +247,15 @@ def _sample_size(config: Mapping[str, Any]) -> tuple[int, int]:
     return sides[0], sides[1]
 
 
-def _component(folder: Path, *kinds: type, quantization: Quantization | None = None) -> Any:
-    """One component. Raises UserError where its config describes another kind."""
+def _component(folder: Path, *kinds: str, quantization: Quantization | None = None) -> Any:
+    """Load one component. Raises UserError if its class is none of `kinds`."""
     component = load_model(folder, quantization=quantization)
-    if not isinstance(component, kinds):
-        raise UserError(f"{folder}: config.json describes another kind of model than {kinds[0].__name__}.")
+    if not is_kind(component, *kinds):
+        raise UserError(f"{folder}: config.json describes another kind of model than {kinds[0]}.")
     return component
 
 
 def _dtype(vae: Autoencoder) -> mx.Dtype:
-    """What an autoencoder computes in: half precision on a GPU, unless its config asks for `force_upcast`."""
-    return vae.encoder.conv_in.weight.dtype if isinstance(vae, AutoencoderKL) else vae.encoder.layers[0].weight.dtype
+    """The dtype that an autoencoder computes in: half precision on a GPU, unless its config asks for `force_upcast`."""
+    first = vae.encoder.layers[0] if is_kind(vae, "AutoencoderTiny") else vae.encoder.conv_in
+    return first.weight.dtype

@@ -36,6 +36,7 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
     "image_sha256": _TEXT,
     "mask_sha256": _TEXT,
     "combination": (Mapping,),
+    "notes": (list,),
     "model": (Mapping,),
     "adapters": (list,),
     "version": _TEXT,
@@ -101,6 +102,8 @@ class Recipe:
     image: Mapping[str, Any] = field(default_factory=dict)
     """`strength`, `image_sha256` and `mask_sha256` of image to image; empty where there was no picture."""
     combination: Combination | None = None
+    notes: tuple[str, ...] = ()
+    """Sentences: what of the prompt was left out, or is drawn as something else."""
     adapters: tuple[Mapping[str, Any], ...] = ()
     """`name`, `sha256` and `weight` of each."""
     version: str = "unknown"
@@ -122,6 +125,7 @@ class Recipe:
             "sampler": self.sampler,
             **self.image,
             **({} if self.combination is None else {"combination": self.combination.to_dict()}),
+            **({"notes": list(self.notes)} if self.notes else {}),
             "model": self.model.to_dict(),
             "adapters": [dict(adapter) for adapter in self.adapters],
             "version": self.version,
@@ -146,6 +150,9 @@ class Recipe:
             name: parsed.pop(name) for name in ("strength", "image_sha256", "mask_sha256") if name in parsed
         }
         parsed["model"] = ModelFacts(**{name: value for name, value in values["model"].items() if name in _MODEL_TYPES})
+        if not all(isinstance(note, str) for note in values.get("notes", ())):
+            raise UserError("The recipe's 'notes' must be texts.")
+        parsed["notes"] = tuple(values.get("notes", ()))
         parsed["adapters"] = tuple(values.get("adapters", ()))
         if "plan" in parsed:
             parsed["plan"] = _plan(parsed["plan"])

@@ -92,40 +92,47 @@ class Lexicon:
         self.vocabulary = vocabulary
         self.entries: dict[Key, Meanings] = {}
         self._synonyms = synonyms
+        self._labels = {key(label): label for label in vocabulary.labels}
         for label in vocabulary.labels:
             self._noun(label, Noun(label))
+        self._add_nouns()
+        self._add_the_rest()
+        self.misspellings = {key(typed): key(meant) for typed, meant in rows("misspellings.tsv")}
+
+    def _add_nouns(self) -> None:
         for name, label, exact, *more in rows("nouns.tsv"):
-            if label in vocabulary and key(name) not in self._labels:
+            if label in self.vocabulary and key(name) not in self._labels:
                 self._noun(name, Noun(label, exact == "=", more[0] if more else ""))
         for name, label, exact in rows("garments.tsv"):
-            if label in vocabulary:
+            if label in self.vocabulary:
                 for form in (name, plural(name)):
                     self._entry(form).garment = Noun(label, exact == "=")
-        for name, label in rows("moods.tsv"):
-            self._entry(name).mood = label
-        for name, look in rows("looks.tsv"):
-            self._entry(name).look = look
+
+    def _add_the_rest(self) -> None:
+        for table, field_name in (
+            ("moods.tsv", "mood"),
+            ("looks.tsv", "look"),
+            ("relations.tsv", "relation"),
+            ("hair.tsv", "hair"),
+        ):
+            for name, value in rows(table):
+                setattr(self._entry(name), field_name, value)
+        for name, number in rows("numbers.tsv"):
+            self._entry(name).number = int(number)
         for name, relation, *more in rows("verbs.tsv"):
             self._entry(name).verb = relation, more[0] if more else ""
         for name, relation, label in rows("places.tsv"):
             self._entry(name).place = relation, label
         for name, relation, label in rows("roles.tsv"):
             self._entry(name).roles.append((relation, label))
-        for name, relation in rows("relations.tsv"):
-            self._entry(name).relation = relation
-        for name, number in rows("numbers.tsv"):
-            self._entry(name).number = int(number)
-        for name, hair in rows("hair.tsv"):
-            self._entry(name).hair = hair
         for (name,) in rows("fillers.txt"):
             self._entry(name).filler = True
         for (name,) in rows("negations.txt"):
             self._entry(name).negation = True
-        self.misspellings = {key(typed): key(meant) for typed, meant in rows("misspellings.tsv")}
 
-    @property
-    def _labels(self) -> Mapping[Key, str]:
-        return _label_keys(self.vocabulary)
+    def label(self, text: str) -> str | None:
+        """The label that a text is, spelled in any way: "T-REX!", "heart eyes"."""
+        return self._labels.get(key(text))
 
     def _entry(self, name: str) -> Meanings:
         return self.entries.setdefault(key(name), Meanings())
@@ -186,8 +193,3 @@ def _forms(phrase: str) -> Iterator[str]:
     for ending, instead in (("ies", "y"), ("ves", "f"), ("es", ""), ("s", "")):
         if phrase.endswith(ending) and len(phrase) > len(ending) + 2:
             yield phrase.removesuffix(ending) + instead
-
-
-@cache
-def _label_keys(vocabulary: Vocabulary) -> Mapping[Key, str]:
-    return {key(label): label for label in vocabulary.labels}

@@ -1,4 +1,4 @@
-"""`--dry-run`: what a run would train, in how much memory and time, from steps that are measured."""
+"""`--dry-run`: the layers that a run would train, its memory and its time, from steps that are measured."""
 
 import re
 import time
@@ -8,7 +8,7 @@ from ..fit.machine import memory_limit
 from ..fit.step import Stepper, flat
 from ..recipe import Loop
 from .base import load_base
-from .memory import GB, at_once, check_memory, measure
+from .memory import GB, check_memory, concurrent_pictures, measure
 from .objective import LoRAObjective
 from .personas import PersonasRecipe, counted, name_of, recipe_of_style
 from .recipe import LoRARecipe, open_dataset
@@ -34,12 +34,13 @@ def plan(recipe: LoRARecipe) -> str:
         # "unet.up_blocks.0.attentions.1...to_out.0" is a to_out of the unet.
         kinds.setdefault(path.partition(".")[0], Counter())[re.sub(r"(\.\d+)+$", "", path).rpartition(".")[2]] += 1
     held_out = min(recipe.validation.pictures, len(dataset) // 5)
+    peak = memory.peak(concurrent_pictures(recipe.loop))
     rows = {
         "base": f"{objective.base['base_model']}, " + (f"{recipe.bits} bits" if recipe.bits else "as it is"),
         "trains": f"{len(objective.layers)} layers, {sum(array.size for array in trained.values()):,} parameters",
         **{f"  {part}": ", ".join(f"{n} {kind}" for kind, n in sorted(names.items())) for part, names in kinds.items()},
         "pictures": f"{len(dataset) - held_out} of {recipe.data.size} pixels, and {held_out} held out",
-        "peak memory": f"{memory.peak(at_once(recipe.loop)) / GB:.2f} GB; this machine has {limit / GB:.2f} GB for it",
+        "peak memory": f"{peak / GB:.2f} GB; this machine has {limit / GB:.2f} GB for it",
         "time": f"{seconds:.2f} s a step, {_duration(seconds * recipe.loop.steps)} for {recipe.loop.steps} steps;"
         " latents and texts, once, before",
     }

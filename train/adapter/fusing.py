@@ -12,7 +12,7 @@ from mlx_genmoji.quantization import CONFIG_KEY, Quantization, packable
 
 from ..options import Fuse
 
-NO_FUSE = "Recipe: 'fuse_bits' needs a function that fuses; `genmoji train` brings one, train.run takes one as 'fuse'."
+NO_FUSE = "Recipe: 'fuse_bits' needs a function that fuses: `genmoji train` has one; give train.run one as 'fuse'."
 
 
 def fuse_into(fuse: Fuse | None, model: str | None, adapters: Sequence[Path], bits: int, folder: Path) -> float:

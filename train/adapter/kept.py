@@ -1,4 +1,4 @@
-"""What a run of an adapter keeps to choose from: the adapters of the last checkpoints and the best one, each with its
+"""The adapters that a run keeps to choose from: those of the last checkpoints and the best one, each with its
 pictures of the sample prompts, and the curve of the losses."""
 
 from contextlib import suppress

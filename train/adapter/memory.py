@@ -22,9 +22,9 @@ class Memory:
     resident: int
     """The base, the adapter and the optimizer's state."""
     steps: dict[int, int]
-    """What a step takes beside them, for a few numbers of pictures that are computed at the same time."""
+    """Number of pictures that are computed at the same time -> bytes that a step takes in addition."""
     drawing: int
-    """What drawing a sample takes beside them, never during a step; 0 where there are no samples."""
+    """Bytes that drawing a sample takes in addition, never during a step; 0 where there are no samples."""
 
     def peak(self, pictures: int) -> int:
         """The peak with so many pictures at the same time; for more pictures than were measured a forecast."""
@@ -36,7 +36,7 @@ class Memory:
         return self.resident + max(self.drawing, needed)
 
 
-def at_once(loop: Loop) -> int:
+def concurrent_pictures(loop: Loop) -> int:
     """The pictures that are computed at the same time, by all threads."""
     return loop.batch_size // loop.accumulation
 
@@ -61,7 +61,7 @@ def measure(objective: LoRAObjective, loop: Loop, limit: int) -> Memory:
             mx.reset_peak_memory()
             stepper.step(0, tuple(array[:pictures] for array in batch))
             steps[pictures] = mx.get_peak_memory() - resident
-            next_pictures = min(2 * pictures, at_once(loop))
+            next_pictures = min(2 * pictures, concurrent_pictures(loop))
             memory = Memory(resident, steps, 0)
             if next_pictures == pictures or memory.peak(next_pictures) > limit:
                 break
@@ -85,7 +85,7 @@ def measure(objective: LoRAObjective, loop: Loop, limit: int) -> Memory:
 def check_memory(recipe: LoRARecipe, memory: Memory, limit: int) -> None:
     """Raise UserError, saying what to change, where a run would not fit."""
     loop = recipe.loop
-    needed = memory.peak(at_once(loop))
+    needed = memory.peak(concurrent_pictures(loop))
     if needed <= limit:
         return
     fitting = [pictures for pictures in memory.steps if memory.peak(pictures) <= limit]

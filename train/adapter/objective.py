@@ -1,4 +1,4 @@
-"""What an adapter learns: the prediction of a base whose own weights are frozen, dense or quantized."""
+"""The objective of an adapter: the prediction of a base whose own weights, dense or quantized, are frozen."""
 
 import hashlib
 from collections.abc import Sequence

@@ -3,7 +3,7 @@
     folders of pictures and metadata.jsonl
         -> dataset.py   rows that `data.where` asks for, their weights, pictures resized once
         -> captions.py  the caption template filled in: one text, or several where tags change
-        -> latents.py   what the autoencoder makes of the pictures, once
+        -> latents.py   the pictures' latents, computed once
         -> ../batch.py  samples drawn by weight
 
 Whatever takes long is kept on disk by `cached.py`, under a hash of everything that it was made of.

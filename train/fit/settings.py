@@ -11,7 +11,7 @@ MAY_CHANGE = ("loop.steps", "loop.learning_rate")
 """A change of these is a warning only; the second because a loss that is not finite any more asks for it."""
 
 # Settings that are not compared: places of files, whose hashes are compared instead; how often something is looked at;
-# how a step is computed; and what is only applied to the finished weights.
+# how a step is computed; and keys that only concern the finished weights.
 LOOP = ("checkpoint_every", "keep", "log_every", "sample_every", "compiled", "threads", "accumulation")
 FREE = {
     "": (
@@ -29,7 +29,7 @@ FREE = {
 def run_settings(recipe: Recipe, dataset_sha256: str, inputs: Mapping[str, str | None]) -> dict[str, Any]:
     """The settings by name ("loop.batch_size"), as JSON values.
 
-    inputs: hashes of the weights that the run starts from, by what a message calls them ("the base's weights").
+    inputs: hashes of the weights that the run starts from, by their names in messages ("the base's weights").
     """
     settings = flatten(json.loads(json.dumps(asdict(recipe), default=str)))
     for section, names in FREE.items():

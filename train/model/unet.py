@@ -159,7 +159,7 @@ def train_diffusion(recipe: DiffusionRecipe, options: Options) -> Path:
 
 
 def _check_result(recipe: DiffusionRecipe) -> None:
-    """Raise UserError, before the training, for what the finished folder could not be used with."""
+    """Raise UserError, before the training, for a sampler, defaults or words that the result could not use."""
     make_sampler(recipe.scheduler).schedule(Defaults.read(recipe.defaults).steps)
     if recipe.words is not None and not recipe.words.is_file():
         raise UserError(
