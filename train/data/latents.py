@@ -11,11 +11,14 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from mlx_genmoji.models import ops
-from mlx_genmoji.families.stable_diffusion import Autoencoder
+from mlx_genmoji.models.tiny_vae import AutoencoderTiny
+from mlx_genmoji.models.vae import AutoencoderKL
 
 from .cached import cached
 from .dataset import Dataset, to_model
 
+
+Autoencoder = AutoencoderKL | AutoencoderTiny
 MAX_PIXELS = 512 * 512
 """Pixels that an autoencoder encodes at once: one picture of 512 x 512, or several smaller ones."""
 
