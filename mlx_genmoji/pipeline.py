@@ -25,7 +25,7 @@ from .generation.denoise import Callback, Progress, denoise
 from .generation.recipe import ModelFacts, Recipe, package_version
 from .generation.request import Options, Reader, Request, prepare, request_again
 from .hub import BUILTIN, BUILTIN_NAME, locate
-from .lora.active import Adapters, Given
+from .lora.active import Adapters, AdapterSpec
 from .models.ops import inference
 from .models.ops.metal import wired_memory
 from .pictures import fingerprint, fit_mask, fit_picture
@@ -79,7 +79,7 @@ class Genmoji:
         revision: str | None = None,
         preview: str | Path | None = None,
         bits: int | None = None,
-        adapters: str | Path | Sequence[Given] = (),
+        adapters: str | Path | Sequence[AdapterSpec] = (),
     ) -> Genmoji:
         """Load a model: a diffusers folder, an id of the Hugging Face hub (fetched if it is not here yet), or the
         built-in one ("builtin" or None).
@@ -97,7 +97,7 @@ class Genmoji:
         genmoji.set_adapters(adapters)
         return genmoji
 
-    def set_adapters(self, adapters: str | Path | Sequence[Given]) -> None:
+    def set_adapters(self, adapters: str | Path | Sequence[AdapterSpec]) -> None:
         """Draw with these adapters instead of those before: files, each alone or with its weight: (file, 0.8).
 
         An empty list is the model without adapters. Or a folder with an index (`lora.persona_index`): each request is
