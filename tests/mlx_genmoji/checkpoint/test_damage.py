@@ -104,7 +104,7 @@ def change_config(path: Path, choose: random.Random) -> None:
 
 
 def change_header(path: Path, choose: random.Random) -> None:
-    """Change the header of a safetensors file; its length is told as it is then, but once in a while."""
+    """Change the header of a safetensors file; its declared length matches it except once in a while."""
     content = path.read_bytes()
     length = struct.unpack("<Q", content[:8])[0]
     text, data = content[8 : 8 + length], content[8 + length :]
@@ -129,8 +129,8 @@ def change_header(path: Path, choose: random.Random) -> None:
                 ]
             )
         text = json.dumps(header).encode()
-    told = choose.choice([0, 1, length + 1, len(content), 2**40, 2**64 - 1]) if choose.random() < 0.1 else len(text)
-    path.write_bytes(struct.pack("<Q", told) + text + data)
+    declared = choose.choice([0, 1, length + 1, len(content), 2**40, 2**64 - 1]) if choose.random() < 0.1 else len(text)
+    path.write_bytes(struct.pack("<Q", declared) + text + data)
 
 
 @pytest.fixture(scope="module")
