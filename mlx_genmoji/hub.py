@@ -1,9 +1,9 @@
-"""Hub: the folder of a model, which is on this machine or is fetched from the Hugging Face hub.
+"""Finds the folder of a model: on this machine, or in the Hugging Face hub's cache, after a download if needed.
 
-Of a repository, only what is needed to draw comes over: `model_index.json`, of each component it lists the
-configuration and the weights in one precision, `genmoji.json` and `words.tsv`. Only safetensors, never pickles. Files
-lie in the hub's own cache, where other programs find them; what was fetched whole is used from then on without asking
-the network, so that the same name stays the same model. A file that was cut off goes on where it stopped.
+Only the files needed for drawing are downloaded: `model_index.json`, the config and the weights in one precision of
+each component that it lists, `genmoji.json` and `words.tsv`. Weights are safetensors, never pickles. The files go to
+the hub's own cache, which other programs share. A complete download is used from then on without the network, so a name
+stays the same model. An interrupted download is resumed.
 
 `HF_ENDPOINT`, `HF_HOME`, `HF_HUB_CACHE` and `HF_HUB_OFFLINE` are read at each call.
 """
@@ -24,13 +24,15 @@ from .files import read_json
 INDEX = "model_index.json"
 OPTIONAL = ("genmoji.json", "words.tsv")
 
-# The entries of a model_index.json that are read; the others (a safety checker is 1.2 GB) stay where they are.
+# The components of a model_index.json that are downloaded, with and without weights. Others (a safety checker of
+# 1.2 GB) are not.
 WEIGHTED = ("unet", "vae", "text_encoder", "text_encoder_2")
 WEIGHTLESS = ("tokenizer", "tokenizer_2", "scheduler")
 
 BUILTIN = Path(__file__).parent / "builtin"
 BUILTIN_NAME = "builtin"
-"""The model that ships with the package, wherever a model is named; a folder of that name is `./builtin`."""
+"""The name of the model that ships with the package, wherever a model is named. For a folder of that name write
+`./builtin`."""
 
 REVISION = r"\w[\w./-]*"
 ID = re.compile(rf"(?P<id>\w[\w.-]*/\w[\w.-]*)(@(?P<revision>{REVISION}))?", re.ASCII)
@@ -48,13 +50,13 @@ class Located(NamedTuple):
 
 
 def locate(model: str | Path | None, revision: str | None = None) -> Located:
-    """The folder of a model, as `resolve` finds it (None is the built-in one), and its name for recipes."""
+    """The folder of a model, found by `resolve` (None is the built-in model), and its name for recipes."""
     if model is None or str(model) == BUILTIN_NAME:
         return Located(BUILTIN, BUILTIN_NAME, None)
     folder = resolve(model, revision)
     if folder.is_file():
         raise UserError(
-            f"{model} is one file, not a folder; make a folder of it with: genmoji convert {model} -o FOLDER"
+            f"{model} is one file, not a folder; convert it to a folder with: genmoji convert {model} -o FOLDER"
         )
     place = folder.resolve()
     if place.parent.name == "snapshots" and COMMIT.fullmatch(place.name):
@@ -64,12 +66,11 @@ def locate(model: str | Path | None, revision: str | None = None) -> Located:
 
 
 def resolve(model: str | Path, revision: str | None = None, *, half: bool | None = None) -> Path:
-    """The folder of `model`: the built-in one's for "builtin", itself if it exists, else the snapshot of a hub id
-    `owner/name` or `owner/name@revision`.
+    """The folder of `model`: "builtin", an existing path, or a hub id `owner/name` or `owner/name@revision`.
 
-    half: whether weights in half precision are preferred; None is as the device works fastest. The snapshot's folder is
-    named by the commit. Raises UserError where there is no such model, it may not be read without logging in, it holds
-    no safetensors, or it is not on this machine and cannot be fetched.
+    For a hub id it is the snapshot in the hub's cache, whose folder is named by the commit, downloaded if it is
+    missing. half: whether to prefer weights in half precision; None prefers them on a GPU. Raises UserError if there is
+    no such model, it needs a login, it has no safetensors, or it is missing and cannot be downloaded.
     """
     if str(model) == BUILTIN_NAME:
         return BUILTIN
@@ -85,14 +86,14 @@ def resolve(model: str | Path, revision: str | None = None, *, half: bool | None
     half = _prefers_half() if half is None else half
     if (snapshot := repository.cached(half)) is not None:
         return snapshot
-    # What is on this machine needs no network, and none of this.
+    # Imported only for a download.
     from .hub_fetch import fetch
 
     return fetch(repository, half)
 
 
 def _prefers_half() -> bool:
-    # MLX takes a while to import, and only this needs it.
+    # Importing MLX takes a while, and nothing else here needs it.
     from .models.ops import on_cpu
 
     return not on_cpu()
@@ -110,7 +111,7 @@ class Repository:
         return cache_folder() / f"models--{self.id.replace('/', '--')}"
 
     def cached(self, half: bool) -> Path | None:
-        """The snapshot on this machine, if it holds all that is needed."""
+        """The snapshot in the cache if it has all needed files, else None."""
         commit = self.revision
         if not COMMIT.fullmatch(commit):
             try:
@@ -121,14 +122,14 @@ class Repository:
         names = [path.relative_to(snapshot).as_posix() for path in snapshot.rglob("*") if path.is_file()]
         try:
             needed = needed_files(self.id, names, read_json(snapshot / INDEX), half)
-            listed = [path for name in needed if ".safetensors.index" in name for path in _shards(snapshot / name)]
+            shards = [path for name in needed if ".safetensors.index" in name for path in _shards(snapshot / name)]
         except (AttributeError, KeyError, OSError, TypeError, UserError, ValueError):
             return None
-        return snapshot if all(path.is_file() for path in listed) else None
+        return snapshot if all(path.is_file() for path in shards) else None
 
     @property
     def command(self) -> str:
-        """The command that fetches it."""
+        """A command that downloads it."""
         return f'genmoji generate "flying pig" --model {self}'
 
     def __str__(self) -> str:
@@ -136,9 +137,9 @@ class Repository:
 
 
 def needed_files(repository: str, names: Iterable[str], index: Mapping[str, Any], half: bool) -> list[str]:
-    """Of a repository's file names, those that are needed to draw with it, given its `model_index.json`.
+    """The file names among `names`, a repository's, that drawing needs. index: its `model_index.json`.
 
-    Raises UserError where a component has no safetensors.
+    Raises UserError if a component has no safetensors or a needed file is missing.
     """
     names = set(names)
     needed = [name for name in (INDEX, *OPTIONAL) if name in names]
@@ -146,21 +147,21 @@ def needed_files(repository: str, names: Iterable[str], index: Mapping[str, Any]
         entry = index.get(component)
         if not (isinstance(entry, list) and all(entry)):
             continue
-        inside = [name for name in names if name.rpartition("/")[0] == component]
-        bare = [name.rpartition("/")[2] for name in inside]
+        paths = [name for name in names if name.rpartition("/")[0] == component]
+        file_names = [name.rpartition("/")[2] for name in paths]
         if component in WEIGHTLESS:
-            chosen = [name for name in bare if name.endswith((".json", ".txt"))]
+            chosen = [name for name in file_names if name.endswith((".json", ".txt"))]
         else:
-            chosen = ["config.json", *_weights(repository, component, bare, half)]
+            chosen = ["config.json", *_weights(repository, component, file_names, half)]
         needed += [f"{component}/{name}" for name in chosen]
     absent = [name for name in needed if name not in names]
     if absent:
-        raise UserError(f"{repository} is not whole: it has no {absent[0]}.")
+        raise UserError(f"{repository} is incomplete: it has no {absent[0]}.")
     return needed
 
 
 def _weights(repository: str, component: str, names: list[str], half: bool) -> list[str]:
-    """The files of one precision, the index of those in several pieces included."""
+    """The weight files of a component in one precision; if they are shards, with their index."""
     precisions: dict[str, list[str]] = {}
     for name in names:
         stem, *parts = re.sub(r"-\d+-of-\d+", "", name).split(".")
@@ -183,7 +184,7 @@ def _shards(index: Path) -> list[Path]:
 
 
 def cache_folder() -> Path:
-    """The cache of the Hugging Face hub, where its own tools keep it."""
+    """The cache folder that the Hugging Face hub's own tools use."""
     from huggingface_hub import constants
 
     if cache := os.environ.get("HF_HUB_CACHE"):

@@ -1,4 +1,4 @@
-"""What is asked of a model, checked and read: the arguments of `Genmoji.generate` in, one `Request` out."""
+"""Reads and checks the arguments of `Genmoji.generate` and makes one `Request` of them."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from ..prompt import CaptionForm, PromptPlan, Rewriter
 
 AS_IS = "{prompt}"
-"""The template of a model that takes any prompt: its text encoder gets the prompt as it is."""
+"""The template of a model for any prompt: the text encoder gets the prompt unaltered."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """The arguments of `Genmoji.generate`, where they are explained."""
+    """The arguments of `Genmoji.generate`, which explains them."""
 
     count: int = 1
     seed: int | None = None
@@ -53,18 +53,18 @@ class Options:
 
 @dataclass(frozen=True)
 class Request:
-    """What is drawn, and how."""
+    """What to draw, and how."""
 
     captions: Sequence[str]
-    """One for each drawing: a prompt's only one, or the parts of a combination, the subject last."""
+    """One for each drawing: a prompt's only caption, or those of a combination's parts, the subject last."""
     recipe: Recipe
-    """Of the first candidate."""
+    """The recipe of the first candidate."""
     schedule: Schedule
     start: ImageStart
     count: int = 1
     seed: int = 0
     latents: mx.array | None = None
-    """(count, h, w, c): the initial noise that a program gave."""
+    """(count, h, w, c): the initial noise, if the caller gave it."""
 
     def noise(self, family: Family, i: int) -> mx.array:
         """The initial noise of candidate `i`, (1, h, w, c)."""
@@ -76,11 +76,11 @@ class Request:
 
 
 class Text(NamedTuple):
-    """A prompt as it was read."""
+    """A prompt after reading."""
 
     final_prompt: str
     subject: str
-    """The prompt without what it says of skin tone."""
+    """The prompt without its words for a skin tone."""
     template: str
     skin_tone: str | None
     person_type: str | None
@@ -104,7 +104,7 @@ class Reader:
         return self.adapters.template or self.defaults.template
 
     def caption_form(self, template: str | None = None) -> CaptionForm:
-        """How a plan's final prompt is made for the model."""
+        """How to make a plan's final prompt for this model."""
         from ..prompt import CaptionForm
 
         template = self.template if template is None else template
@@ -112,7 +112,7 @@ class Reader:
         return CaptionForm(template, self.family.fits, self.defaults.plan_fields, words.own)
 
     def read(self, prompt: str, options: Options) -> Text:
-        """The final prompt, and what the prompt or the options say of people. Routes adapters.
+        """The final prompt, and the skin tone and person type from the prompt or the options. Routes adapters.
 
         Raises UserError for an empty or contradictory request, UnsafePrompt for a refused one.
         """
@@ -120,7 +120,7 @@ class Reader:
         if plan is not None:
             self.adapters.route(plan.skin_tone, plan.person_type)
             template = self.template if options.template is None else options.template
-            # Only now is it known which adapter draws, and so which captions it was trained on.
+            # The template may be that of the adapter, which is known only after routing.
             plan = plan.finished(self.caption_form(template))
             negative_prompt = clean_final(options.negative_prompt or plan.negative_prompt)
             return Text(
@@ -139,13 +139,13 @@ class Reader:
         if template == AS_IS:
             final_prompt = compose(prompt, template, options.skin_tone, options.person_type)
         else:
-            # A person type that the prompt names is among its words.
+            # A person type from the prompt is in its words already.
             added = None if parsed.person_type else person_type
             final_prompt = compose(self.words.own(parsed.subject), template, skin_tone, added)
         return Text(final_prompt, parsed.subject, template, skin_tone, person_type, negative_prompt, None)
 
     def combination(self, text: Text) -> Combination | None:
-        """What is drawn by parts, each with its caption; None for what is drawn in one go."""
+        """The combination to draw part by part, each part with its caption; None to draw the text as a whole."""
         plan = text.plan
         if plan is not None and (plan.own_final_prompt or self.defaults.plan_fields):
             return None
@@ -155,17 +155,17 @@ class Reader:
 
         styles = dict(self.defaults.parts) | {name: name for name in EMOJI_SETS}
         words = set(text.template.lower().replace("{prompt}", " ").replace(",", " ").split())
-        emoji_set = next((likened for style, likened in styles.items() if style.lower() in words), "noto")
-        found = read(text.subject, self.words, emoji_set)
+        emoji_set = next((likeness for style, likeness in styles.items() if style.lower() in words), "noto")
+        combination = read(text.subject, self.words, emoji_set)
 
         def caption(part: Part) -> str:
             person = (text.skin_tone, text.person_type) if part.role == "person" else ()
             return compose(part.text, text.template, *person)
 
-        return found and found.captioned(caption)
+        return combination and combination.captioned(caption)
 
     def _plan(self, prompt: str, options: Options) -> PromptPlan | None:
-        """The plan to draw; its final prompt is still to be made, unless the user wrote one. None without rewriting."""
+        """The plan to draw, without a final prompt unless the user wrote one. None without rewriting."""
         rewrite = options.rewrite
         if rewrite is None:
             return None
@@ -183,10 +183,10 @@ class Reader:
 
 
 def prepare(prompt: str, options: Options, reader: Reader, facts: Callable[[], Mapping[str, Any]]) -> Request:
-    """The request that a prompt and its options make.
+    """The request for a prompt and its options.
 
-    facts: the recipe's `model`, `adapters` and `version`, once it is known which adapters draw. Raises UserError for an
-    argument that is out of range or disagrees with another.
+    facts: returns the recipe's `model`, `adapters` and `version`; called after adapters are routed. Raises UserError
+    for an argument that is out of range or contradicts another.
     """
     family, defaults = reader.family, reader.defaults
     steps = defaults.steps if options.steps is None else options.steps
@@ -223,9 +223,9 @@ def prepare(prompt: str, options: Options, reader: Reader, facts: Callable[[], M
 
 
 def request_again(recipe: Recipe, options: Options, family: Family) -> Request:
-    """The request that a recipe was made by. options: its seed and strength, and the pictures that it started from.
+    """The request for a stored recipe. options: its seed and strength, and the pictures that it started from.
 
-    Raises UserError for a number that is out of range, UnsafePrompt for a caption that is refused.
+    Raises UserError for a number that is out of range, UnsafePrompt for a refused caption.
     """
     if not recipe.final_prompt.strip():
         raise UserError("The recipe's 'final_prompt' is empty.")
@@ -238,9 +238,9 @@ def request_again(recipe: Recipe, options: Options, family: Family) -> Request:
 
 
 def captions_of(recipe: Recipe) -> list[str]:
-    """What is drawn, a caption each: the parts of a combination, the subject last, which previews so end with.
+    """The captions to draw: one, or those of a combination's parts, the subject last so that previews end with it.
 
-    Raises UnsafePrompt for a part that is refused.
+    Raises UnsafePrompt for a refused part.
     """
     if recipe.combination is None:
         return [recipe.final_prompt]
@@ -251,7 +251,7 @@ def captions_of(recipe: Recipe) -> list[str]:
 
 
 def check_numbers(options: Options, guidance: float) -> int:
-    """The seed, a random one where none is given. Raises UserError for a number that is out of range."""
+    """The seed, a random one if none is given. Raises UserError for a number that is out of range."""
     if options.count < 1:
         raise UserError(f"The count must be 1 or more, not {options.count}.")
     if not (math.isfinite(guidance) and guidance >= 0):
@@ -271,7 +271,7 @@ def _check_latents(latents: mx.array, count: int, family: Family) -> None:
 
 
 def _check_agreement(plan: PromptPlan, options: Options) -> None:
-    """Raise UserError where an option would be ignored in favour of the plan."""
+    """Raise UserError if an option contradicts the plan."""
     requested = {
         "skin tone": options.skin_tone,
         "person type": options.person_type,
@@ -280,7 +280,10 @@ def _check_agreement(plan: PromptPlan, options: Options) -> None:
     for what, value in requested.items():
         planned = getattr(plan, what.replace(" ", "_"))
         if value and value != planned and (planned or what != "negative prompt"):
-            says = f"says {planned}" if planned else "says none"
-            raise UserError(f"The {what} {value} was asked for and the plan {says}: change the plan's.")
+            raise UserError(
+                f"The {what} {value} contradicts the plan, which has {planned or 'none'}: change the plan's."
+            )
     if options.template is not None and plan.own_final_prompt:
-        raise UserError("The plan has a final prompt of its own, which stands in no template: leave one of them out.")
+        raise UserError(
+            "The plan has a final prompt of its own, which no template is applied to: leave one of them out."
+        )
