@@ -224,6 +224,7 @@ class Worker:
                 callback=Progress(job, genmoji, Drawing(plan, seed, previews=(None,) * request.count)),
             )
         notes += [message for message in messages if message not in notes]
+        notes += stickers[0].notes
         if "combination" in stickers[0].recipe:
             parts = Combination.from_dict(stickers[0].recipe["combination"]).parts
             notes.append(f"Drawn by parts and put together: {', '.join(part.label for part in parts)}.")

@@ -18,7 +18,7 @@ from ..families.base import Family
 from ..lora.active import Adapters
 from ..prompt.lexicon import PERSON_TYPES, SKIN_TONES
 from ..prompt.parser import Parsed, parse
-from ..prompt.safety import clean_final
+from ..prompt.safety import check_safe, clean_final
 from ..prompt.words import Words
 from .grammar import Scene, understand
 from .lexicon import Lexicon, key
@@ -50,18 +50,13 @@ class ClosedReader(OpenReader):
         if options.template == AS_IS:
             return super().read(prompt, options)
         plan = self.plan(prompt, options)
-        parsed = parse(_text_of(plan) if plan else _in_english(prompt), max_characters=None)
+        text, style = self._without_style(_text_of(plan) if plan else _in_english(prompt))
+        parsed = parse(text, max_characters=None)
         skin_tone, person_type = _people(parsed, plan, options)
         self.adapters.route(skin_tone, person_type)
-        template = self.template if options.template is None else options.template
-        if "{prompt}" not in template:
-            raise UserError(f"The template {template!r} has no {{prompt}} in it.")
-        scene = self._scene(parsed.subject)
-        if scene.subject is None:
-            raise UserError(self._nothing_known(prompt))
-        scene.subject = self._person(scene.subject, scene.hair, person_type)
-        combination, left_out = self._combination(scene, template, options)
-        notes = _notes(scene, left_out, combination)
+        template = self._template(options.template, style)
+        scene, combination, notes = self._understood(prompt, parsed.subject, person_type, template, options)
+        assert scene.subject is not None
         final_prompt = self.caption(scene.subject, template, skin_tone)
         negative_prompt = clean_final(options.negative_prompt or (plan.negative_prompt if plan else ""))
         if combination is not None:
@@ -69,6 +64,39 @@ class ClosedReader(OpenReader):
         if plan is not None:
             plan = replace(plan, final_prompt=final_prompt, composed_prompt=final_prompt)
         return Reading(final_prompt, template, skin_tone, person_type, negative_prompt, plan, combination, notes)
+
+    def _without_style(self, text: str) -> tuple[str, str | None]:
+        """A prompt without the style that it ends with ("octopus, flat"), and that style."""
+        for style in self.vocabulary.styles:
+            for ending in (f", {style}", f" in {style}", f" {style} style", f" in {style} style"):
+                if text.lower().rstrip(" .").endswith(ending):
+                    return text.rstrip(" .")[: -len(ending)], style
+        return text, None
+
+    def _template(self, requested: str | None, style: str | None) -> str:
+        """The template of the user, else that of a style of the model, else the adapter's or the model's."""
+        if requested is not None:
+            check_safe(requested)
+            if "{prompt}" not in requested:
+                raise UserError(f"The template {requested!r} has no {{prompt}} in it.")
+            return requested
+        return f"{{prompt}}, {style}" if style else self.template
+
+    def _understood(
+        self, prompt: str, subject: str, person_type: str | None, template: str, options: Options
+    ) -> tuple[Scene, Combination | None, tuple[str, ...]]:
+        """The scene of a prompt, its combination and its notes. Raises UserError where nothing is understood."""
+        combination = self._plain_combination(subject, template, options)
+        if combination is not None:
+            return Scene(combination.subject.label, subject), combination, ()
+        scene = self._scene(subject)
+        if scene.subject is None:
+            raise UserError(self._nothing_known(prompt))
+        scene.subject = self._person(scene.subject, scene.hair, person_type)
+        if scene.hair and not scene.subject.endswith(scene.hair):
+            scene.unknown.append(scene.hair)
+        combination, left_out = self._combination(scene, template, options)
+        return scene, combination, _notes(scene, left_out, combination)
 
     def caption(self, label: str, template: str, skin_tone: str | None) -> str:
         """The caption of a label in the style of a template; an adapter's own style is taken as it is."""
@@ -78,8 +106,20 @@ class ClosedReader(OpenReader):
         toned = any(skin_tone in tones for tones in self.vocabulary.labels[label].values())
         return template.replace("{prompt}", f"{label}, {skin_tone} skin tone" if toned else label)
 
+    def _plain_combination(self, text: str, template: str, options: Options) -> Combination | None:
+        """The combination that a text is in the wordings of `combinations.phrases`, each part by its plain name."""
+        if not self.defaults.parts or not wants_parts(options) or "+" in text:
+            return None
+        if self.vocabulary.spelled(text) is not None:
+            return None
+        from ..combinations.reading import read
+
+        found = read(text, self.words, self.emoji_set(template))
+        plain = found is not None and all(part.text == part.label in self.vocabulary for part in found.parts)
+        return found if plain else None
+
     def _scene(self, text: str) -> Scene:
-        label = self.lexicon.label(text)
+        label = self.vocabulary.spelled(text) or self.lexicon.label(text)
         if label is not None:
             return Scene(label, text)
         return understand(text, self.lexicon)

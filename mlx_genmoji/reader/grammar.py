@@ -12,6 +12,9 @@ from dataclasses import dataclass, field
 
 from .lexicon import Lexicon, Meanings, Noun, words_of
 
+ATTRIBUTES = {"fire": "fire", "wing": "wings", "sparkles": "sparkles", "hearts": "hearts", "red heart": "hearts"}
+"""Emoji that stand for a look when they are joined to another."""
+
 MAX_WORDS = 60
 """Words of a prompt that are read; the rest is reported."""
 
@@ -90,6 +93,7 @@ def understand(text: str, lexicon: Lexicon) -> Scene:
             continue
         _read(phrase, phrases[place - 1].relation if place else "", scene, lexicon)
     _settle(scene)
+    _settle_row(scene, lexicon)
     return scene
 
 
@@ -134,8 +138,8 @@ def _read(phrase: Phrase, before: str, scene: Scene, lexicon: Lexicon) -> None:
         _subject(nouns, scene, lexicon)
         return
     if not nouns:
-        if phrase.verb and relation not in ("role", ""):
-            _verb_alone(phrase, scene)
+        if phrase.verb and not phrase.tokens and relation not in ("role", ""):
+            scene.unknown.append(phrase.verb)
         return
     for token in nouns:
         _object(relation, token, scene)
@@ -269,11 +273,6 @@ def _object(relation: str, token: Token, scene: Scene) -> None:
     scene.wish(kind, noun.label)
 
 
-def _verb_alone(phrase: Phrase, scene: Scene) -> None:
-    if phrase.verb:
-        scene.unknown.append(phrase.verb)
-
-
 def _settle(scene: Scene) -> None:
     """A feeling alone is its smiley; what has no subject takes the first thing that is named."""
     if scene.subject is not None:
@@ -283,3 +282,28 @@ def _settle(scene: Scene) -> None:
             scene.subject = wish.label
             del scene.wishes[place]
             return
+
+
+def _settle_row(scene: Scene, lexicon: Lexicon) -> None:
+    """What emoji in a row ("🐷 + 👑", "🔥🐉") do to each other: the first that is no attribute is the subject."""
+    row = [wish for wish in scene.wishes if wish.kind == "plus"]
+    if not row or scene.subject is None:
+        return
+    labels = [scene.subject, *(wish.label for wish in row)]
+    bodies = [label for label in labels if not _attribute(label, lexicon)]
+    scene.subject = bodies[0] if bodies else labels[0]
+    others = [label for label in labels if label != scene.subject]
+    scene.wishes = [wish for wish in scene.wishes if wish.kind != "plus"]
+    for label in others:
+        scene.wish(*(_attribute(label, lexicon) or ("plus", label)))
+
+
+def _attribute(label: str, lexicon: Lexicon) -> tuple[str, str] | None:
+    """The wish that an emoji stands for beside another: worn, shown by a face, or a look; None for a thing."""
+    if label in ATTRIBUTES:
+        return ATTRIBUTES[label], ""
+    if label in lexicon.worn:
+        return "wearing", label
+    if label in lexicon.smileys:
+        return "emotion", label
+    return None

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from ..english import IRREGULAR_PLURALS, plural
+from ..english import IRREGULAR_PLURALS
 from ..prompt.words import Words
 from .vocabulary import Vocabulary
 
@@ -62,16 +62,17 @@ class Meanings:
 
 def words_of(text: str) -> list[str]:
     """The words of a text, and `+ & , # *`, as keys are made of them."""
-    folded = unicodedata.normalize("NFKD", text.translate(_QUOTES).lower())
-    bare = "".join(char for char in folded if not unicodedata.combining(char))
-    return [_without_genitive(word) for word in _WORD.findall(unicodedata.normalize("NFC", bare))]
+    text = text.lower()
+    if not text.isascii():
+        folded = unicodedata.normalize("NFKD", text.translate(_QUOTES))
+        text = unicodedata.normalize("NFC", "".join(char for char in folded if not unicodedata.combining(char)))
+    return [_without_genitive(word) for word in _WORD.findall(text)]
 
 
 def _without_genitive(word: str) -> str:
     return word.removesuffix("'s") if len(word) > 3 else word
 
 
-@cache
 def key(text: str) -> Key:
     """The key of a phrase."""
     return tuple(words_of(text))
@@ -97,6 +98,8 @@ class Lexicon:
             self._noun(label, Noun(label))
         self._add_nouns()
         self._add_the_rest()
+        self.smileys = frozenset(label for _, label in rows("moods.tsv"))
+        self.worn = frozenset(row[1] for row in rows("garments.tsv"))
         self.misspellings = {key(typed): key(meant) for typed, meant in rows("misspellings.tsv")}
 
     def _add_nouns(self) -> None:
@@ -105,8 +108,7 @@ class Lexicon:
                 self._noun(name, Noun(label, exact == "=", more[0] if more else ""))
         for name, label, exact in rows("garments.tsv"):
             if label in self.vocabulary:
-                for form in (name, plural(name)):
-                    self._entry(form).garment = Noun(label, exact == "=")
+                self._entry(name).garment = Noun(label, exact == "=")
 
     def _add_the_rest(self) -> None:
         for table, field_name in (
@@ -140,16 +142,16 @@ class Lexicon:
     def _noun(self, name: str, noun: Noun) -> None:
         entry = self._entry(name)
         entry.noun = entry.noun or noun
-        forms = self._entry(IRREGULAR_PLURALS.get(name) or plural(name))
-        forms.noun = forms.noun or noun
 
     def longest(self, words: Sequence[str], start: int) -> tuple[int, Meanings] | None:
         """How many words from `start` on make the longest known phrase, and its meanings; None where none is known."""
         for length in range(min(MAX_PHRASE, len(words) - start), 0, -1):
-            phrase = tuple(words[start : start + length])
-            meanings = self.entries.get(self.misspellings.get(phrase, phrase))
-            if meanings is not None:
-                return length, meanings
+            for phrase in _singulars(tuple(words[start : start + length])):
+                meanings = self.entries.get(self.misspellings.get(phrase, phrase))
+                if meanings is not None and (
+                    meanings.noun or meanings.garment or phrase == tuple(words[start : start + length])
+                ):
+                    return length, meanings
         return None
 
     def synonym(self, words: Sequence[str], start: int) -> tuple[int, Meanings] | None:
@@ -188,8 +190,31 @@ class Lexicon:
         return difflib.get_close_matches(text.lower(), list(self.vocabulary.labels), count, 0.5)
 
 
-def _forms(phrase: str) -> Iterator[str]:
+def _forms(word: str) -> Iterator[str]:
+    """A word, and what it may be the plural of."""
+    yield word
+    if word in _SINGULARS:
+        yield _SINGULARS[word]
+    for ending, instead in (("ies", "y"), ("ves", "f"), ("ves", "fe"), ("es", ""), ("s", "")):
+        if word.endswith(ending) and len(word) > len(ending) + 2:
+            yield word.removesuffix(ending) + instead
+
+
+def _singulars(phrase: Key) -> Iterator[Key]:
+    """A phrase, and what it may be the plural of: "cups of tea", "polar bears"."""
     yield phrase
-    for ending, instead in (("ies", "y"), ("ves", "f"), ("es", ""), ("s", "")):
-        if phrase.endswith(ending) and len(phrase) > len(ending) + 2:
-            yield phrase.removesuffix(ending) + instead
+    if len(phrase) > 2 and phrase[1] == "of":
+        yield from ((form, *phrase[1:]) for form in _forms(phrase[0]))
+    if phrase[-1].endswith("s") or phrase[-1] in _SINGULARS:
+        yield from ((*phrase[:-1], form) for form in _forms(phrase[-1]))
+
+
+_SINGULARS = {many: one for one, many in IRREGULAR_PLURALS.items() if " " not in one} | {
+    "men": "man",
+    "women": "woman",
+    "people": "person",
+    "babies": "baby",
+    "feet": "foot",
+    "loaves": "loaf",
+    "dice": "die",
+}

@@ -50,6 +50,11 @@ class Vocabulary:
     def __contains__(self, label: str) -> bool:
         return label in self.labels
 
+    def spelled(self, text: str) -> str | None:
+        """The label that a text is but for case and the punctuation at its ends; None where it is none."""
+        bare = " ".join(text.lower().split()).strip(" .!?\"'")
+        return bare if bare in self.labels else None
+
     def style_for(self, label: str, style: str) -> str:
         """`style` where the label was trained in it, else another that it was trained in."""
         styles = self.labels[label]

@@ -74,6 +74,7 @@ def test_the_built_in_model_s_recipe_goes_from_pictures_to_a_folder_that_draws(
     folder = train.run(RECIPE, True, QUICK)
     assert carried_out == ["diffusion", "decoder"]
     assert folder == Path("runs/builtin/decoder/model")
+    assert (folder / "vocabulary.tsv").read_text().count("\n") > 1
     genmoji = Genmoji.load(folder)
     assert genmoji.vae.config.latent_channels == 24
     assert genmoji.generate("thing 3", seed=1)[0].image.size == (64, 64)
@@ -153,7 +154,8 @@ def test_a_stage_is_carried_out_again_where_one_before_it_changed(
     assert carried_out == ["first", "second"] * 2
 
 
-def test_a_plan_names_datasets_that_are_missing(tmp_path: Path) -> None:
+def test_a_plan_names_datasets_that_are_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     plan = plan_stages(small(tmp_path)).splitlines()
     assert plan[1].split() == ["first", "autoencoder", "7", "1", "of", "8", "px", "-", "to", "do"]
     assert plan[-1] == "missing datasets: data/fluent"

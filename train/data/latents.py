@@ -1,11 +1,9 @@
 """The latents of a dataset's pictures, computed once for each autoencoder."""
 
-from __future__ import annotations
-
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -13,13 +11,14 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from mlx_genmoji.models import ops
+from mlx_genmoji.models.tiny_vae import AutoencoderTiny
+from mlx_genmoji.models.vae import AutoencoderKL
 
 from .cached import cached
 from .dataset import Dataset, to_model
 
-if TYPE_CHECKING:
-    from mlx_genmoji.families.stable_diffusion import Autoencoder
 
+Autoencoder = AutoencoderKL | AutoencoderTiny
 MAX_PIXELS = 512 * 512
 """Pixels that an autoencoder encodes at once: one picture of 512 x 512, or several smaller ones."""
 

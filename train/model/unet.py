@@ -26,6 +26,7 @@ from mlx_genmoji.models.unet import UNet2DConditionModel
 from mlx_genmoji.models.vae import AutoencoderKL
 from mlx_genmoji.pipeline import Genmoji
 from mlx_genmoji.prompt.words import FILE as WORDS_FILE
+from mlx_genmoji.reader.vocabulary import write_vocabulary
 from mlx_genmoji.samplers import make_sampler
 from mlx_genmoji.tokenizer import CLIPTokenizer
 
@@ -74,6 +75,8 @@ class DiffusionRecipe(DenoisingRecipe):
     """The `genmoji.json` of the finished model: template, steps, guidance."""
     words: Path | None = None
     """The file of synonyms that `genmoji scrape synonyms` writes, copied into the finished model."""
+    closed: bool = False
+    """Whether the finished model is given its training captions alone: its folder then declares them."""
     caption_dropout: float = 0.1
     """See `DenoisingRecipe`."""
     text_loop: Loop | None = None
@@ -155,6 +158,8 @@ def train_diffusion(recipe: DiffusionRecipe, options: Options) -> Path:
     fit(objective, recipe.loop, recipe.output, options.resume, settings, recipe.seed)
     folder = recipe.output / "model"
     write_model(folder, recipe, parts)
+    if recipe.closed:
+        write_vocabulary(folder, [row for _, row in dataset.rows], recipe.data.styles)
     return folder
 
 
