@@ -25,6 +25,7 @@ from mlx_genmoji import Genmoji
 from mlx_genmoji.checkpoint.components import save_model
 from mlx_genmoji.hub import resolve
 from mlx_genmoji.models import ops
+from mlx_genmoji.models.ops import packed as packed_weights
 from mlx_genmoji.models.tiny_vae import AutoencoderTiny
 from mlx_genmoji.pipeline import BUILTIN
 from mlx_genmoji.prompt import Rewriter
@@ -246,8 +247,8 @@ def operations(on: On) -> list[list[mx.array]]:
         lambda x: ops.downsampled_conv2d(x, weight, 1),
         lambda x: ops.upsampled_conv2d(x, weight),
         lambda x: ops.attention(x.reshape(2, 64, 64), rows, rows, 4, 0.25),
-        lambda x: ops.packed_matmul(x, packed, layout),
-        lambda x: x @ ops.dequantize(packed, layout, mx.float32).T,
+        lambda x: packed_weights.packed_matmul(x, packed, layout),
+        lambda x: x @ packed_weights.dequantize(packed, layout, mx.float32).T,
     ]
     results = []
     for gpu in (False, True):
