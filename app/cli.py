@@ -48,6 +48,10 @@ VERBS = {
         "app.commands.stickers:stickers",
         "Turn pictures into stickers for Slack, Discord, Telegram, WhatsApp, iMessage, iOS or a web page.",
     ),
+    "pack": Verb(
+        "app.commands.pack:pack",
+        "Draw SUBJECT in many moods, as a sticker pack for Telegram, WhatsApp, Signal, Discord or Slack.",
+    ),
     "bench": Verb("app.commands.bench:bench", "Measure how long loading and drawing take, and print a table to share."),
     "train": Verb("app.commands.train:train", "Train what RECIPE.yaml describes."),
     "app": Verb("app.commands.app:app", "Serve the demo: a page in the browser, and an endpoint for programs."),

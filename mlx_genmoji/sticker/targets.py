@@ -73,6 +73,8 @@ TARGETS = {
             Output("{name}-tray.png", 96, 50 * KB),
         ),
     ),
+    # Signal's help, "Stickers": PNG or WebP of 512 x 512, a margin of 16 px, at most 300 KiB.
+    "signal": Target("Signal sticker", (Output("{name}.webp", 512, 300 * KB, "WEBP", margin=16),)),
     # Apple's Human Interface Guidelines, "iMessage apps and stickers": small, regular and large at @3x, which iOS
     # scales down for the rest; PNG of at most 500 KB each.
     "imessage": Target(
