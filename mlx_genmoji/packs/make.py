@@ -214,7 +214,7 @@ def _draw_all(
 
 
 def _kept(path: Path, prompt: str, seed: int) -> Sticker | None:
-    """The sticker in a file, if it was drawn of this prompt with this seed; None where there is none, or a damaged one."""
+    """The sticker in a file, if it was drawn of this prompt with this seed; else None, as where the file is damaged."""
     try:
         recipe = read_recipe(path)
         if recipe is None or (recipe.get("prompt"), recipe.get("seed")) != (prompt, seed):

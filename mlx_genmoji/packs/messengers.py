@@ -54,7 +54,7 @@ class Messenger:
 
 
 def ascii_slug(text: str) -> str:
-    """`text` in lower-case ASCII, words joined by "-"; "genmoji" where nothing is left: "Crème brûlée" -> creme-brulee."""
+    """`text` in lower-case ASCII, words joined by "-": "Crème brûlée" -> creme-brulee; else "genmoji"."""
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
     return "-".join(re.findall(r"[a-z0-9]+", plain))[:40].strip("-") or "genmoji"
 
@@ -81,8 +81,8 @@ def telegram(pack: Metadata, figures: Sequence[Figure]) -> Files:
     """WebP files, the set's thumbnail, and three descriptions of the set.
 
     sticker-set.json: the arguments of the Bot API's `createNewStickerSet` without the user; "attach://" names a file of
-    the folder. The bot adds "_by_" and its own name to `name`. emoji.txt, title.txt and author.txt: what sticker-convert
-    reads; a person who sends the files to @stickers finds the emoji for each in emoji.txt.
+    the folder. The bot adds "_by_" and its own name to `name`. emoji.txt, title.txt and author.txt: what the program
+    sticker-convert reads; who sends the files to @stickers finds the emoji for each in emoji.txt.
     """
     names = file_names(figures, ".webp")
     stickers = [
@@ -145,7 +145,7 @@ def whatsapp(pack: Metadata, figures: Sequence[Figure]) -> Files:
 
 
 def signal(pack: Metadata, figures: Sequence[Figure]) -> Files:
-    """WebP files, a cover, and the stickers.yaml of signal-sticker-tool. Signal Desktop's creator takes the files too."""
+    """WebP files, a cover, and the stickers.yaml of signal-sticker-tool; Signal Desktop's creator takes the files."""
     names = file_names(figures, ".webp")
     # A JSON string is YAML as well.
     lines = ["meta:"]

@@ -84,7 +84,7 @@ MOODS = (
         "thinking",
         "🤔",
         "thinking",
-        "{x} thinking hard, a paw on the chin",
+        "{x} thinking hard, looking up",
         ("thinking {x}", "{x} with a thinking face"),
     ),
     Mood(

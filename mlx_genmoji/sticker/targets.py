@@ -164,7 +164,8 @@ def _pngs(image: Image.Image, figure: Image.Image, description: str) -> Iterator
 def _webps(image: Image.Image, figure: Image.Image, description: str) -> Iterator[bytes]:
     yield _saved(image, "WEBP", lossless=True)
     for quality in QUALITIES:
-        yield _saved(image, "WEBP", quality=quality, method=6)
+        # method=6 takes fifty times as long, for 3 % fewer bytes.
+        yield _saved(image, "WEBP", quality=quality, method=4)
 
 
 def _icos(image: Image.Image, figure: Image.Image, description: str) -> Iterator[bytes]:
