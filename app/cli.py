@@ -46,7 +46,7 @@ VERBS = {
     ),
     "stickers": Verb(
         "app.commands.stickers:stickers",
-        "Turn pictures into stickers for Slack, Discord, Telegram, WhatsApp, iMessage, iOS or a web page.",
+        "Turn pictures into stickers for Slack, Discord, Telegram, WhatsApp, Signal, iMessage, iOS or a web page.",
     ),
     "pack": Verb(
         "app.commands.pack:pack",
