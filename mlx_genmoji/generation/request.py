@@ -34,6 +34,11 @@ class Request:
     latents: mx.array | None = None
     """(count, h, w, c): the initial noise, if the caller gave it."""
 
+    @property
+    def repeatable(self) -> bool:
+        """Whether captions, seeds and settings alone decide what is drawn: no given noise, no picture to start from."""
+        return self.latents is None and not self.recipe.image
+
     def noise(self, family: Family, i: int) -> mx.array:
         """The initial noise of candidate `i`, (1, h, w, c)."""
         return family.noise(self.seed + i) if self.latents is None else self.latents[i : i + 1]
