@@ -40,7 +40,7 @@ from .reader.vocabulary import Vocabulary
 from .sticker import Sticker
 
 if TYPE_CHECKING:
-    from .combinations.reading import Combination
+    from .combinations.combination import Combination
     from .families.clip_text import TextTowers
     from .families.stable_diffusion import Autoencoder
     from .models.unet import UNet2DConditionModel

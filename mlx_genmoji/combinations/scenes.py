@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from PIL import Image
 
 from .layouts import LAYOUTS, Scene, alone
+from .more_layouts import general_layout
 from .rasterize import cut, draw, frame
 from .sprites import Sprite
 
@@ -32,7 +33,8 @@ def prepared(kind: str, sprites: Sequence[Sprite], second: str) -> list[Sprite]:
 
 def arranged(kind: str, sprites: Sequence[Sprite], second: str) -> Scene:
     """Where prepared sprites go."""
-    return LAYOUTS[kind](sprites, second)
+    layout = general_layout(kind, sprites) or LAYOUTS[kind]
+    return layout(sprites, second)
 
 
 def together(scenes: Sequence[Scene], subject: Sprite) -> Scene:

@@ -28,7 +28,7 @@ from .reading import Reading
 from .vocabulary import Vocabulary
 
 if TYPE_CHECKING:
-    from ..combinations.reading import Combination
+    from ..combinations.combination import Combination
     from ..prompt.plan import PromptPlan
 
 MAX_SUGGESTIONS = 3
@@ -142,8 +142,7 @@ class ClosedReader(OpenReader):
             return None, ()
         if not self.defaults.parts or not wants_parts(options):
             return None, [_in_words(wish.kind, wish.label) for wish in scene.wishes]
-        from ..combinations.arrange import Wish, arrange
-        from ..combinations.reading import part_of
+        from ..combinations.arrange import Wish, arrange, part_of
 
         assert scene.subject is not None
         wishes = [Wish(wish.kind, wish.label) for wish in scene.wishes]

@@ -178,9 +178,9 @@ def _adjectives(phrase: Phrase, scene: Scene, first: bool) -> list[Token]:
             scene.hair = meanings.hair
         elif meanings.number and follows:
             if first:
-                scene.wish("count", "two" if meanings.number == 2 else "three")
-                if meanings.number > 3:
-                    scene.nearest.append((token.text, "three"))
+                scene.wish("count", {2: "two", 3: "three"}.get(meanings.number, "four"))
+                if meanings.number > 4:
+                    scene.unknown.append(token.text)
         elif meanings.mood and (not meanings.noun or follows or (not first and scene.subject)):
             scene.wish("emotion", meanings.mood)
         elif meanings.look and (not meanings.noun or follows):
