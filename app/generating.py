@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -80,6 +81,8 @@ def run(request: DrawingRequest) -> Iterator[Path]:
         recipe = recipe_of(request.source)
         pipeline = load_pipeline(request.model or model_of(recipe, request.source), request.adapters)
         stickers = [pipeline.replay(recipe, image=image, mask=mask)]
+    for note in dict.fromkeys(note for sticker in stickers for note in sticker.notes):
+        print("genmoji:", note, file=sys.stderr)
     for sticker, path in zip(stickers, paths, strict=True):
         write(sticker, path, request)
         yield path

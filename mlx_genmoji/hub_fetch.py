@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from .errors import UserError
 from .files import read_json, write_text
-from .hub import COMMIT, INDEX, Repository, cache_folder, needed_files
+from .hub_repository import COMMIT, INDEX, Repository, cache_folder, needed_files
 
 if TYPE_CHECKING:
     from huggingface_hub import HfFileMetadata

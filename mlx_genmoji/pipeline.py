@@ -6,7 +6,8 @@ prompt -> request (`generation.request`) -> latents, once for each caption (`gen
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ from .families.stable_diffusion import StableDiffusion
 from .generation.decode import put_together, to_picture
 from .generation.denoise import Callback, Progress, denoise
 from .generation.recipe import ModelFacts, Recipe, package_version
-from .generation.request import Options, Reader, Request, prepare, request_again
+from .generation.request import Request, prepare, request_again
 from .hub import BUILTIN, BUILTIN_NAME, locate
 from .lora.active import Adapters, AdapterSpec
 from .models.ops import inference
@@ -32,6 +33,10 @@ from .pictures import fingerprint, fit_mask, fit_picture
 from .prompt import PERSON_TYPES, SKIN_TONES
 from .prompt.words import Words
 from .quantization import Quantization
+from .reader import make_reader
+from .reader.open_form import AS_IS
+from .reader.options import Options
+from .reader.vocabulary import Vocabulary
 from .sticker import Sticker
 
 if TYPE_CHECKING:
@@ -59,8 +64,12 @@ class Genmoji:
         folder: Path | None = None,
         revision: str | None = None,
         words: Words | None = None,
+        vocabulary: Vocabulary | None = None,
     ):
-        """folder: where the model was loaded from, None if it was made in memory. revision: its hub commit."""
+        """folder: where the model was loaded from, None for one that was made in memory. revision: its hub commit.
+
+        words: its synonyms. vocabulary: what it draws, if that is a closed list.
+        """
         self.family = family
         self.defaults = defaults
         self.name = name
@@ -69,7 +78,9 @@ class Genmoji:
         self.words = words or Words({})
         self.family.name = name
         self.adapters = Adapters(family)
-        self._reader = Reader(family, defaults, self.words, self.adapters)
+        self._reader = make_reader(family, defaults, self.words, self.adapters, vocabulary)
+        self._drawings: dict[tuple[Any, ...], Image.Image] | None = None
+        """Pictures drawn within `keeping_drawings`, by caption, seed and settings; None outside of it."""
 
     @classmethod
     def load(
@@ -95,7 +106,15 @@ class Genmoji:
         quantization = None if bits is None else Quantization(bits)
         folder, name, commit = locate(model, revision)
         family, defaults = load_family(folder, name, quantization=quantization, preview=preview)
-        genmoji = cls(family, defaults=defaults, name=name, folder=folder, revision=commit, words=Words.load(folder))
+        genmoji = cls(
+            family,
+            defaults=defaults,
+            name=name,
+            folder=folder,
+            revision=commit,
+            words=Words.load(folder),
+            vocabulary=Vocabulary.load(folder),
+        )
         genmoji.set_adapters(adapters)
         return genmoji
 
@@ -190,6 +209,34 @@ class Genmoji:
         """The form of the model's captions, from which a plan's final prompt is made."""
         return self._reader.caption_form(template)
 
+    def draws_parts(self, template: str | None = None) -> bool:
+        """Whether `generate` draws combinations by parts, with this template or by default."""
+        template = self._reader.template if template is None else template
+        return bool(self.defaults.parts) and template != AS_IS
+
+    def combination(
+        self,
+        prompt: str,
+        *,
+        template: str | None = None,
+        skin_tone: str | None = None,
+        person_type: str | None = None,
+    ) -> Combination | None:
+        """What `generate` draws by parts of a prompt; None where it draws the prompt in one go."""
+        options = Options(template=template, skin_tone=skin_tone, person_type=person_type)
+        return self._reader.read(prompt, options).combination
+
+    @contextmanager
+    def keeping_drawings(self) -> Iterator[None]:
+        """Draw each part of combinations once: within the block, a caption that was drawn with the same seed and
+        settings before is not drawn again. The pictures are the same as without, to the pixel.
+        """
+        before, self._drawings = self._drawings, {}
+        try:
+            yield
+        finally:
+            self._drawings = before
+
     def preview(self, latents: mx.array) -> Image.Image:
         """The picture of a callback's latents (1, h, w, c)."""
         return to_picture(self.family.decode(latents, preview=True))
@@ -255,21 +302,32 @@ class Genmoji:
 
     def _draw(self, request: Request, callback: Callback | None) -> list[Sticker]:
         recipe, schedule, start = request.recipe, request.schedule, request.start
-        conditions = [
-            self.family.conditions(caption, recipe.negative_prompt, recipe.guidance) for caption in request.captions
-        ]
-        mx.eval(conditions, start.latents, start.inpainting)
-        steps = len(schedule.timesteps) - start.step
-        progress = Progress(callback, request.count * len(conditions) * steps)
+        kept = self._drawings if request.repeatable else None
+        settings = (recipe.negative_prompt, recipe.guidance, recipe.steps, recipe.sampler, repr(recipe.adapters))
+        keys = [[(caption, request.seed + i, *settings) for caption in request.captions] for i in range(request.count)]
+        drawings = {} if kept is None else kept
+        missing = {key: None for row in keys for key in row if key not in drawings}
+        captions = dict.fromkeys(key[0] for key in missing)
+        conditions = {
+            caption: self.family.conditions(caption, recipe.negative_prompt, recipe.guidance) for caption in captions
+        }
+        mx.eval(list(conditions.values()), start.latents, start.inpainting)
+        progress = Progress(callback, len(missing) * (len(schedule.timesteps) - start.step))
         stickers = []
-        for i in range(request.count):
-            noise, seed = request.noise(self.family, i), request.seed + i
-            latents = [
-                denoise(self.family, schedule, start, noise, seed, part, recipe.guidance, progress)
-                for part in conditions
-            ]
-            pictures = [to_picture(self.family.decode(x)) for x in latents]
-            stickers.append(Sticker(put_together(recipe.combination, pictures), request.recipe_of(i).to_dict()))
+        for i, row in enumerate(keys):
+            noise = request.noise(self.family, i)
+            latents = {
+                key: denoise(
+                    self.family, schedule, start, noise, request.seed + i, conditions[key[0]], recipe.guidance, progress
+                )
+                for key in row
+                if key in missing
+            }
+            pictures = {key: to_picture(self.family.decode(x)) for key, x in latents.items()}
+            if kept is not None:
+                kept |= pictures
+            parts = [pictures[key] if key in pictures else drawings[key] for key in row]
+            stickers.append(Sticker(put_together(recipe.combination, parts), request.recipe_of(i).to_dict()))
         return stickers
 
     def _check_replay(self, recipe: Recipe, image: Image.Image | None, mask: Image.Image | None) -> None:

@@ -20,7 +20,8 @@ import numpy as np
 from .errors import UserError, quoted
 from .models.blocks import Conv2d, Convolution, PointwiseConv
 from .models.clip import CLIPTextModel
-from .models.ops import conv2d, dequantize, on_cpu, packed_matmul, with_dequantized
+from .models.ops import conv2d, on_cpu
+from .models.ops.packed import dequantize, packed_matmul, with_dequantized
 from .models.unet import UNet2DConditionModel
 
 # By mode, the bits and the group sizes that MLX has; the first of each is meant where nothing is said.

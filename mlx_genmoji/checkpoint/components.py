@@ -18,7 +18,8 @@ from mlx.utils import tree_flatten, tree_unflatten
 from ..errors import UserError, first_few, quoted
 from ..files import read_json, whole_file, write_json
 from ..models.blocks import PointwiseConv
-from ..models.ops import on_cpu, parallel_cast, worth_parallel_cast
+from ..models.ops import on_cpu
+from ..models.ops.parallel_cast import parallel_cast, worth_parallel_cast
 from ..quantization import Quantization, expect_packed, packed_parts, quantize_model
 from .weight_files import STEMS, check_safetensors, find_weights
 

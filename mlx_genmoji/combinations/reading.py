@@ -63,6 +63,12 @@ class Part:
     role: str | None
 
 
+def part_of(label: str) -> Part:
+    """The part that an emoji of this label is."""
+    subgroup = next((entry.subgroup for entry in emojis().values() if entry.label == label), None)
+    return Part(label, label, role_of(label, subgroup))
+
+
 @dataclass(frozen=True)
 class Joined:
     """Something combined with the subject. kind: a name in `relations.KINDS`; second: the second part's name; part: the

@@ -36,6 +36,7 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
     "image_sha256": _TEXT,
     "mask_sha256": _TEXT,
     "combination": (Mapping,),
+    "notes": (list,),
     "model": (Mapping,),
     "adapters": (list,),
     "version": _TEXT,
@@ -101,6 +102,8 @@ class Recipe:
     image: Mapping[str, Any] = field(default_factory=dict)
     """`strength`, `image_sha256` and `mask_sha256` for image to image; empty without a picture."""
     combination: Combination | None = None
+    notes: tuple[str, ...] = ()
+    """Sentences: what of the prompt was left out, or is drawn as something else."""
     adapters: tuple[Mapping[str, Any], ...] = ()
     """Each with `name`, `sha256` and `weight`."""
     version: str = "unknown"
@@ -122,6 +125,7 @@ class Recipe:
             "sampler": self.sampler,
             **self.image,
             **({} if self.combination is None else {"combination": self.combination.to_dict()}),
+            **({"notes": list(self.notes)} if self.notes else {}),
             "model": self.model.to_dict(),
             "adapters": [dict(adapter) for adapter in self.adapters],
             "version": self.version,
@@ -144,6 +148,9 @@ class Recipe:
         parsed: dict[str, Any] = {name: values[name] for name in _TYPES if name in values}
         image: dict[str, Any] = {name: parsed.pop(name) for name in _IMAGE if name in parsed}
         parsed["model"] = ModelFacts(**{name: value for name, value in values["model"].items() if name in _MODEL_TYPES})
+        if not all(isinstance(note, str) for note in values.get("notes", ())):
+            raise UserError("The recipe's 'notes' must be texts.")
+        parsed["notes"] = tuple(values.get("notes", ()))
         parsed["adapters"] = tuple(values.get("adapters", ()))
         if "plan" in parsed:
             parsed["plan"] = _plan(parsed["plan"])

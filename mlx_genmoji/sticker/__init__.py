@@ -47,6 +47,11 @@ class Sticker:
     recipe: dict[str, Any] = field(default_factory=dict)
     """The arguments that it was drawn with, such as prompt, seed and steps, and the model's name and hash."""
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences: what of the prompt was left out, or is drawn as something else."""
+        return tuple(self.recipe.get("notes", ()))
+
     def cutout(self) -> Image.Image:
         """The picture as RGBA, transparent around the figure, with a soft edge; white inside the figure stays.
 

@@ -21,7 +21,8 @@ import pytest
 
 from mlx_genmoji import hub, hub_fetch
 from mlx_genmoji.errors import UserError
-from mlx_genmoji.hub import needed_files, resolve
+from mlx_genmoji.hub import resolve
+from mlx_genmoji.hub_repository import needed_files
 
 COMMIT, OLDER = "1" * 40, "0" * 40
 TOKEN = "hf_secret"

@@ -12,7 +12,7 @@ import torch
 
 from mlx_genmoji.models import ops
 from mlx_genmoji.models.blocks import Conv2d
-from mlx_genmoji.models.ops import cpu, cpu_eager, metal
+from mlx_genmoji.models.ops import cpu, cpu_eager, metal, parallel_cast
 
 pytestmark = pytest.mark.usefixtures("cpu")
 
@@ -359,7 +359,7 @@ def test_every_number_of_half_precision_is_widened():
     halves = np.arange(2**16, dtype=np.uint16).view(np.float16)
     finite = halves[np.isfinite(halves)]
     arrays = [mx.array(finite), *(mx.array(halves[start : start + 7]) for start in range(0, 2**16, 997))]
-    for half, wide in zip(arrays, cpu_eager.widened(iter(arrays)), strict=True):
+    for half, wide in zip(arrays, parallel_cast.parallel_cast(iter(arrays)), strict=True):
         assert wide.dtype == mx.float32
         assert np.array_equal(np.asarray(wide), np.asarray(half).astype(np.float32), equal_nan=True)
 
@@ -371,7 +371,7 @@ def test_a_thread_with_the_id_of_one_that_ended_can_widen():
 
     def widen() -> None:
         ids.append(threading.get_ident())
-        values.extend(wide.item() for wide in cpu_eager.widened([mx.array(2.5, mx.float16)]))
+        values.extend(wide.item() for wide in parallel_cast.parallel_cast([mx.array(2.5, mx.float16)]))
 
     while len(set(ids)) == len(ids) < 100:
         thread = threading.Thread(target=widen)

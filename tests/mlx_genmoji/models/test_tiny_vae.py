@@ -122,7 +122,7 @@ def test_diffusers_reads_what_we_save(name, make_case, tmp_path):
 def test_large_latents_that_are_not_squashed_are_noticed(make_case, errors, monkeypatch):
     case = make_case("taesd")
     model = load_model(case.folder)
-    monkeypatch.setattr(tiny_vae, "LARGEST_LATENT", 4)
+    monkeypatch.setattr(tiny_vae, "MAX_LATENT", 4)
     assert errors(case.ours(model), case.expected)[1] > TOLERANCE
 
 
