@@ -22,6 +22,9 @@ TABLES = Path(__file__).parent / "tables"
 MAX_PHRASE = 7
 """Words of the longest phrase that is looked up."""
 
+LOOKS = ("fire", "wings", "sparkles", "hearts")
+"""What verbs may stand for that have no object: "breathing fire"."""
+
 Key = tuple[str, ...]
 
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*|[+&,#*]")
@@ -107,7 +110,7 @@ class Lexicon:
         self.misspellings = {key(typed): key(meant) for typed, meant in rows("misspellings.tsv")}
 
     def _add_nouns(self) -> None:
-        for name, label, exact, *more in (*rows("nouns.tsv"), *rows("nouns-a.tsv"), *rows("nouns-b.tsv")):
+        for name, label, exact, *more in rows("nouns.tsv"):
             if label in self.vocabulary and key(name) not in self._labels:
                 self._noun(name, Noun(label, exact == "=", more[0] if more else ""))
         for name, label, exact in rows("garments.tsv"):
@@ -126,7 +129,10 @@ class Lexicon:
         for name, number in rows("numbers.tsv"):
             self._entry(name).number = int(number)
         for name, relation, *more in rows("verbs.tsv"):
-            self._entry(name).verb = relation, more[0] if more else ""
+            if relation in LOOKS:
+                self._entry(name).look = relation
+            else:
+                self._entry(name).verb = relation, more[0] if more else ""
         for name, relation, *more in rows("verbs-alone.tsv"):
             self._entry(name).alone = relation, more[0] if more else ""
         for name, relation, label in rows("places.tsv"):
