@@ -225,7 +225,7 @@ class Genmoji:
 
     @contextmanager
     def keeping_drawings(self) -> Iterator[None]:
-        """Within the block, draw a caption once for the same seed and settings and reuse the picture, pixel for pixel."""
+        """Within the block, draw each caption once for the same seed and settings, and reuse its picture."""
         before, self._drawings = self._drawings, {}
         try:
             yield
