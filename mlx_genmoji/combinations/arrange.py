@@ -68,6 +68,9 @@ def arrange(subject: Part, wishes: Sequence[Wish], emoji_set: str) -> tuple[Comb
     emoji_set: whose style the parts are drawn in (`combination.SOURCES`). None where nothing is left to combine: the
     subject is drawn alone. A wish that the subject fulfils already (fire, on fire) is neither drawn nor left out.
     """
+    drawn, open_wishes = best_drawing(subject, wishes, emoji_set)
+    if open_wishes:
+        subject, wishes = drawn, open_wishes
     joined: list[Joined] = []
     left_out = []
     for wish in wishes:
@@ -82,6 +85,57 @@ def arrange(subject: Part, wishes: Sequence[Wish], emoji_set: str) -> tuple[Comb
         return None, left_out
     joined.sort(key=lambda item: ALL_KINDS.index(item.kind))
     return Combination(subject, tuple(joined), emoji_set), left_out
+
+
+# Drawings of a cat in a mood, by the smiley of that mood.
+CATS = {
+    "grinning face": "grinning cat",
+    "grinning face with big eyes": "grinning cat",
+    "slightly smiling face": "grinning cat with smiling eyes",
+    "smiling face with smiling eyes": "grinning cat with smiling eyes",
+    "grinning face with smiling eyes": "grinning cat with smiling eyes",
+    "face with tears of joy": "cat with tears of joy",
+    "smiling face with heart-eyes": "smiling cat with heart-eyes",
+    "smirking face": "cat with wry smile",
+    "kissing face": "kissing cat",
+    "face blowing a kiss": "kissing cat",
+    "weary face": "weary cat",
+    "face screaming in fear": "weary cat",
+    "crying face": "crying cat",
+    "loudly crying face": "crying cat",
+    "angry face": "pouting cat",
+    "enraged face": "pouting cat",
+    "pouting face": "pouting cat",
+}
+
+
+def best_drawing(subject: Part, wishes: Sequence[Wish], emoji_set: str) -> tuple[Part, list[Wish]]:
+    """The drawing of the subject that suits the wishes, and the wishes that it leaves open.
+
+    A crying cat is an emoji of its own; a dog with any other face is drawn from the front. A subject whose caption is
+    not its label ("baby penguin") stays as it is.
+    """
+    moods = [wish for wish in wishes if wish.kind == "emotion"]
+    if subject.text != subject.label:
+        return subject, list(wishes)
+    if moods and subject.label in ("cat", "cat face"):
+        label = moods[0].label
+        drawing = CATS.get(EMOTIONS[label][0] if label in EMOTIONS else label)
+        if drawing:
+            return part_of(drawing), [wish for wish in wishes if wish is not moods[0]]
+    if any(_needs_front(wish) for wish in wishes):
+        for face in (f"{subject.label} face", "grinning cat" if subject.label == "cat" else ""):
+            drawn = Drawing(emoji_set, face, "animal")
+            if face in _subgroups() and part_of(face).role == "animal" and anchors.body(emoji_set, drawn.label):
+                return part_of(face), list(wishes)
+    return subject, list(wishes)
+
+
+def _needs_front(wish: Wish) -> bool:
+    """Whether a wish shows on a face from the front alone: a mood, a scarf, a shirt."""
+    return wish.kind == "emotion" or (
+        wish.kind in ("wearing", "in") and general_anchors.worn_at(wish.label) in ("neck", "body")
+    )
 
 
 def _is_fulfilled(subject: Part, wish: Wish) -> bool:
@@ -145,25 +199,33 @@ def _kinds(subject: Part, kind: str, part: Part, source: str) -> Iterator[str]:
     attribute = ATTRIBUTE_OF.get(part.label)
     if kind in ("with", "wearing", "and", "beside") and attribute in ("wings",):
         yield "wings"
-    if kind == "in" and worn:
+    if kind == "in" and worn and not (worn == "body" and _is_from_the_side(subject, source)):
         yield "wearing"
     if kind in ("in", "on", "weather") and attribute in (RAIN, SNOW):
         yield "weather"
     if kind in ("in", "on") and places.is_backdrop(part.label):
         yield "place"
+    if kind == "place" and not places.is_backdrop(part.label) and general_anchors.sill(figure):
+        yield "in"
     if kind == "in" and anchors.rim(source, part.label) is None and part.role == "animal":
         yield "riding"
     if kind == "riding" and part.role == "vehicle" and anchors.seat(figure) is None:
         yield "in"
     if kind == "on" and part.label not in GROUNDS:
         yield from ("riding", "on top") if general_anchors.is_ridden(figure) else ("on top",)
-    yield kind
+    if not (kind == "wearing" and worn == "body" and _is_from_the_side(subject, source)):
+        yield kind
     if kind == "riding":
         yield "on top"
     if kind not in ("and", "count"):
         yield "beside"
     else:
         yield from ("beside",) if kind == "and" else ()
+
+
+def _is_from_the_side(subject: Part, source: str) -> bool:
+    figure = anchors.body(source, subject.label)
+    return bool(figure and figure.back)
 
 
 def _second(kind: str, part: Part) -> str:

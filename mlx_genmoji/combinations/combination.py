@@ -60,7 +60,7 @@ class Joined:
 
 @dataclass(frozen=True)
 class Combination:
-    """A subject and what is combined with it, in the order of `ALL_KINDS`. source: the set whose style it has."""
+    """A subject and what is combined with it, in the order of `ALL_KINDS`. source: the set it is drawn like."""
 
     subject: Part
     joined: tuple[Joined, ...]

@@ -8,13 +8,14 @@ which prompts `reading` reads, follow from `anchors.tsv`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Protocol
 
 from . import anchors
 from .anchors import Figure, Spot
+from .names import name_of
+from .relations import HEADS
 
 FILE = Path(__file__).with_name("general_anchors.tsv")
 
@@ -66,22 +67,6 @@ def is_ridden(part: Figure) -> bool:
     return anchors.seat(part) is not None or part.role == "animal"
 
 
-@dataclass(frozen=True)
-class Pane:
-    """A window or a screen: its middle and half sides, as fractions of the drawing's box."""
-
-    x: float
-    y: float
-    half_width: float
-    half_height: float
-
-
-def pane(source: str, label: str) -> Pane | None:
-    """The window that one in a thing looks out of, or the screen that it is on."""
-    numbers = anchors.find(table(), "pane", source, label)
-    return Pane(*numbers) if numbers else None
-
-
 class Silhouette(Figure, Protocol):
     """A drawing of a part, whose outline can be looked at."""
 
@@ -104,3 +89,41 @@ def face(part: Silhouette) -> Spot:
         return found
     x, y, width = part.core
     return Spot(x, y, 0.72 * width)
+
+
+def own_eyes(part: Figure) -> Spot | None:
+    """The eyes of what has some; None for what is given a face."""
+    found = spot("own eyes", part.source, part.label)
+    if found or anchors.face(part):
+        return found
+    figure = anchors.body_of(part)
+    return figure.eyes if figure else None
+
+
+def is_head(part: Figure) -> bool:
+    """Whether a drawing shows a head alone, or is a thing: what is worn below it hangs from its lower edge."""
+    figure = anchors.body(part.source, part.label)
+    if part.role == "person":
+        return name_of(part.label) in HEADS
+    if figure is None or figure.eyes is None or part.role != "animal":
+        return True
+    return figure.back is None and (figure.eyes.y > 0.34 or part.label.endswith(" face"))
+
+
+def neck(part: Figure) -> Spot:
+    """Where the neck of a figure with a body is."""
+    figure = anchors.body(part.source, part.label)
+    if figure is None or figure.eyes is None:
+        return Spot(0.5, 0.68, 0.7)
+    if figure.back is None:
+        return Spot(figure.eyes.x, figure.eyes.y + 0.24, 1.4 * figure.eyes.width)
+    head = figure.head or figure.eyes
+    return Spot(head.x + 0.07, figure.eyes.y + 0.2, 1.1 * head.width)
+
+
+def sill(part: Figure) -> anchors.Rim | None:
+    """The upper edge of the body of a vehicle, whose roof and windows are behind who is in it."""
+    numbers = anchors.find(table(), "rim", part.source, part.label)
+    if numbers:
+        return anchors.Rim(*numbers)
+    return anchors.Rim(0.5, 0.52, 0.3, 0.02) if part.role == "vehicle" else None

@@ -158,11 +158,14 @@ def _place(sprite: Sprite, what: str) -> Spot:
     """Where on a figure a thing is worn, and how wide the figure is there."""
     body = anchors.body_of(sprite)
     if what == "neck":
+        if not general_anchors.is_head(sprite):
+            return general_anchors.neck(sprite)
         return Spot(0.5, 0.86, 0.75 * (body.head.width if body and body.head else 1))
     if what == "eyes":
-        if body and body.eyes:
-            return body.eyes
-        face = anchors.face(sprite) or Spot(0.5, 0.45, 0.6)
+        eyes = general_anchors.own_eyes(sprite) or (body and body.eyes)
+        if eyes:
+            return eyes
+        face = general_anchors.face(sprite)
         return Spot(face.x, face.y - 0.08, face.width * 0.8)
     if body and body.head:
         return Spot(body.head.x, body.head.y + 0.02, body.head.width)
@@ -304,6 +307,16 @@ def alone(sprites: Sequence[Sprite], second: str) -> Scene:
 
 def faced(sprites: Sequence[Sprite], second: str) -> Scene:
     figure = longer(sprites[0], 1)
+    eyes = general_anchors.own_eyes(sprites[0])
+    if eyes:
+        known = anchors.FACES.get(sprites[0].source, anchors.FACES["noto"]).eyes
+        assert known is not None
+        # No wider than that the mouth lies on the figure too.
+        room = (0.97 - eyes.y) * figure.height / (0.88 - known.y) * sprites[1].aspect
+        features = wide(sprites[1], min(eyes.width * figure.width / known.width, room))
+        x = eyes.x * figure.width + (0.5 - known.x) * features.width
+        y = eyes.y * figure.height + (0.5 - known.y) * features.height
+        return Scene([figure.at(0, 0), features.centred(x, y)], around(sprites[0]))
     spot = general_anchors.face(sprites[0])
     features = wide(sprites[1], spot.width * figure.width * 1.25)
     layers = [figure.at(0, 0), features.centred(spot.x * figure.width, spot.y * figure.height)]

@@ -4,8 +4,11 @@ from collections.abc import Sequence
 from math import ceil
 
 from . import anchors, general_anchors
-from .layouts import PAIR, RIGHT, UNDER, Box, Layer, Layout, Opening, Scene, Window, around, longer
+from .layouts import PAIR, RIGHT, UNDER, Box, Layer, Layout, Opening, Scene, Window, around, longer, wide
 from .sprites import Sprite
+
+# The hand that what is tiny stands on, where nothing else is named.
+PALM = "palm up hand"
 
 # How large things are beside the subject, whose longer side is 1.
 BESIDE = 0.52
@@ -45,6 +48,13 @@ def giant(sprites: Sequence[Sprite], second: str) -> Scene:
     return Scene(layers, around(sprites[0], 0.85))
 
 
+def tiny(sprites: Sequence[Sprite], second: str) -> Scene:
+    """Small, on the palm of a hand."""
+    hand = longer(sprites[1], 1)
+    figure = longer(sprites[0], 0.54)
+    return Scene([hand.at(0, 0), figure.standing(0.44 * hand.width, 0.34 * hand.height)], around(sprites[1], 0.7))
+
+
 def place(sprites: Sequence[Sprite], second: str) -> Scene:
     """Before the picture of a place."""
     back = longer(sprites[1], 1)
@@ -82,26 +92,32 @@ def _spread(boxes: Sequence[Box], floor: float, step: float) -> list[Layer]:
     return [box.standing(first + number * step, floor) for number, box in enumerate(boxes)]
 
 
-def framed(sprites: Sequence[Sprite], second: str) -> Scene:
-    """In a window or on a screen, of which nothing reaches out."""
-    thing = longer(sprites[1], 1)
-    pane = general_anchors.pane(sprites[1].source, sprites[1].label)
-    assert pane is not None
-    opening = Opening(
-        pane.x * thing.width,
-        pane.y * thing.height,
-        pane.half_width * thing.width,
-        pane.half_height * thing.height,
-    )
-    figure = longer(sprites[0], 2.1 * min(opening.half_width, opening.half_height))
-    x, y = opening.x, opening.y
-    left, top = x - figure.width / 2, y - figure.height / 2
-    return Scene([thing.at(0, 0), Layer(sprites[0], left, top, figure.width, figure.height)], around(sprites[1]))
-
-
 def inside(sprites: Sequence[Sprite], second: str) -> Scene:
-    """In a thing without a rim in `anchors.tsv`."""
-    return behind(sprites, second)
+    """In a thing without a rim in `anchors.tsv`: before its upper part, as in an open car, or behind it."""
+    thing = longer(sprites[1], 1)
+    rim = general_anchors.sill(sprites[1])
+    if rim is None:
+        return behind(sprites, second)
+    x, y = rim.x * thing.width, rim.y * thing.height
+    half_width, half_height = rim.half_width * thing.width, max(rim.half_height * thing.height, 0.01)
+    opening = Opening(x, y, half_width * 1.6, half_height)
+    figure = longer(sprites[0], 0.62)
+    top = y + half_height - 0.7 * figure.height
+    layer = Layer(sprites[0], x - figure.width / 2, top, figure.width, figure.height, inside=opening)
+    return Scene([thing.at(0, 0), layer], around(sprites[1], UNDER))
+
+
+def dressed(sprites: Sequence[Sprite], second: str) -> Scene:
+    """In a garment: a head above it, a figure with a body behind it."""
+    figure = longer(sprites[0], 1)
+    if general_anchors.is_head(sprites[0]):
+        garment = wide(sprites[1], 1.2 * max(figure.width, 0.7))
+        layers = [garment.at((figure.width - garment.width) / 2, 0.84 * figure.height), figure.at(0, 0)]
+        return Scene(layers, around(sprites[0], 0.55))
+    neck = general_anchors.neck(sprites[0])
+    garment = wide(sprites[1], min(1.05 * figure.width, 2.1 * neck.width * figure.width))
+    layers = [figure.at(0, 0), garment.at(neck.x * figure.width - garment.width / 2, (neck.y - 0.02) * figure.height)]
+    return Scene(layers, around(sprites[0], 0.9))
 
 
 def seated(sprites: Sequence[Sprite], second: str) -> Scene:
@@ -126,6 +142,10 @@ def general_layout(kind: str, sprites: Sequence[Sprite]) -> Layout | None:
     """The layout of a kind that `layouts` lacks, or of one whose place in `anchors.tsv` the drawings lack."""
     if kind == "in" and anchors.rim(sprites[1].source, sprites[1].label) is None:
         return inside
+    if kind == "tiny" and sprites[1].label == PALM:
+        return tiny
+    if kind == "wearing" and general_anchors.worn_at(sprites[1].label) == "body":
+        return dressed
     if kind == "riding" and anchors.seat(sprites[1]) is None:
         return seated
     return LAYOUTS.get(kind)

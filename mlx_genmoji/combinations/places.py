@@ -11,7 +11,8 @@ FILE = Path(__file__).with_name("places.tsv")
 @cache
 def _table() -> dict[str, str]:
     lines = FILE.read_text("utf-8").splitlines()
-    return dict(line.split("\t")[:2] for line in lines if line and not line.startswith("#"))
+    rows = (line.split("\t") for line in lines if line and not line.startswith("#"))
+    return {row[0]: row[1] for row in rows}
 
 
 def backdrop(name: str) -> str | None:

@@ -16,11 +16,12 @@ from ..english import plural
 from ..prompt.lexicon import emojis
 from ..prompt.words import Words
 from . import anchors
-from .combination import ADDITIONS, ALL_KINDS, PLACEMENTS, TRANSFORMS, Combination, Drawing, Joined, Part
-from .combination import SOURCES as SOURCES
+from .combination import ADDITIONS, ALL_KINDS, PLACEMENTS, SOURCES, TRANSFORMS, Combination, Drawing, Joined, Part
 from .names import NAMES, name_of, role_of
 from .phrases import AFTER, ALSO, BEFORE, CALLED, NO_ADJECTIVES, WHOLE, Phrase, phrases
 from .relations import ATTRIBUTES, CONTAINERS, EMOTIONS, GROUNDS, HEARTS, KINDS, NAMES_OF, RAIN, SNOW, WORN
+
+__all__ = ["ORDER", "SOURCES", "Combination", "Joined", "Part", "read"]
 
 # A combination has at most so many words and characters in its prompt, and so many parts besides the subject.
 MAX_WORDS, MAX_CHARACTERS, MAX_JOINED = 18, 300, 3
