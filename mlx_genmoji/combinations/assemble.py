@@ -1,4 +1,4 @@
-"""A combination from the pictures of its parts, which a model has drawn one by one."""
+"""Puts a combination together from pictures of its parts, which the model draws one by one."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -12,14 +12,14 @@ from .reading import ADDITIONS, PLACEMENTS, TRANSFORMS, Combination, Part
 from .scenes import arranged, figure, prepared, together
 from .sprites import Sprite
 
-# The least margin at each side, as a fraction; more than that of `scenes`, because edges of drawn parts are soft.
+# The minimum margin at each side, a fraction; larger than in `scenes`, because the edges of drawn parts are soft.
 MARGIN = 0.03
 
 
 def put_together(combination: Combination, pictures: Mapping[Part, Image.Image]) -> Image.Image:
-    """The picture of a combination, RGB on white, as large as those of its parts.
+    """The picture of a combination, RGB on white, of the same size as the pictures of its parts.
 
-    pictures: a square one of each of `combination.parts`, on white. A part whose picture is empty is left out.
+    pictures: a square picture on white for each of `combination.parts`. A part whose picture is empty is left out.
     """
     sprites = {}
     for part, picture in pictures.items():
@@ -27,35 +27,36 @@ def put_together(combination: Combination, pictures: Mapping[Part, Image.Image])
         if sprite is not None:
             sprites[part] = sprite
     subject, size = sprites.get(combination.subject), pictures[combination.subject].width
-    joined = [one for one in combination.joined if one.part is None or one.part in sprites]
     if subject is None:
         return pictures[combination.subject].convert("RGB")
-    own = {one: [sprites[one.part]] if one.part else [] for one in joined}
-    for one in joined:
-        if one.kind in TRANSFORMS:
-            shown = prepared(one.kind, [subject, *own[one]], one.second)
-            changed = figure(arranged(one.kind, shown, one.second), subject, size)
-            # Its outline is as it was, and so is where its head and eyes are.
-            subject = replace(changed, label=subject.label)
-    scenes = [arranged(one.kind, [subject, *own[one]], one.second) for one in joined if one.kind in ADDITIONS]
+    joined = [item for item in combination.joined if item.part is None or item.part in sprites]
+    seconds = {item: [sprites[item.part]] if item.part else [] for item in joined}
+    for item in joined:
+        if item.kind in TRANSFORMS:
+            transformed = prepared(item.kind, [subject, *seconds[item]], item.second)
+            whole = figure(arranged(item.kind, transformed, item.second), subject, size)
+            # The outline is unchanged, so the label still tells where head and eyes are.
+            subject = replace(whole, label=subject.label)
+    additions = [item for item in joined if item.kind in ADDITIONS]
+    scenes = [arranged(item.kind, [subject, *seconds[item]], item.second) for item in additions]
     scene = together(scenes, subject)
-    for one in joined:
-        if one.kind in PLACEMENTS:
+    for item in joined:
+        if item.kind in PLACEMENTS:
             whole = figure(scene, subject, size) if scenes else subject
-            scene = arranged(one.kind, [whole, *own[one]], one.second)
+            scene = arranged(item.kind, [whole, *seconds[item]], item.second)
     return draw(scene.layers, size, _filled(scene, size))
 
 
 def _filled(scene: Scene, size: int) -> Frame:
-    """The frame in which the scene fills the picture, as an emoji does, and is centred."""
-    own = frame(scene, size, MARGIN)
-    box = cut(scene.layers, size, own).getchannel("A").getbbox()
+    """The frame in which the scene is centred and fills the picture up to its margin."""
+    initial = frame(scene, size, MARGIN)
+    box = cut(scene.layers, size, initial).getchannel("A").getbbox()
     if box is None:
-        return own
+        return initial
     left, top, right, bottom = box
-    larger = (1 - 2 * MARGIN) * size / max(right - left, bottom - top)
+    zoom = (1 - 2 * MARGIN) * size / max(right - left, bottom - top)
     return Frame(
-        own.scale * larger,
-        size / 2 + (own.x - (left + right) / 2) * larger,
-        size / 2 + (own.y - (top + bottom) / 2) * larger,
+        initial.scale * zoom,
+        size / 2 + (initial.x - (left + right) / 2) * zoom,
+        size / 2 + (initial.y - (top + bottom) / 2) * zoom,
     )

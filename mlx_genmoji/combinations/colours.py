@@ -1,4 +1,4 @@
-"""Colours by name: which one a drawing has, and the drawing in another one."""
+"""Finds the dominant colour of a drawing by name, and changes it into another."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +9,7 @@ from PIL import Image
 
 Plane = NDArray[np.floating[Any]]
 
-# Hues of the wheel, in degrees, where a name begins; what is darker than `BROWN_VALUE` between red and yellow is brown.
+# The hue, in degrees, up to which a name holds. Red, orange and yellow darker than `BROWN_VALUE` are brown.
 HUES = (
     (12, "red"),
     (40, "orange"),
@@ -25,7 +25,7 @@ BROWN_VALUE = 0.62
 
 @dataclass(frozen=True)
 class Target:
-    """A colour to give: its hue in degrees (None: the wheel from top to bottom), and mean saturation and value."""
+    """A colour to paint with: hue in degrees (None: a rainbow from top to bottom), mean saturation and value."""
 
     hue: float | None
     saturation: float
@@ -43,7 +43,7 @@ TARGETS = {
     "rainbow": Target(None, 0.72, 0.95),
 }
 
-# Where two names are too near each other to tell a drawing's own colour from the new one.
+# Names too similar for a drawing's new colour to be told from its old one.
 ALIKE = {
     "red": {"red", "pink"},
     "pink": {"pink", "red", "purple"},
@@ -54,22 +54,22 @@ ALIKE = {
     "purple": {"purple", "blue", "pink"},
 }
 
-# A drawing has one colour where this share of its coloured pixels has it, and these are this share of the figure.
+# A colour is dominant if it has this share of the coloured pixels, and these are this share of the figure.
 DOMINANT_SHARE, COLOURED_SHARE = 0.72, 0.5
 
-# A grey figure, neither white nor black, can be coloured too.
+# A figure is grey if this share of its pixels is grey, with a mean value between these limits.
 GREY_SHARE, GREY_VALUES = 0.85, (0.42, 0.84)
 
-# What is less saturated is grey; what is darker is an outline or an eye.
+# Pixels with less saturation are grey; darker pixels are outlines or eyes.
 GREY_SATURATION, DARK_VALUE = 0.18, 0.22
 
-# How far from the dominant hue, in degrees, a pixel still takes part.
+# A pixel this near the dominant hue, in degrees, has the dominant colour.
 NEAR_HUE = 38
 
 
 @dataclass(frozen=True)
 class Dominant:
-    """A drawing's one colour: its name, hue in degrees, mean saturation and value. Grey has no hue."""
+    """The dominant colour of a drawing: its name, hue in degrees (None for grey), mean saturation and value."""
 
     name: str
     hue: float | None
@@ -78,9 +78,9 @@ class Dominant:
 
 
 def dominant(image: Image.Image, least: float = 1.0) -> Dominant | None:
-    """The colour that most of an RGBA figure has, None where it has several.
+    """The dominant colour of an RGBA figure; None if it has several.
 
-    least: how much of what is asked for is enough; with 0, the colour that more of the figure has than any other.
+    least: factor on the thresholds of dominance. 1 applies them; 0 returns the commonest colour, however rare.
     """
     alpha = np.asarray(image.getchannel("A"))
     hue, saturation, value = (band[alpha > 128] for band in _hsv(image))
@@ -105,19 +105,19 @@ def dominant(image: Image.Image, least: float = 1.0) -> Dominant | None:
     return Dominant(_name(centre, mean_value), centre, mean_saturation, mean_value)
 
 
-def recolour(image: Image.Image, own: Dominant, target: Target) -> Image.Image:
-    """The figure in another colour; its shading, its outlines and what has other colours stay."""
+def recolour(image: Image.Image, present: Dominant, target: Target) -> Image.Image:
+    """Replace the colour `present` by `target`. Shading, outlines and other colours stay."""
     hue, saturation, value = _hsv(image)
-    if own.hue is None:
+    if present.hue is None:
         share = np.clip((GREY_SATURATION + 0.08 - saturation) / 0.08, 0, 1) * np.clip((value - DARK_VALUE) / 0.15, 0, 1)
         new_saturation = np.clip(target.saturation * 0.8 * np.ones_like(saturation), 0, 1)
-        new_value = np.clip(value * (target.value / own.value) ** 0.7, 0, 1)
+        new_value = np.clip(value * (target.value / present.value) ** 0.7, 0, 1)
         drift = np.zeros_like(hue)
     else:
-        drift = (hue - own.hue + 180) % 360 - 180
+        drift = (hue - present.hue + 180) % 360 - 180
         share = np.clip((NEAR_HUE + 12 - np.abs(drift)) / 12, 0, 1) * np.clip((saturation - 0.06) / 0.1, 0, 1)
-        new_saturation = np.clip(saturation * target.saturation / max(own.saturation, 0.05), 0, 1)
-        new_value = np.clip(value * (target.value / own.value) ** 0.85, 0, 1)
+        new_saturation = np.clip(saturation * target.saturation / max(present.saturation, 0.05), 0, 1)
+        new_value = np.clip(value * (target.value / present.value) ** 0.85, 0, 1)
     wheel = np.linspace(0, 300, hue.shape[0])[:, None] + np.zeros_like(hue)
     painted = _rgb(wheel if target.hue is None else (target.hue + 0.4 * drift) % 360, new_saturation, new_value)
     rgba = np.asarray(image).astype(np.float32)

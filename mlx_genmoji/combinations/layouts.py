@@ -1,8 +1,11 @@
-"""Where each part of a composition goes.
+"""Where each part of a composition goes: one function for each kind of combination, listed in `LAYOUTS`.
 
-Layers are in units of the subject (or of what it is put on or in): its longer side is 1, its box's upper left corner
-the origin, down is positive. A window says what of the plane is then shown: the same for all that are put together in
-the same way, so that a figure lies in all of these pictures as it does in its own, only smaller.
+Coordinates are in units of the reference sprite, which is the subject or, where the subject is put on or in something,
+that thing. Its longer side is 1 and the upper left corner of its box is the origin; y grows downwards. The window is
+the square of the plane that the picture shows. All compositions of one kind have the same window relative to the
+reference sprite's own picture, so the figure keeps its place in the picture and only becomes smaller.
+
+The numbers were chosen by eye.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,14 +20,14 @@ from .sprites import Sprite
 
 LEFT, RIGHT = -1, 1
 
-# By how many degrees each set's wing is turned, clockwise on the right side, to rise beside a figure, and from a back.
+# Degrees by which each set's right wing is rotated clockwise: beside a figure, and on a back seen from the side.
 WINGS_RAISED = {"fluent": -35.0, "noto": -30.0, "twemoji": -30.0, "openmoji": -20.0}
 WINGS_ON_BACK = {"fluent": -52.0, "noto": -20.0, "twemoji": -20.0, "openmoji": -10.0}
 
 
 @dataclass(frozen=True)
 class Opening:
-    """The ellipse of a container's rim: what is in the container ends at its front edge."""
+    """The ellipse of a container's rim. What is in the container is visible down to the ellipse's front edge."""
 
     x: float
     y: float
@@ -34,7 +37,11 @@ class Opening:
 
 @dataclass(frozen=True)
 class Layer:
-    """A sprite and the box it fills. turned: degrees clockwise, about the box's middle; mirrored: left to right."""
+    """A sprite and the box it fills.
+
+    mirrored: flipped left to right. turned: rotation in degrees, clockwise about the box's centre. inside: the opening
+    of the container that hides the sprite's lower part.
+    """
 
     sprite: Sprite
     left: float
@@ -48,24 +55,26 @@ class Layer:
 
 @dataclass(frozen=True)
 class Box:
-    """A sprite's size when its longer side is `side`."""
+    """A sprite with a size but no position yet; its methods place it."""
 
     sprite: Sprite
     width: float
     height: float
 
     def at(self, left: float, top: float, mirrored: bool = False, turned: float = 0.0) -> Layer:
+        """A layer whose upper left corner is at (left, top)."""
         return Layer(self.sprite, left, top, self.width, self.height, mirrored, turned)
 
     def centred(self, x: float, y: float, mirrored: bool = False, turned: float = 0.0) -> Layer:
+        """A layer whose centre is at (x, y)."""
         return self.at(x - self.width / 2, y - self.height / 2, mirrored, turned)
 
     def standing(self, x: float, y: float, mirrored: bool = False) -> Layer:
-        """With the middle of its lower edge at a point."""
+        """A layer whose lower edge has its middle at (x, y)."""
         return self.at(x - self.width / 2, y - self.height, mirrored)
 
     def about(self, root: Spot, x: float, y: float, turned: float, mirrored: bool = False) -> Layer:
-        """With its own spot `root` at a point, turned about it; a mirrored one turns the other way."""
+        """A layer whose spot `root` is at (x, y), rotated about that point; mirrored ones rotate the other way."""
         across, down = (root.x - 0.5) * self.width, (root.y - 0.5) * self.height
         turned, across = (-turned, -across) if mirrored else (turned, across)
         angle = radians(turned)
@@ -75,10 +84,12 @@ class Box:
 
 
 def longer(sprite: Sprite, side: float) -> Box:
+    """A sprite with a longer side of `side`."""
     return Box(sprite, side * min(sprite.aspect, 1), side * min(1 / sprite.aspect, 1))
 
 
 def wide(sprite: Sprite, width: float) -> Box:
+    """A sprite with a width of `width`."""
     return Box(sprite, width, width / sprite.aspect)
 
 
@@ -91,7 +102,7 @@ class Window(NamedTuple):
 
 
 class Scene(NamedTuple):
-    """Layers, back to front, and what is shown of the plane."""
+    """Layers, back to front, and the part of the plane that is visible."""
 
     layers: list[Layer]
     window: Window
@@ -99,32 +110,34 @@ class Scene(NamedTuple):
 
 Layout = Callable[[Sequence[Sprite], str], Scene]
 
-# How large a figure is drawn, against its own picture, where others are about it, or on or in it.
+# The scale of the reference sprite relative to its own picture: AMONG if other parts surround it, UNDER if one is on or
+# in it.
 AMONG, UNDER = 0.66, 0.74
 
-
-# Two beside each other, each 1 at most.
+# The window for two sprites side by side.
 PAIR = Window(-1.02, -1.02, 2.04)
 
 
 def around(sprite: Sprite, scale: float = 1.0) -> Window:
-    """The window in which a figure that fills (0, 0) to (width, height), the longer of them 1, is as in its own
-    picture, but `scale` times as large, about the middle of the picture's lower edge.
+    """The window in which a sprite with a longer side of 1, at the origin, looks as in its own picture, but scaled.
+
+    The picture is scaled about the middle of its lower edge.
     """
     left, top, right, bottom = sprite.home
-    own = 1 / max(right - left, bottom - top, 1e-3)
-    side = own / scale
-    return Window((0.5 - left) * own - side / 2, (1 - top) * own - side, side)
+    # The side of the sprite's own picture, in units of the sprite.
+    picture = 1 / max(right - left, bottom - top, 1e-3)
+    side = picture / scale
+    return Window((0.5 - left) * picture - side / 2, (1 - top) * picture - side, side)
 
 
 def wings(sprites: Sequence[Sprite], second: str) -> Scene:
-    """From the back of a figure seen from the side; else a mirrored pair behind it."""
+    """Two wings on the back of a figure seen from the side, or a mirrored pair behind one seen from the front."""
     figure, wing = longer(sprites[0], 1), sprites[1]
     root = anchors.spot("root", wing.source, wing.label) or Spot(0.05, 0.6)
     body = anchors.body_of(sprites[0])
     window = around(sprites[0], AMONG)
     if body and body.back:
-        # Raised from the back, so that the figure shows below them.
+        # Raised from the back, so that they do not cover the figure.
         side, far_side = longer(wing, 0.62), longer(wing, 0.56)
         x, y = body.back.x * figure.width, body.back.y * figure.height
         raised = WINGS_ON_BACK.get(wing.source, WINGS_ON_BACK["noto"])
@@ -143,24 +156,25 @@ def wings(sprites: Sequence[Sprite], second: str) -> Scene:
 
 
 def wearing(sprites: Sequence[Sprite], second: str) -> Scene:
+    """The item on the figure's head, eyes or neck, as wide as the figure is there."""
     figure, item = longer(sprites[0], 1), sprites[1]
-    what = anchors.place_of(item.label) or "hat"
-    hold = anchors.spot(what, item.source, item.label)
+    kind = anchors.place_of(item.label) or "hat"
+    hold = anchors.spot(kind, item.source, item.label)
     assert hold is not None
-    place = _place(sprites[0], what)
+    place = _place(sprites[0], kind)
     worn = wide(item, place.width * figure.width * hold.width)
     left = place.x * figure.width - hold.x * worn.width
     top = place.y * figure.height - hold.y * worn.height
-    scale = 0.94 if what in ("eyes", "neck") else 0.74
+    scale = 0.94 if kind in ("eyes", "neck") else 0.74
     return Scene([figure.at(0, 0), worn.at(left, top)], around(sprites[0], scale))
 
 
-def _place(sprite: Sprite, what: str) -> Spot:
-    """Where on a figure a thing is worn, and how wide the figure is there."""
+def _place(sprite: Sprite, kind: str) -> Spot:
+    """Where a figure wears an item of a kind in `anchors.PLACES`, and how wide the figure is there."""
     body = anchors.body_of(sprite)
-    if what == "neck":
+    if kind == "neck":
         return Spot(0.5, 0.86, 0.75 * (body.head.width if body and body.head else 1))
-    if what == "eyes":
+    if kind == "eyes":
         if body and body.eyes:
             return body.eyes
         face = anchors.face(sprite) or Spot(0.5, 0.45, 0.6)
@@ -174,18 +188,19 @@ def _place(sprite: Sprite, what: str) -> Spot:
 
 
 def beside_hand(sprites: Sequence[Sprite], second: str) -> Scene:
-    """The second part smaller, in front, low at the side that the first looks to."""
+    """The second part, smaller, in front of the first, low on the side that the first faces."""
     figure, held = longer(sprites[0], 1), longer(sprites[1], 0.56)
     body = anchors.body_of(sprites[0])
     side = LEFT if (body and body.head and body.head.x < 0.4) else RIGHT
     x = (0.94 if side == RIGHT else 0.06) * figure.width
-    # Room at that side alone.
+    # The window moves, so that only that side has more room.
     window = around(sprites[0], 0.8)
     window = window._replace(left=window.left + side * 0.1 * window.side)
     return Scene([figure.at(0, 0), held.centred(x, figure.height * 0.76)], window)
 
 
 def contained(sprites: Sequence[Sprite], second: str) -> Scene:
+    """The first part in the second, a container, whose front hides its lower part."""
     vessel = longer(sprites[1], 1)
     rim = anchors.rim(sprites[1].source, sprites[1].label)
     assert rim is not None
@@ -201,7 +216,7 @@ def contained(sprites: Sequence[Sprite], second: str) -> Scene:
 
 
 def grounded(sprites: Sequence[Sprite], second: str) -> Scene:
-    """On a plate, on a cloud that it sinks into, on the moon."""
+    """The first part on the second: in the middle of a plate, sunk into a cloud, or standing on anything else."""
     ground = longer(sprites[1], 1)
     plate = anchors.spot("plate", sprites[1].source, sprites[1].label)
     if plate:
@@ -209,7 +224,7 @@ def grounded(sprites: Sequence[Sprite], second: str) -> Scene:
         layers = [ground.at(0, 0), figure.centred(plate.x * ground.width, plate.y * ground.height)]
         return Scene(layers, around(sprites[1]))
     seat = anchors.seat(sprites[1]) or Spot(0.5, 0.4)
-    # A cloud is in front, and hides what sinks into it.
+    # The cloud is in front and hides the lower part of the figure.
     sunk, scale = (-0.04, 0.66) if second == "cloud" else (0.06, UNDER)
     standing = longer(sprites[0], 0.68).standing(seat.x * ground.width, seat.y * ground.height + sunk)
     layers = [standing, ground.at(0, 0)] if second == "cloud" else [ground.at(0, 0), standing]
@@ -217,6 +232,7 @@ def grounded(sprites: Sequence[Sprite], second: str) -> Scene:
 
 
 def burning(sprites: Sequence[Sprite], second: str) -> Scene:
+    """A large flame behind the figure and two small ones in front."""
     figure, flame = longer(sprites[0], 1), sprites[1]
     behind = Box(flame, 1.3 * max(figure.width, 0.7), 1.4 * max(figure.height, 0.75))
     floor = figure.height * 1.04
@@ -230,7 +246,7 @@ def burning(sprites: Sequence[Sprite], second: str) -> Scene:
 
 
 def scattered(sprites: Sequence[Sprite], second: str) -> Scene:
-    """Three hearts, or sparkles, about the figure's upper half."""
+    """Three hearts or sparkles around the upper half of the figure."""
     figure = longer(sprites[0], 1)
     layers = [figure.at(0, 0)]
     for x, y, side, turned in ((0.02, 0.12, 0.34, -16), (0.98, 0.06, 0.4, 14), (1.02, 0.56, 0.28, 4)):
@@ -239,6 +255,7 @@ def scattered(sprites: Sequence[Sprite], second: str) -> Scene:
 
 
 def under_a_cloud(sprites: Sequence[Sprite], second: str) -> Scene:
+    """The figure under the second part, a cloud with rain, snow or lightning."""
     figure = longer(sprites[0], 1)
     cloud = wide(sprites[1], 0.95 * max(figure.width, 0.8))
     layers = [figure.at(0, 0), cloud.standing(figure.width / 2, 0.2 * cloud.height)]
@@ -246,6 +263,7 @@ def under_a_cloud(sprites: Sequence[Sprite], second: str) -> Scene:
 
 
 def riding(sprites: Sequence[Sprite], second: str) -> Scene:
+    """The first part on the seat of the second, a vehicle or an animal; within a flying saucer or a tractor."""
     vehicle = longer(sprites[1], 1)
     seat = anchors.seat(sprites[1])
     assert seat is not None
@@ -258,32 +276,37 @@ def riding(sprites: Sequence[Sprite], second: str) -> Scene:
 
 
 def several(sprites: Sequence[Sprite], second: str) -> Scene:
-    one = longer(sprites[0], 1)
+    """Two of the figure in a row, or three in a triangle."""
+    figure = longer(sprites[0], 1)
     if COUNTS[second] == 2:
-        return _row(one, one)
-    layers = [one.standing(0, -0.02), one.standing(-0.5, 1), one.standing(0.5, 1)]
+        return _row(figure, figure)
+    layers = [figure.standing(0, -0.02), figure.standing(-0.5, 1), figure.standing(0.5, 1)]
     return Scene(layers, PAIR)
 
 
 def side_by_side(sprites: Sequence[Sprite], second: str) -> Scene:
+    """Both parts in a row."""
     return _row(longer(sprites[0], 1), longer(sprites[1], 1))
 
 
 def _row(left: Box, right: Box) -> Scene:
-    """Both on the same floor, in the middle of the picture."""
+    """Two sprites that stand on one line, centred in the picture."""
     floor = max(left.height, right.height) / 2
     return Scene([left.standing(-0.49, floor), right.standing(0.49, floor)], PAIR)
 
 
 def tiny(sprites: Sequence[Sprite], second: str) -> Scene:
+    """The first part, very small, on top of the second."""
     return _stacked(sprites, 0.36, 0.82)
 
 
 def on_top(sprites: Sequence[Sprite], second: str) -> Scene:
+    """The first part standing on the top of the second."""
     return _stacked(sprites, 0.72, 0.6)
 
 
 def _stacked(sprites: Sequence[Sprite], side: float, scale: float) -> Scene:
+    """The first part, with a longer side of `side`, on the second, which is at `scale` of its own picture."""
     base, figure = longer(sprites[1], 1), longer(sprites[0], side)
     half = min(0.3 * figure.width / base.width, 0.2)
     floor = sprites[1].top(0.5 - half, 0.5 + half) * base.height
@@ -292,10 +315,12 @@ def _stacked(sprites: Sequence[Sprite], side: float, scale: float) -> Scene:
 
 
 def alone(sprites: Sequence[Sprite], second: str) -> Scene:
+    """The figure as in its own picture."""
     return Scene([longer(sprites[0], 1).at(0, 0)], around(sprites[0]))
 
 
 def faced(sprites: Sequence[Sprite], second: str) -> Scene:
+    """The second part, the features of a smiley, where the first part has its face."""
     figure = longer(sprites[0], 1)
     spot = anchors.face(sprites[0])
     assert spot is not None
