@@ -28,7 +28,6 @@ from .hub import BUILTIN, BUILTIN_NAME, locate
 from .lora.active import Adapters, Given
 from .models.ops import inference
 from .models.ops.metal import wired_memory
-from .pictures import fingerprint, fit_mask, fit_picture
 from .prompt import PERSON_TYPES, SKIN_TONES
 from .prompt.words import Words
 from .quantization import Quantization
@@ -270,25 +269,27 @@ class Genmoji:
 
     def _draw(self, request: Request, callback: Callback | None) -> list[Sticker]:
         recipe, schedule, start = request.recipe, request.schedule, request.start
-        conditions = [
-            self.family.conditions(caption, recipe.negative_prompt, recipe.guidance) for caption in request.captions
-        ]
+        conditions = []
+        for caption in request.captions:
+            conditions.append(self.family.conditions(caption, recipe.negative_prompt, recipe.guidance))
         mx.eval(conditions, start.latents, start.inpainting)
         steps = len(schedule.timesteps) - start.step
         progress = Progress(callback, request.count * len(conditions) * steps)
         stickers = []
         for i in range(request.count):
             noise, seed = request.noise(self.family, i), request.seed + i
-            latents = [
-                denoise(self.family, schedule, start, noise, seed, part, recipe.guidance, progress)
-                for part in conditions
-            ]
-            pictures = [to_picture(self.family.decode(x)) for x in latents]
+            latents, pictures = [], []
+            for part in conditions:
+                latents.append(denoise(self.family, schedule, start, noise, seed, part, recipe.guidance, progress))
+            for x in latents:
+                pictures.append(to_picture(self.family.decode(x)))
             stickers.append(Sticker(put_together(recipe.combination, pictures), request.recipe_of(i).to_dict()))
         return stickers
 
     def _check_replay(self, recipe: Recipe, image: Image.Image | None, mask: Image.Image | None) -> None:
         """Raise UserError where this model, with these pictures and adapters, would draw another sticker."""
+        from .pictures import fingerprint, fit_mask, fit_picture
+
         model = recipe.model
         if model.sha256 != self.sha256:
             raise UserError(f"The sticker was drawn by other weights, of the model {model.name!r}; load that one.")

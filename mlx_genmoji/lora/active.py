@@ -37,6 +37,10 @@ class Adapters:
 
         Raises UserError where one cannot be read or is of another model, and leaves those before in use.
         """
+        if not isinstance(given, str | Path) and not given:
+            self._use([])
+            self._index, self._loaded = None, {}
+            return
         from .persona_index import is_index, read_index
 
         if not isinstance(given, str | Path) and len(given) == 1 and is_index(given[0]):

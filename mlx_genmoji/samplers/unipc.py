@@ -10,8 +10,8 @@ import mlx.core as mx
 import numpy as np
 
 from .config import FLAG, OFF, Check, NoiseConfig, list_of, number, one_of, whole
+from .noise import alphas_and_sigmas, multistep_sigmas, sigma_table, with_final
 from .schedule import History, Schedule
-from .sigmas import alphas_and_sigmas, multistep_sigmas, sigma_table, with_final
 
 
 class UniPC(Schedule):
