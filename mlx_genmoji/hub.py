@@ -15,7 +15,8 @@ from .errors import UserError
 
 BUILTIN = Path(__file__).parent / "builtin"
 BUILTIN_NAME = "builtin"
-"""The model that ships with the package, wherever a model is named; a folder of that name is `./builtin`."""
+"""The name of the model that ships with the package, wherever a model is named. For a folder of that name write
+`./builtin`."""
 
 REVISION = r"\w[\w./-]*"
 ID = re.compile(rf"(?P<id>\w[\w.-]*/\w[\w.-]*)(@(?P<revision>{REVISION}))?", re.ASCII)
@@ -32,13 +33,13 @@ class Located(NamedTuple):
 
 
 def locate(model: str | Path | None, revision: str | None = None) -> Located:
-    """The folder of a model, as `resolve` finds it (None is the built-in one), and its name for recipes."""
+    """The folder of a model, found by `resolve` (None is the built-in model), and its name for recipes."""
     if model is None or str(model) == BUILTIN_NAME:
         return Located(BUILTIN, BUILTIN_NAME, None)
     folder = resolve(model, revision)
     if folder.is_file():
         raise UserError(
-            f"{model} is one file, not a folder; make a folder of it with: genmoji convert {model} -o FOLDER"
+            f"{model} is one file, not a folder; convert it to a folder with: genmoji convert {model} -o FOLDER"
         )
     from .hub_repository import id_and_commit
 
@@ -47,12 +48,11 @@ def locate(model: str | Path | None, revision: str | None = None) -> Located:
 
 
 def resolve(model: str | Path, revision: str | None = None, *, half: bool | None = None) -> Path:
-    """The folder of `model`: the built-in one's for "builtin", itself if it exists, else the snapshot of a hub id
-    `owner/name` or `owner/name@revision`.
+    """The folder of `model`: "builtin", an existing path, or a hub id `owner/name` or `owner/name@revision`.
 
-    half: whether weights in half precision are preferred; None is as the device works fastest. The snapshot's folder is
-    named by the commit. Raises UserError where there is no such model, it may not be read without logging in, it holds
-    no safetensors, or it is not on this machine and cannot be fetched.
+    For a hub id it is the snapshot in the hub's cache, whose folder is named by the commit, downloaded if it is
+    missing. half: whether to prefer weights in half precision; None prefers them on a GPU. Raises UserError if there is
+    no such model, it needs a login, it has no safetensors, or it is missing and cannot be downloaded.
     """
     if str(model) == BUILTIN_NAME:
         return BUILTIN
@@ -77,7 +77,7 @@ def resolve(model: str | Path, revision: str | None = None, *, half: bool | None
 
 
 def _prefers_half() -> bool:
-    # MLX takes a while to import, and only this needs it.
+    # Importing MLX takes a while, and nothing else here needs it.
     from .models.ops import on_cpu
 
     return not on_cpu()

@@ -33,7 +33,7 @@ def stickers(
         Path, typer.Option("--output", "-o", metavar="FOLDER", help="The folder to write to; created if missing.")
     ] = Path(),
 ) -> None:
-    """Turn pictures into stickers for Slack, Discord, Telegram, WhatsApp, iMessage, iOS or a web page."""
+    """Turn pictures into stickers for Slack, Discord, Telegram, WhatsApp, Signal, iMessage, iOS or a web page."""
     from mlx_genmoji.files import write_bytes
     from mlx_genmoji.pictures import open_picture
     from mlx_genmoji.sticker import Sticker, target_named

@@ -1,4 +1,4 @@
-"""What is asked of a model, checked and read: the arguments of `Genmoji.generate` in, one `Request` out."""
+"""Reads and checks the arguments of `Genmoji.generate` and makes one `Request` of them."""
 
 from __future__ import annotations
 
@@ -21,18 +21,23 @@ from .recipe import Recipe
 
 @dataclass(frozen=True)
 class Request:
-    """What is drawn, and how."""
+    """What to draw, and how."""
 
     captions: Sequence[str]
-    """One for each drawing: a prompt's only one, or the parts of a combination, the subject last."""
+    """One for each drawing: a prompt's only caption, or those of a combination's parts, the subject last."""
     recipe: Recipe
-    """Of the first candidate."""
+    """The recipe of the first candidate."""
     schedule: Schedule
     start: ImageStart
     count: int = 1
     seed: int = 0
     latents: mx.array | None = None
-    """(count, h, w, c): the initial noise that a program gave."""
+    """(count, h, w, c): the initial noise, if the caller gave it."""
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether captions, seeds and settings alone decide what is drawn: no given noise, no picture to start from."""
+        return self.latents is None and not self.recipe.image
 
     def noise(self, family: Family, i: int) -> mx.array:
         """The initial noise of candidate `i`, (1, h, w, c)."""
@@ -46,8 +51,8 @@ class Request:
 def prepare(prompt: str, options: Options, reader: OpenReader, facts: Callable[[], Mapping[str, Any]]) -> Request:
     """The request that a prompt and its options make.
 
-    facts: the recipe's `model`, `adapters` and `version`, once it is known which adapters draw. Raises UserError for an
-    argument that is out of range or disagrees with another.
+    facts: returns the recipe's `model`, `adapters` and `version`; called after adapters are routed. Raises UserError
+    for an argument that is out of range or contradicts another.
     """
     family, defaults = reader.family, reader.defaults
     steps = defaults.steps if options.steps is None else options.steps
@@ -81,9 +86,9 @@ def prepare(prompt: str, options: Options, reader: OpenReader, facts: Callable[[
 
 
 def request_again(recipe: Recipe, options: Options, family: Family) -> Request:
-    """The request that a recipe was made by. options: its seed and strength, and the pictures that it started from.
+    """The request for a stored recipe. options: its seed and strength, and the pictures that it started from.
 
-    Raises UserError for a number that is out of range, UnsafePrompt for a caption that is refused.
+    Raises UserError for a number that is out of range, UnsafePrompt for a refused caption.
     """
     if not recipe.final_prompt.strip():
         raise UserError("The recipe's 'final_prompt' is empty.")
@@ -96,9 +101,9 @@ def request_again(recipe: Recipe, options: Options, family: Family) -> Request:
 
 
 def captions_of(recipe: Recipe) -> list[str]:
-    """What is drawn, a caption each: the parts of a combination, the subject last, which previews so end with.
+    """The captions to draw: one, or those of a combination's parts, the subject last so that previews end with it.
 
-    Raises UnsafePrompt for a part that is refused.
+    Raises UnsafePrompt for a refused part.
     """
     if recipe.combination is None:
         return [recipe.final_prompt]
@@ -109,7 +114,7 @@ def captions_of(recipe: Recipe) -> list[str]:
 
 
 def check_numbers(options: Options, guidance: float) -> int:
-    """The seed, a random one where none is given. Raises UserError for a number that is out of range."""
+    """The seed, a random one if none is given. Raises UserError for a number that is out of range."""
     if options.count < 1:
         raise UserError(f"The count must be 1 or more, not {options.count}.")
     if not (math.isfinite(guidance) and guidance >= 0):

@@ -8,7 +8,7 @@ what the other phrases name become wishes: a relation and a label.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from .lexicon import Lexicon, Meanings, Noun, words_of
 
@@ -62,6 +62,8 @@ class Phrase:
 
     relation: str = ""
     verb: str = ""
+    alone: tuple[str, str] | None = None
+    """The wish that the verb is where nothing follows it."""
     tokens: list[Token] = field(default_factory=list)
     negated: bool = False
 
@@ -92,6 +94,8 @@ def understand(text: str, lexicon: Lexicon) -> Scene:
         if phrase.negated:
             continue
         _read(phrase, phrases[place - 1].relation if place else "", scene, lexicon)
+        if place == 0 and scene.subject is None and phrase.tokens:
+            _settle_face(scene)
     _settle(scene)
     _settle_row(scene, lexicon)
     return scene
@@ -99,16 +103,19 @@ def understand(text: str, lexicon: Lexicon) -> Scene:
 
 def _phrases(tokens: Sequence[Token], scene: Scene) -> list[Phrase]:
     phrases = [Phrase()]
+    named = False
     for token in tokens:
-        meanings = token.meanings
+        meanings = token.meanings if not named else _as_verb(token.meanings)
+        token = Token(token.text, meanings)
+        named = named or _names(token)
         if meanings is None:
             phrases[-1].tokens.append(token)
         elif meanings.negation:
             phrases.append(Phrase("", token.text, negated=True))
         elif meanings.place:
-            phrases.append(Phrase("place", token.text, [token]))
+            phrases.append(Phrase("place", token.text, tokens=[token]))
         elif meanings.verb and not meanings.noun and not meanings.verb[1] and meanings.verb[0]:
-            phrases.append(Phrase(meanings.verb[0], token.text))
+            phrases.append(Phrase(meanings.verb[0], token.text, meanings.alone))
         elif meanings.relation and not meanings.noun:
             if meanings.relation == "of" and phrases[-1].tokens:
                 continue
@@ -116,6 +123,13 @@ def _phrases(tokens: Sequence[Token], scene: Scene) -> list[Phrase]:
         else:
             phrases[-1].tokens.append(token)
     return phrases
+
+
+def _as_verb(meanings: Meanings | None) -> Meanings | None:
+    """After a noun, what is a verb as well as a noun is a verb: "fox reading"."""
+    if meanings is None or meanings.noun is None or not (meanings.verb or meanings.mood):
+        return meanings
+    return replace(meanings, noun=None)
 
 
 def _read(phrase: Phrase, before: str, scene: Scene, lexicon: Lexicon) -> None:
@@ -126,19 +140,23 @@ def _read(phrase: Phrase, before: str, scene: Scene, lexicon: Lexicon) -> None:
         assert meanings is not None and meanings.place is not None
         scene.wish(*meanings.place)
         rest = phrase.tokens[1:]
-        phrase, relation = Phrase("", "", rest), ""
+        phrase, relation = Phrase(tokens=rest), ""
         if not rest:
             return
     if relation in (",", "and", ""):
         relation = before if before in ("wearing", "with") and scene.subject else relation
     nouns = _adjectives(phrase, scene, first=scene.subject is None)
+    if phrase.alone and not nouns and scene.subject is None:
+        scene.wish(*phrase.alone)
     if relation == "role" and _as_role(nouns, scene):
         return
     if scene.subject is None:
         _subject(nouns, scene, lexicon)
         return
     if not nouns:
-        if phrase.verb and not phrase.tokens and relation not in ("role", ""):
+        if phrase.alone:
+            scene.wish(*phrase.alone)
+        elif phrase.verb and not phrase.tokens and relation not in ("role", ""):
             scene.unknown.append(phrase.verb)
         return
     for token in nouns:
@@ -271,6 +289,15 @@ def _object(relation: str, token: Token, scene: Scene) -> None:
         scene.nearest.append((token.text, noun.label))
     kind = {"": "beside", ",": "and", "of": "beside", "role": "beside"}.get(relation, relation)
     scene.wish(kind, noun.label)
+
+
+def _settle_face(scene: Scene) -> None:
+    """A feeling without anybody who has it is its smiley: "smiley face wearing sunglasses"."""
+    for wish in scene.wishes:
+        if wish.kind == "emotion":
+            scene.subject = wish.label
+            scene.wishes.remove(wish)
+            return
 
 
 def _settle(scene: Scene) -> None:

@@ -22,11 +22,16 @@ TABLES = Path(__file__).parent / "tables"
 MAX_PHRASE = 7
 """Words of the longest phrase that is looked up."""
 
+LOOKS = ("fire", "wings", "sparkles", "hearts")
+"""What verbs may stand for that have no object: "breathing fire"."""
+
 Key = tuple[str, ...]
 
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*|[+&,#*]")
 _QUOTES = str.maketrans({"\u2019": "'", "\u2018": "'", "`": "'", "\u02bc": "'", "ß": "ss", "ø": "o", "æ": "ae"})
-_CORRECTED = 5
+_LEAST_LETTERS = 3
+"""Letters of the shortest word that has a synonym."""
+_CORRECTED = 6
 """Letters of the shortest word that is corrected."""
 
 
@@ -51,6 +56,8 @@ class Meanings:
     look: str | None = None
     verb: tuple[str, str] | None = None
     """Relation and label; the label is "" where an object follows."""
+    alone: tuple[str, str] | None = None
+    """What a verb that takes an object is drawn as where none follows."""
     place: tuple[str, str] | None = None
     roles: list[tuple[str, str]] = field(default_factory=list)
     relation: str | None = None
@@ -65,7 +72,7 @@ def words_of(text: str) -> list[str]:
     text = text.lower()
     if not text.isascii():
         folded = unicodedata.normalize("NFKD", text.translate(_QUOTES))
-        text = unicodedata.normalize("NFC", "".join(char for char in folded if not unicodedata.combining(char)))
+        text = unicodedata.normalize("NFC", "".join(char for char in folded if not "\u0300" <= char <= "\u036f"))
     return [_without_genitive(word) for word in _WORD.findall(text)]
 
 
@@ -122,7 +129,12 @@ class Lexicon:
         for name, number in rows("numbers.tsv"):
             self._entry(name).number = int(number)
         for name, relation, *more in rows("verbs.tsv"):
-            self._entry(name).verb = relation, more[0] if more else ""
+            if relation in LOOKS:
+                self._entry(name).look = relation
+            else:
+                self._entry(name).verb = relation, more[0] if more else ""
+        for name, relation, *more in rows("verbs-alone.tsv"):
+            self._entry(name).alone = relation, more[0] if more else ""
         for name, relation, label in rows("places.tsv"):
             self._entry(name).place = relation, label
         for name, relation, label in rows("roles.tsv"):
@@ -155,13 +167,19 @@ class Lexicon:
         return None
 
     def synonym(self, words: Sequence[str], start: int) -> tuple[int, Meanings] | None:
-        """The same by WordNet's synonyms and kinds (`words.tsv` of the model), and by correcting the spelling."""
+        """The same by WordNet's synonyms and kinds (`words.tsv` of the model), and by correcting the spelling.
+
+        Within a longer prompt only words that mean one thing there have a synonym.
+        """
         for length in range(min(3, len(words) - start), 0, -1):
             for form in _forms(" ".join(words[start : start + length])):
                 meant = self._synonyms.meant.get(form)
-                if meant is not None and meant.alone in self.vocabulary:
-                    return length, Meanings(noun=Noun(meant.alone, meant.alone == form))
-                if meant is not None and (known := self.entries.get(key(meant.alone))) and known.noun:
+                if meant is None or len(form) < _LEAST_LETTERS:
+                    continue
+                own = meant.alone if length == len(words) else meant.within
+                if own in self.vocabulary:
+                    return length, Meanings(noun=Noun(own, own == form))
+                if own != form and (known := self.entries.get(key(own))) and known.noun:
                     return length, Meanings(noun=Noun(known.noun.label, False, known.noun.extra))
         corrected = self._corrected(words[start])
         return None if corrected is None else (1, self.entries[corrected])

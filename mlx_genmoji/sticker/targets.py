@@ -73,6 +73,8 @@ TARGETS = {
             Output("{name}-tray.png", 96, 50 * KB),
         ),
     ),
+    # Signal's help, "Stickers": PNG or WebP of 512 x 512, a margin of 16 px, at most 300 KiB.
+    "signal": Target("Signal sticker", (Output("{name}.webp", 512, 300 * KB, "WEBP", margin=16),)),
     # Apple's Human Interface Guidelines, "iMessage apps and stickers": small, regular and large at @3x, which iOS
     # scales down for the rest; PNG of at most 500 KB each.
     "imessage": Target(
@@ -162,7 +164,8 @@ def _pngs(image: Image.Image, figure: Image.Image, description: str) -> Iterator
 def _webps(image: Image.Image, figure: Image.Image, description: str) -> Iterator[bytes]:
     yield _saved(image, "WEBP", lossless=True)
     for quality in QUALITIES:
-        yield _saved(image, "WEBP", quality=quality, method=6)
+        # method=6 takes fifty times as long, for 3 % fewer bytes.
+        yield _saved(image, "WEBP", quality=quality, method=4)
 
 
 def _icos(image: Image.Image, figure: Image.Image, description: str) -> Iterator[bytes]:

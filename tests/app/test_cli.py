@@ -41,6 +41,8 @@ def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class FakeSticker:
+    notes = ()
+
     def __init__(self, saved: dict[str, Any]) -> None:
         self.saved = saved
 

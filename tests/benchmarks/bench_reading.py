@@ -29,9 +29,9 @@ PROMPTS, RESULTS = FOLDER / "prompts.tsv", FOLDER / "prompts-results.tsv"
 MADE_UP = 10_000
 WORDINGS = ("a {}", "the {}", "my {}", "cute {}", "draw a {}", "{} emoji", "{}.", "{plural}", "{upper}", "{} please")
 LABELS = (
-    "cat dog pig apple rocket sun octopus pizza crown cactus balloon guitar penguin rainbow strawberry robot ghost alien"
-    " bicycle umbrella avocado mushroom unicorn turtle hamburger rose snowman whale fox banana lion taxi cookie bee"
-    " violin camera broccoli owl candle frog"
+    " cat dog pig apple rocket sun octopus pizza crown cactus balloon guitar penguin rainbow strawberry robot"
+    " ghost alien bicycle umbrella avocado mushroom unicorn turtle hamburger rose snowman whale fox banana lion"
+    " taxi cookie bee violin camera broccoli owl candle frog"
 ).split()
 UNKNOWN = "wug blicket dax zorp fendle".split()
 
@@ -109,7 +109,7 @@ def made_up_prompts() -> Iterator[str]:
     for _ in range(MADE_UP):
         words = []
         for _ in range(rng.randint(1, 3)):
-            words += rng.sample(adjectives, rng.randint(0, 2)) + [rng.choice(nouns)]
+            words += [*rng.sample(adjectives, rng.randint(0, 2)), rng.choice(nouns)]
             words += [rng.choice(UNKNOWN)] * (rng.random() < 0.1)
             words += [rng.choice(joints)] * (rng.random() < 0.6)
         yield " ".join(words)

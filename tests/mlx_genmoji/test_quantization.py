@@ -369,9 +369,9 @@ def test_a_sticker_is_drawn_again_only_with_the_same_bits():
     assert json.loads(json.dumps(sticker.recipe))["model"]["quantization"]["unet"]["bits"] == 8
     again = Genmoji.load(bits=8).replay(json.loads(json.dumps(sticker.recipe)))
     assert np.array_equal(np.asarray(again.image), np.asarray(sticker.image))
-    with pytest.raises(UserError, match=r"in other bits: .*'bits': 8.*here are not packed"):
+    with pytest.raises(UserError, match=r"with the quantization .*'bits': 8.*this model has none"):
         dense.replay(sticker.recipe)
-    with pytest.raises(UserError, match="in other bits: not packed"):
+    with pytest.raises(UserError, match=r"with the quantization none; this model has .*bits"):
         packed.replay(dense.generate("red apple", seed=3, steps=2)[0].recipe)
     assert dense.sha256 == packed.sha256
 

@@ -1,4 +1,4 @@
-"""Checkpoint folders: every spelling of a component is read, and what is wrong with one is said in one sentence."""
+"""Checkpoint folders: every variant of a component is read, and a faulty one is refused in one sentence."""
 
 import json
 import re

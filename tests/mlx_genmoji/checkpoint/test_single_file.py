@@ -287,11 +287,11 @@ def test_where_nothing_is_known_a_family_predicts_as_most_of_it_does(family, pre
     assert json.loads((folder / "unet" / "config.json").read_text())["sample_size"] == size
 
 
-def test_what_a_model_predicts_is_told_by_the_caller_then_the_metadata_then_a_mark(make, vocabulary, tmp_path):
+def test_what_a_model_predicts_comes_from_the_caller_then_the_metadata_then_a_mark(make, vocabulary, tmp_path):
     checkpoint, _ = make("2")
-    told = {"modelspec.prediction_type": "epsilon"}
+    declared = {"modelspec.prediction_type": "epsilon"}
     marks = {"v_pred": torch.zeros(0), "ztsnr": torch.zeros(0)}
-    file = checkpoint.write(tmp_path / "told.safetensors", told, **marks)
+    file = checkpoint.write(tmp_path / "declared.safetensors", declared, **marks)
     convert_single_file(file, tmp_path / "caller", vocabulary, prediction_type="v_prediction")
     convert_single_file(file, tmp_path / "metadata", vocabulary)
     assert scheduler(tmp_path / "caller")["prediction_type"] == "v_prediction"
@@ -367,8 +367,8 @@ UP, DOWN = "model.diffusion_model.output_blocks.2.0", "model.diffusion_model.inp
     ("change", "message"),
     [
         (lambda s: {k: v for k, v in s.items() if "first_stage" not in k}, "holds no autoencoder"),
-        (lambda s: {k: v for k, v in s.items() if "cond_stage" not in k}, "no whole checkpoint.*2.x"),
-        (lambda s: {k: v for k, v in s.items() if "diffusion_model" not in k}, "no whole checkpoint"),
+        (lambda s: {k: v for k, v in s.items() if "cond_stage" not in k}, "not a whole checkpoint.*2.x"),
+        (lambda s: {k: v for k, v in s.items() if "diffusion_model" not in k}, "not a whole checkpoint"),
         (lambda s: {"lora_unet_mid.lora_up.weight": s["betas"]}, "adapter"),
         (
             lambda s: {k: v for k, v in s.items() if k != f"{UP}.in_layers.0.bias"},

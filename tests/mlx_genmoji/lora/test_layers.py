@@ -310,22 +310,22 @@ def test_loftq_starts_closer_to_the_dense_model_and_its_adapter_is_for_either_ba
         mx.random.normal((1, 7, 32), key=mx.random.key(2)),
     )
 
-    def said(by: Genmoji) -> mx.array:
+    def output(by: Genmoji) -> mx.array:
         return by.unet(sample, mx.array([500]), text)
 
-    quantized = error(said(genmoji), said(dense))
+    quantized = error(output(genmoji), output(dense))
     config = LoRAConfig(rank=16, targets=("attention", "feed-forward", "conv"), init="loftq")
     with pytest.raises(UserError, match="dense weights"):
         attach(genmoji.models, config, seed=1)
     attach(genmoji.models, config, 1, dense_weights(base("sd")))
-    assert error(said(genmoji), said(dense)) < 0.8 * quantized
+    assert error(output(genmoji), output(dense)) < 0.8 * quantized
     as_trained, for_dense = adapter_of(genmoji.models), adapter_of(genmoji.models, for_dense=True)
-    expected = said(dense)
+    expected = output(dense)
     attach_adapter(dense.models, for_dense)
-    assert error(said(dense), expected) <= 1e-5
-    expected = said(genmoji)
+    assert error(output(dense), expected) <= 1e-5
+    expected = output(genmoji)
     attach_adapter(genmoji.models, as_trained)
-    assert error(said(genmoji), expected) <= 1e-5
+    assert error(output(genmoji), expected) <= 1e-5
 
 
 @pytest.mark.parametrize("kind", KINDS)
