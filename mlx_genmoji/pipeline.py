@@ -29,7 +29,6 @@ from .hub import BUILTIN, BUILTIN_NAME, locate
 from .lora.active import Adapters, AdapterSpec
 from .models.ops import inference
 from .models.ops.metal import wired_memory
-from .pictures import fingerprint, fit_mask, fit_picture
 from .prompt import PERSON_TYPES, SKIN_TONES
 from .prompt.words import Words
 from .quantization import Quantization
@@ -302,23 +301,21 @@ class Genmoji:
         keys = [[(caption, request.seed + i, *settings) for caption in request.captions] for i in range(request.count)]
         drawings = {} if kept is None else kept
         missing = {key: None for row in keys for key in row if key not in drawings}
-        captions = dict.fromkeys(key[0] for key in missing)
-        conditions = {
-            caption: self.family.conditions(caption, recipe.negative_prompt, recipe.guidance) for caption in captions
-        }
+        conditions = {}
+        for caption in dict.fromkeys(key[0] for key in missing):
+            conditions[caption] = self.family.conditions(caption, recipe.negative_prompt, recipe.guidance)
         mx.eval(list(conditions.values()), start.latents, start.inpainting)
         progress = Progress(callback, len(missing) * (len(schedule.timesteps) - start.step))
         stickers = []
         for i, row in enumerate(keys):
-            noise = request.noise(self.family, i)
-            latents = {
-                key: denoise(
-                    self.family, schedule, start, noise, request.seed + i, conditions[key[0]], recipe.guidance, progress
-                )
-                for key in row
-                if key in missing
-            }
-            pictures = {key: to_picture(self.family.decode(x)) for key, x in latents.items()}
+            noise, seed = request.noise(self.family, i), request.seed + i
+            latents, pictures = {}, {}
+            for key in row:
+                if key in missing:
+                    part = conditions[key[0]]
+                    latents[key] = denoise(self.family, schedule, start, noise, seed, part, recipe.guidance, progress)
+            for key, x in latents.items():
+                pictures[key] = to_picture(self.family.decode(x))
             if kept is not None:
                 kept |= pictures
             parts = [pictures[key] if key in pictures else drawings[key] for key in row]
@@ -327,11 +324,11 @@ class Genmoji:
 
     def _check_replay(self, recipe: Recipe, image: Image.Image | None, mask: Image.Image | None) -> None:
         """Raise UserError if this model, with these pictures and adapters, would draw another sticker."""
+        from .pictures import fingerprint, fit_mask, fit_picture
+
         model = recipe.model
         if model.sha256 != self.sha256:
-            raise UserError(
-                f"The sticker was drawn with other weights, those of the model {model.name!r}: load that one."
-            )
+            raise UserError(f"The sticker was drawn with other weights, those of {model.name!r}: load that model.")
         if model.quantization != self.quantization:
             theirs, ours = (quoted(value or "none") for value in (model.quantization, self.quantization))
             raise UserError(f"The sticker was drawn with the quantization {theirs}; this model has {ours}.")
