@@ -205,7 +205,7 @@ def test_previews_are_those_of_the_cpu_in_half_precision_too(drawings: Drawings)
     on_cpu, on_gpu = drawings["whole"]
     assert len(on_gpu.previews) == len(on_cpu.previews) == 4
     assert all(psnr(ours, theirs) >= 35 for ours, theirs in zip(on_gpu.previews, on_cpu.previews, strict=True))
-    weights = [dict(tree_flatten(drawing.genmoji.preview_vae.parameters())) for drawing in (on_cpu, on_gpu)]
+    weights = [dict(tree_flatten(drawing.genmoji.family.preview_vae.parameters())) for drawing in (on_cpu, on_gpu)]
     assert [{array.dtype for array in arrays.values()} for arrays in weights] == [{mx.float32}, {mx.float16}]
 
 
