@@ -17,9 +17,10 @@ from train.adapter.objective import LoRAObjective
 from train.adapter.recipe import LoRARecipe, open_dataset
 from train.data.dataset import Dataset, to_model
 from train.denoising import DenoisingObjective, every_caption
+from train.fit.optimizers import make_optimizer
 from train.fit.step import Stepper
 from train.model.unet import DiffusionObjective, DiffusionRecipe, Parts
-from train.recipe import build, read_recipe
+from train.recipe import Loop, build, read_recipe
 from train.texts import FrozenTexts
 
 pytestmark = pytest.mark.usefixtures("cpu")
@@ -178,3 +179,14 @@ def test_the_mean_of_the_weights_warms_up(vae_recipe: Path, tmp_path: Path) -> N
         for name in ("encoder.conv_in.weight", "decoder.conv_out.bias"):
             expected = decay * states[step - 1][f"mean/{name}"] + (1 - decay) * states[step][f"model/{name}"]
             np.testing.assert_allclose(states[step][f"mean/{name}"], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["adamw", "adafactor", "lion"])
+def test_weights_decay_whatever_the_gradients(name: Any) -> None:
+    """By the learning rate times `weight_decay`, of the weight: without gradients, nothing else changes it."""
+    loop = Loop(steps=1, batch_size=1, learning_rate=0.1, weight_decay=0.5, optimizer=name)
+    weight = {"weight": mx.full((4, 4), 2.0)}
+    optimizer = make_optimizer(loop)
+    optimizer.init(weight)
+    after = optimizer.apply_gradients({"weight": mx.zeros((4, 4))}, weight)["weight"]
+    assert mx.allclose(after, mx.full((4, 4), 2.0 * (1 - 0.1 * 0.5)), atol=1e-6)

@@ -143,7 +143,7 @@ def test_a_decoder_learns_more_and_leaves_the_latents_as_they_were(vae_recipe: P
     raw |= {"objective": "decoder", "output": str(tmp_path / "runs" / "decoder"), "vae": str(vae)}
     path = tmp_path / "decoder.yaml"
     path.write_text(yaml.safe_dump(raw))
-    taught = load_model(train.run(path, overrides=["loop.steps=150", "loop.log_every=10"]))
+    taught = load_model(train.run(path, overrides=["loop.steps=100", "loop.log_every=10"]))
     losses = [entry["loss"] for entry in log(tmp_path / "runs" / "decoder")]
     assert losses[-1] < 0.8 * losses[0]
     before = weights(vae)
@@ -151,7 +151,7 @@ def test_a_decoder_learns_more_and_leaves_the_latents_as_they_were(vae_recipe: P
         assert mx.array_equal(weight, before[name]) != name.startswith("decoder."), name
     # Of what it was, a part can be kept.
     after = dict(tree_flatten(taught.parameters()))
-    mixed = load_model(train.run(path, overrides=["loop.steps=150", "loop.log_every=10", "kept=0.25"], resume=True))
+    mixed = load_model(train.run(path, overrides=["loop.steps=100", "loop.log_every=10", "kept=0.25"], resume=True))
     for name, weight in dict(tree_flatten(mixed.parameters())).items():
         assert mx.allclose(weight, 0.75 * after[name] + 0.25 * before[name], atol=1e-6), name
     with pytest.raises(UserError, match="kept is 1"):
@@ -470,7 +470,7 @@ def grown_recipe(vae_recipe: Path, small: Path, output: Path) -> Path:
 def test_a_grown_autoencoder_has_the_small_ones_latents(vae_recipe: Path, tmp_path: Path) -> None:
     small = train.run(vae_recipe, overrides=["loop.steps=40"])
     recipe = grown_recipe(vae_recipe, small, tmp_path / "runs" / "grown")
-    steps = ["loop.steps=120", "loop.log_every=10", "loop.ema_decay=0"]
+    steps = ["loop.steps=60", "loop.log_every=10", "loop.ema_decay=0"]
     grown = load_model(train.run(recipe, overrides=steps))
     losses = [entry["loss"] for entry in log(tmp_path / "runs" / "grown")]
     assert losses[-1] < 0.5 * losses[0]
@@ -523,10 +523,10 @@ def test_wider_latents_begin_as_the_old_ones_with_new_channels_behind(vae_recipe
 def test_wider_latents_are_learned_by_the_inner_layers_alone(vae_recipe: Path, tmp_path: Path) -> None:
     vae = train.run(vae_recipe)
     recipe = wider_recipe(vae_recipe, vae, tmp_path / "runs" / "wider", 6)
-    folder = train.run(recipe, overrides=["loop.steps=150", "loop.log_every=10", "loop.sample_every=150"])
+    folder = train.run(recipe, overrides=["loop.steps=60", "loop.log_every=10", "loop.sample_every=60"])
     losses = [entry["loss"] for entry in log(tmp_path / "runs" / "wider")]
     assert losses[-1] < 0.8 * losses[0]
-    assert (tmp_path / "runs" / "wider" / "samples-000150.png").exists()
+    assert (tmp_path / "runs" / "wider" / "samples-000060.png").exists()
     before, after = weights(vae), weights(folder)
     outer = (
         "encoder.conv_in.",

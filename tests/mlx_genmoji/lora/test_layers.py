@@ -159,6 +159,16 @@ def test_what_trains_is_the_adapter_alone_and_its_start_depends_on_the_seed_alon
     assert not any(mx.array_equal(array, other[name]) for name, array in first.items() if name.endswith("lora_a"))
 
 
+def test_an_adapter_starts_as_large_as_a_linear_layer_of_pytorch(base: Base) -> None:
+    """Its down weights are uniform up to 1 / sqrt(inputs), as PEFT's are."""
+    genmoji = Genmoji.load(base("sd"))
+    attach(genmoji.models, LoRAConfig(rank=8, targets=ALL), seed=3)
+    for path, layer in attached(genmoji.models).items():
+        bound = 1 / math.sqrt(math.prod(layer.lora_a.shape[1:]))
+        largest = mx.abs(layer.lora_a).max().item()
+        assert 0.8 * bound < largest <= bound, path
+
+
 def test_dropout_is_of_training_only(base: Base) -> None:
     genmoji = Genmoji.load(base("sd"))
     attach(genmoji.models, LoRAConfig(rank=2, dropout=0.5), seed=3)
