@@ -109,6 +109,20 @@ CATS = {
 }
 
 
+# Smileys whose own colour or headwear says what they feel -> those whose eyes and mouth alone do.
+FEATURES_OF = {
+    "cold face": "grimacing face",
+    "cowboy hat face": "grinning face with big eyes",
+    "smiling face with halo": "smiling face with smiling eyes",
+    "partying face": "grinning face with smiling eyes",
+    "face with thermometer": "worried face",
+    "face with head-bandage": "worried face",
+    "clown face": "grinning face",
+    "upside-down face": "slightly smiling face",
+    "melting face": "slightly smiling face",
+}
+
+
 def best_drawing(subject: Part, wishes: Sequence[Wish], emoji_set: str) -> tuple[Part, list[Wish]]:
     """The drawing of the subject that suits the wishes, and the wishes that it leaves open.
 
@@ -149,8 +163,9 @@ def _label(wish: Wish) -> str:
         return places.backdrop(label) or label
     if wish.kind == "weather":
         label = ATTRIBUTES.get(WEATHER_OF.get(label, label), label)
-    if wish.kind == "emotion" and label in EMOTIONS:
-        return EMOTIONS[label][0]
+    if wish.kind == "emotion":
+        label = EMOTIONS[label][0] if label in EMOTIONS else label
+        return FEATURES_OF.get(label, label)
     return label or DRAWN.get(wish.kind, "")
 
 
