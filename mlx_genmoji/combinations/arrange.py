@@ -68,9 +68,9 @@ def arrange(subject: Part, wishes: Sequence[Wish], emoji_set: str) -> tuple[Comb
     emoji_set: whose style the parts are drawn in (`combination.SOURCES`). None where nothing is left to combine: the
     subject is drawn alone. A wish that the subject fulfils already (fire, on fire) is neither drawn nor left out.
     """
-    drawn, open_wishes = best_drawing(subject, wishes, emoji_set)
-    if open_wishes:
-        subject, wishes = drawn, open_wishes
+    drawn, still_open = best_drawing(subject, wishes, emoji_set)
+    if still_open:
+        subject, wishes = drawn, still_open
     joined: list[Joined] = []
     left_out = []
     for wish in wishes:
@@ -109,6 +109,20 @@ CATS = {
 }
 
 
+# Smileys whose own colour or headwear says what they feel -> those whose eyes and mouth alone do.
+FEATURES_OF = {
+    "cold face": "grimacing face",
+    "cowboy hat face": "grinning face with big eyes",
+    "smiling face with halo": "smiling face with smiling eyes",
+    "partying face": "grinning face with smiling eyes",
+    "face with thermometer": "worried face",
+    "face with head-bandage": "worried face",
+    "clown face": "grinning face",
+    "upside-down face": "slightly smiling face",
+    "melting face": "slightly smiling face",
+}
+
+
 def best_drawing(subject: Part, wishes: Sequence[Wish], emoji_set: str) -> tuple[Part, list[Wish]]:
     """The drawing of the subject that suits the wishes, and the wishes that it leaves open.
 
@@ -139,8 +153,20 @@ def _needs_front(wish: Wish) -> bool:
 
 
 def _is_fulfilled(subject: Part, wish: Wish) -> bool:
-    label = wish.label or DRAWN.get(wish.kind, "")
-    return label == subject.label and wish.kind not in ("and", "beside", "with", "count")
+    return _label(wish) == subject.label and wish.kind not in ("and", "beside", "with", "count")
+
+
+def _label(wish: Wish) -> str:
+    """The label of the emoji that is drawn for a wish."""
+    label = wish.label
+    if wish.kind == "place":
+        return places.backdrop(label) or label
+    if wish.kind == "weather":
+        label = ATTRIBUTES.get(WEATHER_OF.get(label, label), label)
+    if wish.kind == "emotion":
+        label = EMOTIONS[label][0] if label in EMOTIONS else label
+        return FEATURES_OF.get(label, label)
+    return label or DRAWN.get(wish.kind, "")
 
 
 def _changes(subject: Part, joined: list[Joined], wish: Wish, source: str) -> Iterator[list[Joined]]:
@@ -165,22 +191,14 @@ def _changes(subject: Part, joined: list[Joined], wish: Wish, source: str) -> It
 def _ways(subject: Part, wish: Wish, source: str) -> Iterator[Joined]:
     """The items that a wish can become, the best first."""
     kind, label = wish.kind, wish.label
-    if kind not in WISHES:
-        return
     if kind == "colour":
         yield from _named(kind, COLOUR_OF.get(label, label), (*COLOURS, *MORE_COLOURS))
         return
     if kind == "count":
         yield from _named(kind, COUNT_OF.get(label, label), (*COUNTS, *MORE_COUNTS))
         return
-    if kind == "place":
-        label = places.backdrop(label) or label
-    if kind == "weather":
-        label = ATTRIBUTES.get(WEATHER_OF.get(label, label), label)
-    if kind == "emotion":
-        label = EMOTIONS[label][0] if label in EMOTIONS else label
-    label = label or DRAWN.get(kind, "")
-    if label not in _subgroups():
+    label = _label(wish)
+    if kind not in WISHES or label not in _subgroups():
         return
     part = part_of(label)
     for one in _kinds(subject, kind, part, source):

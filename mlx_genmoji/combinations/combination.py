@@ -118,6 +118,7 @@ def can_be_joined(subject: Part, joined: Sequence[Joined], source: str) -> bool:
         0 < len(joined) <= MAX_JOINED
         and all(item.kind in ALL_KINDS and _is_whole(item) for item in joined)
         and all(taken <= ROOM.get(name, 1) for name, taken in slots.items())
+        and sum(item.kind == "with" for item in joined) <= 1
         and subject.label not in {item.part.label for item in joined if item.part}
         and all(_has_room(subject, item, source) for item in joined)
     )

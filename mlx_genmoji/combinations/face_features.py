@@ -1,6 +1,7 @@
 """Cuts the eyes and mouth out of a smiley."""
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 # As a fraction of the face's radius. Farther out are its edge and its shading.
@@ -9,7 +10,10 @@ RADIUS = 0.86
 # Distance in RGB from the face's colour: below FAINT a pixel is face, above SURE a feature, between them a mixture.
 FAINT, SURE = 40.0, 90.0
 
-# How often the face's colour is fitted again, without the pixels that do not fit.
+# Of the face: where less of it is yellow, its colour is the commonest one.
+MIN_WARM = 0.2
+
+# How often the face's colour is fitted anew without what does not fit.
 ROUNDS = 6
 
 
@@ -28,6 +32,8 @@ def features(image: Image.Image) -> Image.Image:
     # The smileys' yellow, from orange to nearly white.
     warm = (rgba[..., 0] > 190) & (rgba[..., 1] > 90) & (rgba[..., 0] - rgba[..., 2] > 60)
     chosen = inner & warm
+    if warm[inner].mean() < MIN_WARM:
+        chosen = inner & _near_commonest(rgba, inner)
     base = rgba[..., :3]
     for _ in range(ROUNDS):
         if chosen.sum() < 4 * powers.shape[-1]:
@@ -40,3 +46,14 @@ def features(image: Image.Image) -> Image.Image:
     share = np.maximum(alpha, 0.05)[..., None]
     colour = np.clip((rgba[..., :3] - base * (1 - share)) / share, 0, 255)
     return Image.fromarray(np.round(np.dstack([colour, 255 * alpha])).astype(np.uint8), "RGBA")
+
+
+def _near_commonest(rgba: NDArray[np.float32], inner: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The pixels near the commonest colour of a face that is not yellow: a sick, a cold or an angry one."""
+    boxes = (rgba[..., :3] // 43).astype(int)
+    names = boxes[..., 0] * 36 + boxes[..., 1] * 6 + boxes[..., 2]
+    if not inner.any():
+        return inner
+    common = rgba[inner & (names == np.bincount(names[inner]).argmax())][:, :3].mean(0)
+    near: NDArray[np.bool_] = np.sqrt(((rgba[..., :3] - common) ** 2).sum(-1)) < SURE
+    return near

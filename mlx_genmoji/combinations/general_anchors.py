@@ -42,6 +42,9 @@ def worn_at(label: str) -> str | None:
     return known or next((what for what, _, item in table() if item == label and what in WORN), None)
 
 
+# A person that is so narrow, width over height, is drawn from head to foot.
+SLENDER = 0.75
+
 WORN = ("hat", "eyes", "neck", "body")
 
 
@@ -72,6 +75,10 @@ class Silhouette(Figure, Protocol):
 
     @property
     def core(self) -> tuple[float, float, float]: ...
+    @property
+    def face(self) -> tuple[float, float, float] | None: ...
+    @property
+    def aspect(self) -> float: ...
     def span(self, top: float, bottom: float) -> tuple[float, float]: ...
     def top(self, left: float, right: float) -> float: ...
 
@@ -91,11 +98,18 @@ def face(part: Silhouette) -> Spot:
     return Spot(x, y, 0.72 * width)
 
 
-def own_eyes(part: Figure) -> Spot | None:
+def own_eyes(part: Silhouette) -> Spot | None:
     """The eyes of what has some; None for what is given a face."""
     found = spot("own eyes", part.source, part.label)
     if found or anchors.face(part):
         return found
+    if part.role == "person" and not is_head(part):
+        if part.face:
+            x, y, width = part.face
+            return Spot(x, y - 0.06 * width * part.aspect, width)
+        if part.aspect < SLENDER:
+            left, right = part.span(0.02, 0.16)
+            return Spot((left + right) / 2, 0.1, 0.9 * (right - left))
     figure = anchors.body_of(part)
     return figure.eyes if figure else None
 
@@ -110,8 +124,11 @@ def is_head(part: Figure) -> bool:
     return figure.back is None and (figure.eyes.y > 0.34 or part.label.endswith(" face"))
 
 
-def neck(part: Figure) -> Spot:
+def neck(part: Silhouette) -> Spot:
     """Where the neck of a figure with a body is."""
+    if part.role == "person" and part.face:
+        x, y, width = part.face
+        return Spot(x, y + 0.52 * width * part.aspect, 1.3 * width)
     figure = anchors.body(part.source, part.label)
     if figure is None or figure.eyes is None:
         return Spot(0.5, 0.68, 0.7)

@@ -313,7 +313,8 @@ def faced(sprites: Sequence[Sprite], second: str) -> Scene:
         assert known is not None
         # No wider than that the mouth lies on the figure too.
         room = (0.97 - eyes.y) * figure.height / (0.88 - known.y) * sprites[1].aspect
-        features = wide(sprites[1], min(eyes.width * figure.width / known.width, room))
+        larger = 1.35 if eyes.width < 0.25 else 1.0
+        features = wide(sprites[1], min(larger * eyes.width * figure.width / known.width, room))
         x = eyes.x * figure.width + (0.5 - known.x) * features.width
         y = eyes.y * figure.height + (0.5 - known.y) * features.height
         return Scene([figure.at(0, 0), features.centred(x, y)], around(sprites[0]))

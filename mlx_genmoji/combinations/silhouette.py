@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, ImageFilter
 
 # Outlines are looked at on a grid with this many cells along the longer side.
 CELLS = 48
@@ -15,6 +16,29 @@ class Core(NamedTuple):
     x: float
     y: float
     width: float
+
+
+# Hues of skin of every tone, from 0 to 255, and the least saturation and value.
+SKIN_HUES, SKIN_SATURATION, SKIN_VALUE = (6, 38), 70, 60
+
+# A face lies in this upper part of a person, and is at least so wide, in widths of the person's box.
+UPPER, MIN_FACE = 0.72, 0.12
+
+
+def face(image: Image.Image) -> Core | None:
+    """The disc of skin in the upper part of an RGBA person; None where there is none. Eyes and mouth are no holes."""
+    alpha = np.asarray(image.getchannel("A"))
+    hue, saturation, value = np.moveaxis(np.asarray(image.convert("RGB").convert("HSV")), -1, 0)
+    skin = (alpha > 128) & (hue >= SKIN_HUES[0]) & (hue <= SKIN_HUES[1])
+    skin &= (saturation > SKIN_SATURATION) & (value > SKIN_VALUE)
+    skin[int(UPPER * len(skin)) :] = False
+    step = max(1, max(skin.shape) // CELLS)
+    closed = Image.fromarray(np.where(skin, 255, 0).astype(np.uint8))
+    for filter_ in (ImageFilter.MaxFilter, ImageFilter.MinFilter):
+        for _ in range(3):
+            closed = closed.filter(filter_(2 * (step // 2) + 3))
+    found = core(np.asarray(closed) & alpha)
+    return found if found.width >= MIN_FACE and skin.any() else None
 
 
 def core(alpha: NDArray[np.uint8]) -> Core:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from . import colours
 from .face_features import features
-from .silhouette import Core, core
+from .silhouette import Core, core, face
 
 # What is at least this opaque (of 255) counts as the figure.
 OPAQUE = 24
@@ -68,6 +68,11 @@ class Sprite:
     def core(self) -> Core:
         """The largest disc in the figure."""
         return core(self.alpha)
+
+    @cached_property
+    def face(self) -> Core | None:
+        """The disc of skin in the upper part of a person; None where none is seen."""
+        return face(self.image) if self.role == "person" else None
 
     @cached_property
     def colour(self) -> colours.Dominant | None:
