@@ -85,7 +85,7 @@ def table() -> list[str]:
     return [
         f"{name:16} {target.title}: "
         + ", ".join(
-            f"{output.format} {output.side} px, {output.most_bytes:,} bytes at most" for output in target.outputs
+            f"{output.format} {output.side} px, {output.max_bytes:,} bytes at most" for output in target.outputs
         )
         for name, target in TARGETS.items()
     ]

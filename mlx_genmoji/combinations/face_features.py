@@ -1,30 +1,31 @@
-"""A smiley's eyes and mouth, cut from its face."""
+"""Cuts the eyes and mouth out of a smiley."""
 
 import numpy as np
 from PIL import Image
 
-# Of the face's radius: what lies farther out is its edge and shading.
+# As a fraction of the face's radius. Farther out are its edge and its shading.
 RADIUS = 0.86
 
-# Distance from the face's own colour, of 255, where a pixel begins to be a feature, and where it is nothing else.
+# Distance in RGB from the face's colour: below FAINT a pixel is face, above SURE a feature, between them a mixture.
 FAINT, SURE = 40.0, 90.0
 
-# How often the face's colour is fitted anew without what does not fit.
+# How often the face's colour is fitted again, without the pixels that do not fit.
 ROUNDS = 6
 
 
 def features(image: Image.Image) -> Image.Image:
-    """An RGBA face -> RGBA of the same size, transparent but for what stands out from the face's own colour.
+    """From a smiley (RGBA), its eyes and mouth: RGBA of the same size, transparent elsewhere.
 
-    That colour changes smoothly over a face, so it is taken to be a polynomial of third degree in x and y for each
-    channel, fitted to the pixels that lie near it.
+    A feature is what differs from the face's colour. That colour varies smoothly over the face, so it is modelled as a
+    cubic polynomial in x and y for each channel, fitted to the pixels near it. If too few pixels look like a face, the
+    result is fully transparent.
     """
     rgba = np.asarray(image).astype(np.float32)
     height, width = rgba.shape[:2]
     y, x = np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij")
     inner = ((x**2 + y**2) < RADIUS**2) & (rgba[..., 3] > 200)
     powers = np.stack([x**i * y**j for i in range(4) for j in range(4 - i)], axis=-1)
-    # The smileys' yellow, wherever it lies between their orange and their lightest.
+    # The smileys' yellow, from orange to nearly white.
     warm = (rgba[..., 0] > 190) & (rgba[..., 1] > 90) & (rgba[..., 0] - rgba[..., 2] > 60)
     chosen = inner & warm
     base = rgba[..., :3]

@@ -10,10 +10,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from ..combinations.emoji_lists import listed
 from .lexicon import Lexicon, Meanings, Noun, words_of
 
 ATTRIBUTES = {"fire": "fire", "wing": "wings", "sparkles": "sparkles", "hearts": "hearts", "red heart": "hearts"}
 """Emoji that stand for a look when they are joined to another."""
+
+RIDDEN = frozenset((*listed("vehicles"), "flying saucer", "motor boat", "sailboat"))
+BODIES = frozenset(listed("mounts"))
+"""Emoji that are put side by side with another, being no smaller."""
+
+MEASURES = frozenset(
+    "bag ball bottle bowl box bunch can cup glass group head jar kind loaf mug pack pair piece pile plate pot scoop"
+    " slice sort stack".split()
+)
+"""Words before "of" that only say how much of a thing there is: a slice of pizza is a pizza."""
 
 MAX_WORDS = 60
 """Words of a prompt that are read; the rest is reported."""
@@ -44,6 +55,8 @@ class Scene:
 
     def wish(self, kind: str, label: str = "") -> None:
         wish = Wish(kind, label)
+        if kind == "emotion" and any(other.kind == "emotion" for other in self.wishes):
+            return
         if wish not in self.wishes and not (label and label == self.subject and kind not in ("and", "count")):
             self.wishes.append(wish)
 
@@ -68,13 +81,13 @@ class Phrase:
     negated: bool = False
 
 
-def tokenize(text: str, lexicon: Lexicon) -> list[Token]:
-    """The longest known phrases of a text, from left to right; fillers are left out."""
+def tokenize(text: str, lexicon: Lexicon, generous: bool = False) -> list[Token]:
+    """The longest known phrases of a text, from left to right; fillers are left out. generous: see `synonym`."""
     words = words_of(text)[:MAX_WORDS]
     tokens: list[Token] = []
     place = 0
     while place < len(words):
-        found = lexicon.longest(words, place) or lexicon.synonym(words, place)
+        found = lexicon.longest(words, place) or lexicon.synonym(words, place, generous)
         length, meanings = found or (1, None)
         if meanings is None or not _only_filler(meanings):
             tokens.append(Token(" ".join(words[place : place + length]), meanings))
@@ -88,8 +101,13 @@ def _only_filler(meanings: Meanings) -> bool:
 
 def understand(text: str, lexicon: Lexicon) -> Scene:
     """What a prompt asks for."""
+    scene = _understand(text, lexicon)
+    return scene if scene.subject is not None else _understand(text, lexicon, generous=True)
+
+
+def _understand(text: str, lexicon: Lexicon, generous: bool = False) -> Scene:
     scene = Scene()
-    phrases = _phrases(tokenize(text, lexicon), scene)
+    phrases = _phrases(tokenize(text, lexicon, generous), scene)
     for place, phrase in enumerate(phrases):
         if phrase.negated:
             continue
@@ -118,6 +136,8 @@ def _phrases(tokens: Sequence[Token], scene: Scene) -> list[Phrase]:
             phrases.append(Phrase(meanings.verb[0], token.text, meanings.alone))
         elif meanings.relation and not meanings.noun:
             if meanings.relation == "of" and phrases[-1].tokens:
+                if phrases[-1].tokens[-1].text in MEASURES:
+                    phrases[-1].tokens.pop()
                 continue
             phrases.append(Phrase(meanings.relation, "" if meanings.relation in (",", "and") else token.text))
         else:
@@ -178,13 +198,15 @@ def _adjectives(phrase: Phrase, scene: Scene, first: bool) -> list[Token]:
             scene.hair = meanings.hair
         elif meanings.number and follows:
             if first:
-                scene.wish("count", "two" if meanings.number == 2 else "three")
-                if meanings.number > 3:
-                    scene.nearest.append((token.text, "three"))
+                scene.wish("count", {2: "two", 3: "three"}.get(meanings.number, "four"))
+                if meanings.number > 4:
+                    scene.unknown.append(token.text)
         elif meanings.mood and (not meanings.noun or follows or (not first and scene.subject)):
+            if any(wish.kind == "emotion" for wish in scene.wishes):
+                scene.unknown.append(token.text)
             scene.wish("emotion", meanings.mood)
         elif meanings.look and (not meanings.noun or follows):
-            _look(token, meanings.look, scene, about_subject=first or not follows)
+            _look(token, meanings.look, scene, about_subject=first)
         elif meanings.verb and meanings.verb[1] and not meanings.noun:
             scene.wish(*meanings.verb)
         elif meanings.verb and not meanings.noun:
@@ -322,7 +344,14 @@ def _settle_row(scene: Scene, lexicon: Lexicon) -> None:
     others = [label for label in labels if label != scene.subject]
     scene.wishes = [wish for wish in scene.wishes if wish.kind != "plus"]
     for label in others:
-        scene.wish(*(_attribute(label, lexicon) or ("plus", label)))
+        scene.wish(*(_attribute(label, lexicon) or _beside_in_row(label)))
+
+
+def _beside_in_row(label: str) -> tuple[str, str]:
+    """What an emoji that is a thing of its own does after another: vehicles are ridden, small things are held."""
+    if label in RIDDEN:
+        return "riding", label
+    return ("and" if label in BODIES else "with"), label
 
 
 def _attribute(label: str, lexicon: Lexicon) -> tuple[str, str] | None:

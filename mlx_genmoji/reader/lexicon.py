@@ -22,6 +22,9 @@ TABLES = Path(__file__).parent / "tables"
 MAX_PHRASE = 7
 """Words of the longest phrase that is looked up."""
 
+LOOKS = ("fire", "wings", "sparkles", "hearts")
+"""What verbs may stand for that have no object: "breathing fire"."""
+
 Key = tuple[str, ...]
 
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*|[+&,#*]")
@@ -107,7 +110,7 @@ class Lexicon:
         self.misspellings = {key(typed): key(meant) for typed, meant in rows("misspellings.tsv")}
 
     def _add_nouns(self) -> None:
-        for name, label, exact, *more in (*rows("nouns.tsv"), *rows("nouns-a.tsv"), *rows("nouns-b.tsv")):
+        for name, label, exact, *more in rows("nouns.tsv"):
             if label in self.vocabulary and key(name) not in self._labels:
                 self._noun(name, Noun(label, exact == "=", more[0] if more else ""))
         for name, label, exact in rows("garments.tsv"):
@@ -126,7 +129,10 @@ class Lexicon:
         for name, number in rows("numbers.tsv"):
             self._entry(name).number = int(number)
         for name, relation, *more in rows("verbs.tsv"):
-            self._entry(name).verb = relation, more[0] if more else ""
+            if relation in LOOKS:
+                self._entry(name).look = relation
+            else:
+                self._entry(name).verb = relation, more[0] if more else ""
         for name, relation, *more in rows("verbs-alone.tsv"):
             self._entry(name).alone = relation, more[0] if more else ""
         for name, relation, label in rows("places.tsv"):
@@ -160,17 +166,17 @@ class Lexicon:
                     return length, meanings
         return None
 
-    def synonym(self, words: Sequence[str], start: int) -> tuple[int, Meanings] | None:
+    def synonym(self, words: Sequence[str], start: int, generous: bool = False) -> tuple[int, Meanings] | None:
         """The same by WordNet's synonyms and kinds (`words.tsv` of the model), and by correcting the spelling.
 
-        Within a longer prompt only words that mean one thing there have a synonym.
+        Within a longer prompt only words that mean one thing there have a synonym, unless `generous`.
         """
         for length in range(min(3, len(words) - start), 0, -1):
             for form in _forms(" ".join(words[start : start + length])):
                 meant = self._synonyms.meant.get(form)
                 if meant is None or len(form) < _LEAST_LETTERS:
                     continue
-                own = meant.alone if length == len(words) else meant.within
+                own = meant.alone if generous or length == len(words) else meant.within
                 if own in self.vocabulary:
                     return length, Meanings(noun=Noun(own, own == form))
                 if own != form and (known := self.entries.get(key(own))) and known.noun:

@@ -24,7 +24,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from mlx_genmoji import Genmoji, UserError
 from mlx_genmoji.combinations.assemble import put_together
-from mlx_genmoji.combinations.reading import Combination
+from mlx_genmoji.combinations.combination import Combination
 from mlx_genmoji.errors import Cancelled
 from mlx_genmoji.families.stable_diffusion import StableDiffusion
 from mlx_genmoji.models import ops

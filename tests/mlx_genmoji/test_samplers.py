@@ -24,7 +24,7 @@ from mlx_genmoji.samplers import (
     step_noise,
     training_target,
 )
-from mlx_genmoji.samplers.sigmas import spaced_timesteps
+from mlx_genmoji.samplers.noise import spaced_timesteps
 
 TOLERANCE = 1e-5
 Config = dict[str, Any]

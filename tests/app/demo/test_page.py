@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
@@ -113,6 +114,25 @@ def test_the_next_visitor_hears_the_position(page: Any, demo: Demo) -> None:
     other.locator("#cancel").click()
     finished(page, "pizza, 3d ·")
     other.close()
+
+
+def test_a_pack_is_drawn_and_taken_away_as_one_zip(page: Any, tmp_path: Path) -> None:
+    more(page, steps="1", seed="7")
+    write(page, "orange cat")
+    assert not page.locator("#pack-zip").is_visible()
+    page.locator("#pack").click()
+    finished(page, "hello · seed 7")
+    assert page.locator(".tile img[src^='data:image/png']").count() == 16
+    page.locator(".tile >> nth=7").click()
+    assert page.locator(".says").inner_text() == "cool · seed 7"
+    path = downloaded(page, "pack-zip", tmp_path)
+    assert path.name == "orange-cat-pack.zip"
+    names = set(ZipFile(path).namelist())
+    assert {"contact-sheet.png", "telegram/sticker-set.json", "whatsapp/contents.json", "stickers/cool.png"} <= names
+    page.locator("#recipe").click()
+    names_left = set(ZipFile(downloaded(page, "pack-zip", tmp_path)).namelist())
+    assert names - names_left == {"pack.json", *(name for name in names if name.startswith("stickers/"))}
+    assert downloaded(page, "png", tmp_path).name == "orange-cat-cool.png"
 
 
 def test_an_edited_plan_is_drawn_as_it_is(page: Any) -> None:

@@ -5,7 +5,8 @@ import pytest
 from PIL import Image, ImageDraw
 
 from mlx_genmoji.combinations.assemble import put_together
-from mlx_genmoji.combinations.reading import Combination, Joined, Part, read
+from mlx_genmoji.combinations.combination import Combination, Joined, Part
+from mlx_genmoji.combinations.reading import read
 from mlx_genmoji.prompt.words import Words
 
 SIZE = 128

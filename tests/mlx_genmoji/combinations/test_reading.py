@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlx_genmoji.combinations import phrases
+from mlx_genmoji.combinations.combination import Combination, Part
 from mlx_genmoji.combinations.names import name_of
-from mlx_genmoji.combinations.reading import ORDER, Combination, Part, read
+from mlx_genmoji.combinations.reading import ORDER, read
 from mlx_genmoji.combinations.relations import KINDS
 from mlx_genmoji.pipeline import BUILTIN
 from mlx_genmoji.prompt.lexicon import emojis

@@ -112,6 +112,9 @@ def test_every_mood_stands_for_one_emoji_and_has_a_name_of_its_own() -> None:
 def test_every_mood_can_be_drawn_of_any_subject(subject: str, genmoji: Genmoji) -> None:
     prompts, notes = make.prompts_of(genmoji, subject, MOODS, {})
     assert [mood.name for mood in prompts] == [mood.name for mood in MOODS] and notes == []
+    combinations = [genmoji.combination(prompt) for prompt in prompts.values()]
+    # No mood is left in the subject's caption, where it makes a smear of it.
+    assert len({combination.subject.text for combination in combinations if combination}) == 1
 
 
 def test_the_best_wording_that_can_be_drawn_is_drawn(genmoji: Genmoji) -> None:

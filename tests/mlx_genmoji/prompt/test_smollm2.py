@@ -95,7 +95,7 @@ def test_a_converted_model_says_what_the_reference_says(small: Path) -> None:
 
 
 def test_rows_left_in_llama_cpps_order_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(smollm2, "_in_order", lambda name, tensor, heads: tensor)
+    monkeypatch.setattr(smollm2, "_reordered", lambda name, tensor, heads: tensor)
     write_gguf(tmp_path / "small.gguf")
     convert_gguf(tmp_path / "small.gguf", tmp_path / "small")
     assert agreement(tmp_path / "small")[0] < 0.99

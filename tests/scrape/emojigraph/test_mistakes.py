@@ -114,4 +114,4 @@ def test_the_command_tells_complete_from_partial(
 
 def test_help_says_what_the_exit_codes_mean(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["scrape", "emojigraph", "--help"]) == 0
-    assert "3: something failed" in " ".join(capsys.readouterr().out.split())
+    assert "3, some pictures failed" in " ".join(capsys.readouterr().out.split())

@@ -1,0 +1,56 @@
+"""The tables of the reader: what a person may add a row to."""
+
+import pytest
+
+from mlx_genmoji.combinations.relations import COLOURS, MORE_COLOURS
+from mlx_genmoji.hub import BUILTIN
+from mlx_genmoji.reader.lexicon import key, rows
+from mlx_genmoji.reader.vocabulary import Vocabulary
+
+RELATIONS = {"with", "wearing", "riding", "in", "on", "on top", "and", "beside", "place", "weather", "emotion"}
+LOOKS = {"fire", "sparkles", "hearts", "wings", "tiny", "giant", "frozen", "none", "leave"}
+PLACES = {"space", "night", "beach", "underwater", "bed", "rain cloud", "snow cloud"}
+TABLES = ("nouns", "garments", "moods", "verbs", "verbs-alone", "looks", "places", "relations", "numbers", "hair")
+
+
+@pytest.fixture(scope="module")
+def vocabulary() -> Vocabulary:
+    found = Vocabulary.load(BUILTIN)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_phrase_stands_once_in_a_table(name: str) -> None:
+    phrases = [row[0] for row in rows(f"{name}.tsv")]
+    assert len(phrases) > 5 and len(set(phrases)) == len(phrases)
+
+
+@pytest.mark.parametrize(("name", "column"), [("nouns", 1), ("garments", 1), ("moods", 1), ("roles", 2)])
+def test_every_label_is_one_that_the_model_draws(name: str, column: int, vocabulary: Vocabulary) -> None:
+    labels = {row[column] for row in rows(f"{name}.tsv")} - {""}
+    assert sorted(label for label in labels if label not in vocabulary) == []
+
+
+def test_nouns_are_the_same_or_near_and_their_extras_are_looks_or_moods() -> None:
+    for _, _, exact, *extra in rows("nouns.tsv"):
+        assert exact in ("=", "~")
+        for kind, _, value in (item.partition(":") for item in extra):
+            assert kind in ("look", "mood") and value
+
+
+@pytest.mark.parametrize("name", ["verbs", "verbs-alone", "places", "roles"])
+def test_relations_are_known(name: str) -> None:
+    known = RELATIONS | {"fire", "wings", "sparkles"}
+    assert {row[1] for row in rows(f"{name}.tsv")} <= known
+
+
+def test_looks_are_colours_that_can_be_drawn_or_known_effects() -> None:
+    for _, look in rows("looks.tsv"):
+        kind, _, colour = look.partition(":")
+        assert (kind == "colour" and colour in (*COLOURS, *MORE_COLOURS)) or look in LOOKS
+
+
+def test_no_name_hides_a_label(vocabulary: Vocabulary) -> None:
+    labels = {key(label) for label in vocabulary.labels}
+    assert [name for name, *_ in rows("nouns.tsv") if key(name) in labels and name not in vocabulary] == []
