@@ -20,11 +20,12 @@ from ..prompt.lexicon import PERSON_TYPES, SKIN_TONES
 from ..prompt.parser import Parsed, parse
 from ..prompt.safety import check_safe, clean_final
 from ..prompt.words import Words
-from .grammar import Scene, understand
+from .grammar import understand
 from .lexicon import Lexicon, key
 from .open_form import AS_IS, OpenReader, wants_parts
 from .options import Options
 from .reading import Reading
+from .scene import Scene
 from .vocabulary import Vocabulary
 
 if TYPE_CHECKING:

@@ -10,15 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from ..combinations.emoji_lists import listed
+from .emoji_row import settle_row
 from .lexicon import Lexicon, Meanings, Noun, words_of
-
-ATTRIBUTES = {"fire": "fire", "wing": "wings", "sparkles": "sparkles", "hearts": "hearts", "red heart": "hearts"}
-"""Emoji that stand for a look when they are joined to another."""
-
-RIDDEN = frozenset((*listed("vehicles"), "flying saucer", "motor boat", "sailboat"))
-BODIES = frozenset(listed("mounts"))
-"""Emoji that are put side by side with another, being no smaller."""
+from .scene import Scene
 
 MEASURES = frozenset(
     "bag ball bottle bowl box bunch can cup glass group head jar kind loaf mug pack pair piece pile plate pot scoop"
@@ -28,37 +22,6 @@ MEASURES = frozenset(
 
 MAX_WORDS = 60
 """Words of a prompt that are read; the rest is reported."""
-
-
-@dataclass(frozen=True)
-class Wish:
-    """What is put together with the subject. kind: a relation ("wearing") or a look ("fire"); label: of what."""
-
-    kind: str
-    label: str = ""
-
-
-@dataclass
-class Scene:
-    """A prompt as it was understood."""
-
-    subject: str | None = None
-    """A label of the vocabulary."""
-    subject_words: str = ""
-    """What the prompt calls it."""
-    wishes: list[Wish] = field(default_factory=list)
-    unknown: list[str] = field(default_factory=list)
-    """Words that nothing was made of, in their order."""
-    nearest: list[tuple[str, str]] = field(default_factory=list)
-    """What the prompt says, and the label that is drawn instead."""
-    hair: str | None = None
-
-    def wish(self, kind: str, label: str = "") -> None:
-        wish = Wish(kind, label)
-        if kind == "emotion" and any(other.kind == "emotion" for other in self.wishes):
-            return
-        if wish not in self.wishes and not (label and label == self.subject and kind not in ("and", "count")):
-            self.wishes.append(wish)
 
 
 @dataclass(frozen=True)
@@ -115,7 +78,7 @@ def _understand(text: str, lexicon: Lexicon, generous: bool = False) -> Scene:
         if place == 0 and scene.subject is None and phrase.tokens:
             _settle_face(scene)
     _settle(scene)
-    _settle_row(scene, lexicon)
+    settle_row(scene, lexicon)
     return scene
 
 
@@ -331,35 +294,3 @@ def _settle(scene: Scene) -> None:
             scene.subject = wish.label
             del scene.wishes[place]
             return
-
-
-def _settle_row(scene: Scene, lexicon: Lexicon) -> None:
-    """What emoji in a row ("🐷 + 👑", "🔥🐉") do to each other: the first that is no attribute is the subject."""
-    row = [wish for wish in scene.wishes if wish.kind == "plus"]
-    if not row or scene.subject is None:
-        return
-    labels = [scene.subject, *(wish.label for wish in row)]
-    bodies = [label for label in labels if not _attribute(label, lexicon)]
-    scene.subject = bodies[0] if bodies else labels[0]
-    others = [label for label in labels if label != scene.subject]
-    scene.wishes = [wish for wish in scene.wishes if wish.kind != "plus"]
-    for label in others:
-        scene.wish(*(_attribute(label, lexicon) or _beside_in_row(label)))
-
-
-def _beside_in_row(label: str) -> tuple[str, str]:
-    """What an emoji that is a thing of its own does after another: vehicles are ridden, small things are held."""
-    if label in RIDDEN:
-        return "riding", label
-    return ("and" if label in BODIES else "with"), label
-
-
-def _attribute(label: str, lexicon: Lexicon) -> tuple[str, str] | None:
-    """The wish that an emoji stands for beside another: worn, shown by a face, or a look; None for a thing."""
-    if label in ATTRIBUTES:
-        return ATTRIBUTES[label], ""
-    if label in lexicon.worn:
-        return "wearing", label
-    if label in lexicon.smileys:
-        return "emotion", label
-    return None
