@@ -110,7 +110,7 @@ class Lexicon:
         self.misspellings = {key(typed): key(meant) for typed, meant in rows("misspellings.tsv")}
 
     def _add_nouns(self) -> None:
-        for name, label, exact, *more in rows("nouns.tsv"):
+        for name, label, exact, *more in (*rows("nouns.tsv"), *rows("nouns-more.tsv")):
             if label in self.vocabulary and key(name) not in self._labels:
                 self._noun(name, Noun(label, exact == "=", more[0] if more else ""))
         for name, label, exact in rows("garments.tsv"):
