@@ -1,4 +1,4 @@
-"""What the README tells a newcomer to type is run; what would take hours or a network is checked as far as it goes."""
+"""Runs the commands in the README. Those that take hours or a network are checked up to that point."""
 
 import json
 import re
@@ -98,12 +98,14 @@ def test_a_command_that_draws_again_follows_the_one_that_drew(command: str, fold
     assert np.array_equal(first, again)
 
 
-def test_the_python_example_runs(folder: Path) -> None:
-    (example,) = (block for kind, block in BLOCKS if kind == "python")
+def test_the_python_examples_run(folder: Path) -> None:
+    drawing, packing = (block for kind, block in BLOCKS if kind == "python")
     names: dict[str, Any] = {}
-    exec(example, names)
+    exec(drawing, names)
     assert len(names["stickers"]) == 4 and (folder / "octopus.png").exists()
     assert names["flat"].recipe["final_prompt"] == "octopus, flat"
+    exec(packing, {})
+    assert (folder / "love.png").exists() and (folder / "cat-pack" / "telegram").is_dir()
 
 
 @pytest.mark.parametrize("command", commands("genmoji app"))
@@ -136,11 +138,11 @@ def test_a_scrape_command_reaches_the_scraper(command: str, folder: Path, monkey
 
 @pytest.mark.parametrize("command", commands("genmoji train"))
 def test_a_recipe_that_is_named_can_be_carried_out(command: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
+    recipes = []
     for name in ("run", "compare", "dry_run"):
-        monkeypatch.setattr(train, name, lambda recipe, *_: asked.append(recipe))
+        monkeypatch.setattr(train, name, lambda recipe, *_: recipes.append(recipe))
     assert cli.main(shlex.split(command)[1:]) == 0
-    raw = read_recipe(ROOT / asked[0], [])
+    raw = read_recipe(ROOT / recipes[0], [])
     if "stages" in raw:
         assert read_stages(raw)
     else:
