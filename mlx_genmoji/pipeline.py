@@ -29,7 +29,6 @@ from .hub import BUILTIN, BUILTIN_NAME, locate
 from .lora.active import Adapters, AdapterSpec
 from .models.ops import inference
 from .models.ops.metal import wired_memory
-from .pictures import fingerprint, fit_mask, fit_picture
 from .prompt import PERSON_TYPES, SKIN_TONES
 from .prompt.words import Words
 from .quantization import Quantization
@@ -40,7 +39,7 @@ from .reader.vocabulary import Vocabulary
 from .sticker import Sticker
 
 if TYPE_CHECKING:
-    from .combinations.reading import Combination
+    from .combinations.combination import Combination
     from .families.clip_text import TextTowers
     from .families.stable_diffusion import Autoencoder
     from .models.unet import UNet2DConditionModel
@@ -66,7 +65,7 @@ class Genmoji:
         words: Words | None = None,
         vocabulary: Vocabulary | None = None,
     ):
-        """folder: where the model was loaded from, None for one that was made in memory. revision: its hub commit.
+        """folder: where the model was loaded from, None if it was made in memory. revision: its hub commit.
 
         words: its synonyms. vocabulary: what it draws, if that is a closed list.
         """
@@ -95,12 +94,10 @@ class Genmoji:
         """Load a model: a diffusers folder, an id of the Hugging Face hub (downloaded if needed), or the built-in one
         ("builtin" or None).
 
-        Supported are Stable Diffusion 1.x, 2.x and XL, models distilled from them (LCM) and inpainting models:
-        `families.PIPELINES` lists the pipelines.
-        revision: a branch, tag or commit on the hub.
+        Supported are the pipelines in `families.PIPELINES`: Stable Diffusion 1.x, 2.x, XL, LCM and inpainting models.
+        revision: a branch, tag or commit on the hub. adapters: see `set_adapters`.
         preview: the folder or id of an AutoencoderTiny (TAESD), which decodes previews faster than the model's own.
         bits: quantizes the UNet while it is loaded; text encoders get at least 8 bits, the autoencoder none.
-        adapters: see `set_adapters`.
         Raises UserError if a file is missing, damaged or not supported.
         """
         quantization = None if bits is None else Quantization(bits)
@@ -162,8 +159,7 @@ class Genmoji:
         made from its fields unless you wrote one. The plan is in the recipe.
         image: a picture to start from. strength: how much of it changes, from 0 (hardly) to 1 (entirely); 0.8 by
         default, with a mask 1. mask: for an inpainting model, white where `image` is repainted.
-        latents: the initial noise, float32 (count, height / f, width / f, latent channels), before the sampler's
-        scaling.
+        latents: the initial noise before the sampler's scaling, float32 (count, height / f, width / f, channels).
         callback: called after each step with its number, the number of steps of all candidates, and a prediction of
         the finished latents, which `preview` decodes. If it returns False, Cancelled is raised.
         combine: whether a model of single emoji draws a combination ("flying pig") part by part and assembles the parts
@@ -222,15 +218,13 @@ class Genmoji:
         skin_tone: str | None = None,
         person_type: str | None = None,
     ) -> Combination | None:
-        """What `generate` draws by parts of a prompt; None where it draws the prompt in one go."""
+        """The combination that `generate` draws part by part for a prompt; None if it draws the prompt as a whole."""
         options = Options(template=template, skin_tone=skin_tone, person_type=person_type)
         return self._reader.read(prompt, options).combination
 
     @contextmanager
     def keeping_drawings(self) -> Iterator[None]:
-        """Draw each part of combinations once: within the block, a caption that was drawn with the same seed and
-        settings before is not drawn again. The pictures are the same as without, to the pixel.
-        """
+        """Within the block, draw each caption once for the same seed and settings, and reuse its picture."""
         before, self._drawings = self._drawings, {}
         try:
             yield
@@ -307,23 +301,21 @@ class Genmoji:
         keys = [[(caption, request.seed + i, *settings) for caption in request.captions] for i in range(request.count)]
         drawings = {} if kept is None else kept
         missing = {key: None for row in keys for key in row if key not in drawings}
-        captions = dict.fromkeys(key[0] for key in missing)
-        conditions = {
-            caption: self.family.conditions(caption, recipe.negative_prompt, recipe.guidance) for caption in captions
-        }
+        conditions = {}
+        for caption in dict.fromkeys(key[0] for key in missing):
+            conditions[caption] = self.family.conditions(caption, recipe.negative_prompt, recipe.guidance)
         mx.eval(list(conditions.values()), start.latents, start.inpainting)
         progress = Progress(callback, len(missing) * (len(schedule.timesteps) - start.step))
         stickers = []
         for i, row in enumerate(keys):
-            noise = request.noise(self.family, i)
-            latents = {
-                key: denoise(
-                    self.family, schedule, start, noise, request.seed + i, conditions[key[0]], recipe.guidance, progress
-                )
-                for key in row
-                if key in missing
-            }
-            pictures = {key: to_picture(self.family.decode(x)) for key, x in latents.items()}
+            noise, seed = request.noise(self.family, i), request.seed + i
+            latents, pictures = {}, {}
+            for key in row:
+                if key in missing:
+                    part = conditions[key[0]]
+                    latents[key] = denoise(self.family, schedule, start, noise, seed, part, recipe.guidance, progress)
+            for key, x in latents.items():
+                pictures[key] = to_picture(self.family.decode(x))
             if kept is not None:
                 kept |= pictures
             parts = [pictures[key] if key in pictures else drawings[key] for key in row]
@@ -332,11 +324,11 @@ class Genmoji:
 
     def _check_replay(self, recipe: Recipe, image: Image.Image | None, mask: Image.Image | None) -> None:
         """Raise UserError if this model, with these pictures and adapters, would draw another sticker."""
+        from .pictures import fingerprint, fit_mask, fit_picture
+
         model = recipe.model
         if model.sha256 != self.sha256:
-            raise UserError(
-                f"The sticker was drawn with other weights, those of the model {model.name!r}: load that one."
-            )
+            raise UserError(f"The sticker was drawn with other weights, those of {model.name!r}: load that model.")
         if model.quantization != self.quantization:
             theirs, ours = (quoted(value or "none") for value in (model.quantization, self.quantization))
             raise UserError(f"The sticker was drawn with the quantization {theirs}; this model has {ours}.")

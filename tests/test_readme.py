@@ -98,14 +98,25 @@ def test_a_command_that_draws_again_follows_the_one_that_drew(command: str, fold
     assert np.array_equal(first, again)
 
 
-def test_the_python_examples_run(folder: Path) -> None:
-    drawing, packing = (block for kind, block in BLOCKS if kind == "python")
+def test_the_python_example_runs(folder: Path) -> None:
+    example, _ = (block for kind, block in BLOCKS if kind == "python")
     names: dict[str, Any] = {}
-    exec(drawing, names)
+    exec(example, names)
     assert len(names["stickers"]) == 4 and (folder / "octopus.png").exists()
     assert names["flat"].recipe["final_prompt"] == "octopus, flat"
-    exec(packing, {})
-    assert (folder / "love.png").exists() and (folder / "cat-pack" / "telegram").is_dir()
+
+
+def test_the_python_example_of_packs_runs(folder: Path) -> None:
+    _, example = (block for kind, block in BLOCKS if kind == "python")
+    exec(example, {})
+    assert (folder / "love.png").exists() and (folder / "cat-pack" / "telegram" / "sticker-set.json").exists()
+
+
+@pytest.mark.parametrize("command", commands("genmoji pack"))
+def test_a_command_that_makes_a_pack_makes_one(command: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([*shlex.split(command)[1:], "--steps", "1"]) == 0
+    places = capsys.readouterr().out.split()
+    assert "list" in command or all((folder / place).exists() for place in places)
 
 
 @pytest.mark.parametrize("command", commands("genmoji app"))

@@ -12,8 +12,8 @@ import typer
 from mlx_genmoji.choices import SkinTone
 from mlx_genmoji.errors import UserError
 
-from ..generating import load_pipeline, slug
-from .adapter_options import AdapterFiles, parse_adapter
+from ..generating import slug
+from . import AdapterFiles, parse_adapter
 
 if TYPE_CHECKING:
     from mlx_genmoji.packs.make import Progress
@@ -83,9 +83,9 @@ def pack(
 
     wanted = messengers_named(messengers, len(chosen)) if messengers else None
     # Imported after the mistakes that need no model.
-    from mlx_genmoji import make_pack
+    from mlx_genmoji import Genmoji, make_pack
 
-    genmoji = load_pipeline(model, [parse_adapter(text) for text in adapter])
+    genmoji = Genmoji.load(model, adapters=[parse_adapter(text) for text in adapter])
     with progress_bar(len(chosen)) as callback:
         made = make_pack(
             genmoji,

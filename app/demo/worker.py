@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zipfile import ZipFile
 
-from mlx_genmoji.combinations.reading import Combination
+from mlx_genmoji.combinations.combination import Combination
 from mlx_genmoji.errors import Cancelled as DrawingCancelled
 from mlx_genmoji.errors import UserError, quoted
 from mlx_genmoji.lora.persona_index import is_index

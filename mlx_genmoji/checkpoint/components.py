@@ -56,17 +56,26 @@ LEGACY_KEYS: dict[str, tuple[tuple[str, str | None], ...]] = {
 """By class: (pattern, replacement) for keys of older files. The first match is replaced; None drops the key."""
 
 
-def load_model(folder: str | Path, variant: str | None = None, quantization: Quantization | None = None) -> Model:
+def load_model(
+    folder: str | Path,
+    kinds: Sequence[str] = (),
+    *,
+    variant: str | None = None,
+    quantization: Quantization | None = None,
+) -> Model:
     """Build one component from its folder and load its weights, evaluated; packed if config.json says so.
 
     The dtype is float32 on a CPU and float16 on a GPU; an autoencoder is float32 on a GPU too, unless its config has
     `force_upcast` false. If the folder has files in both precisions, those in the device's own are read, or those of
-    `variant`.
+    `variant`. kinds: the names of the classes that it may be, all if empty.
     quantization: pack dense weights, one layer after another, so that the dense model is never in memory as a whole.
-    Raises UserError if a file is missing or damaged, the config is not supported, tensors do not fit, or the weights
-    are packed in another way already.
+    Raises UserError if a file is missing or damaged, the config is not supported or describes another kind of model,
+    tensors do not fit, or the weights are packed in another way already.
     """
-    model = _open_model(Path(folder), variant, defer_casts=on_cpu() and quantization is None)
+    model = create_model(read_json(Path(folder) / "config.json"))
+    if kinds and not is_kind(model, *kinds):
+        raise UserError(f"{folder}: config.json describes another kind of model than {kinds[0]}.")
+    _load_weights_of(Path(folder), model, variant, defer_casts=on_cpu() and quantization is None)
     packed = Quantization.read(model.raw_config)
     if quantization is not None and packed is None:
         quantize_model(model, quantization, measure=False)
@@ -79,12 +88,13 @@ def load_model(folder: str | Path, variant: str | None = None, quantization: Qua
 
 def open_model(folder: str | Path, variant: str | None = None) -> Model:
     """The model that `load_model` loads, with lazy weights: each is read from its file when it is first used."""
-    return _open_model(Path(folder), variant, defer_casts=False)
+    model = create_model(read_json(Path(folder) / "config.json"))
+    _load_weights_of(Path(folder), model, variant, defer_casts=False)
+    return model
 
 
-def _open_model(folder: Path, variant: str | None, defer_casts: bool) -> Model:
-    config = read_json(folder / "config.json")
-    model = create_model(config)
+def _load_weights_of(folder: Path, model: Model, variant: str | None, defer_casts: bool) -> None:
+    """Give a model the weights in its folder, lazily, in the dtype that it computes in."""
     # Only the configs of autoencoders have this field.
     needs_float32 = getattr(model.config, "force_upcast", False)
     dtype = mx.float32 if on_cpu() or needs_float32 else mx.float16
@@ -93,7 +103,6 @@ def _open_model(folder: Path, variant: str | None, defer_casts: bool) -> Model:
     # nn.Module's own __setattr__ would take a tuple for parameters.
     object.__setattr__(model, "weight_paths", tuple(paths))
     model.eval()
-    return model
 
 
 def weight_paths(model: nn.Module) -> tuple[Path, ...]:

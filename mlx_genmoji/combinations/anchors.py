@@ -1,11 +1,11 @@
-"""Where on an emoji's drawing the head, eyes, back, rim or seat is: the table `anchors.tsv`, made by eye for each set.
+"""Where on a picture a head, eyes, a back, a rim or a seat is: `anchors.tsv`, read off each set's drawings by eye.
 
-The table gives coordinates in tenths of the drawing's bounding box, from its upper left corner, and widths in tenths of
-the box's width. This module returns both as fractions.
+Coordinates are tenths of a drawing's own box, from its upper left corner; widths are tenths of the box's width.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -16,7 +16,7 @@ FILE = Path(__file__).with_name("anchors.tsv")
 
 @dataclass(frozen=True)
 class Spot:
-    """A place on a drawing and the width there, as fractions of the drawing's box."""
+    """A place on a drawing, and a width there, as fractions of its box."""
 
     x: float
     y: float
@@ -25,7 +25,7 @@ class Spot:
 
 @dataclass(frozen=True)
 class Body:
-    """The top of a figure's head, its eyes, and its back if it is seen from the side; None for what is not visible."""
+    """A figure's places: the top of its head, its eyes, and its back if seen from the side. None: not shown."""
 
     head: Spot | None
     eyes: Spot | None
@@ -34,7 +34,7 @@ class Body:
 
 @dataclass(frozen=True)
 class Rim:
-    """A container's opening, an ellipse: its centre and half axes, as fractions of the drawing's box."""
+    """A container's opening: the ellipse's centre and half axes, as fractions of its box."""
 
     x: float
     y: float
@@ -44,30 +44,43 @@ class Rim:
 
 @cache
 def table() -> dict[tuple[str, str, str], tuple[float, ...]]:
-    """The numbers of `anchors.tsv` as fractions, by kind (`body`, `rim`, ...), set and label; NaN if missing."""
-    anchors = {}
-    for line in FILE.read_text("utf-8").splitlines():
+    """What is known, by what it is (`body`, `rim`, ...), set and label; missing numbers are NaN."""
+    return read_table(FILE)
+
+
+def read_table(file: Path) -> dict[tuple[str, str, str], tuple[float, ...]]:
+    """The rows of a file like `anchors.tsv`: (what, set, label) -> numbers, as fractions."""
+    found = {}
+    for line in file.read_text("utf-8").splitlines():
         if line and not line.startswith("#"):
-            kind, label, *cells = line.split("\t")
-            for cell in cells:
+            what, label, *sets = line.split("\t")
+            for cell in sets:
                 source, numbers = cell.split("=")
-                anchors[kind, SOURCES[source], label] = tuple(
+                found[what, SOURCES[source], label] = tuple(
                     float("nan") if number == "-" else float(number) / 10 for number in numbers.split(",")
                 )
-    return anchors
+    return found
 
 
-# The sets in the table. Noto's numbers serve for every other set: Apple's and most others are drawn alike.
+# The sets that the table was read off; another one is taken to be drawn as Noto is, which Apple's and most others are.
 SOURCES = {"f": "fluent", "n": "noto", "t": "twemoji", "o": "openmoji", "a": "any"}
 
 
-def _find(kind: str, source: str, label: str) -> tuple[float, ...] | None:
+Table = Mapping[tuple[str, str, str], tuple[float, ...]]
+
+
+def find(rows: Table, what: str, source: str, label: str) -> tuple[float, ...] | None:
+    """The numbers of a row; of a set that the table does not have, those of Noto."""
     known = source if source in SOURCES.values() else "noto"
-    return table().get((kind, known, label)) or table().get((kind, "any", label))
+    return rows.get((what, known, label)) or rows.get((what, "any", label))
+
+
+def _find(what: str, source: str, label: str) -> tuple[float, ...] | None:
+    return find(table(), what, source, label)
 
 
 def body(source: str, label: str) -> Body | None:
-    """A figure's head, eyes and back; None if the table has no such row."""
+    """The places of a figure that the table has."""
     numbers = _find("body", source, label)
     if numbers is None:
         return None
@@ -76,19 +89,18 @@ def body(source: str, label: str) -> Body | None:
     return Body(head, eyes, back)
 
 
-def spot(kind: str, source: str, label: str) -> Spot | None:
-    """The place in a row of this kind, such as a hat's brim or a vehicle's seat. None if there is no such row."""
-    numbers = _find(kind, source, label)
+def spot(what: str, source: str, label: str) -> Spot | None:
+    """A place of another kind: what of a hat lies on the head, where a rider sits, where a face goes."""
+    numbers = _find(what, source, label)
     return Spot(*numbers) if numbers else None
 
 
 def rim(source: str, label: str) -> Rim | None:
-    """A container's opening; None if the table has no such row."""
     numbers = _find("rim", source, label)
     return Rim(*numbers) if numbers else None
 
 
-# Smileys, and people's heads, by set: within a set nearly all have the same proportions.
+# Smileys, and people's heads, by set: nearly all are drawn alike.
 FACES = {
     "fluent": Body(Spot(0.5, 0.05, 0.78), Spot(0.5, 0.36, 0.72), None),
     "noto": Body(Spot(0.5, 0.05, 0.78), Spot(0.5, 0.38, 0.66), None),
@@ -105,47 +117,47 @@ CATS = Body(Spot(0.5, 0.18, 0.55), Spot(0.5, 0.48, 0.5), None)
 
 
 def body_of(part: Figure) -> Body | None:
-    """A figure's head, eyes and back: from the table, else those typical of its role; None for a thing."""
-    tabled = body(part.source, part.label)
-    if tabled is not None or part.role not in ("face", "person", "animal"):
-        return tabled
+    """The places of a figure: the table's, or else those of its kind. None for a thing, whose top is all there is."""
+    found = body(part.source, part.label)
+    if found is not None or part.role not in ("face", "person", "animal"):
+        return found
     if part.role == "animal":
         return CATS if "cat" in part.label.split() else None
-    typical = FACES if part.role == "face" else HEADS
-    return typical.get(part.source, typical["noto"])
+    kind = FACES if part.role == "face" else HEADS
+    return kind.get(part.source, kind["noto"])
 
 
 def place_of(item: str) -> str | None:
-    """Where an item is worn, one of `PLACES`; None if the table has no such row."""
-    return next((kind for kind, _, label in table() if label == item and kind in PLACES), None)
+    """Where an item is worn: the kind of its row in the table."""
+    return next((what for what, _, label in table() if label == item and what in PLACES), None)
 
 
 def can_wear(part: Figure, item: str) -> bool:
-    """Whether the place where an item is worn is visible on a figure, and the item's own anchor is known."""
-    place = place_of(item)
-    if place is None or spot(place, part.source, item) is None:
+    """Whether a figure shows the place where an item goes, and the item is drawn as one that can go there."""
+    what = place_of(item)
+    if what is None or spot(what, part.source, item) is None:
         return False
-    figure, added_face = body_of(part), face(part)
-    if place == "eyes":
-        return bool((figure and figure.eyes) or added_face)
-    if place == "neck":
+    figure, given = body_of(part), face(part)
+    if what == "eyes":
+        return bool((figure and figure.eyes) or given)
+    if what == "neck":
         return figure is not None and figure.back is None and figure.head is not None and figure.head.width >= 0.5
     return figure is None or figure.head is not None
 
 
 def face(part: Figure) -> Spot | None:
-    """Where a face can be added to a thing; None if nowhere."""
+    """Where a face goes on a thing that has none."""
     return spot("face", part.source, part.label)
 
 
 def seat(part: Figure) -> Spot | None:
-    """Where a rider sits on a vehicle or an animal; None if the table does not say."""
+    """Where a rider sits on a vehicle or an animal."""
     figure = body(part.source, part.label)
     return figure.back if figure and figure.back else spot("seat", part.source, part.label)
 
 
 class Figure(Protocol):
-    """A `Part` or a `Sprite`: anything that has a set, a label and a role."""
+    """A part, or its picture."""
 
     @property
     def source(self) -> str: ...

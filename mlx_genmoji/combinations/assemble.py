@@ -1,25 +1,26 @@
-"""Puts a combination together from pictures of its parts, which the model draws one by one."""
+"""A combination from the pictures of its parts, which a model has drawn one by one."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from PIL import Image
 
 from ..sticker import Sticker
-from .layouts import Scene
+from .combination import ADDITIONS, PLACEMENTS, SCENERY, TRANSFORMS, Combination, Joined, Part
+from .layouts import LEFT, RIGHT, Scene, hand_side
+from .more_layouts import beside, group
 from .rasterize import Frame, cut, draw, frame
-from .reading import ADDITIONS, PLACEMENTS, TRANSFORMS, Combination, Part
 from .scenes import arranged, figure, prepared, together
 from .sprites import Sprite
 
-# The minimum margin at each side, a fraction; larger than in `scenes`, because the edges of drawn parts are soft.
+# The least margin at each side, as a fraction; more than that of `scenes`, because edges of drawn parts are soft.
 MARGIN = 0.03
 
 
 def put_together(combination: Combination, pictures: Mapping[Part, Image.Image]) -> Image.Image:
-    """The picture of a combination, RGB on white, of the same size as the pictures of its parts.
+    """The picture of a combination, RGB on white, as large as those of its parts.
 
-    pictures: a square picture on white for each of `combination.parts`. A part whose picture is empty is left out.
+    pictures: a square one of each of `combination.parts`, on white. A part whose picture is empty is left out.
     """
     sprites = {}
     for part, picture in pictures.items():
@@ -27,36 +28,73 @@ def put_together(combination: Combination, pictures: Mapping[Part, Image.Image])
         if sprite is not None:
             sprites[part] = sprite
     subject, size = sprites.get(combination.subject), pictures[combination.subject].width
+    joined = [item for item in combination.joined if item.part is None or item.part in sprites]
     if subject is None:
         return pictures[combination.subject].convert("RGB")
-    joined = [item for item in combination.joined if item.part is None or item.part in sprites]
-    seconds = {item: [sprites[item.part]] if item.part else [] for item in joined}
     for item in joined:
-        if item.kind in TRANSFORMS:
-            transformed = prepared(item.kind, [subject, *seconds[item]], item.second)
-            whole = figure(arranged(item.kind, transformed, item.second), subject, size)
-            # The outline is unchanged, so the label still tells where head and eyes are.
-            subject = replace(whole, label=subject.label)
-    additions = [item for item in joined if item.kind in ADDITIONS]
-    scenes = [arranged(item.kind, [subject, *seconds[item]], item.second) for item in additions]
-    scene = together(scenes, subject)
-    for item in joined:
-        if item.kind in PLACEMENTS:
-            whole = figure(scene, subject, size) if scenes else subject
-            scene = arranged(item.kind, [whole, *seconds[item]], item.second)
+        if item.kind in TRANSFORMS and item.kind != "frozen":
+            subject = _transformed(subject, item, sprites, size)
+    if any(item.kind == "frozen" for item in joined):
+        subject = subject.frozen
+    scene = _around(subject, joined, sprites)
+    placed = bool(len(scene.layers) > 1)
+    for item, others in _placements(joined, sprites):
+        whole = figure(scene, subject, size) if placed else subject
+        scene, placed = _placed(item, whole, others), True
     return draw(scene.layers, size, _filled(scene, size))
 
 
+def _transformed(subject: Sprite, item: Joined, sprites: Mapping[Part, Sprite], size: int) -> Sprite:
+    """The subject in a colour, or with another face."""
+    own = [sprites[item.part]] if item.part else []
+    shown = prepared(item.kind, [subject, *own], item.second)
+    changed = figure(arranged(item.kind, shown, item.second), subject, size)
+    # Its outline is as it was, and so is where its head and eyes are.
+    return replace(changed, label=subject.label)
+
+
+def _around(subject: Sprite, joined: Sequence[Joined], sprites: Mapping[Part, Sprite]) -> Scene:
+    """The subject with all that is about it."""
+    sides = [RIGHT, LEFT]
+    if any(item.kind == "with" for item in joined):
+        sides = [-hand_side(subject)]
+    scenes = []
+    for item in joined:
+        if item.kind not in ADDITIONS and item.kind != "frozen":
+            continue
+        shown = [subject, sprites[item.part]] if item.part else [subject]
+        if item.kind == "beside":
+            scenes.append(beside(shown, item.second, sides.pop(0)))
+        else:
+            scenes.append(arranged(item.kind, shown, item.second))
+    return together(scenes, subject)
+
+
+def _placements(joined: Sequence[Joined], sprites: Mapping[Part, Sprite]) -> Iterator[tuple[Joined, list[Sprite]]]:
+    """What the subject is placed with, step by step; several others beside it are one step."""
+    also = [item for item in joined if item.kind == "and"]
+    for item in joined:
+        if item.kind in (*PLACEMENTS, *SCENERY) and item not in also[1:]:
+            parts = [one.part for one in (also if item in also else [item]) if one.part]
+            yield item, [sprites[part] for part in parts]
+
+
+def _placed(item: Joined, whole: Sprite, others: Sequence[Sprite]) -> Scene:
+    if len(others) > 1:
+        return group([whole, *others])
+    return arranged(item.kind, [whole, *others], item.second)
+
+
 def _filled(scene: Scene, size: int) -> Frame:
-    """The frame in which the scene is centred and fills the picture up to its margin."""
-    initial = frame(scene, size, MARGIN)
-    box = cut(scene.layers, size, initial).getchannel("A").getbbox()
+    """The frame in which the scene fills the picture, as an emoji does, and is centred."""
+    own = frame(scene, size, MARGIN)
+    box = cut(scene.layers, size, own).getchannel("A").getbbox()
     if box is None:
-        return initial
+        return own
     left, top, right, bottom = box
-    zoom = (1 - 2 * MARGIN) * size / max(right - left, bottom - top)
+    larger = (1 - 2 * MARGIN) * size / max(right - left, bottom - top)
     return Frame(
-        initial.scale * zoom,
-        size / 2 + (initial.x - (left + right) / 2) * zoom,
-        size / 2 + (initial.y - (top + bottom) / 2) * zoom,
+        own.scale * larger,
+        size / 2 + (own.x - (left + right) / 2) * larger,
+        size / 2 + (own.y - (top + bottom) / 2) * larger,
     )

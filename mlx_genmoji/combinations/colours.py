@@ -1,4 +1,4 @@
-"""Finds the dominant colour of a drawing by name, and changes it into another."""
+"""Colours by name: which one a drawing has, and the drawing in another one."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +9,7 @@ from PIL import Image
 
 Plane = NDArray[np.floating[Any]]
 
-# The hue, in degrees, up to which a name holds. Red, orange and yellow darker than `BROWN_VALUE` are brown.
+# Hues of the wheel, in degrees, where a name begins; what is darker than `BROWN_VALUE` between red and yellow is brown.
 HUES = (
     (12, "red"),
     (40, "orange"),
@@ -25,7 +25,7 @@ BROWN_VALUE = 0.62
 
 @dataclass(frozen=True)
 class Target:
-    """A colour to paint with: hue in degrees (None: a rainbow from top to bottom), mean saturation and value."""
+    """A colour to give: its hue in degrees (None: the wheel from top to bottom), and mean saturation and value."""
 
     hue: float | None
     saturation: float
@@ -43,7 +43,18 @@ TARGETS = {
     "rainbow": Target(None, 0.72, 0.95),
 }
 
-# Names too similar for a drawing's new colour to be told from its old one.
+# Further ones, which captions of composed datasets do not have: `relations.MORE_COLOURS`.
+MORE_TARGETS = {
+    "brown": Target(24, 0.62, 0.52),
+    "black": Target(250, 0.12, 0.26),
+    "white": Target(220, 0.03, 0.97),
+    "grey": Target(220, 0.06, 0.62),
+    "gold": Target(45, 0.8, 0.93),
+    "silver": Target(215, 0.08, 0.8),
+    "turquoise": Target(178, 0.68, 0.82),
+}
+
+# Where two names are too near each other to tell a drawing's own colour from the new one.
 ALIKE = {
     "red": {"red", "pink"},
     "pink": {"pink", "red", "purple"},
@@ -54,22 +65,22 @@ ALIKE = {
     "purple": {"purple", "blue", "pink"},
 }
 
-# A colour is dominant if it has this share of the coloured pixels, and these are this share of the figure.
+# A drawing has one colour where this share of its coloured pixels has it, and these are this share of the figure.
 DOMINANT_SHARE, COLOURED_SHARE = 0.72, 0.5
 
-# A figure is grey if this share of its pixels is grey, with a mean value between these limits.
+# A grey figure, neither white nor black, can be coloured too.
 GREY_SHARE, GREY_VALUES = 0.85, (0.42, 0.84)
 
-# Pixels with less saturation are grey; darker pixels are outlines or eyes.
+# What is less saturated is grey; what is darker is an outline or an eye.
 GREY_SATURATION, DARK_VALUE = 0.18, 0.22
 
-# A pixel this near the dominant hue, in degrees, has the dominant colour.
+# How far from the dominant hue, in degrees, a pixel still takes part.
 NEAR_HUE = 38
 
 
 @dataclass(frozen=True)
 class Dominant:
-    """The dominant colour of a drawing: its name, hue in degrees (None for grey), mean saturation and value."""
+    """A drawing's one colour: its name, hue in degrees, mean saturation and value. Grey has no hue."""
 
     name: str
     hue: float | None
@@ -78,9 +89,9 @@ class Dominant:
 
 
 def dominant(image: Image.Image, least: float = 1.0) -> Dominant | None:
-    """The dominant colour of an RGBA figure; None if it has several.
+    """The colour that most of an RGBA figure has, None where it has several.
 
-    least: factor on the thresholds of dominance. 1 applies them; 0 returns the commonest colour, however rare.
+    least: how much of what is asked for is enough; with 0, the colour that more of the figure has than any other.
     """
     alpha = np.asarray(image.getchannel("A"))
     hue, saturation, value = (band[alpha > 128] for band in _hsv(image))
@@ -105,23 +116,36 @@ def dominant(image: Image.Image, least: float = 1.0) -> Dominant | None:
     return Dominant(_name(centre, mean_value), centre, mean_saturation, mean_value)
 
 
-def recolour(image: Image.Image, present: Dominant, target: Target) -> Image.Image:
-    """Replace the colour `present` by `target`. Shading, outlines and other colours stay."""
+def recolour(image: Image.Image, own: Dominant, target: Target) -> Image.Image:
+    """The figure in another colour; its shading, its outlines and what has other colours stay."""
     hue, saturation, value = _hsv(image)
-    if present.hue is None:
+    if own.hue is None:
         share = np.clip((GREY_SATURATION + 0.08 - saturation) / 0.08, 0, 1) * np.clip((value - DARK_VALUE) / 0.15, 0, 1)
         new_saturation = np.clip(target.saturation * 0.8 * np.ones_like(saturation), 0, 1)
-        new_value = np.clip(value * (target.value / present.value) ** 0.7, 0, 1)
+        new_value = np.clip(value * (target.value / own.value) ** 0.7, 0, 1)
         drift = np.zeros_like(hue)
     else:
-        drift = (hue - present.hue + 180) % 360 - 180
+        drift = (hue - own.hue + 180) % 360 - 180
         share = np.clip((NEAR_HUE + 12 - np.abs(drift)) / 12, 0, 1) * np.clip((saturation - 0.06) / 0.1, 0, 1)
-        new_saturation = np.clip(saturation * target.saturation / max(present.saturation, 0.05), 0, 1)
-        new_value = np.clip(value * (target.value / present.value) ** 0.85, 0, 1)
+        new_saturation = np.clip(saturation * target.saturation / max(own.saturation, 0.05), 0, 1)
+        new_value = np.clip(value * (target.value / own.value) ** 0.85, 0, 1)
     wheel = np.linspace(0, 300, hue.shape[0])[:, None] + np.zeros_like(hue)
     painted = _rgb(wheel if target.hue is None else (target.hue + 0.4 * drift) % 360, new_saturation, new_value)
     rgba = np.asarray(image).astype(np.float32)
     mixed = rgba[..., :3] + (255 * painted - rgba[..., :3]) * share[..., None]
+    return Image.fromarray(np.dstack([np.round(mixed), rgba[..., 3]]).astype(np.uint8), "RGBA")
+
+
+# The colours of ice, from its shadows to its light.
+ICE = np.array([[30, 84, 150], [110, 190, 240], [236, 250, 255]], np.float32)
+
+
+def icy(image: Image.Image) -> Image.Image:
+    """An RGBA figure in the colours of ice, by its lightness, with a little of its own."""
+    rgba = np.asarray(image).astype(np.float32)
+    lightness = np.asarray(image.convert("RGB").convert("L")).astype(np.float32) / 255 * 2
+    ice = np.stack([np.interp(lightness, (0, 1, 2), ICE[:, channel]) for channel in range(3)], axis=-1)
+    mixed = 0.82 * ice + 0.18 * rgba[..., :3]
     return Image.fromarray(np.dstack([np.round(mixed), rgba[..., 3]]).astype(np.uint8), "RGBA")
 
 

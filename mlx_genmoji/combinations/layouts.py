@@ -1,11 +1,8 @@
-"""Where each part of a composition goes: one function for each kind of combination, listed in `LAYOUTS`.
+"""Where each part of a composition goes.
 
-Coordinates are in units of the reference sprite, which is the subject or, where the subject is put on or in something,
-that thing. Its longer side is 1 and the upper left corner of its box is the origin; y grows downwards. The window is
-the square of the plane that the picture shows. All compositions of one kind have the same window relative to the
-reference sprite's own picture, so the figure keeps its place in the picture and only becomes smaller.
-
-The numbers were chosen by eye.
+Layers are in units of the subject (or of what it is put on or in): its longer side is 1, its box's upper left corner
+the origin, down is positive. A window says what of the plane is then shown: the same for all that are put together in
+the same way, so that a figure lies in all of these pictures as it does in its own, only smaller.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,21 +10,21 @@ from dataclasses import dataclass
 from math import cos, radians, sin
 from typing import NamedTuple
 
-from . import anchors
+from . import anchors, general_anchors
 from .anchors import Spot
-from .relations import COUNTS
+from .relations import COUNTS, MORE_COUNTS
 from .sprites import Sprite
 
 LEFT, RIGHT = -1, 1
 
-# Degrees by which each set's right wing is rotated clockwise: beside a figure, and on a back seen from the side.
+# By how many degrees each set's wing is turned, clockwise on the right side, to rise beside a figure, and from a back.
 WINGS_RAISED = {"fluent": -35.0, "noto": -30.0, "twemoji": -30.0, "openmoji": -20.0}
 WINGS_ON_BACK = {"fluent": -52.0, "noto": -20.0, "twemoji": -20.0, "openmoji": -10.0}
 
 
 @dataclass(frozen=True)
 class Opening:
-    """The ellipse of a container's rim. What is in the container is visible down to the ellipse's front edge."""
+    """The ellipse of a container's rim: what is in the container ends at its front edge."""
 
     x: float
     y: float
@@ -37,11 +34,7 @@ class Opening:
 
 @dataclass(frozen=True)
 class Layer:
-    """A sprite and the box it fills.
-
-    mirrored: flipped left to right. turned: rotation in degrees, clockwise about the box's centre. inside: the opening
-    of the container that hides the sprite's lower part.
-    """
+    """A sprite and the box it fills. turned: degrees clockwise, about the box's middle; mirrored: left to right."""
 
     sprite: Sprite
     left: float
@@ -55,26 +48,24 @@ class Layer:
 
 @dataclass(frozen=True)
 class Box:
-    """A sprite with a size but no position yet; its methods place it."""
+    """A sprite's size when its longer side is `side`."""
 
     sprite: Sprite
     width: float
     height: float
 
     def at(self, left: float, top: float, mirrored: bool = False, turned: float = 0.0) -> Layer:
-        """A layer whose upper left corner is at (left, top)."""
         return Layer(self.sprite, left, top, self.width, self.height, mirrored, turned)
 
     def centred(self, x: float, y: float, mirrored: bool = False, turned: float = 0.0) -> Layer:
-        """A layer whose centre is at (x, y)."""
         return self.at(x - self.width / 2, y - self.height / 2, mirrored, turned)
 
     def standing(self, x: float, y: float, mirrored: bool = False) -> Layer:
-        """A layer whose lower edge has its middle at (x, y)."""
+        """With the middle of its lower edge at a point."""
         return self.at(x - self.width / 2, y - self.height, mirrored)
 
     def about(self, root: Spot, x: float, y: float, turned: float, mirrored: bool = False) -> Layer:
-        """A layer whose spot `root` is at (x, y), rotated about that point; mirrored ones rotate the other way."""
+        """With its own spot `root` at a point, turned about it; a mirrored one turns the other way."""
         across, down = (root.x - 0.5) * self.width, (root.y - 0.5) * self.height
         turned, across = (-turned, -across) if mirrored else (turned, across)
         angle = radians(turned)
@@ -84,12 +75,10 @@ class Box:
 
 
 def longer(sprite: Sprite, side: float) -> Box:
-    """A sprite with a longer side of `side`."""
     return Box(sprite, side * min(sprite.aspect, 1), side * min(1 / sprite.aspect, 1))
 
 
 def wide(sprite: Sprite, width: float) -> Box:
-    """A sprite with a width of `width`."""
     return Box(sprite, width, width / sprite.aspect)
 
 
@@ -102,7 +91,7 @@ class Window(NamedTuple):
 
 
 class Scene(NamedTuple):
-    """Layers, back to front, and the part of the plane that is visible."""
+    """Layers, back to front, and what is shown of the plane."""
 
     layers: list[Layer]
     window: Window
@@ -110,34 +99,32 @@ class Scene(NamedTuple):
 
 Layout = Callable[[Sequence[Sprite], str], Scene]
 
-# The scale of the reference sprite relative to its own picture: AMONG if other parts surround it, UNDER if one is on or
-# in it.
+# How large a figure is drawn, against its own picture, where others are about it, or on or in it.
 AMONG, UNDER = 0.66, 0.74
 
-# The window for two sprites side by side.
+
+# Two beside each other, each 1 at most.
 PAIR = Window(-1.02, -1.02, 2.04)
 
 
 def around(sprite: Sprite, scale: float = 1.0) -> Window:
-    """The window in which a sprite with a longer side of 1, at the origin, looks as in its own picture, but scaled.
-
-    The picture is scaled about the middle of its lower edge.
+    """The window in which a figure that fills (0, 0) to (width, height), the longer of them 1, is as in its own
+    picture, but `scale` times as large, about the middle of the picture's lower edge.
     """
     left, top, right, bottom = sprite.home
-    # The side of the sprite's own picture, in units of the sprite.
-    picture = 1 / max(right - left, bottom - top, 1e-3)
-    side = picture / scale
-    return Window((0.5 - left) * picture - side / 2, (1 - top) * picture - side, side)
+    own = 1 / max(right - left, bottom - top, 1e-3)
+    side = own / scale
+    return Window((0.5 - left) * own - side / 2, (1 - top) * own - side, side)
 
 
 def wings(sprites: Sequence[Sprite], second: str) -> Scene:
-    """Two wings on the back of a figure seen from the side, or a mirrored pair behind one seen from the front."""
+    """From the back of a figure seen from the side; else a mirrored pair behind it."""
     figure, wing = longer(sprites[0], 1), sprites[1]
     root = anchors.spot("root", wing.source, wing.label) or Spot(0.05, 0.6)
     body = anchors.body_of(sprites[0])
     window = around(sprites[0], AMONG)
     if body and body.back:
-        # Raised from the back, so that they do not cover the figure.
+        # Raised from the back, so that the figure shows below them.
         side, far_side = longer(wing, 0.62), longer(wing, 0.56)
         x, y = body.back.x * figure.width, body.back.y * figure.height
         raised = WINGS_ON_BACK.get(wing.source, WINGS_ON_BACK["noto"])
@@ -156,28 +143,29 @@ def wings(sprites: Sequence[Sprite], second: str) -> Scene:
 
 
 def wearing(sprites: Sequence[Sprite], second: str) -> Scene:
-    """The item on the figure's head, eyes or neck, as wide as the figure is there."""
     figure, item = longer(sprites[0], 1), sprites[1]
-    kind = anchors.place_of(item.label) or "hat"
-    hold = anchors.spot(kind, item.source, item.label)
-    assert hold is not None
-    place = _place(sprites[0], kind)
+    what = general_anchors.worn_at(item.label) or "hat"
+    hold = general_anchors.hold(item.source, item.label)
+    place = _place(sprites[0], what)
     worn = wide(item, place.width * figure.width * hold.width)
     left = place.x * figure.width - hold.x * worn.width
     top = place.y * figure.height - hold.y * worn.height
-    scale = 0.94 if kind in ("eyes", "neck") else 0.74
+    scale = 0.94 if what in ("eyes", "neck") else 0.74
     return Scene([figure.at(0, 0), worn.at(left, top)], around(sprites[0], scale))
 
 
-def _place(sprite: Sprite, kind: str) -> Spot:
-    """Where a figure wears an item of a kind in `anchors.PLACES`, and how wide the figure is there."""
+def _place(sprite: Sprite, what: str) -> Spot:
+    """Where on a figure a thing is worn, and how wide the figure is there."""
     body = anchors.body_of(sprite)
-    if kind == "neck":
+    if what == "neck":
+        if not general_anchors.is_head(sprite):
+            return general_anchors.neck(sprite)
         return Spot(0.5, 0.86, 0.75 * (body.head.width if body and body.head else 1))
-    if kind == "eyes":
-        if body and body.eyes:
-            return body.eyes
-        face = anchors.face(sprite) or Spot(0.5, 0.45, 0.6)
+    if what == "eyes":
+        eyes = general_anchors.own_eyes(sprite) or (body and body.eyes)
+        if eyes:
+            return eyes
+        face = general_anchors.face(sprite)
         return Spot(face.x, face.y - 0.08, face.width * 0.8)
     if body and body.head:
         return Spot(body.head.x, body.head.y + 0.02, body.head.width)
@@ -188,19 +176,23 @@ def _place(sprite: Sprite, kind: str) -> Spot:
 
 
 def beside_hand(sprites: Sequence[Sprite], second: str) -> Scene:
-    """The second part, smaller, in front of the first, low on the side that the first faces."""
+    """The second part smaller, in front, low at the side that the first looks to."""
     figure, held = longer(sprites[0], 1), longer(sprites[1], 0.56)
-    body = anchors.body_of(sprites[0])
-    side = LEFT if (body and body.head and body.head.x < 0.4) else RIGHT
+    side = hand_side(sprites[0])
     x = (0.94 if side == RIGHT else 0.06) * figure.width
-    # The window moves, so that only that side has more room.
+    # Room at that side alone.
     window = around(sprites[0], 0.8)
     window = window._replace(left=window.left + side * 0.1 * window.side)
     return Scene([figure.at(0, 0), held.centred(x, figure.height * 0.76)], window)
 
 
+def hand_side(sprite: Sprite) -> int:
+    """The side that a figure looks to, where it holds things: -1 (left) or 1 (right)."""
+    body = anchors.body_of(sprite)
+    return LEFT if (body and body.head and body.head.x < 0.4) else RIGHT
+
+
 def contained(sprites: Sequence[Sprite], second: str) -> Scene:
-    """The first part in the second, a container, whose front hides its lower part."""
     vessel = longer(sprites[1], 1)
     rim = anchors.rim(sprites[1].source, sprites[1].label)
     assert rim is not None
@@ -216,7 +208,7 @@ def contained(sprites: Sequence[Sprite], second: str) -> Scene:
 
 
 def grounded(sprites: Sequence[Sprite], second: str) -> Scene:
-    """The first part on the second: in the middle of a plate, sunk into a cloud, or standing on anything else."""
+    """On a plate, on a cloud that it sinks into, on the moon."""
     ground = longer(sprites[1], 1)
     plate = anchors.spot("plate", sprites[1].source, sprites[1].label)
     if plate:
@@ -224,7 +216,7 @@ def grounded(sprites: Sequence[Sprite], second: str) -> Scene:
         layers = [ground.at(0, 0), figure.centred(plate.x * ground.width, plate.y * ground.height)]
         return Scene(layers, around(sprites[1]))
     seat = anchors.seat(sprites[1]) or Spot(0.5, 0.4)
-    # The cloud is in front and hides the lower part of the figure.
+    # A cloud is in front, and hides what sinks into it.
     sunk, scale = (-0.04, 0.66) if second == "cloud" else (0.06, UNDER)
     standing = longer(sprites[0], 0.68).standing(seat.x * ground.width, seat.y * ground.height + sunk)
     layers = [standing, ground.at(0, 0)] if second == "cloud" else [ground.at(0, 0), standing]
@@ -232,7 +224,6 @@ def grounded(sprites: Sequence[Sprite], second: str) -> Scene:
 
 
 def burning(sprites: Sequence[Sprite], second: str) -> Scene:
-    """A large flame behind the figure and two small ones in front."""
     figure, flame = longer(sprites[0], 1), sprites[1]
     behind = Box(flame, 1.3 * max(figure.width, 0.7), 1.4 * max(figure.height, 0.75))
     floor = figure.height * 1.04
@@ -246,7 +237,7 @@ def burning(sprites: Sequence[Sprite], second: str) -> Scene:
 
 
 def scattered(sprites: Sequence[Sprite], second: str) -> Scene:
-    """Three hearts or sparkles around the upper half of the figure."""
+    """Three hearts, or sparkles, about the figure's upper half."""
     figure = longer(sprites[0], 1)
     layers = [figure.at(0, 0)]
     for x, y, side, turned in ((0.02, 0.12, 0.34, -16), (0.98, 0.06, 0.4, 14), (1.02, 0.56, 0.28, 4)):
@@ -255,7 +246,6 @@ def scattered(sprites: Sequence[Sprite], second: str) -> Scene:
 
 
 def under_a_cloud(sprites: Sequence[Sprite], second: str) -> Scene:
-    """The figure under the second part, a cloud with rain, snow or lightning."""
     figure = longer(sprites[0], 1)
     cloud = wide(sprites[1], 0.95 * max(figure.width, 0.8))
     layers = [figure.at(0, 0), cloud.standing(figure.width / 2, 0.2 * cloud.height)]
@@ -263,7 +253,6 @@ def under_a_cloud(sprites: Sequence[Sprite], second: str) -> Scene:
 
 
 def riding(sprites: Sequence[Sprite], second: str) -> Scene:
-    """The first part on the seat of the second, a vehicle or an animal; within a flying saucer or a tractor."""
     vehicle = longer(sprites[1], 1)
     seat = anchors.seat(sprites[1])
     assert seat is not None
@@ -276,37 +265,35 @@ def riding(sprites: Sequence[Sprite], second: str) -> Scene:
 
 
 def several(sprites: Sequence[Sprite], second: str) -> Scene:
-    """Two of the figure in a row, or three in a triangle."""
-    figure = longer(sprites[0], 1)
+    one = longer(sprites[0], 1)
+    if second in MORE_COUNTS:
+        rows = [(x, y) for y in (-0.02, 1) for x in (-0.5, 0.5)]
+        return Scene([one.standing(x, y) for x, y in rows], PAIR)
     if COUNTS[second] == 2:
-        return _row(figure, figure)
-    layers = [figure.standing(0, -0.02), figure.standing(-0.5, 1), figure.standing(0.5, 1)]
+        return _row(one, one)
+    layers = [one.standing(0, -0.02), one.standing(-0.5, 1), one.standing(0.5, 1)]
     return Scene(layers, PAIR)
 
 
 def side_by_side(sprites: Sequence[Sprite], second: str) -> Scene:
-    """Both parts in a row."""
     return _row(longer(sprites[0], 1), longer(sprites[1], 1))
 
 
 def _row(left: Box, right: Box) -> Scene:
-    """Two sprites that stand on one line, centred in the picture."""
+    """Both on the same floor, in the middle of the picture."""
     floor = max(left.height, right.height) / 2
     return Scene([left.standing(-0.49, floor), right.standing(0.49, floor)], PAIR)
 
 
 def tiny(sprites: Sequence[Sprite], second: str) -> Scene:
-    """The first part, very small, on top of the second."""
     return _stacked(sprites, 0.36, 0.82)
 
 
 def on_top(sprites: Sequence[Sprite], second: str) -> Scene:
-    """The first part standing on the top of the second."""
     return _stacked(sprites, 0.72, 0.6)
 
 
 def _stacked(sprites: Sequence[Sprite], side: float, scale: float) -> Scene:
-    """The first part, with a longer side of `side`, on the second, which is at `scale` of its own picture."""
     base, figure = longer(sprites[1], 1), longer(sprites[0], side)
     half = min(0.3 * figure.width / base.width, 0.2)
     floor = sprites[1].top(0.5 - half, 0.5 + half) * base.height
@@ -315,15 +302,22 @@ def _stacked(sprites: Sequence[Sprite], side: float, scale: float) -> Scene:
 
 
 def alone(sprites: Sequence[Sprite], second: str) -> Scene:
-    """The figure as in its own picture."""
     return Scene([longer(sprites[0], 1).at(0, 0)], around(sprites[0]))
 
 
 def faced(sprites: Sequence[Sprite], second: str) -> Scene:
-    """The second part, the features of a smiley, where the first part has its face."""
     figure = longer(sprites[0], 1)
-    spot = anchors.face(sprites[0])
-    assert spot is not None
+    eyes = general_anchors.own_eyes(sprites[0])
+    if eyes:
+        known = anchors.FACES.get(sprites[0].source, anchors.FACES["noto"]).eyes
+        assert known is not None
+        # No wider than that the mouth lies on the figure too.
+        room = (0.97 - eyes.y) * figure.height / (0.88 - known.y) * sprites[1].aspect
+        features = wide(sprites[1], min(eyes.width * figure.width / known.width, room))
+        x = eyes.x * figure.width + (0.5 - known.x) * features.width
+        y = eyes.y * figure.height + (0.5 - known.y) * features.height
+        return Scene([figure.at(0, 0), features.centred(x, y)], around(sprites[0]))
+    spot = general_anchors.face(sprites[0])
     features = wide(sprites[1], spot.width * figure.width * 1.25)
     layers = [figure.at(0, 0), features.centred(spot.x * figure.width, spot.y * figure.height)]
     return Scene(layers, around(sprites[0]))

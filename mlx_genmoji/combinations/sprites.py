@@ -1,4 +1,4 @@
-"""Sprites: emoji cropped to their figure, transparent around it."""
+"""Emoji cut out of their pictures: transparent around the figure, and cropped to it."""
 
 from __future__ import annotations
 
@@ -11,18 +11,17 @@ from PIL import Image
 
 from . import colours
 from .face_features import features
+from .silhouette import Core, core
 
-# Pixels with at least this alpha (of 255) belong to the figure.
+# What is at least this opaque (of 255) counts as the figure.
 OPAQUE = 24
 
 
 @dataclass(frozen=True, eq=False)
 class Sprite:
-    """A part's picture, RGBA, cropped to the figure.
-
-    source, label: the set and the emoji, by which `anchors` finds head and eyes. role: a key of `names.ROLES`, or None.
-    home: the figure's box in the square picture that it was cut from: left, top, right and bottom as fractions of the
-    square's side.
+    """A part's picture, RGBA, cropped to the figure; `home`: where the figure lies in its own square picture (left,
+    top, right, bottom, fractions of the square's side). source, label: whose drawing of which emoji it is, which says
+    where its head and eyes are; role: a key of `names.ROLES`, or None.
     """
 
     image: Image.Image
@@ -33,7 +32,7 @@ class Sprite:
 
     @classmethod
     def cut(cls, image: Image.Image, source: str, label: str, role: str | None) -> Sprite | None:
-        """Crop an RGBA picture to its figure. None if the picture is empty."""
+        """The figure of an RGBA picture; None where the picture is empty."""
         box = image.getchannel("A").point(lambda value: 255 if value >= OPAQUE else 0).getbbox()
         if box is None:
             return None
@@ -48,13 +47,13 @@ class Sprite:
         return self.image.width / self.image.height
 
     def top(self, left: float, right: float) -> float:
-        """The figure's highest point between two columns, from the top. All are fractions of width or height."""
+        """How far down the figure begins between two columns (fractions), as a fraction of its height."""
         alpha = self.alpha[:, int(left * self.image.width) : max(int(right * self.image.width), 1)]
         rows = np.flatnonzero((alpha > 128).any(1))
         return float(rows[0]) / self.image.height if len(rows) else 0.0
 
     def span(self, top: float, bottom: float) -> tuple[float, float]:
-        """The figure's leftmost and rightmost columns between two rows. All are fractions of width or height."""
+        """Between which columns the figure lies between two rows, all of them fractions."""
         alpha = self.alpha[int(top * self.image.height) : max(int(bottom * self.image.height), 1)]
         columns = np.flatnonzero((alpha > 128).any(0))
         if not len(columns):
@@ -66,16 +65,27 @@ class Sprite:
         return np.asarray(self.image.getchannel("A"))
 
     @cached_property
+    def core(self) -> Core:
+        """The largest disc in the figure."""
+        return core(self.alpha)
+
+    @cached_property
     def colour(self) -> colours.Dominant | None:
-        """The dominant colour of the figure; None if it has several colours."""
+        """The one colour that the figure mostly has, None where it has several."""
         return colours.dominant(self.image)
 
     @cached_property
     def features(self) -> Sprite:
-        """A smiley's eyes and mouth, without the rest of its face."""
+        """A smiley's eyes and mouth without its face."""
         return replace(self, image=features(self.image), role=None)
 
     def in_colour(self, name: str) -> Sprite:
-        """The figure in one of `colours.TARGETS`. If it has several colours, only the commonest is replaced."""
-        present = self.colour or colours.dominant(self.image, least=0)
-        return replace(self, image=colours.recolour(self.image, present, colours.TARGETS[name])) if present else self
+        """The figure in one of `colours.TARGETS`: where it has several colours, what has the commonest of them."""
+        own = self.colour or colours.dominant(self.image, least=0)
+        target = colours.TARGETS.get(name) or colours.MORE_TARGETS[name]
+        return replace(self, image=colours.recolour(self.image, own, target)) if own else self
+
+    @cached_property
+    def frozen(self) -> Sprite:
+        """The figure in the colours of ice."""
+        return replace(self, image=colours.icy(self.image))

@@ -45,7 +45,9 @@ class TextTowers:
 
     def encode(self, ids: Sequence[mx.array]) -> tuple[mx.array, mx.array | None]:
         """Token ids, (B, L) for each tower -> states (B, L, D) and, for XL, `text_embeds` (B, P), else None."""
-        outputs = [encoder(tower_ids) for tower_ids, encoder in zip(ids, self.encoders, strict=True)]
+        outputs = []
+        for tower_ids, encoder in zip(ids, self.encoders, strict=True):
+            outputs.append(encoder(tower_ids))
         if len(outputs) == 1:
             return outputs[0].last_hidden_state, None
         # Podell et al. 2023, https://arxiv.org/abs/2307.01952: the last layer but one of both, the second's pooled.

@@ -18,7 +18,7 @@ from ..errors import UserError
 from ..hub import resolve
 from ..models.ops import on_cpu
 from ..quantization import DENSE_KEY, Quantization
-from ..samplers import LCM, NoiseConfig, Schedule, make_sampler
+from ..samplers import NoiseConfig, Schedule, make_sampler
 from ..tokenizer import CLIPTokenizer
 from .base import STRENGTH, Conditions, Family, ImageStart
 from .clip_text import TextTowers
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     Autoencoder = AutoencoderKL | AutoencoderTiny
 
 
+UNET = ("UNet2DConditionModel",)
+CLIP = ("CLIPTextModel",)
 AUTOENCODERS = ("AutoencoderKL", "AutoencoderTiny")
 
 
@@ -67,19 +69,18 @@ class StableDiffusion(Family):
     ) -> StableDiffusion:
         """Load the components of a diffusers folder; see `Genmoji.load`. Raises UserError for a faulty one."""
         NoiseConfig.read(scheduler)
-        suffixes = [f"_{i + 1}" if i else "" for i in range(text_encoders)]
-        tokenizers = [CLIPTokenizer.load(folder / f"tokenizer{suffix}") for suffix in suffixes]
-        for_text = quantization and quantization.for_text
-        encoders = [
-            _component(folder / f"text_encoder{suffix}", "CLIPTextModel", quantization=for_text) for suffix in suffixes
-        ]
-        family = cls(
-            unet=_component(folder / "unet", "UNet2DConditionModel", quantization=quantization),
-            text=TextTowers(tokenizers, encoders, zeros_for_empty),
-            vae=_component(folder / "vae", *AUTOENCODERS),
-            scheduler=scheduler,
-            preview_vae=None if preview is None else _component(resolve(preview), *reversed(AUTOENCODERS)),
-        )
+        tokenizers: list[CLIPTokenizer] = []
+        encoders: list[Any] = []
+        for suffix in ("", "_2")[:text_encoders]:
+            tokenizers.append(CLIPTokenizer.load(folder / f"tokenizer{suffix}"))
+            path = folder / f"text_encoder{suffix}"
+            for_text = quantization and quantization.for_text
+            encoders.append(load_model(path, CLIP, quantization=for_text))
+        unet: Any = load_model(folder / "unet", UNET, quantization=quantization)
+        vae: Any = load_model(folder / "vae", AUTOENCODERS)
+        preview_vae: Any = None if preview is None else load_model(resolve(preview), AUTOENCODERS[::-1])
+        text = TextTowers(tokenizers, encoders, zeros_for_empty)
+        family = cls(unet=unet, text=text, vae=vae, scheduler=scheduler, preview_vae=preview_vae)
         components = (*family.models.values(), family.vae)
         family.weights = Weights([path for component in components for path in weight_paths(component)])
         family.check_fit()
@@ -125,8 +126,12 @@ class StableDiffusion(Family):
     def schedule(self, sampler: str | None, steps: int, strength: float | None) -> tuple[str, Schedule]:
         made = make_sampler(self.scheduler, sampler)
         schedule = made.schedule(steps)
-        if isinstance(schedule, LCM) and self.guidance_distilled and strength is not None:
-            schedule = schedule.of_strength(strength)
+        if self.guidance_distilled and strength is not None:
+            # Imported here: the name loads the sampler's file.
+            from ..samplers import LCM
+
+            if isinstance(schedule, LCM):
+                schedule = schedule.of_strength(strength)
         return made.name, schedule
 
     def start(
@@ -245,14 +250,6 @@ def _sample_size(config: Mapping[str, Any]) -> tuple[int, int]:
     if len(sides) != 2 or not all(type(side) is int and side > 0 for side in sides):
         raise UserError(f"The UNet's config field 'sample_size' is {size!r}, it must be one or two whole numbers.")
     return sides[0], sides[1]
-
-
-def _component(folder: Path, *kinds: str, quantization: Quantization | None = None) -> Any:
-    """Load one component. Raises UserError if its class is none of `kinds`."""
-    component = load_model(folder, quantization=quantization)
-    if not is_kind(component, *kinds):
-        raise UserError(f"{folder}: config.json describes another kind of model than {kinds[0]}.")
-    return component
 
 
 def _dtype(vae: Autoencoder) -> mx.Dtype:

@@ -12,7 +12,7 @@ from PIL import Image
 from ..errors import UserError
 
 if TYPE_CHECKING:
-    from ..combinations.reading import Combination
+    from ..combinations.combination import Combination
 
 
 def to_picture(pixels: mx.array) -> Image.Image:

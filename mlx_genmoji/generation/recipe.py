@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import UserError, quoted
 
 if TYPE_CHECKING:
-    from ..combinations.reading import Combination
+    from ..combinations.combination import Combination
     from ..prompt.plan import PromptPlan
 
 _TEXT, _TEXT_OR_NONE = (str,), (str, type(None))
@@ -180,7 +180,7 @@ def _plan(values: Mapping[str, Any]) -> PromptPlan:
 
 
 def _combination(values: Mapping[str, Any]) -> Combination:
-    from ..combinations.reading import Combination
+    from ..combinations.combination import Combination
 
     try:
         return Combination.from_dict(values)

@@ -38,6 +38,10 @@ class Adapters:
 
         Raises UserError if one cannot be read or is for another model; those before then stay in use.
         """
+        if not isinstance(adapters, str | Path) and not adapters:
+            self._use([])
+            self._index, self._loaded = None, {}
+            return
         from .persona_index import is_index, read_index
 
         if not isinstance(adapters, str | Path) and len(adapters) == 1 and is_index(adapters[0]):

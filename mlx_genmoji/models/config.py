@@ -94,7 +94,7 @@ def require_per_block(config: Any, *keys: str) -> None:
     for key in keys:
         value = getattr(config, key)
         if isinstance(value, tuple) and len(value) != count:
-            raise field_error(type(config), key, list(value), f"it must have {count} items, one for each block")
+            raise field_error(type(config), key, list(value), f"it must have one item for each of {count} blocks")
 
 
 def require_few_layers(config: Any, key: str, layers: int) -> None:

@@ -41,7 +41,7 @@ class AutoencoderTinyConfig:
                     type(self), f"{half}_block_out_channels", list(channels), "but its items must be equal"
                 )
             if len(channels) != len(blocks):
-                why = f"it must have {len(channels)} items, one for each stage"
+                why = f"it must have one item for each of {len(channels)} stages"
                 raise field_error(type(self), f"num_{half}_blocks", list(blocks), why)
             require_few_layers(self, f"num_{half}_blocks", sum(blocks))
 

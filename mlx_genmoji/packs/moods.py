@@ -36,7 +36,7 @@ MOODS = (
         "😍",
         "heart_eyes",
         "{x} in love, with heart eyes, surrounded by red hearts",
-        ("{x} with heart eyes and hearts", "{x} with hearts"),
+        ("lovestruck {x} with hearts", "{x} with hearts"),
     ),
     Mood(
         "laughing",
@@ -64,7 +64,7 @@ MOODS = (
         "😴",
         "sleeping",
         "{x} sleeping on a cloud",
-        ("{x} sleeping on a cloud", "{x} with a sleeping face"),
+        ("sleeping {x} on a cloud", "{x} sleeping on a cloud", "{x} with a sleeping face"),
     ),
     Mood(
         "party",
@@ -92,7 +92,7 @@ MOODS = (
         "🤒",
         "thermometer_face",
         "a sick {x} with a thermometer in the mouth",
-        ("sick {x} with a thermometer", "{x} with a thermometer", "{x} with a face with thermometer"),
+        ("{x} with a thermometer", "{x} with a face with thermometer"),
     ),
     Mood(
         "wow",

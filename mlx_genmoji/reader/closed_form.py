@@ -20,18 +20,41 @@ from ..prompt.lexicon import PERSON_TYPES, SKIN_TONES
 from ..prompt.parser import Parsed, parse
 from ..prompt.safety import check_safe, clean_final
 from ..prompt.words import Words
-from .grammar import Scene, understand
+from .grammar import understand
 from .lexicon import Lexicon, key
 from .open_form import AS_IS, OpenReader, wants_parts
 from .options import Options
 from .reading import Reading
+from .scene import Scene
 from .vocabulary import Vocabulary
 
 if TYPE_CHECKING:
-    from ..combinations.reading import Combination
+    from ..combinations.combination import Combination
     from ..prompt.plan import PromptPlan
 
 MAX_SUGGESTIONS = 3
+
+FACES = {"puppy": "dog face", "poodle": "dog face", "rabbit": "rabbit face", "ox": "cow face", "mouse": "mouse face"}
+"""The faces of animals that are not called by the animal's label."""
+
+CAT_FACES = {
+    "slightly smiling face": "grinning cat",
+    "smiling face with smiling eyes": "grinning cat with smiling eyes",
+    "grinning face with smiling eyes": "grinning cat with smiling eyes",
+    "grinning squinting face": "cat with tears of joy",
+    "face with tears of joy": "cat with tears of joy",
+    "smiling face with heart-eyes": "smiling cat with heart-eyes",
+    "face blowing a kiss": "kissing cat",
+    "smirking face": "cat with wry smile",
+    "crying face": "crying cat",
+    "loudly crying face": "crying cat",
+    "frowning face": "crying cat",
+    "angry face": "pouting cat",
+    "enraged face": "pouting cat",
+    "astonished face": "weary cat",
+    "face screaming in fear": "weary cat",
+}
+"""Unicode has cats for these smileys."""
 
 
 class ClosedReader(OpenReader):
@@ -93,6 +116,7 @@ class ClosedReader(OpenReader):
         if scene.subject is None:
             raise UserError(self._nothing_known(prompt))
         scene.subject = self._person(scene.subject, scene.hair, person_type)
+        self._show_face(scene, template)
         if scene.hair and not scene.subject.endswith(scene.hair):
             scene.unknown.append(scene.hair)
         combination, left_out = self._combination(scene, template, options)
@@ -136,14 +160,28 @@ class ClosedReader(OpenReader):
                 return form
         return label
 
+    def _show_face(self, scene: Scene, template: str) -> None:
+        """An animal with a mood is drawn as its face, where the model has one: a body from the side shows no mood."""
+        moods = [wish for wish in scene.wishes if wish.kind == "emotion"]
+        if not moods or scene.subject is None:
+            return
+        style = template.replace("{prompt}", "").strip(" ,")
+        if scene.subject in ("cat", "black cat", "cat face") and moods[0].label in CAT_FACES:
+            scene.subject = CAT_FACES[moods[0].label]
+            scene.wishes.remove(moods[0])
+            return
+        for face in (f"{scene.subject} face", FACES.get(scene.subject, "")):
+            if face in self.vocabulary and style in self.vocabulary.labels[face]:
+                scene.subject = face
+                return
+
     def _combination(self, scene: Scene, template: str, options: Options) -> tuple[Combination | None, Sequence[str]]:
         """The combination of a scene's wishes, and what of them cannot be drawn, in words."""
         if not scene.wishes:
             return None, ()
         if not self.defaults.parts or not wants_parts(options):
             return None, [_in_words(wish.kind, wish.label) for wish in scene.wishes]
-        from ..combinations.arrange import Wish, arrange
-        from ..combinations.reading import part_of
+        from ..combinations.arrange import Wish, arrange, part_of
 
         assert scene.subject is not None
         wishes = [Wish(wish.kind, wish.label) for wish in scene.wishes]
@@ -192,7 +230,7 @@ def _notes(scene: Scene, left_out: Sequence[str], combination: Combination | Non
     notes = []
     drawn = [scene.subject or ""]
     if combination is not None:
-        drawn += [part.label for part in combination.parts if part.label != scene.subject]
+        drawn += [item.part.label for item in combination.joined if item.part and item.kind != "emotion"]
     things = ", ".join(with_article(label) for label in drawn)
     if scene.unknown:
         words = ", ".join(f'"{word}"' for word in dict.fromkeys(scene.unknown))

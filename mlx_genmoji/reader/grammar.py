@@ -10,42 +10,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from .emoji_row import settle_row
 from .lexicon import Lexicon, Meanings, Noun, words_of
+from .scene import Scene
 
-ATTRIBUTES = {"fire": "fire", "wing": "wings", "sparkles": "sparkles", "hearts": "hearts", "red heart": "hearts"}
-"""Emoji that stand for a look when they are joined to another."""
+MEASURES = frozenset(
+    "bag ball bottle bowl box bunch can cup glass group head jar kind loaf mug pack pair piece pile plate pot scoop"
+    " slice sort stack".split()
+)
+"""Words before "of" that only say how much of a thing there is: a slice of pizza is a pizza."""
 
 MAX_WORDS = 60
 """Words of a prompt that are read; the rest is reported."""
-
-
-@dataclass(frozen=True)
-class Wish:
-    """What is put together with the subject. kind: a relation ("wearing") or a look ("fire"); label: of what."""
-
-    kind: str
-    label: str = ""
-
-
-@dataclass
-class Scene:
-    """A prompt as it was understood."""
-
-    subject: str | None = None
-    """A label of the vocabulary."""
-    subject_words: str = ""
-    """What the prompt calls it."""
-    wishes: list[Wish] = field(default_factory=list)
-    unknown: list[str] = field(default_factory=list)
-    """Words that nothing was made of, in their order."""
-    nearest: list[tuple[str, str]] = field(default_factory=list)
-    """What the prompt says, and the label that is drawn instead."""
-    hair: str | None = None
-
-    def wish(self, kind: str, label: str = "") -> None:
-        wish = Wish(kind, label)
-        if wish not in self.wishes and not (label and label == self.subject and kind not in ("and", "count")):
-            self.wishes.append(wish)
 
 
 @dataclass(frozen=True)
@@ -68,13 +44,13 @@ class Phrase:
     negated: bool = False
 
 
-def tokenize(text: str, lexicon: Lexicon) -> list[Token]:
-    """The longest known phrases of a text, from left to right; fillers are left out."""
+def tokenize(text: str, lexicon: Lexicon, generous: bool = False) -> list[Token]:
+    """The longest known phrases of a text, from left to right; fillers are left out. generous: see `synonym`."""
     words = words_of(text)[:MAX_WORDS]
     tokens: list[Token] = []
     place = 0
     while place < len(words):
-        found = lexicon.longest(words, place) or lexicon.synonym(words, place)
+        found = lexicon.longest(words, place) or lexicon.synonym(words, place, generous)
         length, meanings = found or (1, None)
         if meanings is None or not _only_filler(meanings):
             tokens.append(Token(" ".join(words[place : place + length]), meanings))
@@ -88,8 +64,13 @@ def _only_filler(meanings: Meanings) -> bool:
 
 def understand(text: str, lexicon: Lexicon) -> Scene:
     """What a prompt asks for."""
+    scene = _understand(text, lexicon)
+    return scene if scene.subject is not None else _understand(text, lexicon, generous=True)
+
+
+def _understand(text: str, lexicon: Lexicon, generous: bool = False) -> Scene:
     scene = Scene()
-    phrases = _phrases(tokenize(text, lexicon), scene)
+    phrases = _phrases(tokenize(text, lexicon, generous), scene)
     for place, phrase in enumerate(phrases):
         if phrase.negated:
             continue
@@ -97,7 +78,7 @@ def understand(text: str, lexicon: Lexicon) -> Scene:
         if place == 0 and scene.subject is None and phrase.tokens:
             _settle_face(scene)
     _settle(scene)
-    _settle_row(scene, lexicon)
+    settle_row(scene, lexicon)
     return scene
 
 
@@ -118,6 +99,8 @@ def _phrases(tokens: Sequence[Token], scene: Scene) -> list[Phrase]:
             phrases.append(Phrase(meanings.verb[0], token.text, meanings.alone))
         elif meanings.relation and not meanings.noun:
             if meanings.relation == "of" and phrases[-1].tokens:
+                if phrases[-1].tokens[-1].text in MEASURES:
+                    phrases[-1].tokens.pop()
                 continue
             phrases.append(Phrase(meanings.relation, "" if meanings.relation in (",", "and") else token.text))
         else:
@@ -178,13 +161,15 @@ def _adjectives(phrase: Phrase, scene: Scene, first: bool) -> list[Token]:
             scene.hair = meanings.hair
         elif meanings.number and follows:
             if first:
-                scene.wish("count", "two" if meanings.number == 2 else "three")
-                if meanings.number > 3:
-                    scene.nearest.append((token.text, "three"))
+                scene.wish("count", {2: "two", 3: "three"}.get(meanings.number, "four"))
+                if meanings.number > 4:
+                    scene.unknown.append(token.text)
         elif meanings.mood and (not meanings.noun or follows or (not first and scene.subject)):
+            if any(wish.kind == "emotion" for wish in scene.wishes):
+                scene.unknown.append(token.text)
             scene.wish("emotion", meanings.mood)
         elif meanings.look and (not meanings.noun or follows):
-            _look(token, meanings.look, scene, about_subject=first or not follows)
+            _look(token, meanings.look, scene, about_subject=first)
         elif meanings.verb and meanings.verb[1] and not meanings.noun:
             scene.wish(*meanings.verb)
         elif meanings.verb and not meanings.noun:
@@ -309,28 +294,3 @@ def _settle(scene: Scene) -> None:
             scene.subject = wish.label
             del scene.wishes[place]
             return
-
-
-def _settle_row(scene: Scene, lexicon: Lexicon) -> None:
-    """What emoji in a row ("🐷 + 👑", "🔥🐉") do to each other: the first that is no attribute is the subject."""
-    row = [wish for wish in scene.wishes if wish.kind == "plus"]
-    if not row or scene.subject is None:
-        return
-    labels = [scene.subject, *(wish.label for wish in row)]
-    bodies = [label for label in labels if not _attribute(label, lexicon)]
-    scene.subject = bodies[0] if bodies else labels[0]
-    others = [label for label in labels if label != scene.subject]
-    scene.wishes = [wish for wish in scene.wishes if wish.kind != "plus"]
-    for label in others:
-        scene.wish(*(_attribute(label, lexicon) or ("plus", label)))
-
-
-def _attribute(label: str, lexicon: Lexicon) -> tuple[str, str] | None:
-    """The wish that an emoji stands for beside another: worn, shown by a face, or a look; None for a thing."""
-    if label in ATTRIBUTES:
-        return ATTRIBUTES[label], ""
-    if label in lexicon.worn:
-        return "wearing", label
-    if label in lexicon.smileys:
-        return "emotion", label
-    return None

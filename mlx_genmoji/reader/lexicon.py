@@ -166,17 +166,17 @@ class Lexicon:
                     return length, meanings
         return None
 
-    def synonym(self, words: Sequence[str], start: int) -> tuple[int, Meanings] | None:
+    def synonym(self, words: Sequence[str], start: int, generous: bool = False) -> tuple[int, Meanings] | None:
         """The same by WordNet's synonyms and kinds (`words.tsv` of the model), and by correcting the spelling.
 
-        Within a longer prompt only words that mean one thing there have a synonym.
+        Within a longer prompt only words that mean one thing there have a synonym, unless `generous`.
         """
         for length in range(min(3, len(words) - start), 0, -1):
             for form in _forms(" ".join(words[start : start + length])):
                 meant = self._synonyms.meant.get(form)
                 if meant is None or len(form) < _LEAST_LETTERS:
                     continue
-                own = meant.alone if length == len(words) else meant.within
+                own = meant.alone if generous or length == len(words) else meant.within
                 if own in self.vocabulary:
                     return length, Meanings(noun=Noun(own, own == form))
                 if own != form and (known := self.entries.get(key(own))) and known.noun:

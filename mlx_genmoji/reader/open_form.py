@@ -17,7 +17,7 @@ from .options import Options
 from .reading import Reading
 
 if TYPE_CHECKING:
-    from ..combinations.reading import Part
+    from ..combinations.combination import Part
     from ..prompt import CaptionForm, PromptPlan, Rewriter
 
 AS_IS = "{prompt}"

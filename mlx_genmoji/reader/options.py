@@ -10,7 +10,7 @@ import mlx.core as mx
 from PIL import Image
 
 if TYPE_CHECKING:
-    from ..combinations.reading import Combination
+    from ..combinations.combination import Combination
     from ..prompt import PromptPlan, Rewriter
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ..combinations.reading import Combination
+    from ..combinations.combination import Combination
     from ..prompt.plan import PromptPlan
 
 

@@ -17,9 +17,9 @@ from PIL.PngImagePlugin import PngInfo
 
 from ..errors import UserError
 from ..files import write_bytes
-from ..pictures import has_transparency, open_picture
 
 if TYPE_CHECKING:
+    from ..pictures import open_picture
     from .targets import TARGETS, Target, target_named
 
 __all__ = [
@@ -57,6 +57,8 @@ class Sticker:
 
         A picture that already has transparency keeps it unchanged. See `mlx_genmoji.sticker.cutout`.
         """
+        from ..pictures import has_transparency
+
         if has_transparency(self.image):
             return self.image.convert("RGBA")
         from .cutout import cut_out
@@ -124,6 +126,10 @@ def read_recipe(path: str | Path) -> dict[str, Any] | None:
 
 
 def __getattr__(name: str) -> Any:
+    if name == "open_picture":
+        from ..pictures import open_picture
+
+        return open_picture
     if name not in ("TARGETS", "Target", "target_named"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from . import targets

@@ -30,14 +30,15 @@ SHEETS = Path(__file__).parents[2] / "docs" / "pictures" / "packs.png"
 
 def rows() -> Iterator[Row]:
     genmoji = Genmoji.load()
-    seconds, taken = [], dict.fromkeys(CHECKS, 0)
+    seconds, cpu_seconds, taken = [], [], dict.fromkeys(CHECKS, 0)
     drawn, sheets = [], []
     with TemporaryDirectory() as name:
         for subject in SUBJECTS:
             folder = Path(name) / subject.replace(" ", "-")
-            start = time.perf_counter()
+            start, cpu_start = time.perf_counter(), time.process_time()
             pack = make_pack(genmoji, subject, folder, moods=DEFAULT_MOODS[:COUNT], seed=7)
             seconds.append(time.perf_counter() - start)
+            cpu_seconds.append(time.process_time() - cpu_start)
             drawn.append(len(pack.stickers))
             with Image.open(pack.sheet) as sheet:
                 sheets.append(sheet.convert("RGB").reduce(2))
@@ -49,7 +50,7 @@ def rows() -> Iterator[Row]:
         goal=f"<= {MAX_SECONDS} s",
         measured=f"{median(seconds):.1f} s; slowest {max(seconds):.1f} s",
         met=max(seconds) <= MAX_SECONDS,
-        note=f"{len(SUBJECTS)} subjects; model loaded before; the subject is drawn once",
+        note=f"{len(SUBJECTS)} subjects; model loaded before; CPU time {median(cpu_seconds):.1f} s",
     )
     yield Row(
         what=f"of {COUNT} moods, those that were drawn, of {len(SUBJECTS)} subjects",

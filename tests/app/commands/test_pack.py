@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from app import cli
-from app.commands import pack
 from mlx_genmoji import Genmoji
 from mlx_genmoji.packs.moods import DEFAULT_MOODS, MOODS
 
@@ -21,10 +20,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def unloaded(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: Any) -> Genmoji:
+    def fail(*_: Any, **__: Any) -> Genmoji:
         pytest.fail("the model was loaded")
 
-    monkeypatch.setattr(pack, "load_pipeline", fail)
+    monkeypatch.setattr(Genmoji, "load", fail)
 
 
 def test_a_pack_is_written_for_each_messenger(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

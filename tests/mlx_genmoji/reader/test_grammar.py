@@ -37,7 +37,7 @@ def test_usual_wordings_name_the_thing_itself(wording: str, label: str, lexicon:
             {("emotion", "slightly smiling face"), ("wearing", "sunglasses"), ("wearing", "crown")},
         ),
         ("crying banana", "banana", {("emotion", "crying face")}),
-        ("cat with heart eyes", "cat", {("emotion", "smiling face with heart-eyes")}),
+        ("dog with heart eyes", "dog", {("emotion", "smiling face with heart-eyes")}),
         ("panda drinking boba tea", "panda", {("with", "bubble tea")}),
         ("dragon breathing fire", "dragon", {("fire", "")}),
         ("pig flying on the moon", "pig", {("wings", ""), ("on", "crescent moon")}),

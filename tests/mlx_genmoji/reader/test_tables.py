@@ -2,7 +2,7 @@
 
 import pytest
 
-from mlx_genmoji.combinations.colours import TARGETS
+from mlx_genmoji.combinations.relations import COLOURS, MORE_COLOURS
 from mlx_genmoji.hub import BUILTIN
 from mlx_genmoji.reader.lexicon import key, rows
 from mlx_genmoji.reader.vocabulary import Vocabulary
@@ -15,9 +15,9 @@ TABLES = ("nouns", "garments", "moods", "verbs", "verbs-alone", "looks", "places
 
 @pytest.fixture(scope="module")
 def vocabulary() -> Vocabulary:
-    found = Vocabulary.load(BUILTIN)
-    assert found is not None
-    return found
+    loaded = Vocabulary.load(BUILTIN)
+    assert loaded is not None
+    return loaded
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -48,7 +48,7 @@ def test_relations_are_known(name: str) -> None:
 def test_looks_are_colours_that_can_be_drawn_or_known_effects() -> None:
     for _, look in rows("looks.tsv"):
         kind, _, colour = look.partition(":")
-        assert (kind == "colour" and colour in TARGETS) or look in LOOKS
+        assert (kind == "colour" and colour in (*COLOURS, *MORE_COLOURS)) or look in LOOKS
 
 
 def test_no_name_hides_a_label(vocabulary: Vocabulary) -> None:
