@@ -1,4 +1,4 @@
-"""What the README tells a newcomer to type is run; what would take hours or a network is checked as far as it goes."""
+"""Runs the commands in the README. Those that take hours or a network are checked up to that point."""
 
 import json
 import re
@@ -149,11 +149,11 @@ def test_a_scrape_command_reaches_the_scraper(command: str, folder: Path, monkey
 
 @pytest.mark.parametrize("command", commands("genmoji train"))
 def test_a_recipe_that_is_named_can_be_carried_out(command: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
+    recipes = []
     for name in ("run", "compare", "dry_run"):
-        monkeypatch.setattr(train, name, lambda recipe, *_: asked.append(recipe))
+        monkeypatch.setattr(train, name, lambda recipe, *_: recipes.append(recipe))
     assert cli.main(shlex.split(command)[1:]) == 0
-    raw = read_recipe(ROOT / asked[0], [])
+    raw = read_recipe(ROOT / recipes[0], [])
     if "stages" in raw:
         assert read_stages(raw)
     else:

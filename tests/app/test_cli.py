@@ -385,8 +385,8 @@ def test_bench_prints_a_table_of_one_row(capsys: pytest.CaptureFixture[str]) -> 
     cells = dict(zip(heads, row, strict=True))
     assert cells["model"] == "builtin" and cells["size"] == "128 x 128"
     for head, unit in (("load", "s"), ("sticker", "s"), ("steps", "it/s"), ("peak memory", "GB")):
-        value, found = cells[head].split()
-        assert float(value) > 0 and found == unit
+        value, printed_unit = cells[head].split()
+        assert float(value) > 0 and printed_unit == unit
 
 
 @pytest.mark.parametrize(

@@ -178,8 +178,8 @@ def test_a_picture_is_changed_in_few_steps_as_diffusers_does(
     steps = iter(range(3))
 
     def of_step(shape: Any, **_: Any) -> torch.Tensor:
-        own = np.array(step_noise(7, next(steps), (shape[0], *shape[2:], shape[1])))
-        return torch.from_numpy(own).permute(0, 3, 1, 2)
+        drawn_noise = np.array(step_noise(7, next(steps), (shape[0], *shape[2:], shape[1])))
+        return torch.from_numpy(drawn_noise).permute(0, 3, 1, 2)
 
     monkeypatch.setattr("diffusers.schedulers.scheduling_lcm.randn_tensor", of_step)
     mine = {"image": picture, "strength": strength, "latents": mx.array(noise()), "guidance": 8.5, "seed": 7}

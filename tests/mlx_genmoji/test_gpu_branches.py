@@ -52,7 +52,7 @@ class Place(NamedTuple):
 
 def places(root: Path = ROOT, packages: tuple[str, ...] = PACKAGES) -> list[Place]:
     """Every call by one of the names of QUESTIONS in the packages, those within on_cpu and on_metal aside."""
-    found = []
+    gpu_places = []
     for path in sorted(file for package in packages for file in (root / package).rglob("*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         inside = [
@@ -65,8 +65,8 @@ def places(root: Path = ROOT, packages: tuple[str, ...] = PACKAGES) -> list[Plac
                 continue
             name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", None)
             if name in QUESTIONS and not any(node.lineno in lines for lines in inside):
-                found.append(Place(path.relative_to(root).as_posix(), node.lineno, node.end_lineno or node.lineno))
-    return found
+                gpu_places.append(Place(path.relative_to(root).as_posix(), node.lineno, node.end_lineno or node.lineno))
+    return gpu_places
 
 
 class Recorder:
@@ -329,11 +329,11 @@ def from_the_hub(on: On, stable_diffusion: Path, tmp_path_factory: pytest.TempPa
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HF_HOME", str(home))
         patch.setenv("HF_HUB_OFFLINE", "1")
-        found = []
+        gpu_places = []
         for gpu in (False, True):
             with on(gpu):
-                found.append(resolve("someone/pig"))
-        return list(zip(found, draw(on, "a flying pig", "someone/pig", steps=2), strict=True))
+                gpu_places.append(resolve("someone/pig"))
+        return list(zip(gpu_places, draw(on, "a flying pig", "someone/pig", steps=2), strict=True))
 
 
 def test_of_the_hub_a_gpu_loads_half_precision(from_the_hub: list[tuple[Any, Drawing]], stable_diffusion: Path) -> None:

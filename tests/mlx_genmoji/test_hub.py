@@ -581,13 +581,13 @@ def test_a_cache_that_cannot_be_written_is_reported(
 
 
 def test_two_at_once_fetch_each_file_once(server: Hub) -> None:
-    found: list[Path] = []
-    threads = [threading.Thread(target=lambda: found.append(resolve("someone/pig"))) for _ in range(3)]
+    folders: list[Path] = []
+    threads = [threading.Thread(target=lambda: folders.append(resolve("someone/pig"))) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(set(found)) == 1
-    assert len(found) == 3
-    assert held(found[0]) == NEEDED
+    assert len(set(folders)) == 1
+    assert len(folders) == 3
+    assert held(folders[0]) == NEEDED
     assert len([path for _, path, _ in server.requests if path.startswith("/store")]) == 3

@@ -158,9 +158,9 @@ def outputs(count: int) -> Iterator[np.ndarray]:
         yield noise.standard_normal((2, 4, 3, 4)).astype(np.float32)
 
 
-def distance(found: mx.array, expected: torch.Tensor | np.ndarray) -> float:
+def distance(actual: mx.array, expected: torch.Tensor | np.ndarray) -> float:
     wanted = np.asarray(expected, np.float64)
-    return float(np.linalg.norm(np.array(found) - wanted) / np.linalg.norm(wanted))
+    return float(np.linalg.norm(np.array(actual) - wanted) / np.linalg.norm(wanted))
 
 
 def worst_distance(schedule: Schedule, theirs: Any, begin: int = 0, dtype: torch.dtype = torch.float32) -> float:
@@ -180,8 +180,8 @@ def worst_distance(schedule: Schedule, theirs: Any, begin: int = 0, dtype: torch
     module = sys.modules[type(theirs).__module__]
     for i, timestep in enumerate(timesteps):
         output, noise = drawn[2 * i : 2 * i + 2]
-        shown = theirs.scale_model_input(expected, timestep)
-        worst = max(worst, distance(schedule.scale_model_input(x, begin + i), shown))
+        scaled = theirs.scale_model_input(expected, timestep)
+        worst = max(worst, distance(schedule.scale_model_input(x, begin + i), scaled))
         x, history = schedule.step(mx.array(output), begin + i, x, history, mx.array(noise))
         with pytest.MonkeyPatch.context() as patch:
             if schedule.stochastic:
@@ -602,12 +602,12 @@ def test_an_unknown_sampler_is_told_the_names() -> None:
         make_sampler(STABLE_DIFFUSION_1, "plms")
 
 
-@pytest.mark.parametrize("asked", ["KDPM2DiscreteScheduler", None, 3, ["DDIMScheduler"]])
-def test_an_unsupported_class_is_named_and_can_be_overruled(asked: object) -> None:
-    config = STABLE_DIFFUSION_1 | {"_class_name": asked}
+@pytest.mark.parametrize("class_name", ["KDPM2DiscreteScheduler", None, 3, ["DDIMScheduler"]])
+def test_an_unsupported_class_is_named_and_can_be_overruled(class_name: object) -> None:
+    config = STABLE_DIFFUSION_1 | {"_class_name": class_name}
     with pytest.raises(UserError, match=r"_class_name.*is not supported.*ddim, euler") as error:
         make_sampler(config)
-    assert repr(asked) in str(error.value)
+    assert repr(class_name) in str(error.value)
     assert make_sampler(config, "ddim").name == "ddim"
 
 
@@ -739,7 +739,7 @@ def test_a_field_another_sampler_would_refuse_does_not_matter() -> None:
 
 
 @pytest.mark.parametrize(
-    ("config", "said"),
+    ("config", "message"),
     [
         ({"trained_betas": [0.1, 0.2]}, "trained_betas holds 2 numbers, but num_train_timesteps is 1000"),
         ({"beta_end": 0.99}, "leave no signal"),
@@ -748,6 +748,6 @@ def test_a_field_another_sampler_would_refuse_does_not_matter() -> None:
         ({"lambda_min_clipped": 50}, "take fewer steps"),
     ],
 )
-def test_fields_that_contradict_each_other_are_refused(config: Config, said: str) -> None:
-    with pytest.raises(UserError, match=said):
+def test_fields_that_contradict_each_other_are_refused(config: Config, message: str) -> None:
+    with pytest.raises(UserError, match=message):
         make_sampler(config, "dpm++2m").schedule(10)

@@ -181,8 +181,8 @@ def test_the_pages_events_answer_nonsense_with_a_sentence_or_nothing(name: str, 
         messages_shown = re.findall(r'"error":"(.*?)"[,}]', answer.text)
         assert all(sentence.endswith((".", 'flying pig\\".')) for sentence in messages_shown)
         assert bool(messages_shown) == (name not in ("on_cancel", "on_unload"))
-        beside = http.post(f"{API}/run/predict", **sent).status_code
-        assert beside == (200 if name in ("on_open", "on_cancel") else 404)
+        predict_status = http.post(f"{API}/run/predict", **sent).status_code
+        assert predict_status == (200 if name in ("on_open", "on_cancel") else 404)
     assert demo.worker.is_idle and len(demo.sessions) == 0
 
 

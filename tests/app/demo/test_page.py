@@ -220,8 +220,8 @@ def test_a_mistake_is_a_sentence_in_the_page(page: Any) -> None:
 
 def test_what_looks_like_a_program_is_a_text(page: Any) -> None:
     more(page, steps="1", count="1")
-    own = "document.title='owned'"
-    ask(page, f'<img src=x onerror="{own}"> ${{{own}}} {{{{constructor}}}} ` </script><script>{own}</script>')
+    script = "document.title='owned'"
+    ask(page, f'<img src=x onerror="{script}"> ${{{script}}} {{{{constructor}}}} ` </script><script>{script}</script>')
     finished(page)
     page.wait_for_selector(".history li")
     assert page.title() == "genmoji"
@@ -272,9 +272,9 @@ def test_it_is_dark_where_the_system_is(page: Any, demo: Demo) -> None:
 
 
 def test_nothing_is_fetched_from_anywhere_else(page: Any, demo: Demo) -> None:
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
+    urls: list[str] = []
+    page.on("request", lambda request: urls.append(request.url))
     page.goto(demo.url)
     page.wait_for_selector(".tile")
-    assert len(asked) > 5
-    assert [url for url in asked if not url.startswith((demo.url, "data:", "blob:"))] == []
+    assert len(urls) > 5
+    assert [url for url in urls if not url.startswith((demo.url, "data:", "blob:"))] == []

@@ -233,8 +233,8 @@ def test_the_converted_unet_predicts_what_the_oracle_predicts(family, make, erro
     model = load_model(folder / "unet")
     assert isinstance(model, UNet2DConditionModel)
     conditions = {name: mx.array(array) for name, array in added.items()}
-    found = model(mx.array(sample), mx.array(timesteps), mx.array(text), conditions)
-    assert error(found, expected.permute(0, 2, 3, 1).numpy()) <= TOLERANCE
+    output = model(mx.array(sample), mx.array(timesteps), mx.array(text), conditions)
+    assert error(output, expected.permute(0, 2, 3, 1).numpy()) <= TOLERANCE
 
 
 @pytest.mark.parametrize("family", ["1", "2", "xl"])
@@ -246,11 +246,11 @@ def test_the_other_converted_components_say_what_the_oracles_say(family, make, e
             expected = oracle(torch.from_numpy(ids), output_hidden_states=True)
         model = load_model(folder / part)
         assert isinstance(model, CLIPTextModel)
-        found = model(mx.array(ids))
-        assert error(found.last_hidden_state, expected.last_hidden_state.numpy()) <= TOLERANCE
-        assert error(found.hidden_states[-2], expected.hidden_states[-2].numpy()) <= TOLERANCE
+        output = model(mx.array(ids))
+        assert error(output.last_hidden_state, expected.last_hidden_state.numpy()) <= TOLERANCE
+        assert error(output.hidden_states[-2], expected.hidden_states[-2].numpy()) <= TOLERANCE
         pooled = expected.text_embeds if "text_embeds" in expected else expected.pooler_output
-        assert error(found.pooled, pooled.numpy()) <= TOLERANCE
+        assert error(output.pooled, pooled.numpy()) <= TOLERANCE
     latents = np.random.default_rng(2).normal(size=(1, 5, 4, 4)).astype(np.float32)
     with torch.no_grad():
         picture = checkpoint.vae.decode(torch.from_numpy(latents).permute(0, 3, 1, 2)).sample

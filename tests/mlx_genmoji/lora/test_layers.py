@@ -308,8 +308,8 @@ def test_gradients_over_a_quantized_base_are_those_over_its_dequantized_weight(
             return layer(x).square().sum()
 
         results.append(tree_flatten(mx.grad(loss, argnums=(0, 1))(layer.trainable_parameters(), x)))
-    for (name, expected), (_, found) in zip(*results, strict=True):
-        assert error(found, expected) <= 1e-5, name
+    for (name, expected), (_, actual) in zip(*results, strict=True):
+        assert error(actual, expected) <= 1e-5, name
 
 
 def test_loftq_starts_closer_to_the_dense_model_and_its_adapter_is_for_either_base(base: Base, error: Error) -> None:

@@ -78,7 +78,7 @@ def pixels(sticker: Sticker) -> list[int]:
 
 
 def used(sticker: Sticker) -> list[str]:
-    return [one["name"].removesuffix(".safetensors") for one in sticker.recipe["adapters"]]
+    return [entry["name"].removesuffix(".safetensors") for entry in sticker.recipe["adapters"]]
 
 
 def test_an_index_is_read_as_it_was_written(folder: Path) -> None:

@@ -494,11 +494,11 @@ def test_no_memory_is_wired_without_metal(wired, monkeypatch):
 @pytest.mark.parametrize("inference", [False, True])
 def test_a_batch_of_none_has_a_result_of_none(form, inference):
     """Every operation on (0, H, W, C)."""
-    x, weight, one = mx.zeros((0, 4, 4, 8)), normal(6, 3, 3, 8), mx.ones(8)
+    x, weight, scale = mx.zeros((0, 4, 4, 8)), normal(6, 3, 3, 8), mx.ones(8)
     row = mx.zeros((0, 5, 8))
     with ops.inference() if inference else contextlib.nullcontext():
         results = {
-            (0, 4, 4, 8): [ops.silu(x), ops.gelu(x), ops.gated_gelu(x, x), ops.group_norm(x, 2, one, one, 1e-5)],
+            (0, 4, 4, 8): [ops.silu(x), ops.gelu(x), ops.gated_gelu(x, x), ops.group_norm(x, 2, scale, scale, 1e-5)],
             (0, 4, 4, 6): [ops.conv2d(x, weight, 1, 1)],
             (0, 2, 2, 6): [ops.downsampled_conv2d(x, weight, 1)],
             (0, 8, 8, 6): [ops.upsampled_conv2d(x, weight)],

@@ -56,7 +56,7 @@ def telegram(folder: Path) -> dict[str, str]:
     text(arguments["title"], 1, 64)
     assert arguments["sticker_type"] == "regular"
     assert 1 <= len(arguments["stickers"]) <= 50
-    found = {}
+    emoji_of_file = {}
     for sticker in arguments["stickers"]:
         assert set(sticker) == {"sticker", "format", "emoji_list", "keywords"}
         assert sticker["format"] == "static"
@@ -65,13 +65,13 @@ def telegram(folder: Path) -> dict[str, str]:
         file = sticker["sticker"].removeprefix("attach://")
         size = picture((folder / file).read_bytes(), ("WEBP", "PNG"), 512_000).size
         assert max(size) == 512
-        found[file] = emoji(sticker["emoji_list"][0])
+        emoji_of_file[file] = emoji(sticker["emoji_list"][0])
     assert picture((folder / "cover.webp").read_bytes(), ("WEBP", "PNG"), 128_000).size == (100, 100)
     # sticker-convert: emoji by the names of files without their suffixes.
     by_stem = json.loads((folder / "emoji.txt").read_text(encoding="utf-8"))
-    assert by_stem == {Path(file).stem: value for file, value in found.items()}
-    assert {path.name for path in folder.glob("*.webp")} == {*found, "cover.webp"}
-    return found
+    assert by_stem == {Path(file).stem: value for file, value in emoji_of_file.items()}
+    assert {path.name for path in folder.glob("*.webp")} == {*emoji_of_file, "cover.webp"}
+    return emoji_of_file
 
 
 LINKS = ("publisher_website", "privacy_policy_website", "license_agreement_website")
@@ -91,7 +91,7 @@ def whatsapp(folder: Path) -> dict[str, str]:
     tray = picture((folder / identifier / pack["tray_image_file"]).read_bytes(), ("PNG", "WEBP"), 50_000)
     assert tray.size == (96, 96)
     assert 3 <= len(pack["stickers"]) <= 30
-    found = {}
+    emoji_of_file = {}
     for sticker in pack["stickers"]:
         file = text(sticker["image_file"], 1, 128)
         assert 1 <= len(sticker["emojis"]) <= 3
@@ -100,17 +100,17 @@ def whatsapp(folder: Path) -> dict[str, str]:
         assert image.size == (512, 512)
         left, top, right, bottom = image.getchannel("A").point(lambda a: 255 * (a > 8)).getbbox() or (0, 0, 0, 0)
         assert min(left, top, 512 - right, 512 - bottom) >= 15, "the margin is 16 px"
-        found[file] = emoji(sticker["emojis"][0])
+        emoji_of_file[file] = emoji(sticker["emojis"][0])
     (archive,) = folder.glob("*.wastickers")
     with ZipFile(archive) as zipped:
         names = zipped.namelist()
         assert zipped.testzip() is None
-        assert sorted(names) == sorted(["author.txt", "title.txt", "tray.png", *found])
+        assert sorted(names) == sorted(["author.txt", "title.txt", "tray.png", *emoji_of_file])
         assert zipped.read("title.txt").decode() == pack["name"]
         assert zipped.read("author.txt").decode() == pack["publisher"]
-        for file in (*found, "tray.png"):
+        for file in (*emoji_of_file, "tray.png"):
             assert zipped.read(file) == (folder / identifier / file).read_bytes()
-    return found
+    return emoji_of_file
 
 
 def signal(folder: Path) -> dict[str, str]:
@@ -120,40 +120,40 @@ def signal(folder: Path) -> dict[str, str]:
     cover = folder / definition["meta"]["cover"]
     assert picture(cover.read_bytes(), ("WEBP", "PNG"), 300_000).size == (512, 512)
     assert 1 <= len(definition["stickers"]) <= 200
-    found = {}
+    emoji_of_file = {}
     for sticker in definition["stickers"]:
         image = picture((folder / sticker["file"]).read_bytes(), ("WEBP", "PNG"), 300_000)
         assert image.size == (512, 512)
-        found[sticker["file"]] = emoji(sticker["chr"])
-    return found
+        emoji_of_file[sticker["file"]] = emoji(sticker["chr"])
+    return emoji_of_file
 
 
 def discord(folder: Path) -> dict[str, str]:
-    found = {}
+    emoji_of_file = {}
     for sticker in json.loads((folder / "stickers.json").read_text(encoding="utf-8")):
         assert set(sticker) == {"file", "name", "description", "tags"}
         text(sticker["name"], 2, 30)
         text(sticker["description"], 2, 100)
         assert re.fullmatch(r"[a-z_]+", text(sticker["tags"], 2, 200))
         assert picture((folder / sticker["file"]).read_bytes(), ("PNG",), 512_000).size == (320, 320)
-        found[sticker["file"]] = sticker["tags"]
+        emoji_of_file[sticker["file"]] = sticker["tags"]
     emojis = sorted((folder / "emoji").iterdir())
     for path in emojis:
         assert path.suffix == ".png" and re.fullmatch(r"[A-Za-z0-9_]{2,32}", path.stem), path
         assert picture(path.read_bytes(), ("PNG",), 256_000).size == (128, 128)
-    assert len(emojis) == len(found) <= 50
-    return found
+    assert len(emojis) == len(emoji_of_file) <= 50
+    return emoji_of_file
 
 
 def slack(folder: Path) -> dict[str, str]:
     meanings = json.loads((folder / "emoji.json").read_text(encoding="utf-8"))
-    found = {}
+    emoji_of_file = {}
     for path in sorted(folder.glob("*.png")):
         assert re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,99}", path.stem), path
         assert picture(path.read_bytes(), ("PNG",), 127_999).size == (128, 128)
-        found[path.name] = emoji(meanings[path.stem])
-    assert len(found) == len(meanings)
-    return found
+        emoji_of_file[path.name] = emoji(meanings[path.stem])
+    assert len(emoji_of_file) == len(meanings)
+    return emoji_of_file
 
 
 CHECKS: dict[str, Callable[[Path], dict[str, str]]] = {

@@ -70,10 +70,10 @@ def test_all_checks_are_for_all_messengers() -> None:
 
 @pytest.mark.parametrize("messenger", CHECKS)
 def test_a_messenger_takes_its_folder(messenger: str, pack: make.Pack) -> None:
-    found = CHECKS[messenger](pack.folders[messenger])
+    emoji_of_file = CHECKS[messenger](pack.folders[messenger])
     meant = {mood.name: mood for mood in MOODS}
     expected = [meant[name].shortcode if messenger == "discord" else meant[name].emoji for name in pack.stickers]
-    assert sorted(found.values()) == sorted(expected)
+    assert sorted(emoji_of_file.values()) == sorted(expected)
 
 
 @pytest.mark.parametrize("subject", ["Crème brûlée 🍮!", "猫", "x" * 200, "4 pigs", "a_b--c"])
@@ -175,10 +175,10 @@ def test_outside_of_the_block_everything_is_drawn_again(genmoji: Genmoji) -> Non
 def test_a_picture_to_start_from_is_not_mistaken_for_another(genmoji: Genmoji) -> None:
     pictures = [Image.new("RGB", (128, 128), colour) for colour in ("red", "blue")]
     with genmoji.keeping_drawings():
-        one, two = (
+        first, second = (
             genmoji.generate("red apple", seed=1, steps=4, image=picture, strength=0.5)[0].image for picture in pictures
         )
-    assert not np.array_equal(np.asarray(one), np.asarray(two))
+    assert not np.array_equal(np.asarray(first), np.asarray(second))
 
 
 def test_a_pack_that_is_made_again_is_kept(genmoji: Genmoji, drawn: list[str], tmp_path: Path) -> None:

@@ -137,11 +137,11 @@ def test_a_plan_of_another_form_is_composed_for_the_model_that_draws_it(genmoji:
     """As `Rewriter.rewrite` gives it, read back from JSON or with a field replaced."""
     plan = PLAN.edited(skin_tone="dark").composed(CaptionForm())
     assert plan.final_prompt == "pig, happy, dancing, wearing a hat, holding a rose, pink and white, dark skin tone"
-    for one in (plan, PromptPlan.from_dict(json.loads(json.dumps(plan.to_dict()))), replace(plan, pose="sleeping")):
-        recipe = genmoji.generate("pig", rewrite=one, steps=1, skin_tone="dark")[0].recipe
+    for variant in (plan, PromptPlan.from_dict(json.loads(json.dumps(plan.to_dict()))), replace(plan, pose="sleeping")):
+        recipe = genmoji.generate("pig", rewrite=variant, steps=1, skin_tone="dark")[0].recipe
         assert recipe["final_prompt"] == "pig, 3d" == recipe["plan"]["final_prompt"]
-    own = replace(plan, final_prompt="red apple, flat")
-    assert genmoji.generate("pig", rewrite=own, steps=1)[0].recipe["final_prompt"] == "red apple, flat"
+    finished = replace(plan, final_prompt="red apple, flat")
+    assert genmoji.generate("pig", rewrite=finished, steps=1)[0].recipe["final_prompt"] == "red apple, flat"
 
 
 @pytest.mark.parametrize(

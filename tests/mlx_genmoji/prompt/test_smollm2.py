@@ -109,8 +109,8 @@ def test_its_tokenizer_splits_digits_and_merges_as_the_file_says(small: Path) ->
     assert tokenizer.encode("abc ab") == [vocabulary[token] for token in ("abc", "Ġ", "ab")]
     assert tokenizer.decode(tokenizer.encode("abc ab")) == "abc ab"
     assert tokenizer.encode("<|im_end|>") == [2]
-    said = tokenizer.apply_chat_template([{"role": "user", "content": "ab"}], tokenize=False)
-    assert said == "<|im_start|>ab<|im_end|>"
+    chat = tokenizer.apply_chat_template([{"role": "user", "content": "ab"}], tokenize=False)
+    assert chat == "<|im_start|>ab<|im_end|>"
 
 
 def test_another_file_is_refused_in_one_line(tmp_path: Path) -> None:

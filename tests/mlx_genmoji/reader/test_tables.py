@@ -29,9 +29,9 @@ NOUNS = ("nouns", "nouns-more")
 
 @pytest.fixture(scope="module")
 def vocabulary() -> Vocabulary:
-    found = Vocabulary.load(BUILTIN)
-    assert found is not None
-    return found
+    loaded = Vocabulary.load(BUILTIN)
+    assert loaded is not None
+    return loaded
 
 
 @pytest.mark.parametrize("name", TABLES)

@@ -22,9 +22,9 @@ STYLES = {"fluent": "3d", "noto": "flat"}
 @pytest.fixture
 def vocabulary(tmp_path: Path) -> Vocabulary:
     write_vocabulary(tmp_path, ROWS, STYLES)
-    found = Vocabulary.load(tmp_path)
-    assert found is not None
-    return found
+    loaded = Vocabulary.load(tmp_path)
+    assert loaded is not None
+    return loaded
 
 
 def test_what_is_written_is_read_again(vocabulary: Vocabulary) -> None:

@@ -54,9 +54,9 @@ def test_a_sticker_is_saved_as_its_name_says(suffix: str, transparent: bool, rin
     ring.save(path, transparent=transparent)
     with Image.open(path) as image:
         assert image.format == suffix.upper()
-        shown = ring.cutout() if transparent else ring.image
-        assert image.mode == shown.mode
-        assert np.array_equal(visible(image), visible(shown))
+        expected = ring.cutout() if transparent else ring.image
+        assert image.mode == expected.mode
+        assert np.array_equal(visible(image), visible(expected))
 
 
 def visible(image: Image.Image) -> np.ndarray:

@@ -50,7 +50,7 @@ def test_a_state_file_that_is_none_is_one_sentence(collect: Collect, out: Path) 
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"vendor": "../apple"}, "is not the name of a vendor"),
         ({"vendor": ""}, "is not the name of a vendor"),
@@ -63,9 +63,9 @@ def test_a_state_file_that_is_none_is_one_sentence(collect: Collect, out: Path) 
     ],
 )
 def test_what_cannot_be_done_is_one_sentence(
-    collect: Collect, site: LocalSite, out: Path, options: dict[str, Any], said: str
+    collect: Collect, site: LocalSite, out: Path, options: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(ScrapeError, match=said):
+    with pytest.raises(ScrapeError, match=message):
         collect(**options)
     assert not site.log and not out.exists()
 
