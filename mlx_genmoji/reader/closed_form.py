@@ -34,28 +34,6 @@ if TYPE_CHECKING:
 
 MAX_SUGGESTIONS = 3
 
-FACES = {"puppy": "dog face", "poodle": "dog face", "rabbit": "rabbit face", "ox": "cow face", "mouse": "mouse face"}
-"""The faces of animals that are not called by the animal's label."""
-
-CAT_FACES = {
-    "slightly smiling face": "grinning cat",
-    "smiling face with smiling eyes": "grinning cat with smiling eyes",
-    "grinning face with smiling eyes": "grinning cat with smiling eyes",
-    "grinning squinting face": "cat with tears of joy",
-    "face with tears of joy": "cat with tears of joy",
-    "smiling face with heart-eyes": "smiling cat with heart-eyes",
-    "face blowing a kiss": "kissing cat",
-    "smirking face": "cat with wry smile",
-    "crying face": "crying cat",
-    "loudly crying face": "crying cat",
-    "frowning face": "crying cat",
-    "angry face": "pouting cat",
-    "enraged face": "pouting cat",
-    "astonished face": "weary cat",
-    "face screaming in fear": "weary cat",
-}
-"""Unicode has cats for these smileys."""
-
 
 class ClosedReader(OpenReader):
     """Reads prompts for a model that declares what it draws."""
@@ -73,7 +51,7 @@ class ClosedReader(OpenReader):
         if options.template == AS_IS:
             return super().read(prompt, options)
         plan = self.plan(prompt, options)
-        text, style = self._without_style(_text_of(plan) if plan else _in_english(prompt))
+        text, style = self._without_style(_text_of(plan) if plan else prompt)
         parsed = parse(text, max_characters=None)
         skin_tone, person_type = _people(parsed, plan, options)
         self.adapters.route(skin_tone, person_type)
@@ -116,7 +94,6 @@ class ClosedReader(OpenReader):
         if scene.subject is None:
             raise UserError(self._nothing_known(prompt))
         scene.subject = self._person(scene.subject, scene.hair, person_type)
-        self._show_face(scene, template)
         if scene.hair and not scene.subject.endswith(scene.hair):
             scene.unknown.append(scene.hair)
         combination, left_out = self._combination(scene, template, options)
@@ -160,48 +137,27 @@ class ClosedReader(OpenReader):
                 return form
         return label
 
-    def _show_face(self, scene: Scene, template: str) -> None:
-        """An animal with a mood is drawn as its face, where the model has one: a body from the side shows no mood."""
-        moods = [wish for wish in scene.wishes if wish.kind == "emotion"]
-        if not moods or scene.subject is None:
-            return
-        style = template.replace("{prompt}", "").strip(" ,")
-        if scene.subject in ("cat", "black cat", "cat face") and moods[0].label in CAT_FACES:
-            scene.subject = CAT_FACES[moods[0].label]
-            scene.wishes.remove(moods[0])
-            return
-        for face in (f"{scene.subject} face", FACES.get(scene.subject, "")):
-            if face in self.vocabulary and style in self.vocabulary.labels[face]:
-                scene.subject = face
-                return
-
     def _combination(self, scene: Scene, template: str, options: Options) -> tuple[Combination | None, Sequence[str]]:
         """The combination of a scene's wishes, and what of them cannot be drawn, in words."""
         if not scene.wishes:
             return None, ()
         if not self.defaults.parts or not wants_parts(options):
             return None, [_in_words(wish.kind, wish.label) for wish in scene.wishes]
-        from ..combinations.arrange import Wish, arrange, part_of
+        from ..combinations.arrange import Wish, arrange, best_drawing, part_of
 
         assert scene.subject is not None
+        emoji_set = self.emoji_set(template)
         wishes = [Wish(wish.kind, wish.label) for wish in scene.wishes]
-        combination, refused = arrange(part_of(scene.subject), wishes, self.emoji_set(template))
+        subject, rest = best_drawing(part_of(scene.subject), wishes, emoji_set)
+        if subject.label in self.vocabulary:
+            scene.subject, wishes = subject.label, rest
+        combination, refused = arrange(part_of(scene.subject), wishes, emoji_set)
         return combination, [_in_words(wish.kind, wish.label) for wish in refused]
 
     def _nothing_known(self, prompt: str) -> str:
         near = self.lexicon.nearest(prompt, MAX_SUGGESTIONS)
         hint = f"; the nearest that can be drawn: {', '.join(near)}" if near else ""
         return f"Nothing in {quoted(repr(prompt), 80)} is known to the model{hint}."
-
-
-def _in_english(prompt: str) -> str:
-    """The prompt, from another language if it is in one that is known."""
-    if prompt.isascii() and not any(char.isalpha() for char in prompt):
-        return prompt
-    from .languages import translate
-
-    found = translate(prompt)
-    return found[1] if found else prompt
 
 
 def _text_of(plan: PromptPlan) -> str:

@@ -1,5 +1,0 @@
-"""stub"""
-
-
-def translate(text: str) -> tuple[str, str] | None:
-    return None
