@@ -129,6 +129,8 @@ def prompts_of(
     if not genmoji.draws_parts(options.get("template")):
         return {mood: mood.sentence.format(x=subject) for mood in moods}, []
     read = {name: options[name] for name in ("template", "skin_tone", "person_type") if name in options}
+    # Raises where the model knows nothing of the subject: a mood alone would be drawn as its smiley.
+    genmoji.combination(subject, **read)
     prompts = {}
     for mood in moods:
         wordings = (wording.format(x=subject) for wording in mood.wordings)
