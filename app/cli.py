@@ -46,7 +46,11 @@ VERBS = {
     ),
     "stickers": Verb(
         "app.commands.stickers:stickers",
-        "Turn pictures into stickers for Slack, Discord, Telegram, WhatsApp, iMessage, iOS or a web page.",
+        "Turn pictures into stickers for Slack, Discord, Telegram, WhatsApp, Signal, iMessage, iOS or a web page.",
+    ),
+    "pack": Verb(
+        "app.commands.pack:pack",
+        "Draw SUBJECT in many moods, as a sticker pack for Telegram, WhatsApp, Signal, Discord or Slack.",
     ),
     "bench": Verb("app.commands.bench:bench", "Measure how long loading and drawing take, and print a table to share."),
     "train": Verb("app.commands.train:train", "Train what RECIPE.yaml describes."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -13,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 from mlx_genmoji.errors import UserError
 
 if TYPE_CHECKING:
-    from mlx_genmoji import Genmoji, Sticker
+    from PIL import Image
+
+    from mlx_genmoji import Sticker
 
 MAX_NAME_LENGTH = 60
 
@@ -67,28 +70,33 @@ def run(request: DrawingRequest) -> Iterator[Path]:
     paths = output_paths(output, request.options.count)
     for path in paths:
         check_writable(path, suffixes)
-    from mlx_genmoji.pictures import open_picture
+    image, mask = open_optional(request.image), open_optional(request.mask)
+    from mlx_genmoji import Genmoji
 
-    image = None if request.image is None else open_picture(request.image)
-    mask = None if request.mask is None else open_picture(request.mask)
     if isinstance(request.source, str):
-        pipeline = load_pipeline(request.model, request.adapters)
+        pipeline = Genmoji.load(request.model, adapters=request.adapters)
         with progress_bar() as callback:
             options = vars(request.options)
             stickers = pipeline.generate(request.source, image=image, mask=mask, callback=callback, **options)
     else:
         recipe = recipe_of(request.source)
-        pipeline = load_pipeline(request.model or model_of(recipe, request.source), request.adapters)
+        model = request.model or model_of(recipe, request.source)
+        pipeline = Genmoji.load(model, adapters=request.adapters)
         stickers = [pipeline.replay(recipe, image=image, mask=mask)]
+    for note in dict.fromkeys(note for sticker in stickers for note in sticker.notes):
+        print("genmoji:", note, file=sys.stderr)
     for sticker, path in zip(stickers, paths, strict=True):
         write(sticker, path, request)
         yield path
 
 
-def load_pipeline(model: str | None, adapters: Path | list[tuple[Path, float]]) -> Genmoji:
-    from mlx_genmoji import Genmoji
+def open_optional(path: Path | None) -> Image.Image | None:
+    """The picture in a file, if there is a path. Raises UserError if it cannot be read."""
+    if path is None:
+        return None
+    from mlx_genmoji.pictures import open_picture
 
-    return Genmoji.load(model, adapters=adapters)
+    return open_picture(path)
 
 
 @contextmanager

@@ -6,7 +6,7 @@
     mlx_genmoji.Genmoji.load().generate("flying pig")[0].save("pig.png")
 
 Importing this package imports neither MLX nor a model, and changes nothing of the process: `Genmoji` and `Sticker` are
-imported when they are first used.
+imported when they are first used, as is `make_pack`.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ from .backend import use_fast_cpu
 from .errors import Cancelled, UserError
 
 if TYPE_CHECKING:
+    from .packs.make import make_pack
     from .pipeline import Genmoji
     from .sticker import Sticker
 
     __version__: str
 
-__all__ = ["Cancelled", "Genmoji", "Sticker", "UserError", "use_fast_cpu"]
+__all__ = ["Cancelled", "Genmoji", "Sticker", "UserError", "make_pack", "use_fast_cpu"]
 
-_MODULES = {"Genmoji": "pipeline", "Sticker": "sticker"}
+_MODULES = {"Genmoji": "pipeline", "Sticker": "sticker", "make_pack": "packs.make"}
 
 
 def __getattr__(name: str) -> Any:

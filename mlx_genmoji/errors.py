@@ -1,5 +1,7 @@
 """The exceptions that a user of the library meets, and how their messages quote text from elsewhere."""
 
+from collections.abc import Sequence
+
 
 class UserError(Exception):
     """A mistake the user can mend. The message is one sentence: what is wrong and what to do. Exit code 2."""
@@ -14,3 +16,9 @@ def quoted(text: object, longest: int = 200) -> str:
     shown = str(text)
     shown = shown if shown.isprintable() else repr(shown)
     return shown if len(shown) <= longest else f"{shown[:longest]}..."
+
+
+def first_few(names: Sequence[str], limit: int = 3) -> str:
+    """The first `limit` names, and how many more there are: "a, b, c and 4 more"."""
+    listed = ", ".join(names[:limit])
+    return listed if len(names) <= limit else f"{listed} and {len(names) - limit} more"

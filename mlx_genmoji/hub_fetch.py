@@ -1,7 +1,7 @@
-"""Fetching a repository of the Hugging Face hub into the hub's own cache.
+"""Downloads a repository of the Hugging Face hub to the hub's own cache.
 
-A file that was cut off goes on where it stopped; a file whose ETag is its SHA-256 is checked. `HF_ENDPOINT` and
-`HF_HUB_OFFLINE` are read at each call.
+An interrupted download is resumed. A file whose ETag is its SHA-256 is verified. `HF_ENDPOINT` and `HF_HUB_OFFLINE` are
+read at each call.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from .errors import UserError
 from .files import read_json, write_text
-from .hub import COMMIT, INDEX, Repository, cache_folder, needed_files
+from .hub_repository import COMMIT, INDEX, Repository, cache_folder, needed_files
 
 if TYPE_CHECKING:
     from huggingface_hub import HfFileMetadata
 
 CHUNK = 2**20
 ATTEMPTS = 5
-"""How often in a row a connection may bring nothing before it is given up."""
+"""The number of connections in a row that may bring no data before the download is given up."""
 PAUSE = 1.0
 """Seconds between two attempts."""
 
 
 def fetch(repository: Repository, half: bool) -> Path:
-    """Bring over what is missing and return the snapshot."""
+    """Download the missing files of a snapshot. Returns its folder."""
     if _offline():
         raise UserError(
-            f"{repository} is not on this machine and HF_HUB_OFFLINE forbids to fetch it; with a network, run once:"
+            f"{repository} is not on this machine and HF_HUB_OFFLINE forbids fetching it; with a network, run once:"
             f" HF_HUB_OFFLINE=0 {repository.command}"
         )
     with _errors(repository):
@@ -43,10 +43,10 @@ def fetch(repository: Repository, half: bool) -> Path:
         if INDEX not in names:
             raise UserError(_no_index(repository.id, names))
         snapshot = repository.folder / "snapshots" / commit
-        _bring(repository, commit, [INDEX])
+        _download_missing(repository, commit, [INDEX])
         needed = needed_files(repository.id, names, _index(snapshot), half)
-        # Weights last: a component that has them has the rest.
-        _bring(repository, commit, sorted(needed, key=lambda name: (name.endswith(".safetensors"), name)))
+        # Weights last: a component whose weights are in the cache is complete.
+        _download_missing(repository, commit, sorted(needed, key=lambda name: (name.endswith(".safetensors"), name)))
         if repository.revision != commit:
             reference = repository.folder / "refs" / repository.revision
             reference.parent.mkdir(parents=True, exist_ok=True)
@@ -55,7 +55,7 @@ def fetch(repository: Repository, half: bool) -> Path:
 
 
 def _listing(repository: Repository) -> tuple[str, list[str]]:
-    """The commit that the revision is now, and the names of its files."""
+    """The commit that the revision points to, and the names of its files."""
     from huggingface_hub import HfApi
 
     try:
@@ -67,8 +67,8 @@ def _listing(repository: Repository) -> tuple[str, list[str]]:
     return str(info.sha), [sibling.rfilename for sibling in info.siblings or []]
 
 
-def _bring(repository: Repository, commit: str, names: Iterable[str]) -> None:
-    """Have these files of a commit in its snapshot, with a progress bar where there is much to do."""
+def _download_missing(repository: Repository, commit: str, names: Iterable[str]) -> None:
+    """Download the files of a commit that its snapshot lacks, with a progress bar if they are large."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
     from tqdm import tqdm
 
@@ -92,12 +92,12 @@ def _bring(repository: Repository, commit: str, names: Iterable[str]) -> None:
     with tqdm(desc=repository.id, total=total, unit="B", unit_scale=True, disable=True if quiet else None) as bar:
         for name, url, metadata in files:
             _download(repository, url, metadata, blobs, bar)
-            # The blob is there, so this only links it into the snapshot.
+            # The blob exists, so this only links it into the snapshot.
             hf_hub_download(repository.id, name, revision=commit, endpoint=endpoint, cache_dir=cache)
 
 
 def _download(repository: Repository, url: str, metadata: HfFileMetadata, blobs: Path, bar: Any) -> None:
-    """Write one file to its blob, going on with the part of it that is there."""
+    """Download one file to its blob. Resumes a partial download."""
     from huggingface_hub.utils import WeakFileLock
 
     blob = blobs / str(metadata.etag)
@@ -116,13 +116,13 @@ def _download(repository: Repository, url: str, metadata: HfFileMetadata, blobs:
             _receive(url, metadata.size, file, bar)
         if not _whole(part, metadata):
             part.unlink()
-            raise UserError(f"A file of {repository} arrived damaged; run the same command again to fetch it anew.")
+            raise UserError(f"A file of {repository} arrived damaged; run the same command again to download it anew.")
         os.replace(part, blob)
 
 
 @contextmanager
 def _errors(repository: Repository) -> Iterator[None]:
-    """Turn what can go wrong on the way into one sentence for the person who waits."""
+    """Turn errors of the network, the hub and the disk into UserError."""
     from httpx2 import HTTPError
     from huggingface_hub import errors
 
@@ -131,7 +131,7 @@ def _errors(repository: Repository) -> Iterator[None]:
         yield
     except errors.HFValidationError:
         raise UserError(
-            f"There is no model folder {repository.id}, and no model on the hub can be called so."
+            f"There is no model folder {repository.id}, and no model on the hub can have this name."
         ) from None
     except errors.GatedRepoError:
         raise UserError(
@@ -155,7 +155,7 @@ def _errors(repository: Repository) -> Iterator[None]:
         raise UserError(f"The hub answered with error {status} for {repository}; try again later.") from None
     except (HTTPError, errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
         raise UserError(
-            f"{repository} is not whole on this machine and {_endpoint()} cannot be reached ({type(error).__name__});"
+            f"{repository} is incomplete on this machine and {_endpoint()} cannot be reached ({type(error).__name__});"
             f" with a network, run: {repository.command}"
         ) from None
     except OSError as error:
@@ -177,26 +177,26 @@ def _index(snapshot: Path) -> dict[str, Any]:
 
 
 def _receive(url: str, size: int | None, file: BinaryIO, bar: Any) -> None:
-    """Append what is missing, asking again when the connection breaks. Raises HTTPError when it keeps breaking."""
+    """Append the missing bytes to `file`, reconnecting if needed. Raises HTTPError if the connection keeps breaking."""
     from httpx2 import RemoteProtocolError, TransportError
     from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
 
-    # Compressed, a file has no places to go on from. A redirect to the store of large files loses the token.
+    # A compressed response could not be resumed by offset. Redirects to the store of large files drop the token.
     headers = build_hf_headers() | {"Accept-Encoding": "identity"}
     attempts = ATTEMPTS
     while size is None or file.tell() < size:
-        have = file.tell()
-        wanted = {"Range": f"bytes={have}-"} if have else {}
+        start = file.tell()
+        byte_range = {"Range": f"bytes={start}-"} if start else {}
         broken: TransportError = RemoteProtocolError("it sends nothing")
         try:
-            with get_session().stream("GET", url, headers=headers | wanted, timeout=30) as response:
+            with get_session().stream("GET", url, headers=headers | byte_range, timeout=30) as response:
                 if response.is_error:
                     response.read()
                 hf_raise_for_status(response)
-                if have and response.status_code != 206:
+                if start and response.status_code != 206:
                     file.truncate(0)
                     file.seek(0)
-                    bar.update(-have)
+                    bar.update(-start)
                 for chunk in response.iter_bytes(CHUNK):
                     file.write(chunk)
                     bar.update(len(chunk))
@@ -204,7 +204,7 @@ def _receive(url: str, size: int | None, file: BinaryIO, bar: Any) -> None:
                 return
         except TransportError as error:
             broken = error
-        attempts = ATTEMPTS if file.tell() > have else attempts - 1
+        attempts = ATTEMPTS if file.tell() > start else attempts - 1
         if not attempts:
             raise broken
         if attempts < ATTEMPTS:
@@ -212,7 +212,7 @@ def _receive(url: str, size: int | None, file: BinaryIO, bar: Any) -> None:
 
 
 def _whole(part: Path, metadata: HfFileMetadata) -> bool:
-    """Whether a file has its size and, if it is a large one, whose ETag is its SHA-256, its content."""
+    """Whether a file has its size and, if its ETag is a SHA-256, the right content."""
     if metadata.size is not None and _size(part) != metadata.size:
         return False
     if not re.fullmatch(r"[0-9a-f]{64}", metadata.etag or ""):
@@ -225,7 +225,7 @@ def _size(path: Path) -> int:
     try:
         return path.stat().st_size
     except FileNotFoundError:
-        # Not begun, or moved into place by another a moment ago.
+        # Not begun, or finished by another process a moment ago.
         return 0
 
 

@@ -6,7 +6,8 @@ prompt -> request (`generation.request`) -> latents, once for each caption (`gen
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,24 +20,28 @@ from .checkpoint.defaults import DEFAULTS_FILE, Defaults
 from .errors import UserError, quoted
 from .families import load_family
 from .families.base import Family
-from .families.stable_diffusion import Autoencoder, StableDiffusion
+from .families.stable_diffusion import StableDiffusion
 from .generation.decode import put_together, to_picture
 from .generation.denoise import Callback, Progress, denoise
 from .generation.recipe import ModelFacts, Recipe, package_version
-from .generation.request import Options, Reader, Request, prepare, request_again
+from .generation.request import Request, prepare, request_again
 from .hub import BUILTIN, BUILTIN_NAME, locate
-from .lora.active import Adapters, Given
+from .lora.active import Adapters, AdapterSpec
 from .models.ops import inference
 from .models.ops.metal import wired_memory
-from .pictures import fingerprint, fit_mask, fit_picture
 from .prompt import PERSON_TYPES, SKIN_TONES
 from .prompt.words import Words
 from .quantization import Quantization
+from .reader import make_reader
+from .reader.open_form import AS_IS
+from .reader.options import Options
+from .reader.vocabulary import Vocabulary
 from .sticker import Sticker
 
 if TYPE_CHECKING:
-    from .combinations.reading import Combination
+    from .combinations.combination import Combination
     from .families.clip_text import TextTowers
+    from .families.stable_diffusion import Autoencoder
     from .models.unet import UNet2DConditionModel
     from .prompt import CaptionForm, PromptPlan, Rewriter
 
@@ -46,7 +51,7 @@ __all__ = ["BUILTIN", "BUILTIN_NAME", "DEFAULTS_FILE", "PERSON_TYPES", "SKIN_TON
 class Genmoji:
     """A diffusion model ready to draw. Use `Genmoji.load`.
 
-    MLX's arrays belong to the thread that made them: load and generate in one thread.
+    Load and generate in the same thread: MLX's arrays belong to the thread that made them.
     """
 
     def __init__(
@@ -58,8 +63,12 @@ class Genmoji:
         folder: Path | None = None,
         revision: str | None = None,
         words: Words | None = None,
+        vocabulary: Vocabulary | None = None,
     ):
-        """folder: where the model was loaded from, None for one that was made in memory. revision: its hub commit."""
+        """folder: where the model was loaded from, None if it was made in memory. revision: its hub commit.
+
+        words: its synonyms. vocabulary: what it draws, if that is a closed list.
+        """
         self.family = family
         self.defaults = defaults
         self.name = name
@@ -68,7 +77,9 @@ class Genmoji:
         self.words = words or Words({})
         self.family.name = name
         self.adapters = Adapters(family)
-        self._reader = Reader(family, defaults, self.words, self.adapters)
+        self._reader = make_reader(family, defaults, self.words, self.adapters, vocabulary)
+        self._drawings: dict[tuple[Any, ...], Image.Image] | None = None
+        """Pictures drawn within `keeping_drawings`, by caption, seed and settings; None outside of it."""
 
     @classmethod
     def load(
@@ -78,31 +89,39 @@ class Genmoji:
         revision: str | None = None,
         preview: str | Path | None = None,
         bits: int | None = None,
-        adapters: str | Path | Sequence[Given] = (),
+        adapters: str | Path | Sequence[AdapterSpec] = (),
     ) -> Genmoji:
-        """Load a model: a diffusers folder, an id of the Hugging Face hub (fetched if it is not here yet), or the
-        built-in one ("builtin" or None).
+        """Load a model: a diffusers folder, an id of the Hugging Face hub (downloaded if needed), or the built-in one
+        ("builtin" or None).
 
-        Stable Diffusion 1.x, 2.x, XL and what was distilled from them, inpainting models and LCM; `families.PIPELINES`
-        lists the pipelines. revision: a branch, tag or commit of the hub. preview: the folder or id of an
-        AutoencoderTiny (TAESD), which decodes previews faster than the model's own autoencoder. bits: packs the UNet's
-        weights while they are loaded; text encoders get 8 or more, the autoencoder stays as it is. adapters: see
-        `set_adapters`. Raises UserError where a file is missing, damaged or not supported.
+        Supported are the pipelines in `families.PIPELINES`: Stable Diffusion 1.x, 2.x, XL, LCM and inpainting models.
+        revision: a branch, tag or commit on the hub. adapters: see `set_adapters`.
+        preview: the folder or id of an AutoencoderTiny (TAESD), which decodes previews faster than the model's own.
+        bits: quantizes the UNet while it is loaded; text encoders get at least 8 bits, the autoencoder none.
+        Raises UserError if a file is missing, damaged or not supported.
         """
         quantization = None if bits is None else Quantization(bits)
         folder, name, commit = locate(model, revision)
         family, defaults = load_family(folder, name, quantization=quantization, preview=preview)
-        genmoji = cls(family, defaults=defaults, name=name, folder=folder, revision=commit, words=Words.load(folder))
+        genmoji = cls(
+            family,
+            defaults=defaults,
+            name=name,
+            folder=folder,
+            revision=commit,
+            words=Words.load(folder),
+            vocabulary=Vocabulary.load(folder),
+        )
         genmoji.set_adapters(adapters)
         return genmoji
 
-    def set_adapters(self, adapters: str | Path | Sequence[Given]) -> None:
+    def set_adapters(self, adapters: str | Path | Sequence[AdapterSpec]) -> None:
         """Draw with these adapters instead of those before: files, each alone or with its weight: (file, 0.8).
 
-        An empty list is the model without adapters. Or a folder with an index (`lora.persona_index`): each request is
-        then drawn by the adapter for its skin tone and person type, else by the style's, with a warning. Quick: the
-        model stays loaded. Raises UserError where one cannot be read or is for another model; warns of one that was
-        trained on other weights.
+        An empty list removes them all. A folder with an index (`lora.persona_index`) has an adapter for each skin tone
+        and person type: each request is then drawn with its own, or with the style's and a warning. Fast: the model
+        stays loaded. Raises UserError if an adapter cannot be read or is for another model; warns if it was trained
+        for other weights.
         """
         self.adapters.set(adapters)
 
@@ -129,26 +148,23 @@ class Genmoji:
         callback: Callback | None = None,
         combine: bool | Combination = True,
     ) -> list[Sticker]:
-        """Draw `count` candidates of `prompt`; candidate i is what seed + i gives alone. Evaluated on return.
+        """Draw `count` candidates of `prompt`. Candidate i is the same as a single one with the seed `seed + i`.
 
-        steps, guidance, template: None is the model's own (of the template an adapter's that has one). The template
-        "{prompt}" leaves the prompt as it is; any other puts it into words that the model knows (`prompt.words`).
-        guidance (Ho and Salimans, 2022): up to 1 is none, as in diffusers.
+        steps, guidance, template: None is the model's default; for the template that of an adapter, if it has one. The
+        template "{prompt}" leaves the prompt as it is; any other also replaces words that the model does not know
+        (`prompt.words`). guidance (Ho and Salimans, 2022): 1 or less disables it, as in diffusers.
         sampler: a name of `samplers.SAMPLERS`; None is the model's own.
-        rewrite: None is the prompt in the template. "smollm2", the id or folder of another language model of mlx-lm's,
-        or a `Rewriter` first makes a plan of the prompt. A `PromptPlan`, such as an edited one, is drawn: its final
-        prompt is made of its fields for this model, unless you wrote one. The plan is in the recipe.
-        image: a picture to start from; strength: how much of it changes, from 0 (hardly) to 1 (wholly), by default 0.8,
-        with a mask 1. mask: for an inpainting model, white where `image` is painted anew.
-        latents: the initial noise, float32 (count, height / f, width / f, latent channels), before the sampler's
-        scaling.
-        callback: called after each step with its number, the number of all steps (of all candidates), and the
-        prediction of the finished latents, which `preview` makes a picture of. If it returns False, Cancelled is
-        raised.
-        combine: whether a model that draws single emoji draws a combination ("flying pig") by parts, one after another,
-        and puts them together by rule (`combinations.assemble`); a picture to start from, given latents and the
-        template "{prompt}" are drawn in one go. Or the combination itself, with the captions of its parts.
-        Raises UserError for an argument that is out of range or disagrees with the plan.
+        rewrite: None draws the prompt itself. "smollm2", the id or folder of another mlx-lm model, or a `Rewriter`
+        first makes a plan of the prompt. A `PromptPlan`, such as an edited one, is drawn as it is; its final prompt is
+        made from its fields unless you wrote one. The plan is in the recipe.
+        image: a picture to start from. strength: how much of it changes, from 0 (hardly) to 1 (entirely); 0.8 by
+        default, with a mask 1. mask: for an inpainting model, white where `image` is repainted.
+        latents: the initial noise before the sampler's scaling, float32 (count, height / f, width / f, channels).
+        callback: called after each step with its number, the number of steps of all candidates, and a prediction of
+        the finished latents, which `preview` decodes. If it returns False, Cancelled is raised.
+        combine: whether a model of single emoji draws a combination ("flying pig") part by part and assembles the parts
+        (`combinations.assemble`). Not with `image`, `latents` or the template "{prompt}". Or the combination itself.
+        Raises UserError for an argument that is out of range or contradicts the plan.
         """
         options = Options(
             count=count,
@@ -176,8 +192,8 @@ class Genmoji:
     ) -> Sticker:
         """Draw a sticker again from its recipe (`sticker.read_recipe`): the same pixels on the machine that drew it.
 
-        `image` and `mask`: those that it started from, if any. Raises UserError for a recipe that is damaged, and where
-        another model, other adapters or another picture would give another sticker.
+        image, mask: those that it started from, if any. Raises UserError if the recipe is damaged, or if the model, the
+        adapters or the pictures are not those that drew the sticker.
         """
         stored = Recipe.from_dict(recipe)
         self._check_replay(stored, image, mask)
@@ -186,8 +202,34 @@ class Genmoji:
         return self._draw(replace(request, recipe=replace(stored, version=package_version())), None)[0]
 
     def caption_form(self, template: str | None = None) -> CaptionForm:
-        """How the model wants its captions: what a plan's final prompt is made by."""
+        """The form of the model's captions, from which a plan's final prompt is made."""
         return self._reader.caption_form(template)
+
+    def draws_parts(self, template: str | None = None) -> bool:
+        """Whether `generate` draws combinations by parts, with this template or by default."""
+        template = self._reader.template if template is None else template
+        return bool(self.defaults.parts) and template != AS_IS
+
+    def combination(
+        self,
+        prompt: str,
+        *,
+        template: str | None = None,
+        skin_tone: str | None = None,
+        person_type: str | None = None,
+    ) -> Combination | None:
+        """The combination that `generate` draws part by part for a prompt; None if it draws the prompt as a whole."""
+        options = Options(template=template, skin_tone=skin_tone, person_type=person_type)
+        return self._reader.read(prompt, options).combination
+
+    @contextmanager
+    def keeping_drawings(self) -> Iterator[None]:
+        """Within the block, draw each caption once for the same seed and settings, and reuse its picture."""
+        before, self._drawings = self._drawings, {}
+        try:
+            yield
+        finally:
+            self._drawings = before
 
     def preview(self, latents: mx.array) -> Image.Image:
         """The picture of a callback's latents (1, h, w, c)."""
@@ -200,7 +242,7 @@ class Genmoji:
 
     @property
     def unet(self) -> UNet2DConditionModel:
-        """Of a Stable Diffusion model, as are `text`, `vae` and `scheduler`."""
+        """The UNet. Only Stable Diffusion models have `unet`, `text`, `vae` and `scheduler`."""
         return self._stable_diffusion.unet
 
     @property
@@ -218,7 +260,7 @@ class Genmoji:
     @property
     def _stable_diffusion(self) -> StableDiffusion:
         if not isinstance(self.family, StableDiffusion):
-            raise UserError(f"{self.name} is no Stable Diffusion model.")
+            raise UserError(f"{self.name} is not a Stable Diffusion model.")
         return self.family
 
     @property
@@ -233,54 +275,65 @@ class Genmoji:
 
     @property
     def sha256(self) -> str | None:
-        """A hash of the weights that were loaded; None where the model was not loaded from a folder."""
+        """A hash of the loaded weights; None if the model was not loaded from a folder."""
         return None if self.family.weights is None else self.family.weights.sha256
 
     @property
     def dense_sha256(self) -> str | None:
-        """The `sha256` of the model before its folder was quantized; None where it was not, or is not known."""
+        """The `sha256` of the model that this folder was quantized from; None if it was not, or not known."""
         return self.family.dense_sha256
 
     @property
     def quantization(self) -> dict[str, Any] | None:
-        """How the weights are packed, by component; None where none are."""
+        """How the weights are quantized, by component; None if none are."""
         configs = {name: Quantization.read(model.raw_config) for name, model in self.models.items()}
         return {name: config.as_config() for name, config in configs.items() if config is not None} or None
 
     def _facts(self) -> dict[str, Any]:
-        """What a recipe holds of the model and its adapters."""
+        """The fields of a recipe about the model and its adapters."""
         model = ModelFacts(self.name, self.revision, self.sha256, self.quantization)
         return {"model": model, "adapters": tuple(self.adapters.recipe), "version": package_version()}
 
     def _draw(self, request: Request, callback: Callback | None) -> list[Sticker]:
         recipe, schedule, start = request.recipe, request.schedule, request.start
-        conditions = [
-            self.family.conditions(caption, recipe.negative_prompt, recipe.guidance) for caption in request.captions
-        ]
-        mx.eval(conditions, start.latents, start.inpainting)
-        steps = len(schedule.timesteps) - start.step
-        progress = Progress(callback, request.count * len(conditions) * steps)
+        kept = self._drawings if request.repeatable else None
+        settings = (recipe.negative_prompt, recipe.guidance, recipe.steps, recipe.sampler, repr(recipe.adapters))
+        keys = [[(caption, request.seed + i, *settings) for caption in request.captions] for i in range(request.count)]
+        drawings = {} if kept is None else kept
+        missing = {key: None for row in keys for key in row if key not in drawings}
+        conditions = {}
+        for caption in dict.fromkeys(key[0] for key in missing):
+            conditions[caption] = self.family.conditions(caption, recipe.negative_prompt, recipe.guidance)
+        mx.eval(list(conditions.values()), start.latents, start.inpainting)
+        progress = Progress(callback, len(missing) * (len(schedule.timesteps) - start.step))
         stickers = []
-        for i in range(request.count):
+        for i, row in enumerate(keys):
             noise, seed = request.noise(self.family, i), request.seed + i
-            latents = [
-                denoise(self.family, schedule, start, noise, seed, part, recipe.guidance, progress)
-                for part in conditions
-            ]
-            pictures = [to_picture(self.family.decode(x)) for x in latents]
-            stickers.append(Sticker(put_together(recipe.combination, pictures), request.recipe_of(i).to_dict()))
+            latents, pictures = {}, {}
+            for key in row:
+                if key in missing:
+                    part = conditions[key[0]]
+                    latents[key] = denoise(self.family, schedule, start, noise, seed, part, recipe.guidance, progress)
+            for key, x in latents.items():
+                pictures[key] = to_picture(self.family.decode(x))
+            if kept is not None:
+                kept |= pictures
+            parts = [pictures[key] if key in pictures else drawings[key] for key in row]
+            stickers.append(Sticker(put_together(recipe.combination, parts), request.recipe_of(i).to_dict()))
         return stickers
 
     def _check_replay(self, recipe: Recipe, image: Image.Image | None, mask: Image.Image | None) -> None:
-        """Raise UserError where this model, with these pictures and adapters, would draw another sticker."""
+        """Raise UserError if this model, with these pictures and adapters, would draw another sticker."""
+        from .pictures import fingerprint, fit_mask, fit_picture
+
         model = recipe.model
         if model.sha256 != self.sha256:
-            raise UserError(f"The sticker was drawn by other weights, of the model {model.name!r}; load that one.")
+            raise UserError(f"The sticker was drawn with other weights, those of {model.name!r}: load that model.")
         if model.quantization != self.quantization:
-            theirs, ours = (quoted(value or "not packed") for value in (model.quantization, self.quantization))
-            raise UserError(f"The sticker was drawn by weights in other bits: {theirs}; the model's here are {ours}.")
+            theirs, ours = (quoted(value or "none") for value in (model.quantization, self.quantization))
+            raise UserError(f"The sticker was drawn with the quantization {theirs}; this model has {ours}.")
         if recipe.seed is None:
-            raise UserError("The sticker was drawn from noise that a program gave, which the recipe does not hold.")
+            raise UserError("The sticker was drawn from noise that a program gave, which is not in the recipe.")
         for what, given, fit in (("image", image, fit_picture), ("mask", mask, fit_mask)):
             expected = recipe.image.get(f"{what}_sha256")
             if expected != (None if given is None else fingerprint(fit(given, *self.size))):

@@ -1,9 +1,9 @@
-"""Weights in few bits: what a component's config.json says of them, the layers that hold them, and packing a model.
+"""Quantization: its entry in a component's config.json, the layers with packed weights, and quantizing a model.
 
-Every `group_size` weights along the input channels share a scale and, in mode affine, a bias: w = scale * q + bias. The
-other modes are the small floats of the OCP microscaling formats and of NVIDIA, whose groups are fixed. A packed layer
-computes with the weight unpacked for the moment: in training it is unpacked again in the backward pass, never kept, and
-the gradient is that of the input, since a packed base stays as it is.
+Each group of `group_size` weights along the input channels shares a scale and, in mode affine, a bias:
+w = scale * q + bias. The other modes are small floats, the OCP microscaling formats and NVIDIA's, with fixed group
+sizes. A packed layer dequantizes its weight when it computes. In training it dequantizes it again in the backward pass
+instead of keeping it. Only the input gets a gradient, because a packed base is frozen.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ import numpy as np
 from .errors import UserError, quoted
 from .models.blocks import Conv2d, Convolution, PointwiseConv
 from .models.clip import CLIPTextModel
-from .models.ops import conv2d, dequantize, on_cpu, packed_matmul, with_dequantized
+from .models.ops import conv2d, on_cpu
+from .models.ops.packed import dequantize, packed_matmul, with_dequantized
 from .models.unet import UNet2DConditionModel
 
-# By mode, the bits and the group sizes that MLX has; the first of each is meant where nothing is said.
+# By mode, the bits and the group sizes that MLX has; the first of each is the default.
 MODES: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
     "affine": ((4, 2, 3, 5, 6, 8), (64, 32, 128)),
     "mxfp4": ((4,), (32,)),
@@ -31,8 +32,8 @@ MODES: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
     "nvfp4": ((4,), (16,)),
 }
 
-# What stays dense, by the beginning of its path: next to nothing of the size, and where every error of a picture or a
-# text passes through. Norms hold no matrices; a kind of model that is not here stays dense as a whole.
+# By class of model, the beginnings of the paths of layers that stay dense: they are small, and the whole picture or
+# text passes through them. Norms hold no matrices. A model of another class stays dense as a whole.
 DENSE: dict[type[nn.Module], tuple[str, ...]] = {
     UNet2DConditionModel: ("conv_in.", "conv_out.", "time_embedding.", "add_embedding."),
     CLIPTextModel: ("text_model.embeddings.position_embedding.", "text_projection."),
@@ -40,12 +41,12 @@ DENSE: dict[type[nn.Module], tuple[str, ...]] = {
 
 CONFIG_KEY = "quantization"
 DENSE_KEY = "_dense_sha256"
-"""In a UNet's config.json: the hash of the whole model's weights before they were packed, which adapters name."""
+"""In a UNet's config.json: the hash of the whole model's weights before they were packed. Adapters refer to it."""
 
 
 @dataclass(frozen=True)
 class Quantization:
-    """How weights are packed; as a component's config.json has it under "quantization". Raises UserError."""
+    """How weights are packed: the entry "quantization" of a component's config.json. Raises UserError if not valid."""
 
     bits: int = 4
     group_size: int = 64
@@ -54,37 +55,37 @@ class Quantization:
     def __post_init__(self) -> None:
         if not isinstance(self.mode, str) or self.mode not in MODES:
             raise UserError(f"The quantization's mode is {quoted(repr(self.mode))}; there are {_either(MODES)}.")
-        for what, value, allowed in zip(
+        for name, value, allowed in zip(
             ("bits", "group_size"), (self.bits, self.group_size), MODES[self.mode], strict=True
         ):
             if type(value) is not int or value not in allowed:
-                shown = quoted(repr(value))
                 raise UserError(
-                    f"The quantization's {what} is {shown}; in mode {self.mode} it is {_either(sorted(allowed))}."
+                    f"The quantization's {name} is {quoted(repr(value))}; in mode {self.mode} it is"
+                    f" {_either(sorted(allowed))}."
                 )
 
     @classmethod
     def choose(cls, bits: int | None = None, group_size: int | None = None, mode: str = "affine") -> Quantization:
-        """The mode's own bits and group size where they are not said."""
-        own_bits, own_groups = MODES.get(mode, MODES["affine"])
-        return cls(own_bits[0] if bits is None else bits, own_groups[0] if group_size is None else group_size, mode)
+        """A quantization with the mode's defaults for what is None."""
+        all_bits, group_sizes = MODES.get(mode, MODES["affine"])
+        return cls(all_bits[0] if bits is None else bits, group_sizes[0] if group_size is None else group_size, mode)
 
     @classmethod
     def read(cls, config: Mapping[str, Any]) -> Quantization | None:
-        """What a component's config.json says; None where its weights are dense."""
-        said = config.get(CONFIG_KEY)
-        if said is None:
+        """The quantization in a component's config.json; None if its weights are dense."""
+        entry = config.get(CONFIG_KEY)
+        if entry is None:
             return None
         known = [field.name for field in fields(cls)]
-        if not isinstance(said, dict) or not set(said) <= set(known):
-            raise UserError(f"config.json's {CONFIG_KEY!r} is {quoted(repr(said))}; it has {', '.join(known)}.")
-        return cls(**said)
+        if not isinstance(entry, dict) or not set(entry) <= set(known):
+            raise UserError(f"config.json's {CONFIG_KEY!r} is {quoted(repr(entry))}; it has {', '.join(known)}.")
+        return cls(**entry)
 
     @property
     def for_text(self) -> Quantization:
-        """What goes with it for text encoders, never below 8 bits.
+        """The quantization for the text encoders of the same model, with at least 8 bits.
 
-        At 4 they change pictures more than a UNet at 4 does, and are the smaller part of a model.
+        At 4 bits they change pictures more than a UNet at 4 bits does, and they are the smaller part of a model.
         """
         if self.bits >= 8:
             return self
@@ -94,23 +95,23 @@ class Quantization:
         return asdict(self)
 
     def fits(self, weight: mx.array) -> bool:
-        """Whether the weight's last axis can be packed in whole groups."""
+        """Whether the weight's last axis is a whole number of groups."""
         return weight.shape[-1] % self.group_size == 0
 
     def pack(self, weight: mx.array) -> list[mx.array]:
         """(..., C) -> uint32 (..., C * bits / 32), scales (..., C / group_size) and, in mode affine, biases alike."""
-        # From float32 everywhere, so that the same weights are packed alike on a CPU and on a GPU.
+        # From float32 on every device, so that a CPU and a GPU pack the same weights to the same numbers.
         packed = mx.quantize(weight.astype(mx.float32), **self.as_config())
         return [part.astype(mx.float16) if part.dtype == mx.float32 else part for part in packed]
 
 
 class QuantizedLayer(nn.Module):
-    """A layer whose weight is packed: `weight`, `scales` and, in mode affine, `biases`. Frozen, whatever thaws it."""
+    """A layer with a packed weight: `weight`, `scales` and, in mode affine, `biases`. `unfreeze` keeps them frozen."""
 
     PARTS = ("weight", "scales", "biases")
 
     def __init__(self, layer: nn.Module, quantization: Quantization):
-        """Pack a dense layer, unevaluated."""
+        """Pack a dense layer, lazily."""
         super().__init__()
         self.quantization = quantization
         for name, part in zip(self.PARTS, quantization.pack(layer.weight), strict=False):
@@ -125,7 +126,7 @@ class QuantizedLayer(nn.Module):
 
     @property
     def layout(self) -> dict[str, Any]:
-        """What MLX's functions ask for beside the arrays."""
+        """The keyword arguments `bits`, `group_size` and `mode` of MLX's functions."""
         return self.quantization.as_config()
 
     @property
@@ -134,7 +135,7 @@ class QuantizedLayer(nn.Module):
 
     @property
     def dense_shape(self) -> tuple[int, ...]:
-        """The shape of the weight that is packed."""
+        """The shape of the weight when it is dequantized."""
         *outer, groups = self.scales.shape
         return *outer, groups * self.quantization.group_size
 
@@ -144,7 +145,7 @@ class QuantizedLayer(nn.Module):
 
 
 class QuantizedLinear(QuantizedLayer):
-    """Stands in for nn.Linear and PointwiseConv."""
+    """Replaces nn.Linear and PointwiseConv."""
 
     def __call__(self, x: mx.array) -> mx.array:
         y = packed_matmul(x, self.packed, self.layout)
@@ -152,7 +153,7 @@ class QuantizedLinear(QuantizedLayer):
 
 
 class QuantizedConv2d(QuantizedLayer):
-    """Stands in for Conv2d."""
+    """Replaces Conv2d."""
 
     def __init__(self, layer: Conv2d, quantization: Quantization):
         super().__init__(layer, quantization)
@@ -160,7 +161,7 @@ class QuantizedConv2d(QuantizedLayer):
         self.padding = layer.padding
 
     def __call__(self, x: mx.array, operation: Convolution | None = None) -> mx.array:
-        """`operation` stands in for the plain convolution: resampling is fused with it."""
+        """operation: replaces the plain convolution, such as one fused with resampling."""
         if operation is None:
             operation = partial(conv2d, stride=self.stride[0], padding=self.padding[0])
         y = with_dequantized(operation, x, self.packed, self.layout)
@@ -168,7 +169,7 @@ class QuantizedConv2d(QuantizedLayer):
 
 
 class QuantizedEmbedding(QuantizedLayer):
-    """Stands in for nn.Embedding: unpacks the rows that are asked for."""
+    """Replaces nn.Embedding: dequantizes only the rows of the given ids."""
 
     def __call__(self, ids: mx.array) -> mx.array:
         return dequantize([part[ids] for part in self.packed], self.layout, mx.float32 if on_cpu() else mx.float16)
@@ -183,24 +184,24 @@ PACKED: dict[type[nn.Module], type[QuantizedLayer]] = {
 
 
 class LayerReport(NamedTuple):
-    """What became of one layer."""
+    """The result of quantizing one layer."""
 
     path: str
     bits: int | None
-    """None: left dense, since its input channels are not whole groups."""
+    """None if the layer stays dense, because its input channels are not a whole number of groups."""
     error: float | None
-    """||packed - dense|| / ||dense||, where it was measured."""
+    """||packed - dense|| / ||dense||; None if it was not measured."""
 
 
 def packable(model: nn.Module) -> list[tuple[str, nn.Module]]:
-    """The layers that are packed where they fit, by their path."""
+    """The layers of a model that `quantize_model` packs if their groups fit, with their paths, sorted."""
     dense = next((paths for kind, paths in DENSE.items() if isinstance(model, kind)), ("",))
     layers = [(path, layer) for path, layer in model.named_modules() if type(layer) in PACKED]
     return sorted(pair for pair in layers if not f"{pair[0]}.".startswith(dense))
 
 
 def replace_layer(model: nn.Module, path: str, layer: nn.Module) -> None:
-    """Put `layer` where `path` is in the tree."""
+    """Replace the module at `path` of a model by `layer`."""
     *owners, name = path.split(".")
     owner: Any = model
     for step in owners:
@@ -214,11 +215,11 @@ def quantize_model(
     measure: bool = True,
     done: Callable[[int, int], None] | None = None,
 ) -> list[LayerReport]:
-    """Pack a model's layers in place, one after the other, and say what became of each.
+    """Pack a model's layers in place, one after another. Returns a report for each.
 
-    Of a model whose weights are not evaluated yet, never more than one is in memory unpacked. measure: compute the
-    errors, which takes as long again. done: called after each layer with the number of those done, and of all. Raises
-    UserError where the model is packed already or nothing of it can be.
+    If the weights are lazy, no more than one dense weight is in memory at a time. measure: compute the errors, which
+    doubles the time. done: called after each layer with the number of layers done, and of all. Raises UserError if the
+    model is packed already, or no layer can be packed.
     """
     if Quantization.read(model.raw_config) is not None:
         raise UserError("The model's weights are packed already: start from the dense model.")
@@ -255,17 +256,17 @@ def _quantize_layer(
 
 
 def expect_packed(model: nn.Module, quantization: Quantization, paths: Iterable[str]) -> None:
-    """Give a model packed layers at `paths`, their weights to be loaded. Raises UserError where there are none."""
+    """Replace the layers at `paths` by packed ones, before their weights are loaded. Raises UserError if none fits."""
     layers = {path: layer for path, layer in packable(model) if quantization.fits(layer.weight)}
-    found = layers.keys() & set(paths)
-    if not found:
+    matches = layers.keys() & set(paths)
+    if not matches:
         raise UserError(f"config.json's {CONFIG_KEY!r} says that weights are packed, but none is.")
-    for path in found:
+    for path in matches:
         replace_layer(model, path, PACKED[type(layers[path])](layers[path], quantization))
 
 
 def packed_parts(model: nn.Module) -> set[str]:
-    """The paths of the parameters that are parts of packed weights."""
+    """The paths of all parameters that are parts of packed weights."""
     layers = [(path, layer) for path, layer in model.named_modules() if isinstance(layer, QuantizedLayer)]
     return {f"{path}.{part}" for path, layer in layers for part in layer.PARTS if part in layer}
 

@@ -14,7 +14,7 @@ from mlx_genmoji.checkpoint.components import save_model
 from mlx_genmoji.checkpoint.defaults import DEFAULTS_FILE
 from mlx_genmoji.errors import UserError
 from mlx_genmoji.files import read_json, whole_folder, write_json
-from mlx_genmoji.lora.active import Given
+from mlx_genmoji.lora.active import AdapterSpec
 from mlx_genmoji.lora.apply import use
 from mlx_genmoji.lora.layer_tree import adaptable, attached, detach
 from mlx_genmoji.lora.layers import dense_weight
@@ -42,7 +42,7 @@ class EffectKept(NamedTuple):
 
 def fuse(
     model: str | Path | None,
-    adapters: Sequence[Given],
+    adapters: Sequence[AdapterSpec],
     output: str | Path,
     *,
     bits: int | None = None,

@@ -2,8 +2,8 @@
 
 `collect("noto", Path("data/noto"))` makes a dataset of an image set (`SOURCES` lists them), `collect_font` of a colour
 font, `collect_folder` of a user's pictures, `collect_emojigraph` of a web site. `merge` joins datasets, `compose`
-combines their emoji to new pictures, `synonyms` gives their emoji other names, `languages` lists their names in other languages, and `summarize` counts
-their pictures.
+combines their emoji to new pictures, `synonyms` gives their emoji other names, `languages` lists their names in other
+languages, and `summarize` counts their pictures.
 """
 
 from .compose import Composer, compose

@@ -42,8 +42,8 @@ MAX_CHARACTERS, MAX_CHARACTERS_OF_A_TAG = 26, 16
 NOT_NAMED = re.compile(
     r"o'clock$|-thirty$|^keycap|: |button|square|large .*diamond|small .*diamond|^circled|arrow|^japanese \"|triangle|"
     r"kneeling|cartwheel|gesturing|tipping|steamy|handball|water polo|massage|haircut|wheelchair|white cane|bunny ears|"
-    r"^(?:input|no|non|baggage|customs|passport) |mailbox|mark$|white flag|moon face|gibbous|waning|waxing|quarter moon|"
-    r"index pointing|wards hand|circle|letters|symbol|ball with|tray|card index|folder|"
+    r"^(?:input|no|non|baggage|customs|passport) |mailbox|mark$|white flag|moon face|gibbous|waning|waxing|"
+    r"quarter moon|index pointing|wards hand|circle|letters|symbol|ball with|tray|card index|folder|"
     r"^(?:man|woman) (?:frowning|pouting|shrugging|facepalming|bowing|bouncing|lifting|biking|mountain|rowing|golfing)"
 )
 WORD = re.compile(r"\w")
@@ -116,7 +116,7 @@ def rows_of(
 
 
 def plain_thing(candidates: Sequence[Emoji]) -> Emoji | None:
-    """The emoji whose label is a word of the labels or tags of all candidates, at least three; None if there is none."""
+    """The emoji whose label is in the labels or tags of all candidates, at least three; None if there is none."""
     if not 3 <= len(candidates) <= MAX_EMOJI_OF_A_PLAIN_TAG:
         return None
     for emoji in sorted(candidates, key=lambda emoji: (len(emoji.label), emoji.order)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tomllib
 import venv
 from collections.abc import Iterable
 from importlib.metadata import PathDistribution, distribution
@@ -134,5 +135,7 @@ def test_every_dependency_is_pinned_without_naming_a_host() -> None:
     lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
     assert [line for line in lines if "==" not in line or "/" in line or "@" in line or "+" in line] == []
     pinned = {line.split("==")[0].lower().replace("_", "-") for line in lines}
-    requires = [Requirement(text) for text in distribution("mlx-genmoji").requires or []]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = [text for texts in project["optional-dependencies"].values() for text in texts]
+    requires = [Requirement(text) for text in [*project["dependencies"], *extras]]
     assert {requirement.name.lower().replace("_", "-") for requirement in requires} <= pinned

@@ -1,4 +1,4 @@
-"""What the README tells a newcomer to type is run; what would take hours or a network is checked as far as it goes."""
+"""Runs the commands in the README. Those that take hours or a network are checked up to that point."""
 
 import json
 import re
@@ -20,28 +20,13 @@ from mlx_genmoji import Genmoji
 from mlx_genmoji.lora import LoRAConfig, adapter_of, attach, save_adapter
 from mlx_genmoji.lora.persona_index import Entry, Index, write_index
 from mlx_genmoji.pipeline import BUILTIN
-from train.adapter.lora import LoRARecipe
-from train.adapter.personas import PersonasRecipe
-from train.model.autoencoder import AutoencoderRecipe
-from train.model.decoder import DecoderRecipe
-from train.model.diffusion import DiffusionRecipe
-from train.model.growth import GrowthRecipe
-from train.model.widening import WideningRecipe
 from train.recipe import build, read_recipe
+from train.stages import read_stages
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, re.DOTALL)
 COMMANDS = [line.split("#")[0].strip() for kind, block in BLOCKS if not kind for line in block.splitlines()]
-RECIPES = {
-    "autoencoder": AutoencoderRecipe,
-    "decoder": DecoderRecipe,
-    "diffusion": DiffusionRecipe,
-    "growth": GrowthRecipe,
-    "lora": LoRARecipe,
-    "personas": PersonasRecipe,
-    "widening": WideningRecipe,
-}
 
 
 def commands(beginning: str) -> list[str]:
@@ -114,11 +99,24 @@ def test_a_command_that_draws_again_follows_the_one_that_drew(command: str, fold
 
 
 def test_the_python_example_runs(folder: Path) -> None:
-    (example,) = (block for kind, block in BLOCKS if kind == "python")
+    example, _ = (block for kind, block in BLOCKS if kind == "python")
     names: dict[str, Any] = {}
     exec(example, names)
     assert len(names["stickers"]) == 4 and (folder / "octopus.png").exists()
     assert names["flat"].recipe["final_prompt"] == "octopus, flat"
+
+
+def test_the_python_example_of_packs_runs(folder: Path) -> None:
+    _, example = (block for kind, block in BLOCKS if kind == "python")
+    exec(example, {})
+    assert (folder / "love.png").exists() and (folder / "cat-pack" / "telegram" / "sticker-set.json").exists()
+
+
+@pytest.mark.parametrize("command", commands("genmoji pack"))
+def test_a_command_that_makes_a_pack_makes_one(command: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([*shlex.split(command)[1:], "--steps", "1"]) == 0
+    places = capsys.readouterr().out.split()
+    assert "list" in command or all((folder / place).exists() for place in places)
 
 
 @pytest.mark.parametrize("command", commands("genmoji app"))
@@ -152,12 +150,15 @@ def test_a_scrape_command_reaches_the_scraper(command: str, folder: Path, monkey
 
 @pytest.mark.parametrize("command", commands("genmoji train"))
 def test_a_recipe_that_is_named_can_be_carried_out(command: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
+    recipes = []
     for name in ("run", "compare", "dry_run"):
-        monkeypatch.setattr(train, name, lambda recipe, *_: asked.append(recipe))
+        monkeypatch.setattr(train, name, lambda recipe, *_: recipes.append(recipe))
     assert cli.main(shlex.split(command)[1:]) == 0
-    raw = read_recipe(ROOT / asked[0], [])
-    build(RECIPES[raw["objective"]], raw)
+    raw = read_recipe(ROOT / recipes[0], [])
+    if "stages" in raw:
+        assert read_stages(raw)
+    else:
+        build(train.OBJECTIVES[raw["objective"]].recipe, raw)
 
 
 @pytest.mark.parametrize("command", commands("make "))

@@ -1,17 +1,9 @@
-"""What a diffusion model is shown at a timestep, and how much each timestep counts.
-
-Randomness is that of the numbered sample: the same whether a batch is computed on one machine or on several.
-"""
+"""The formulas of noise: timesteps moved towards noise, noise with an offset, and how much each timestep counts."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
-
-
-def sample_rng(seed: int, step: int, index: int) -> np.random.Generator:
-    """All that is random in sample `index` of a step, of all machines' batches one after the other."""
-    return np.random.default_rng((seed, step, index))
 
 
 def shifted(share: float, shift: float) -> float:
@@ -22,7 +14,7 @@ def shifted(share: float, shift: float) -> float:
     return shift * share / (1 + (shift - 1) * share)
 
 
-def offset_noise(rng: np.random.Generator, shape: tuple[int, int, int], offset: float) -> Floats:
+def offset_noise(rng: np.random.Generator, shape: tuple[int, ...], offset: float) -> Floats:
     """Standard normal noise (h, w, c), and an offset for each channel, so that a picture's mean is learned too.
 
     https://www.crosslabs.org/blog/diffusion-with-offset-noise
@@ -35,7 +27,7 @@ def offset_noise(rng: np.random.Generator, shape: tuple[int, int, int], offset: 
 def loss_weights(signal: Floats, prediction_type: str, min_snr_gamma: float) -> Floats:
     """The weight of the squared error at timesteps of these `alphas_cumprod`, (B,); with a gamma of 0, one.
 
-    Hang et al. 2023, https://arxiv.org/abs/2303.09556: min(SNR, gamma) for x0, translated to what is predicted.
+    Hang et al. 2023, https://arxiv.org/abs/2303.09556: min(SNR, gamma) for x0, translated to the prediction type.
     """
     if not min_snr_gamma:
         return np.ones_like(signal)

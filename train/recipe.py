@@ -1,13 +1,13 @@
 """A recipe: the YAML file that says everything about a training run, so that the run can be repeated.
 
-    objective: lora                 # or autoencoder, growth, decoder, diffusion, personas
+    objective: lora                 # or another of `train.OBJECTIVES`
     output: runs/twemoji            # where checkpoints, log and result go
     data: {folders: [data/twemoji], size: 128}
     loop: {steps: 500, batch_size: 16, learning_rate: 0.001}
-    ...                             # what the objective itself needs
+    ...                             # the objective's own keys: the fields of its recipe class
 
 Relative paths are taken from the folder in which the command runs. An unknown key, or a value of the wrong kind, is an
-error that names it.
+error that names it. A recipe of several stages is in `stages.py`.
 """
 
 import math
@@ -21,7 +21,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 import yaml
 
 from mlx_genmoji.errors import UserError
-from mlx_genmoji.models.ops import on_cpu
+from mlx_genmoji.models import ops
 
 Section = TypeVar("Section")
 
@@ -117,19 +117,19 @@ class Loop:
             )
 
     @property
-    def workers(self) -> int:
-        """The threads that compute on this machine's device."""
-        return self.threads if on_cpu() else 1
+    def concurrent(self) -> int:
+        """How many parts of a batch are computed at the same time: one on a GPU."""
+        return self.threads if ops.on_cpu() else 1
 
     @property
     def parts(self) -> int:
         """How many parts a batch is computed in."""
-        return self.workers * self.accumulation
+        return self.concurrent * self.accumulation
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What every recipe has; an objective's own recipe derives from it."""
+    """The keys of every recipe; an objective's own recipe class derives from it."""
 
     objective: str
     output: Path
@@ -142,7 +142,7 @@ class Recipe:
 
 
 def check_seed(name: str, seed: int) -> None:
-    """Raise UserError for a seed that nothing can be drawn with."""
+    """Raise UserError for a seed that a random generator does not take."""
     if not 0 <= seed < 2**32:
         raise UserError(f"Recipe: {name!r} must be a whole number from 0 to {2**32 - 1}, not {seed}.")
 

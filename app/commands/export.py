@@ -10,7 +10,7 @@ import typer
 from mlx_genmoji.errors import UserError
 from quantize.export_options import Attention, Format, Method, Target, Verification
 
-from .adapter_options import AdapterFiles, parse_adapter
+from . import AdapterFiles, parse_adapter
 
 # The options that only --format coreml has.
 CORE_ML_OPTIONS = ("bits", "method", "attention", "target", "chunk", "height", "width", "functions", "verify")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .adapter_options import AdapterFiles, parse_adapter
+from . import AdapterFiles, parse_adapter
 
 
 def fuse(

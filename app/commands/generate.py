@@ -12,7 +12,7 @@ from mlx_genmoji.choices import SamplerName, SkinTone
 from mlx_genmoji.errors import UserError
 
 from ..generating import DrawingOptions, DrawingRequest, run
-from .adapter_options import AdapterFiles, parse_adapter
+from . import AdapterFiles, parse_adapter
 
 
 def generate(

@@ -33,7 +33,7 @@ def stickers(
         Path, typer.Option("--output", "-o", metavar="FOLDER", help="The folder to write to; created if missing.")
     ] = Path(),
 ) -> None:
-    """Turn pictures into stickers for Slack, Discord, Telegram, WhatsApp, iMessage, iOS or a web page."""
+    """Turn pictures into stickers for Slack, Discord, Telegram, WhatsApp, Signal, iMessage, iOS or a web page."""
     from mlx_genmoji.files import write_bytes
     from mlx_genmoji.pictures import open_picture
     from mlx_genmoji.sticker import Sticker, target_named
@@ -85,7 +85,7 @@ def table() -> list[str]:
     return [
         f"{name:16} {target.title}: "
         + ", ".join(
-            f"{output.format} {output.side} px, {output.most_bytes:,} bytes at most" for output in target.outputs
+            f"{output.format} {output.side} px, {output.max_bytes:,} bytes at most" for output in target.outputs
         )
         for name, target in TARGETS.items()
     ]

@@ -36,10 +36,11 @@ def train(
     if dry_run and compare:
         raise UserError("Give either --dry-run or --compare, not both.")
     import train
+    from quantize.fuse import fuse
 
     if dry_run:
         typer.echo(train.dry_run(recipe, overrides or []))
     elif compare:
-        typer.echo(train.compare(recipe, resume, overrides or []))
+        typer.echo(train.compare(recipe, resume, overrides or [], fuse))
     else:
-        train.run(recipe, resume, overrides or [])
+        train.run(recipe, resume, overrides or [], fuse)

@@ -33,6 +33,7 @@ STAGE = """
   <p class="says" role="status" aria-live="polite"></p>
   <div class="take" role="group" aria-label="Download the chosen candidate" hidden>
     <a download id="png">PNG</a><a download id="transparent">Transparent</a><a download id="zip">Zip</a>
+    <a download id="pack-zip" hidden>Whole pack</a>
     <label id="recipe"><input type="checkbox" checked> with recipe</label>
   </div>
   <p class="error" role="alert" hidden></p>
@@ -90,6 +91,7 @@ class Components:
                 max_lines=1,
             )
             self.draw = gr.Button("Draw", variant="primary", elem_id="draw", scale=0, min_width=96)
+            self.pack = gr.Button("Pack", elem_id="pack", scale=0, min_width=72)
             self.cancel = gr.Button("Cancel", elem_id="cancel", scale=0, min_width=96, visible=False)
         _html("ideas", "${value}", _ideas())
 

@@ -45,6 +45,10 @@ class Done:
     seed: int
     notes: list[str]
     """Sentences for the visitor: warnings, and how the picture was made."""
+    moods: tuple[str, ...] = ()
+    """Of a pack: the names of the stickers' moods."""
+    pack: bytes | None = None
+    """A zip of the pack's folder."""
 
 
 @dataclass(frozen=True)

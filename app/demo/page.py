@@ -51,7 +51,7 @@ class Page:
         components = self.components
         inputs, plan = list(components.inputs.values()), list(components.plan.values())
         results = [components.stage, components.history, *plan]
-        drawing = [*results, components.draw, components.redraw, components.cancel]
+        drawing = [*results, components.draw, components.pack, components.redraw, components.cancel]
         # Values come as they were sent: Gradio's own reading fails on a wrong type, `Request.read` explains it.
         events: Any = {"show_progress": "hidden", "api_visibility": "private", "preprocess": False}
         # The worker's queue knows the position of each drawing, so Gradio's lets everything through.
@@ -59,6 +59,7 @@ class Page:
         # Outside of Gradio's queue, these are handled while a drawing is under way.
         immediate = events | {"queue": False}
         gr.on([components.draw.click, components.prompt.submit], self.on_draw, inputs, drawing, **queued)
+        components.pack.click(self.on_pack, inputs, drawing, **queued)
         components.redraw.click(self.on_redraw, [*inputs, *plan], drawing, **queued)
         components.history.remix(self.on_remix, [], [*drawing, *inputs], **queued)
         components.history.open(self.on_open, [], [*results, *inputs], **immediate)
@@ -67,6 +68,12 @@ class Page:
     async def on_draw(self, request: gr.Request, *values: Any) -> AsyncIterator[Updates]:
         """Draw the prompt."""
         async for updates in self._draw(dict(zip(self.components.inputs, values, strict=True)), request.session_hash):
+            yield updates
+
+    async def on_pack(self, request: gr.Request, *values: Any) -> AsyncIterator[Updates]:
+        """Draw a sticker pack of the prompt."""
+        inputs = dict(zip(self.components.inputs, values, strict=True))
+        async for updates in self._draw(inputs | {"pack": True}, request.session_hash):
             yield updates
 
     async def on_redraw(self, request: gr.Request, *values: Any) -> AsyncIterator[Updates]:
@@ -153,6 +160,7 @@ class Page:
         """While a drawing is under way it can be cancelled, and no other can be started."""
         return {
             self.components.draw: gr.update(interactive=not busy),
+            self.components.pack: gr.update(interactive=not busy),
             self.components.redraw: gr.update(interactive=not busy),
             self.components.cancel: gr.update(visible=busy),
         }

@@ -9,6 +9,7 @@ from typing import Any
 from mlx_genmoji.choices import SAMPLER_NAMES
 from mlx_genmoji.english import with_article
 from mlx_genmoji.errors import UserError, quoted
+from mlx_genmoji.packs.moods import DEFAULT_MOODS
 from mlx_genmoji.prompt import PERSON_TYPES, SKIN_TONES, PromptPlan
 from mlx_genmoji.prompt.lexicon import GARMENTS, Entry
 from mlx_genmoji.prompt.parser import spell_out
@@ -44,6 +45,8 @@ class Request:
     """The name of one of the demo's adapters; None draws without one."""
     plan: PromptPlan | None = None
     """An edited plan to draw instead of the prompt."""
+    pack: bool = False
+    """Draw a sticker pack of the prompt, a sticker for each of the default moods, instead of candidates."""
 
     @classmethod
     def read(cls, values: Mapping[str, Any]) -> Request:
@@ -67,7 +70,13 @@ class Request:
             model=_text(given, "model") or None,
             adapter=_text(given, "adapter") or None,
             plan=plan,
+            pack=_flag(given, "pack"),
         )
+
+    @property
+    def tiles(self) -> int:
+        """How many pictures the drawing has, or a pack at most."""
+        return len(DEFAULT_MOODS) if self.pack else self.count
 
 
 def combined(prompt: str) -> str:
@@ -147,6 +156,13 @@ def _whole(given: Mapping[str, Any], name: str, least: int, most: int) -> int | 
     if value is not None and not value.is_integer():
         raise UserError(f"The {_label(name)} is {value:g}, not a whole number.")
     return None if value is None else int(value)
+
+
+def _flag(given: Mapping[str, Any], name: str) -> bool:
+    value = given.get(name, False)
+    if not isinstance(value, bool):
+        raise UserError(f"The {_label(name)} is {quoted(value, 40)}, not true or false.")
+    return value
 
 
 def _label(name: str) -> str:

@@ -47,6 +47,10 @@ class HistoryEntry:
     """The pictures, at most `MAX_TILE_SIDE` wide."""
     icon: bytes
     """The first picture, at most `MAX_ICON_SIDE` wide."""
+    moods: tuple[str, ...] = ()
+    """Of a pack: the names of the pictures' moods."""
+    pack: bytes | None = None
+    """A zip of the pack's folder."""
 
     @classmethod
     def of(cls, request: Request, done: Done) -> HistoryEntry:
@@ -60,7 +64,9 @@ class HistoryEntry:
         recipes = tuple(sticker.recipe for sticker in done.stickers)
         icon = _png(images[0], MAX_ICON_SIDE)
         token = secrets.token_urlsafe(16)
-        return cls(token, request, done.plan, done.seed, done.notes, pictures, recipes, tiles, icon)
+        return cls(
+            token, request, done.plan, done.seed, done.notes, pictures, recipes, tiles, icon, done.moods, done.pack
+        )
 
     def sticker(self, index: int) -> Sticker:
         """Candidate `index`, as it was drawn."""
@@ -69,7 +75,9 @@ class HistoryEntry:
     @property
     def size(self) -> int:
         """In bytes; a tile that is the picture itself counts once."""
-        return sum({id(data): len(data) for data in (*self.pictures, *self.tiles, self.icon)}.values())
+        return sum(
+            {id(data): len(data) for data in (*self.pictures, *self.tiles, self.icon, self.pack or b"")}.values()
+        )
 
 
 @dataclass

@@ -1,5 +1,5 @@
 // The stage: shows the data that stage.py sends (props.value), always as text, never as HTML.
-// {tiles: [data URI or null], token, words, seed, alt, drawing, progress, says, error, notes}
+// {tiles: [data URI or null], token, words, seed, alt, drawing, progress, says, error, notes, and of a pack: pack, labels}
 // Only this script knows which candidate is chosen; the download links change with it at once.
 const tiles = element.querySelector('.tiles')
 const bar = element.querySelector('.progress')
@@ -8,7 +8,7 @@ const error = element.querySelector('.error')
 const notes = element.querySelector('.notes')
 const take = element.querySelector('.take')
 const recipe = take.querySelector('input')
-const kinds = { png: 'png', transparent: 'transparent.png', zip: 'zip' }
+const kinds = { png: 'png', transparent: 'transparent.png', zip: 'zip', 'pack-zip': 'pack.zip' }
 let chosen = 0
 let token
 
@@ -42,10 +42,12 @@ function mark() {
     const href = `take/${state.token}/${chosen}.${kind}?recipe=${Number(recipe.checked)}`
     take.querySelector(`#${id}`).setAttribute('href', href)
   }
+  take.querySelector('#pack-zip').hidden = !state.pack
   take.hidden = Boolean(state.drawing) || !state.token
 }
 
 function words(state) {
+  if (state.labels) return state.labels[chosen]
   return state.words === undefined ? '' : `${state.words} \u00b7 seed ${state.seed + chosen}`
 }
 

@@ -5,24 +5,25 @@ from __future__ import annotations
 import io
 import secrets
 import sys
+import tempfile
 import threading
-import time
 import traceback
 import warnings
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import ZipFile
 
-from mlx_genmoji.combinations.reading import Combination
+from mlx_genmoji.combinations.combination import Combination
 from mlx_genmoji.errors import Cancelled as DrawingCancelled
 from mlx_genmoji.errors import UserError, quoted
 from mlx_genmoji.lora.persona_index import is_index
 from mlx_genmoji.prompt import PromptPlan, parse
 
 from .job import Cancelled, Done, Drawing, Failed, Job, Status, Waiting
+from .progress import PackProgress, Progress
 from .request import MAX_STEPS, Request, combined
 
 if TYPE_CHECKING:
@@ -30,12 +31,6 @@ if TYPE_CHECKING:
     from mlx_genmoji.prompt import Rewriter
 
 MAX_WAITING = 32
-
-MAX_PREVIEW_SIDE = 256
-"""In pixels."""
-
-SLOW_PREVIEW_SECONDS = 1.0
-"""If a preview takes longer, not every step gets one."""
 
 
 class Worker:
@@ -208,6 +203,8 @@ class Worker:
         notes = self._load_model(request.model, request.adapter)
         genmoji = self._genmoji
         assert genmoji is not None
+        if request.pack:
+            return self._draw_pack(job, genmoji, seed, notes)
         with _recorded_warnings() as messages:
             plan = self._plan(request, genmoji)
             if job.cancelled.is_set():
@@ -224,10 +221,30 @@ class Worker:
                 callback=Progress(job, genmoji, Drawing(plan, seed, previews=(None,) * request.count)),
             )
         notes += [message for message in messages if message not in notes]
+        notes += stickers[0].notes
         if "combination" in stickers[0].recipe:
             parts = Combination.from_dict(stickers[0].recipe["combination"]).parts
             notes.append(f"Drawn by parts and put together: {', '.join(part.label for part in parts)}.")
         return Done(stickers, plan, seed, notes)
+
+    def _draw_pack(self, job: Job, genmoji: Genmoji, seed: int, notes: list[str]) -> Done:
+        """Draw a pack for all messengers, in a folder that is deleted once it is zipped."""
+        from mlx_genmoji.packs.make import make_pack
+
+        request = job.request
+        subject = combined(request.prompt)
+        plan = PromptPlan.of(parse(subject), request.skin_tone, request.person_type)
+        options = {
+            name: getattr(request, name)
+            for name in ("skin_tone", "person_type", "negative_prompt", "steps", "guidance", "sampler")
+        }
+        with tempfile.TemporaryDirectory(prefix="genmoji-pack-") as name, _recorded_warnings() as messages:
+            progress = PackProgress(job, Drawing(plan, seed, previews=(None,) * request.tiles))
+            pack = make_pack(genmoji, subject, Path(name), seed=seed, callback=progress, **options)
+            archive = zipped_folder(Path(name))
+        notes += [message for message in messages if message not in notes] + pack.notes
+        plan = plan.finished(genmoji.caption_form())
+        return Done(list(pack.stickers.values()), plan, seed, notes, tuple(pack.stickers), archive)
 
     def _plan(self, request: Request, genmoji: Genmoji) -> PromptPlan:
         plan = request.plan
@@ -241,48 +258,6 @@ class Worker:
         return plan.finished(genmoji.caption_form())
 
 
-class Progress:
-    """The callback of `Genmoji.generate`: sets the job's status after each step, and stops if it is cancelled."""
-
-    def __init__(self, job: Job, genmoji: Genmoji, drawing: Drawing):
-        self.job = job
-        self.genmoji = genmoji
-        self.drawing = drawing
-        self.started = time.monotonic()
-        self.preview_seconds = 0.0
-        self.previews_are_quick = True
-        job.set_status(drawing)
-
-    def __call__(self, step: int, steps: int, latents: Any) -> bool:
-        """Whether to go on."""
-        if self.job.cancelled.is_set():
-            return False
-        previews = list(self.drawing.previews)
-        candidate_steps = steps // len(previews)
-        is_last = (step + 1) % candidate_steps == 0
-        now = time.monotonic()
-        # With a slow autoencoder, previews may take half of the time and no more.
-        may_preview = is_last or self.previews_are_quick or 2 * self.preview_seconds <= now - self.started
-        if self.job.previews and may_preview:
-            previews[step // candidate_steps] = _jpeg(self.genmoji.preview(latents))
-            seconds = time.monotonic() - now
-            self.previews_are_quick = seconds <= SLOW_PREVIEW_SECONDS
-            self.preview_seconds += seconds
-        seconds_left = (time.monotonic() - self.started) / (step + 1) * (steps - step - 1)
-        self.drawing = replace(
-            self.drawing, step=step + 1, steps=steps, seconds_left=seconds_left, previews=tuple(previews)
-        )
-        self.job.set_status(self.drawing)
-        return not self.job.cancelled.is_set()
-
-
-def _jpeg(picture: Any) -> bytes:
-    picture.thumbnail((MAX_PREVIEW_SIDE, MAX_PREVIEW_SIDE))
-    file = io.BytesIO()
-    picture.save(file, "JPEG", quality=85)
-    return file.getvalue()
-
-
 @contextmanager
 def _recorded_warnings() -> Iterator[list[str]]:
     """A list that holds, after the block, the messages of the UserWarnings raised in it."""
@@ -291,3 +266,13 @@ def _recorded_warnings() -> Iterator[list[str]]:
         warnings.simplefilter("always", UserWarning)
         yield messages
     messages += [str(warning.message) for warning in caught if warning.category is UserWarning]
+
+
+def zipped_folder(folder: Path) -> bytes:
+    """A zip of the files in a folder, which are compressed already."""
+    buffer = io.BytesIO()
+    with ZipFile(buffer, "w") as archive:
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                archive.write(path, path.relative_to(folder))
+    return buffer.getvalue()

@@ -1,7 +1,7 @@
-"""Model folders and files: which files hold the weights, and a component's folder <-> its module tree.
+"""Model folders and files: finding a component's weights, and its folder <-> its module tree.
 
-`load_model(folder)` builds one component; `components` has the rest. The names below are fetched when they are first
-used, so that importing this package does not import MLX.
+`load_model(folder)` builds one component. The names below are imported from `components` when they are first used, so
+that importing this package does not import MLX.
 """
 
 from __future__ import annotations

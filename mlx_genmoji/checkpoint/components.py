@@ -1,100 +1,117 @@
 """A component of a diffusers folder (`config.json` + safetensors) <-> a module tree.
 
-A module's parameter path is the checkpoint's key, so loading is: read, move convolutions OIHW -> OHWI, squeeze where a
-1x1 convolution is a linear layer here, rename the few legacy keys, load strictly.
+A module's parameter path is the checkpoint's key. Loading a tensor therefore means: move a convolution from OIHW to
+OHWI, squeeze a 1x1 convolution that is a linear layer here, rename the few legacy keys, cast. Every parameter must get
+exactly one tensor.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten, tree_unflatten
 
-from ..errors import UserError, quoted
+from ..errors import UserError, first_few, quoted
 from ..files import read_json, whole_file, write_json
 from ..models.blocks import PointwiseConv
-from ..models.clip import CLIPTextModel, CLIPTextModelWithProjection
 from ..models.ops import on_cpu
-from ..models.ops.cpu_eager import LARGE, widened
-from ..models.tiny_vae import AutoencoderTiny
-from ..models.unet import UNet2DConditionModel
-from ..models.vae import AutoencoderKL
+from ..models.ops.parallel_cast import parallel_cast, worth_parallel_cast
 from ..quantization import Quantization, expect_packed, packed_parts, quantize_model
 from .weight_files import STEMS, check_safetensors, find_weights
 
-Model = AutoencoderKL | AutoencoderTiny | CLIPTextModel | UNet2DConditionModel
+if TYPE_CHECKING:
+    from ..models.clip import CLIPTextModel
+    from ..models.tiny_vae import AutoencoderTiny
+    from ..models.unet import UNet2DConditionModel
+    from ..models.vae import AutoencoderKL
 
-MODELS: dict[str, Callable[[Mapping[str, Any]], Model]] = {
-    "AutoencoderKL": AutoencoderKL.from_config,
-    "AutoencoderTiny": AutoencoderTiny.from_config,
-    "CLIPTextModel": CLIPTextModel.from_config,
-    "CLIPTextModelWithProjection": CLIPTextModelWithProjection.from_config,
-    "UNet2DConditionModel": UNet2DConditionModel.from_config,
+Model: TypeAlias = "AutoencoderKL | AutoencoderTiny | CLIPTextModel | UNet2DConditionModel"
+
+MODELS = {
+    "AutoencoderKL": "vae",
+    "AutoencoderTiny": "tiny_vae",
+    "CLIPTextModel": "clip",
+    "CLIPTextModelWithProjection": "clip",
+    "UNet2DConditionModel": "unet",
 }
+"""Each class that a `config.json` may name, and the module of `mlx_genmoji.models` that has it, imported on first use.
+"""
 
-# (pattern, replacement) for keys as other files spell them; None drops the key.
-LEGACY_KEYS: dict[type, tuple[tuple[str, str | None], ...]] = {
-    AutoencoderKL: (
+LEGACY_KEYS: dict[str, tuple[tuple[str, str | None], ...]] = {
+    "AutoencoderKL": (
         (r"(attentions\.\d+)\.query\.", r"\1.to_q."),
         (r"(attentions\.\d+)\.key\.", r"\1.to_k."),
         (r"(attentions\.\d+)\.value\.", r"\1.to_v."),
         (r"(attentions\.\d+)\.proj_attn\.", r"\1.to_out.0."),
     ),
-    CLIPTextModel: (
+    "CLIPTextModel": (
         (r"embeddings\.position_ids$", None),
         (r"^(embeddings|encoder|final_layer_norm)\.", r"text_model.\1."),
     ),
 }
+"""By class: (pattern, replacement) for keys of older files. The first match is replaced; None drops the key."""
 
 
-def load_model(folder: str | Path, variant: str | None = None, quantization: Quantization | None = None) -> Model:
-    """Build one component from its folder and load its weights, evaluated; packed where config.json says so.
+def load_model(
+    folder: str | Path,
+    kinds: Sequence[str] = (),
+    *,
+    variant: str | None = None,
+    quantization: Quantization | None = None,
+) -> Model:
+    """Build one component from its folder and load its weights, evaluated; packed if config.json says so.
 
-    float32 on a CPU; on a GPU half precision, except for an autoencoder whose config does not say that it stands that
-    (`force_upcast` false). Of a folder with files of both precisions, those of its own are read, or those of `variant`.
-    quantization: pack dense weights one after the other, so that they are never in memory together. Raises UserError in
-    one sentence where a file is missing or damaged, the config asks for what is not supported, tensors do not fit, or
-    weights are packed otherwise already.
+    The dtype is float32 on a CPU and float16 on a GPU; an autoencoder is float32 on a GPU too, unless its config has
+    `force_upcast` false. If the folder has files in both precisions, those in the device's own are read, or those of
+    `variant`. kinds: the names of the classes that it may be, all if empty.
+    quantization: pack dense weights, one layer after another, so that the dense model is never in memory as a whole.
+    Raises UserError if a file is missing or damaged, the config is not supported or describes another kind of model,
+    tensors do not fit, or the weights are packed in another way already.
     """
-    model = _open_model(Path(folder), variant, keep_halves=on_cpu() and quantization is None)
+    model = create_model(read_json(Path(folder) / "config.json"))
+    if kinds and not is_kind(model, *kinds):
+        raise UserError(f"{folder}: config.json describes another kind of model than {kinds[0]}.")
+    _load_weights_of(Path(folder), model, variant, defer_casts=on_cpu() and quantization is None)
     packed = Quantization.read(model.raw_config)
     if quantization is not None and packed is None:
         quantize_model(model, quantization, measure=False)
     elif quantization not in (None, packed):
         raise UserError(f"{folder} is packed already, as {packed}: start from the dense model.")
-    _widen(model)
+    _cast_deferred(model)
     mx.eval(model.parameters())
     return model
 
 
 def open_model(folder: str | Path, variant: str | None = None) -> Model:
-    """What `load_model` loads, its weights unread until they are needed."""
-    return _open_model(Path(folder), variant, keep_halves=False)
-
-
-def _open_model(folder: Path, variant: str | None, keep_halves: bool) -> Model:
-    config = read_json(folder / "config.json")
-    model = create_model(config)
-    sensitive = isinstance(model, AutoencoderKL | AutoencoderTiny) and model.config.force_upcast
-    dtype = mx.float32 if on_cpu() or sensitive else mx.float16
-    paths = find_weights(folder, half=dtype == mx.float16, variant=variant)
-    load_weights(model, paths, dtype, keep_halves)
-    # Past MLX's modules, which would take a list for parameters.
-    object.__setattr__(model, "weight_paths", tuple(paths))
-    model.eval()
+    """The model that `load_model` loads, with lazy weights: each is read from its file when it is first used."""
+    model = create_model(read_json(Path(folder) / "config.json"))
+    _load_weights_of(Path(folder), model, variant, defer_casts=False)
     return model
 
 
+def _load_weights_of(folder: Path, model: Model, variant: str | None, defer_casts: bool) -> None:
+    """Give a model the weights in its folder, lazily, in the dtype that it computes in."""
+    # Only the configs of autoencoders have this field.
+    needs_float32 = getattr(model.config, "force_upcast", False)
+    dtype = mx.float32 if on_cpu() or needs_float32 else mx.float16
+    paths = find_weights(folder, half=dtype == mx.float16, variant=variant)
+    load_weights(model, paths, dtype, defer_casts)
+    # nn.Module's own __setattr__ would take a tuple for parameters.
+    object.__setattr__(model, "weight_paths", tuple(paths))
+    model.eval()
+
+
 def weight_paths(model: nn.Module) -> tuple[Path, ...]:
-    """The files that `load_model` read the weights of `model` from; none where it was not loaded."""
+    """The files that `load_model` read the weights of `model` from; empty if it was not loaded from files."""
     return getattr(model, "weight_paths", ())
 
 
-def _widen(model: Model) -> None:
-    """Evaluate what of a CPU's weights is in half precision, in float32, but for parts of packed weights."""
+def _cast_deferred(model: Model) -> None:
+    """On a CPU, cast the weights that are still float16 to float32, evaluated; parts of packed weights stay."""
     if not on_cpu():
         return
     packed = packed_parts(model)
@@ -104,35 +121,42 @@ def _widen(model: Model) -> None:
         for name, value in module.items()
         if isinstance(value, mx.array) and value.dtype == mx.float16 and f"{path}.{name}" not in packed
     ]
-    for (module, name), wide in zip(places, widened(module[name] for module, name in places), strict=True):
-        module[name] = wide
+    halves = (module[name] for module, name in places)
+    for (module, name), weight in zip(places, parallel_cast(halves), strict=True):
+        module[name] = weight
+
+
+def is_kind(model: nn.Module, *names: str) -> bool:
+    """Whether the class of `model`, or one that it derives from, has one of these names. It need not be imported."""
+    return any(kind.__name__ in names for kind in type(model).__mro__)
 
 
 def create_model(config: Mapping[str, Any]) -> Model:
     """The module that a `config.json` describes, with random weights."""
-    named = config.get("_class_name") or config.get("architectures")
-    names = named if isinstance(named, list) else [named]
-    for name, create in MODELS.items():
-        if name in names:
-            model = create(config)
-            # MLX draws weights only when they are needed, and makes each draw's key from the last one's. Undrawn, the
-            # keys of many models are a history so long that a gradient, which walks it, runs out of stack.
-            mx.eval(mx.random.state)
-            return model
-    raise UserError(f"config.json asks for {quoted(repr(named))}, supported are {', '.join(MODELS)}.")
+    requested = config.get("_class_name") or config.get("architectures")
+    names = requested if isinstance(requested, list) else [requested]
+    name = next((name for name in MODELS if name in names), None)
+    if name is None:
+        raise UserError(f"config.json asks for {quoted(repr(requested))}, supported are {', '.join(MODELS)}.")
+    module = import_module(f"..models.{MODELS[name]}", __package__)
+    model: Model = getattr(module, name).from_config(config)
+    # MLX draws random weights lazily, and makes the key of each draw from the key before. After many models that were
+    # never drawn the chain of keys is so long that a gradient, which walks it, overflows the stack.
+    mx.eval(mx.random.state)
+    return model
 
 
-def load_weights(model: Model, paths: Sequence[Path], dtype: mx.Dtype = mx.float32, keep_halves: bool = False) -> None:
-    """Give `model` the weights of safetensors files, every parameter exactly once, unread until they are needed.
+def load_weights(model: Model, paths: Sequence[Path], dtype: mx.Dtype = mx.float32, defer_casts: bool = False) -> None:
+    """Give `model` the weights of safetensors files, lazily: each is read when it is first used.
 
-    keep_halves: what is large and in float16 stays so. Raises UserError naming what does not fit.
+    dtype, defer_casts: see `assign`. Raises UserError with a list of the tensors that do not fit.
     """
     tensors = list(_tensors(paths))
     quantization = Quantization.read(model.raw_config)
     if quantization is not None:
         scales = [key for key, _ in tensors if key.endswith(".scales")]
         expect_packed(model, quantization, [key.removesuffix(".scales") for key in scales])
-    assign(model, tensors, dtype, f"{paths[0]} does not fit its config.json", keep_halves)
+    assign(model, tensors, dtype, f"{paths[0]} does not fit its config.json", defer_casts)
 
 
 def assign(
@@ -140,49 +164,52 @@ def assign(
     tensors: Iterable[tuple[str, mx.array]],
     dtype: mx.Dtype,
     complaint: str,
-    keep_halves: bool = False,
+    defer_casts: bool = False,
 ) -> None:
-    """Give `model` tensors as files hold them, every parameter exactly one, unevaluated.
+    """Give `model` the tensors of a file by their keys, lazily. Every parameter must get exactly one.
 
-    Raises UserError, the complaint and a list of what does not fit.
+    dtype: of all weights but packed ones. defer_casts: large float16 tensors stay as they are, to be cast together.
+    Raises UserError, `complaint` and a list of what does not fit; the model is then unchanged.
     """
-    expected: dict[str, mx.array] = dict(tree_flatten(model.parameters()))
-    legacy = next((table for kind, table in LEGACY_KEYS.items() if isinstance(model, kind)), ())
+    parameters: dict[str, mx.array] = dict(tree_flatten(model.parameters()))
+    legacy = next((table for kind, table in LEGACY_KEYS.items() if is_kind(model, kind)), ())
     packed = packed_parts(model)
     loaded: dict[str, mx.array] = {}
     unexpected, misshaped = [], []
     for key, tensor in tensors:
-        name = _rename(key, legacy)
+        name = _current_key(key, legacy)
         if name is None:
             continue
-        if name not in expected or name in loaded:
+        if name not in parameters or name in loaded:
             unexpected.append(quoted(key))
             continue
+        parameter = parameters[name]
+        target = parameter.dtype if name in packed else dtype
         if name not in packed:
-            tensor = _to_here(tensor, expected[name].ndim)
-        if tensor.shape != expected[name].shape:
-            misshaped.append(f"{quoted(key)} {tensor.shape} instead of {expected[name].shape}")
-        wanted = expected[name].dtype if name in packed else dtype
-        if keep_halves and tensor.dtype == mx.float16 and tensor.size >= LARGE:
-            wanted = mx.float16
-        if tensor.dtype != wanted and not all(mx.issubdtype(kind, mx.floating) for kind in (tensor.dtype, wanted)):
+            tensor = _channels_last(tensor, parameter.ndim)
+        if tensor.shape != parameter.shape:
+            misshaped.append(f"{quoted(key)} {tensor.shape} instead of {parameter.shape}")
+        if defer_casts and worth_parallel_cast(tensor):
+            target = mx.float16
+        if not _castable(tensor.dtype, target):
             unexpected.append(f"{quoted(key)} of type {tensor.dtype}")
-        loaded[name] = tensor.astype(wanted)
-    problems = {
-        "missing": [name for name in expected if name not in loaded],
-        "unexpected": unexpected,
-        "misshaped": misshaped,
-    }
-    found = [f"{kind}: {_list(names)}" for kind, names in problems.items() if names]
-    if found:
-        raise UserError(f"{complaint}; {'; '.join(found)}.")
+        loaded[name] = tensor.astype(target)
+    missing = [name for name in parameters if name not in loaded]
+    _raise_misfits(complaint, missing=missing, unexpected=unexpected, misshaped=misshaped)
     model.update(tree_unflatten(list(loaded.items())))
 
 
-def save_model(model: Model, folder: Path, dtype: mx.Dtype = mx.float32) -> None:
-    """Write `config.json` and weights as diffusers and transformers read them, each moved into place when whole.
+def _raise_misfits(complaint: str, **names: list[str]) -> None:
+    """Raise UserError if there are names of any kind."""
+    misfits = [f"{kind}: {first_few(listed)}" for kind, listed in names.items() if listed]
+    if misfits:
+        raise UserError(f"{complaint}; {'; '.join(misfits)}.")
 
-    `dtype` is that of what is not packed. Packed weights are written as they are, convolutions OHWI, as mlx-lm does.
+
+def save_model(model: Model, folder: Path, dtype: mx.Dtype = mx.float32) -> None:
+    """Write `config.json` and weights as diffusers and transformers read them, each file whole or not at all.
+
+    dtype: of the weights that are not packed. Packed weights are written as they are, convolutions OHWI, like mlx-lm's.
     """
     folder.mkdir(parents=True, exist_ok=True)
     parameters: dict[str, mx.array] = dict(tree_flatten(model.parameters()))
@@ -193,20 +220,20 @@ def save_model(model: Model, folder: Path, dtype: mx.Dtype = mx.float32) -> None
         if name in packed:
             tensors[name] = tensor
             continue
-        owner, _, kind = name.rpartition(".")
-        if kind == "weight" and owner in pointwise:
+        path, _, kind = name.rpartition(".")
+        if kind == "weight" and path in pointwise:
             tensor = tensor[:, None, None]
         if tensor.ndim == 4:
             tensor = tensor.transpose(0, 3, 1, 2)
         tensors[name] = mx.contiguous(tensor.astype(dtype))
-    target = folder / f"{STEMS[isinstance(model, CLIPTextModel)]}.safetensors"
+    target = folder / f"{STEMS[is_kind(model, 'CLIPTextModel')]}.safetensors"
     with whole_file(target) as partial:
         mx.save_safetensors(str(partial), tensors, {"format": "pt"})
     write_json(folder / "config.json", model.raw_config)
 
 
 def _tensors(paths: Sequence[Path]) -> Iterator[tuple[str, mx.array]]:
-    """The tensors of safetensors files, unread yet, by their keys."""
+    """The tensors of safetensors files by their keys, lazy."""
     for path in paths:
         check_safetensors(path)
         try:
@@ -217,22 +244,23 @@ def _tensors(paths: Sequence[Path]) -> Iterator[tuple[str, mx.array]]:
         yield from sorted(tensors.items())
 
 
-def _rename(key: str, table: tuple[tuple[str, str | None], ...]) -> str | None:
-    for pattern, replacement in table:
+def _current_key(key: str, legacy: tuple[tuple[str, str | None], ...]) -> str | None:
+    """The current name of a file's key; None for a tensor that is not used any more."""
+    for pattern, replacement in legacy:
         if re.search(pattern, key):
             return None if replacement is None else re.sub(pattern, replacement, key)
     return key
 
 
-def _to_here(tensor: mx.array, ndim: int) -> mx.array:
+def _channels_last(tensor: mx.array, ndim: int) -> mx.array:
+    """A weight as a file has it -> as a parameter of `ndim` dimensions: OIHW -> OHWI, or -> OI for a 1x1 kernel."""
     if tensor.ndim == 4 and ndim == 4:
-        # A view with other strides would be copied by each convolution, and is cast as slowly as it is read.
+        # Contiguous: a transposed view would be copied at each convolution. It is lazy, read and cast in one go.
         return mx.contiguous(tensor.transpose(0, 2, 3, 1))
     if tensor.ndim == 4 and ndim == 2 and tensor.shape[2:] == (1, 1):
         return tensor.squeeze((2, 3))
     return tensor
 
 
-def _list(names: list[str]) -> str:
-    shown = ", ".join(names[:3])
-    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"
+def _castable(dtype: mx.Dtype, target: mx.Dtype) -> bool:
+    return dtype == target or (mx.issubdtype(dtype, mx.floating) and mx.issubdtype(target, mx.floating))

@@ -1,4 +1,4 @@
-"""How a model is used where the user does not say: `genmoji.json` in its folder, which may be missing."""
+"""A model's default settings: the optional `genmoji.json` in its folder."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -19,27 +19,29 @@ EMOJI_SETS = frozenset({"fluent", "noto", "openmoji", "twemoji"})
 
 @dataclass(frozen=True)
 class Defaults:
-    """The fields of `genmoji.json`; their defaults are those of a Stable Diffusion checkpoint."""
+    """The fields of `genmoji.json`. Without the file they are those of a Stable Diffusion checkpoint."""
 
     template: str = "{prompt}"
     steps: int = 25
     guidance: float = 7.5
     plan_fields: tuple[str, ...] = PLAN_FIELDS
-    """Which of `PLAN_FIELDS` the model's captions have."""
+    """The fields of `PLAN_FIELDS` that the captions of the model's training data have."""
     parts: tuple[tuple[str, str], ...] = ()
-    """For a model that draws single emoji, whose combinations are drawn by parts: each style as templates spell it, and
-    the one of `EMOJI_SETS` that its drawings are like. A mapping in the file.
+    """For a model that draws single emoji, so that a combination is drawn part by part: (style, emoji set) pairs.
+
+    The style is a word of the caption template, the emoji set the one of `EMOJI_SETS` whose drawings it resembles. In
+    the file this is a mapping.
     """
 
     @classmethod
     def load(cls, folder: Path, base: "Defaults | None" = None) -> "Defaults":
-        """Those of a model's folder, else `base`."""
+        """The defaults in a model's folder; `base` for fields that it does not have."""
         path = folder / DEFAULTS_FILE
         return cls.read(read_json(path) if path.exists() else {}, base)
 
     @classmethod
     def read(cls, config: Mapping[str, Any], base: "Defaults | None" = None) -> "Defaults":
-        """The fields of `config`, else those of `base`. Raises UserError for an unknown or ill-typed field."""
+        """The fields of `config`, those of `base` for the rest. Raises UserError for an unknown or ill-typed field."""
         base = base or cls()
         for name, value in config.items():
             _check(name, value)
@@ -56,10 +58,12 @@ def _check(name: str, value: object) -> None:
     if name == "plan_fields" and isinstance(value, list) and all(field in PLAN_FIELDS for field in value):
         return
     if name == "parts":
-        if not isinstance(value, dict) or not all(style and likened in EMOJI_SETS for style, likened in value.items()):
+        if not isinstance(value, dict) or not all(
+            style and emoji_set in EMOJI_SETS for style, emoji_set in value.items()
+        ):
             raise UserError(
                 f"{DEFAULTS_FILE}: field 'parts' is {quoted(value)}; it must map each style to the emoji set that its"
-                f" drawings are like: {', '.join(sorted(EMOJI_SETS))}."
+                f" drawings resemble: {', '.join(sorted(EMOJI_SETS))}."
             )
         return
     number = (int, float) if kinds[name] is float else kinds[name]

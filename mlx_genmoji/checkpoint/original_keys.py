@@ -1,7 +1,8 @@
-"""The tensors of a component in the original layout, under their names in diffusers and transformers, and its config.
+"""Renames the tensors of a component from the original layout to diffusers' and transformers' names.
 
-Each function takes the tensors of one component by their keys after its prefix, and returns the config.json that their
-shapes tell, and the same tensors renamed. All raise UserError naming a tensor that is missing.
+`unet`, `autoencoder`, `clip` and `open_clip` take the tensors of one component, by their keys without the component's
+prefix. They return a config.json made from the tensors' shapes, and the renamed tensors. They raise UserError with the
+name of a tensor that is missing.
 """
 
 import re
@@ -39,8 +40,8 @@ UNET_RESNET = {
     "skip_connection": "conv_shortcut",
 }
 
-# (pattern, replacement), all of which apply, in order.
 Renames = tuple[tuple[str, str], ...]
+"""(pattern, replacement): all are applied, in their order."""
 
 AUTOENCODER_KEYS: Renames = (
     (r"^encoder\.down\.(\d+)\.", r"encoder.down_blocks.\1."),
@@ -67,7 +68,7 @@ OPEN_CLIP_KEYS: Renames = (
     (r"\.mlp\.c_proj\.", ".mlp.fc2."),
     (r"\.attn\.out_proj\.", ".self_attn.out_proj."),
 )
-# Used in training, by other tools, or made anew: in some files.
+# In some files: tensors for training, or that other tools left, or that are computed anyway.
 UNUSED = re.compile(
     r"^(text_model\.)?(logit_scale|attn_mask)$|position_ids$"  # of a text encoder
     r"|^(loss|model_ema)\."  # of an autoencoder
@@ -75,34 +76,31 @@ UNUSED = re.compile(
 
 
 def unet(tensors: Tensors, heads: int | None) -> Converted:
-    """UNet2DConditionModel. `heads`: of every attention; None: as many as give each head 64 channels."""
+    """UNet2DConditionModel. heads: of every attention; None: channels / 64."""
     down, up = _unet_depths(tensors)
     modules = unet_modules([len(depths) for depths in down])
     renamed = {_unet_key(key, modules): tensor for key, tensor in tensors.items()}
     channels = [_size(renamed, f"down_blocks.{i}.resnets.0.conv1.weight", 0) for i in range(len(down))]
     attention = next((key for key in renamed if key.endswith("attn2.to_k.weight")), "attn2.to_k.weight")
     proj_in = next((key for key in renamed if key.endswith("proj_in.weight")), "proj_in.weight")
-    middle = _depth(tensors, "middle_block.1")
-    # A middle block has as many as the last block of the way down, even where that has no use for them.
-    where_none = [*(1 for _ in down[1:]), max(middle, 1)]
-    down_depths = list(map(_told, down, where_none))
-    up_depths = list(map(_told, up, where_none[::-1]))
+    has_middle = any(key.startswith("mid_block.") for key in renamed)
+    middle_depth = _depth(tensors, "middle_block.1")
+    middle = "UNetMidBlock2DCrossAttn" if middle_depth else "UNetMidBlock2D"
+    down_depths, up_depths = _transformer_depths(down, up, middle_depth)
     config: dict[str, Any] = {
         "_class_name": "UNet2DConditionModel",
         "in_channels": _size(renamed, "conv_in.weight", 1),
         "out_channels": _size(renamed, "conv_out.weight", 0),
         "block_out_channels": channels,
-        "layers_per_block": _told([len(depths) for depths in down], 0),
+        "layers_per_block": _number_or_list([len(depths) for depths in down], if_zero=0),
         "down_block_types": ["CrossAttnDownBlock2D" if any(depths) else "DownBlock2D" for depths in down],
         "up_block_types": ["CrossAttnUpBlock2D" if any(depths) else "UpBlock2D" for depths in up],
-        "mid_block_type": "UNetMidBlock2DCrossAttn" if middle else "UNetMidBlock2D",
+        "mid_block_type": middle if has_middle else None,
         "transformer_layers_per_block": down_depths if len(set(map(repr, down_depths))) > 1 else down_depths[0],
         "cross_attention_dim": _size(renamed, attention, 1),
         "attention_head_dim": heads or [max(size // HEAD_CHANNELS, 1) for size in channels],
         "use_linear_projection": renamed[proj_in].ndim == 2 if proj_in in renamed else False,
     }
-    if not any(key.startswith("mid_block.") for key in renamed):
-        config["mid_block_type"] = None
     if up_depths != down_depths[::-1]:
         config["reverse_transformer_layers_per_block"] = up_depths
     if "add_embedding.linear_1.weight" in renamed:
@@ -118,7 +116,7 @@ def autoencoder(tensors: Tensors) -> Converted:
     for key, tensor in tensors.items():
         if UNUSED.search(key):
             continue
-        # The way up is counted from its end.
+        # The original layout counts the blocks of the decoder from its end.
         key = re.sub(r"^(decoder\.up\.)(\d+)", lambda match: f"{match[1]}{blocks - 1 - int(match[2])}", key)
         renamed[_renamed(key, AUTOENCODER_KEYS)] = tensor
     config = {
@@ -137,7 +135,7 @@ def autoencoder(tensors: Tensors) -> Converted:
 
 
 def clip(tensors: Tensors) -> Converted:
-    """CLIPTextModel, OpenAI's, spelled as transformers does; without the prefix in some files."""
+    """CLIPTextModel: OpenAI's CLIP with transformers' names, which lack the prefix "text_model." in some files."""
     renamed = {
         key if key.startswith("text_model.") else f"text_model.{key}": tensor
         for key, tensor in tensors.items()
@@ -146,12 +144,12 @@ def clip(tensors: Tensors) -> Converted:
     return _clip_config(renamed, "quick_gelu"), renamed
 
 
-def open_clip(tensors: Tensors, most_layers: int | None, projects: bool) -> Converted:
-    """CLIPTextModel or CLIPTextModelWithProjection, OpenCLIP's: layers after `most_layers` are left out."""
+def open_clip(tensors: Tensors, max_layers: int | None, projects: bool) -> Converted:
+    """CLIPTextModel from OpenCLIP; CLIPTextModelWithProjection if it `projects`. Drops layers after max_layers."""
     renamed: Tensors = {}
     for key, tensor in tensors.items():
         layer = re.match(r"transformer\.resblocks\.(\d+)\.", key)
-        if UNUSED.search(key) or (layer and most_layers is not None and int(layer[1]) >= most_layers):
+        if UNUSED.search(key) or (layer and max_layers is not None and int(layer[1]) >= max_layers):
             continue
         if key == "text_projection":
             if projects:
@@ -162,7 +160,7 @@ def open_clip(tensors: Tensors, most_layers: int | None, projects: bool) -> Conv
         if joined is None:
             renamed[name] = tensor
         elif tensor.ndim == 0 or tensor.shape[0] % 3:
-            raise UserError(f"The checkpoint's {key} has the shape {tensor.shape}, which is not that of three in one.")
+            raise UserError(f"The checkpoint's {key} has the shape {tensor.shape}, which cannot be split into three.")
         else:
             for which, part in zip("qkv", mx.split(tensor, 3), strict=True):
                 renamed[f"{joined[1]}.self_attn.{which}_proj.{joined[2]}"] = part
@@ -187,15 +185,17 @@ def _clip_config(tensors: Tensors, activation: str) -> dict[str, Any]:
         "num_attention_heads": max(hidden_size // HEAD_CHANNELS, 1),
         "max_position_embeddings": _size(tensors, f"{embeddings}.position_embedding.weight", 0),
         "hidden_act": activation,
-        # As published: the end of a text is the largest id in it.
+        # As published with these models, whose end of a text is the largest id in it.
         "bos_token_id": 0,
         "eos_token_id": 2,
     }
 
 
 def unet_modules(layers: Sequence[int]) -> dict[str, str]:
-    """The name of each module of the UNet by its original one. `layers`: the resnets of each block of the way down; a
-    block ends where its feature map is halved or doubled."""
+    """Original module name -> diffusers' module name, for a whole UNet.
+
+    layers: the number of resnets of each down block. A block ends where the feature map is halved or doubled.
+    """
     modules = dict(UNET_MODULES)
     numbers = count(1)
     for block, resnets in enumerate(layers):
@@ -208,13 +208,13 @@ def unet_modules(layers: Sequence[int]) -> dict[str, str]:
         for layer, i in zip(range(resnets + 1), numbers, strict=False):
             modules[f"output_blocks.{i}.0"] = f"up_blocks.{block}.resnets.{layer}"
             modules[f"output_blocks.{i}.1"] = f"up_blocks.{block}.attentions.{layer}"
-            for place in (1, 2):
-                modules[f"output_blocks.{i}.{place}.conv"] = f"up_blocks.{block}.upsamplers.0.conv"
+            for position in (1, 2):
+                modules[f"output_blocks.{i}.{position}.conv"] = f"up_blocks.{block}.upsamplers.0.conv"
     return modules
 
 
 def _unet_depths(tensors: Tensors) -> tuple[list[list[int]], list[list[int]]]:
-    """The transformer blocks behind each resnet of each block of the way down, and up."""
+    """How many transformer blocks follow each resnet, for each down block and each up block."""
     down: list[list[int]] = [[]]
     for i in count(1):
         if f"input_blocks.{i}.0.op.weight" in tensors:
@@ -228,7 +228,19 @@ def _unet_depths(tensors: Tensors) -> tuple[list[list[int]], list[list[int]]]:
     return down, up
 
 
+def _transformer_depths(
+    down: list[list[int]], up: list[list[int]], middle: int
+) -> tuple[list[int | list[int]], list[int | list[int]]]:
+    """`_unet_depths` as config.json has them: a number or a list for each down block, and for each up block.
+
+    middle: the depth of the middle block. A config gives it that of the last down block, even if that has none.
+    """
+    if_zero = [*(1 for _ in down[1:]), max(middle, 1)]
+    return list(map(_number_or_list, down, if_zero)), list(map(_number_or_list, up, if_zero[::-1]))
+
+
 def _unet_key(key: str, modules: Mapping[str, str]) -> str:
+    """The name of a tensor in diffusers; an unknown key as it is. modules: see `unet_modules`."""
     parts = key.split(".")
     for length in (4, 3, 2):
         module = ".".join(parts[:length])
@@ -241,13 +253,14 @@ def _unet_key(key: str, modules: Mapping[str, str]) -> str:
 
 
 def _depth(tensors: Tensors, module: str) -> int:
+    """The number of transformer blocks in a module."""
     return _count(lambda i: f"{module}.transformer_blocks.{i}.norm1.weight" in tensors)
 
 
-def _told(numbers: list[int], where_none: int) -> int | list[int]:
-    """The numbers of a block's layers as a config says them: one where they are equal."""
+def _number_or_list(numbers: list[int], if_zero: int) -> int | list[int]:
+    """The numbers of a block's layers as a config has them: one number if they are equal; `if_zero` if all are 0."""
     if not any(numbers):
-        return where_none
+        return if_zero
     return numbers[0] if len(set(numbers)) == 1 else numbers
 
 
@@ -258,10 +271,11 @@ def _renamed(key: str, renames: Renames) -> str:
 
 
 def _count(holds: Callable[[int], bool]) -> int:
+    """The number of integers from 0 on that the condition holds for, before the first that it does not."""
     return next(i for i in count() if not holds(i))
 
 
 def _size(tensors: Tensors, key: str, axis: int) -> int:
     if key not in tensors or tensors[key].ndim <= axis:
-        raise UserError(f"The checkpoint lacks {key}, or its shape is another than that of a Stable Diffusion model.")
+        raise UserError(f"The checkpoint lacks {key}, or its shape is not that of a Stable Diffusion model.")
     return tensors[key].shape[axis]

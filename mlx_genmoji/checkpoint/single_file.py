@@ -1,20 +1,20 @@
-"""A checkpoint in one `.safetensors` file, in the original layout as it is shared, to a diffusers folder.
+"""Converts a checkpoint in one `.safetensors` file, in the original layout, to a diffusers folder.
 
-Stable Diffusion 1.x, 2.x and XL, inpainting ones too. The file's tensors are renamed, never computed with; what a
-config.json says of sizes is read off their shapes, and what no shape tells is in `FAMILIES`. Two things are in no file:
+Stable Diffusion 1.x, 2.x and XL and their inpainting models. Tensors are renamed, never computed with. The sizes in a
+config.json come from the tensors' shapes; settings that no shape tells are in `FAMILIES`. Two things are not in the
+file:
 
-- The tokenizer. The vocabulary of CLIP is the same for all of these models, so any of their tokenizer folders will do.
-- What the UNet predicts. In this order: what the caller says; the file's own `modelspec.prediction_type`; a tensor that
-  is named `v_pred`, with which finetunes mark themselves; else epsilon, but v-prediction for Stable Diffusion 2 without
-  inpainting, as in its version for 768 pixels, which most finetunes begin with. The wrong one makes noise of pictures.
+- The tokenizer. All these models share CLIP's vocabulary, so the tokenizer folder of any of them will do.
+- What the UNet predicts. In this order: the caller's argument; `modelspec.prediction_type` in the file's header; a
+  tensor named `v_pred`, by which finetunes declare it; else v-prediction for Stable Diffusion 2 without inpainting (as
+  its version for 768 pixels, on which most finetunes are based), and epsilon for all others. With the wrong one
+  pictures are noise.
 
-The weights trained, not their moving average, are read where a file has both, as diffusers does.
+If a file has raw and EMA weights, the raw ones are read, as diffusers does.
 """
 
-import os
-import shutil
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from huggingface_hub import try_to_load_from_cache
 from safetensors import safe_open
 
 from ..errors import UserError, quoted
-from ..files import write_json
+from ..files import whole_folder, write_json
 from ..tokenizer import END_OF_TEXT, START_OF_TEXT, CLIPTokenizer, read_vocabulary
 from .components import assign, create_model, save_model
 from .original_keys import Tensors, autoencoder, clip, open_clip, unet
@@ -32,16 +32,16 @@ from .weight_files import PICKLES, check_safetensors
 UNET = "model.diffusion_model."
 AUTOENCODER = "first_stage_model."
 
-# Whose folders are as those written here; diffusers wants to know.
+# The diffusers version whose folders have the layout that is written here.
 DIFFUSERS_VERSION = "0.21.0"
 
-# Latents, latents of the picture to change, and the mask.
+# Latents, latents of the picture to repaint, and the mask: 4 + 4 + 1.
 INPAINTING_CHANNELS = 9
 
 PREDICTION_TYPES = ("epsilon", "v_prediction")
 MODELSPEC_PREDICTION_TYPES = {"epsilon": "epsilon", "v": "v_prediction"}
 
-# Repositories with a tokenizer folder, any of which will do where it is in the local cache.
+# Hub repositories with a tokenizer folder: the first in the local cache is used.
 TOKENIZERS = (
     "stable-diffusion-v1-5/stable-diffusion-v1-5",
     "stabilityai/stable-diffusion-xl-base-1.0",
@@ -51,28 +51,28 @@ TOKENIZERS = (
 
 @dataclass(frozen=True)
 class TextEncoder:
-    """One of a family's text encoders: where its tensors are, and what they do not tell."""
+    """A text encoder of a family: the prefix of its tensors, and settings that their shapes do not tell."""
 
     prefix: str
     open_clip: bool
-    """Spelled as OpenCLIP spells it, with its exact GELU; else as OpenAI's CLIP in transformers."""
+    """Keys and activation (exact GELU) of OpenCLIP; else those of OpenAI's CLIP in transformers."""
     pad_token: str
     projects: bool = False
-    most_layers: int | None = None
-    """Layers after these are in the file and not used."""
+    max_layers: int | None = None
+    """Layers after these are in the file but not used."""
 
 
 @dataclass(frozen=True)
-class Family:
-    """What the tensors of a family of models do not tell."""
+class CheckpointFamily:
+    """The settings of a family of models that the shapes of its tensors do not tell."""
 
     name: str
     pipeline: str
     text_encoders: tuple[TextEncoder, ...]
     heads: int | None
-    """The heads of every attention of the UNet; None: as many as give each 64 channels."""
+    """The number of heads of every attention of the UNet; None: channels / 64."""
     sample_sizes: dict[str, int]
-    """The side of the latents, by what the UNet predicts; first, what it predicts where nothing else is known."""
+    """What the UNet may predict -> the side of the latents. The first key is the default."""
     scaling_factor: float
     scheduler: str
     index: dict[str, Any]
@@ -85,9 +85,9 @@ _NO_SAFETY_CHECKER = {
     "requires_safety_checker": False,
 }
 
-# The first whose text encoders a file holds is its family.
+# A file is of the first family whose text encoders it has.
 FAMILIES = (
-    Family(
+    CheckpointFamily(
         name="Stable Diffusion XL",
         pipeline="StableDiffusionXL{}Pipeline",
         text_encoders=(
@@ -101,10 +101,10 @@ FAMILIES = (
         index={"force_zeros_for_empty_prompt": True},
         unet={"addition_embed_type": "text_time", "addition_time_embed_dim": 256},
     ),
-    Family(
+    CheckpointFamily(
         name="Stable Diffusion 2.x",
         pipeline="StableDiffusion{}Pipeline",
-        text_encoders=(TextEncoder("cond_stage_model.model.", open_clip=True, pad_token="!", most_layers=23),),
+        text_encoders=(TextEncoder("cond_stage_model.model.", open_clip=True, pad_token="!", max_layers=23),),
         heads=None,
         sample_sizes={"v_prediction": 96, "epsilon": 64},
         scaling_factor=0.18215,
@@ -112,7 +112,7 @@ FAMILIES = (
         index=_NO_SAFETY_CHECKER,
         unet={"upcast_attention": True},
     ),
-    Family(
+    CheckpointFamily(
         name="Stable Diffusion 1.x",
         pipeline="StableDiffusion{}Pipeline",
         text_encoders=(TextEncoder("cond_stage_model.transformer.", open_clip=False, pad_token=END_OF_TEXT),),
@@ -140,12 +140,12 @@ SCHEDULER = {
 def convert_single_file(
     file: str | Path, folder: str | Path, tokenizer: str | Path | None = None, prediction_type: str | None = None
 ) -> None:
-    """Write the checkpoint `file` as a diffusers folder, in the precision it has, moved into place when whole.
+    """Write the checkpoint `file` as a diffusers folder in the file's dtype, whole or not at all.
 
     tokenizer: a tokenizer folder of any Stable Diffusion model; None takes one from the local cache of the hub.
     prediction_type: what the UNet predicts, "epsilon" or "v_prediction"; None goes by the rule of this module.
-    Raises UserError in one sentence where the file is damaged or of another kind, the tokenizer is missing or does not
-    fit, or the folder is in use.
+    Raises UserError if the file is damaged or not a checkpoint of a supported family, the tokenizer is missing or does
+    not fit, or the folder is not empty.
     """
     file, folder = Path(file), Path(folder)
     if prediction_type not in (None, *PREDICTION_TYPES):
@@ -154,31 +154,71 @@ def convert_single_file(
         raise UserError(f"{folder} exists already: name a new folder for the converted model.")
     tensors, metadata = _read(file)
     family = _family(file, tensors)
-    vocabulary = _find_tokenizer(file, tokenizer)
-    partial = folder.with_name(f"{folder.name}.partial-{os.getpid()}")
-    partial.mkdir(parents=True)
-    try:
-        _write(file, family, tensors, metadata, vocabulary, prediction_type, partial)
-        if folder.exists():
-            folder.rmdir()
-        os.replace(partial, folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    tokenizer = _find_tokenizer(file, tokenizer)
+    with whole_folder(folder) as partial:
+        _Conversion(file, family, tensors, partial).write(metadata, tokenizer, prediction_type)
 
 
-def _write(
-    file: Path,
-    family: Family,
-    tensors: Tensors,
-    metadata: Mapping[str, str],
-    vocabulary: Path,
-    prediction_type: str | None,
-    folder: Path,
-) -> None:
-    components: dict[str, list[str | None]] = {}
+@dataclass(frozen=True)
+class _Conversion:
+    """A checkpoint file and the diffusers folder that it is written to."""
 
-    def save(part: str, config: dict[str, Any], renamed: Tensors) -> None:
-        complaint = f"{file}: its {part} is not that of {family.name}"
+    file: Path
+    family: CheckpointFamily
+    tensors: Tensors
+    folder: Path
+    components: dict[str, list[str | None]] = field(default_factory=dict)
+    """What `model_index.json` lists: each component's library and class. Filled while components are written."""
+
+    def write(self, metadata: Mapping[str, str], tokenizer: Path, prediction_type: str | None) -> None:
+        """Write all of the folder. metadata: the file's. prediction_type: None goes by the rule of this module."""
+        for number, encoder in enumerate(self.family.text_encoders, start=1):
+            self._write_text_encoder(encoder, "" if number == 1 else f"_{number}", tokenizer)
+        config, renamed = autoencoder(self._tensors_under(AUTOENCODER))
+        self._save("vae", config | {"scaling_factor": self.family.scaling_factor}, renamed)
+        inpaints, predicts = self._write_unet(metadata, prediction_type)
+        self._write_scheduler(predicts)
+        index = {
+            "_class_name": self.family.pipeline.format("Inpaint" if inpaints else ""),
+            "_diffusers_version": DIFFUSERS_VERSION,
+            **self.components,
+            **self.family.index,
+        }
+        write_json(self.folder / "model_index.json", index)
+
+    def _write_text_encoder(self, encoder: TextEncoder, suffix: str, tokenizer: Path) -> None:
+        tensors = self._tensors_under(encoder.prefix)
+        if encoder.open_clip:
+            config, renamed = open_clip(tensors, encoder.max_layers, encoder.projects)
+        else:
+            config, renamed = clip(tensors)
+        self._save(f"text_encoder{suffix}", config, renamed)
+        _write_tokenizer(tokenizer, self.folder / f"tokenizer{suffix}", encoder.pad_token, config)
+        self.components[f"tokenizer{suffix}"] = ["transformers", "CLIPTokenizer"]
+
+    def _write_unet(self, metadata: Mapping[str, str], prediction_type: str | None) -> tuple[bool, str]:
+        """Returns whether it is an inpainting model, and what it predicts."""
+        config, renamed = unet(self._tensors_under(UNET), self.family.heads)
+        inpaints = config["in_channels"] == INPAINTING_CHANNELS
+        if not inpaints and config["in_channels"] != config["out_channels"]:
+            raise UserError(
+                f"{self.file}: its UNet takes {config['in_channels']} channels and makes {config['out_channels']}: only"
+                " models that draw from a text, or from a text and a mask, are supported."
+            )
+        predicts = prediction_type or _prediction_type(self.family, self.tensors, metadata, inpaints)
+        self._save("unet", config | self.family.unet | {"sample_size": self.family.sample_sizes[predicts]}, renamed)
+        return inpaints, predicts
+
+    def _write_scheduler(self, predicts: str) -> None:
+        scheduler = {"_class_name": self.family.scheduler, **SCHEDULER, "prediction_type": predicts}
+        if "ztsnr" in self.tensors:
+            scheduler |= {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
+        write_json(self.folder / "scheduler" / "scheduler_config.json", scheduler)
+        self.components["scheduler"] = ["diffusers", self.family.scheduler]
+
+    def _save(self, component: str, config: dict[str, Any], renamed: Tensors) -> None:
+        """Write one component. Raises UserError if its tensors do not fit its config."""
+        complaint = f"{self.file}: its {component} is not that of {self.family.name}"
         dtypes = [tensor.dtype for tensor in renamed.values()]
         dtype = mx.float32 if mx.float32 in dtypes else dtypes[0]
         try:
@@ -186,43 +226,17 @@ def _write(
         except UserError as error:
             raise UserError(f"{complaint}: {error}") from None
         assign(model, renamed.items(), dtype, complaint)
-        save_model(model, folder / part, dtype)
-        library = "transformers" if part.startswith("text_encoder") else "diffusers"
-        components[part] = [library, type(model).__name__]
+        save_model(model, self.folder / component, dtype)
+        library = "transformers" if component.startswith("text_encoder") else "diffusers"
+        self.components[component] = [library, type(model).__name__]
 
-    for number, encoder in enumerate(family.text_encoders, start=1):
-        suffix = "" if number == 1 else f"_{number}"
-        own = dict(_under(encoder.prefix, tensors))
-        config, renamed = open_clip(own, encoder.most_layers, encoder.projects) if encoder.open_clip else clip(own)
-        save(f"text_encoder{suffix}", config, renamed)
-        _write_tokenizer(vocabulary, folder / f"tokenizer{suffix}", encoder.pad_token, config)
-        components[f"tokenizer{suffix}"] = ["transformers", "CLIPTokenizer"]
-
-    config, renamed = autoencoder(dict(_under(AUTOENCODER, tensors)))
-    save("vae", config | {"scaling_factor": family.scaling_factor}, renamed)
-
-    config, renamed = unet(dict(_under(UNET, tensors)), family.heads)
-    inpaints = config["in_channels"] == INPAINTING_CHANNELS
-    if not inpaints and config["in_channels"] != config["out_channels"]:
-        sizes = f"{config['in_channels']} channels and makes {config['out_channels']}"
-        raise UserError(
-            f"{file}: its UNet takes {sizes}: it draws from something else than a text, or a text and a mask."
-        )
-    predicts = prediction_type or _prediction_type(family, tensors, metadata, inpaints)
-    save("unet", config | family.unet | {"sample_size": family.sample_sizes[predicts]}, renamed)
-
-    scheduler = {"_class_name": family.scheduler, **SCHEDULER, "prediction_type": predicts}
-    if "ztsnr" in tensors:
-        scheduler |= {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
-    write_json(folder / "scheduler" / "scheduler_config.json", scheduler)
-    components["scheduler"] = ["diffusers", family.scheduler]
-    name = family.pipeline.format("Inpaint" if inpaints else "")
-    index = {"_class_name": name, "_diffusers_version": DIFFUSERS_VERSION, **components, **family.index}
-    write_json(folder / "model_index.json", index)
+    def _tensors_under(self, prefix: str) -> Tensors:
+        """The tensors whose keys begin with `prefix`, by the rest of their keys."""
+        return {key.removeprefix(prefix): tensor for key, tensor in self.tensors.items() if key.startswith(prefix)}
 
 
 def _read(file: Path) -> tuple[Tensors, dict[str, str]]:
-    """The tensors, unread yet, and the metadata of a safetensors file."""
+    """The tensors of a safetensors file, lazy, and its metadata."""
     if file.suffix in PICKLES:
         raise UserError(f"{file} is a pickle, which can run any code: only .safetensors files are read.")
     check_safetensors(file)
@@ -236,38 +250,35 @@ def _read(file: Path) -> tuple[Tensors, dict[str, str]]:
     return tensors, metadata
 
 
-def _family(file: Path, tensors: Tensors) -> Family:
-    """Raises UserError where a file is not a whole checkpoint of a family."""
-    held = [
+def _family(file: Path, tensors: Tensors) -> CheckpointFamily:
+    """The family of a checkpoint. Raises UserError if it is of none, or not whole."""
+    candidates = [
         family
         for family in FAMILIES
         if all(any(key.startswith(encoder.prefix) for key in tensors) for encoder in family.text_encoders)
     ]
-    if held and any(key.startswith(f"{UNET}input_blocks.") for key in tensors):
+    if candidates and any(key.startswith(f"{UNET}input_blocks.") for key in tensors):
         if any(key.startswith(AUTOENCODER) for key in tensors):
-            return held[0]
-        raise UserError(f"{file} holds no autoencoder ({AUTOENCODER}*): take a version of the checkpoint that has one.")
+            return candidates[0]
+        raise UserError(f"{file} holds no autoencoder ({AUTOENCODER}*): use a version of the checkpoint that has one.")
     if any("lora_" in key for key in tensors):
         raise UserError(f"{file} is an adapter (LoRA), not a checkpoint: it is used together with one.")
     names = ", ".join(family.name for family in reversed(FAMILIES))
-    raise UserError(f"{file} is no whole checkpoint, UNet and text encoders, of a family that is supported: {names}.")
+    raise UserError(f"{file} is not a whole checkpoint (UNet and text encoders) of a supported family: {names}.")
 
 
-def _under(prefix: str, tensors: Tensors) -> Iterator[tuple[str, mx.array]]:
-    return ((key.removeprefix(prefix), tensor) for key, tensor in tensors.items() if key.startswith(prefix))
-
-
-def _prediction_type(family: Family, tensors: Tensors, metadata: Mapping[str, str], inpaints: bool) -> str:
-    told = metadata.get("modelspec.prediction_type", "")
-    if told in MODELSPEC_PREDICTION_TYPES:
-        return MODELSPEC_PREDICTION_TYPES[told]
+def _prediction_type(family: CheckpointFamily, tensors: Tensors, metadata: Mapping[str, str], inpaints: bool) -> str:
+    """What the UNet predicts if the caller does not say: a key of `sample_sizes`."""
+    declared = metadata.get("modelspec.prediction_type", "")
+    if declared in MODELSPEC_PREDICTION_TYPES:
+        return MODELSPEC_PREDICTION_TYPES[declared]
     if "v_pred" in tensors:
         return "v_prediction"
     return "epsilon" if inpaints else next(iter(family.sample_sizes))
 
 
 def _find_tokenizer(file: Path, folder: str | Path | None) -> Path:
-    """A tokenizer folder: the one given, or one in the local cache. Raises UserError where there is none."""
+    """`folder`, or a tokenizer folder in the local cache of the hub. Raises UserError if there is none."""
     if folder is not None:
         return Path(folder)
     for repository in TOKENIZERS:
@@ -281,7 +292,7 @@ def _find_tokenizer(file: Path, folder: str | Path | None) -> Path:
 
 
 def _write_tokenizer(source: Path, folder: Path, pad_token: str, text_encoder: Mapping[str, Any]) -> None:
-    """A tokenizer folder with the vocabulary of `source`; what pads is a matter of the family."""
+    """Write a tokenizer folder with the vocabulary of `source` and the family's padding token."""
     vocabulary, merges = read_vocabulary(source)
     write_json(folder / "vocab.json", vocabulary)
     lines = ["#version: 0.2", *map(" ".join, merges)]
@@ -290,6 +301,8 @@ def _write_tokenizer(source: Path, folder: Path, pad_token: str, text_encoder: M
     write_json(folder / "special_tokens_map.json", tokens)
     config = {"tokenizer_class": "CLIPTokenizer", "model_max_length": text_encoder["max_position_embeddings"]}
     write_json(folder / "tokenizer_config.json", tokens | config)
-    needed, held = CLIPTokenizer.load(folder).vocab_size, text_encoder["vocab_size"]
-    if needed > held:
-        raise UserError(f"The tokenizer {source} has {needed} tokens, the checkpoint's text encoder knows {held}.")
+    tokens_count, embeddings = CLIPTokenizer.load(folder).vocab_size, text_encoder["vocab_size"]
+    if tokens_count > embeddings:
+        raise UserError(
+            f"The tokenizer {source} has {tokens_count} tokens, the checkpoint's text encoder knows {embeddings}."
+        )

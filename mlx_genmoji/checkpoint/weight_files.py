@@ -1,7 +1,7 @@
-"""Which safetensors files of a component's folder hold its weights, and whether they are whole.
+"""Finds and checks the safetensors files that hold a component's weights.
 
-A folder may hold the same weights twice, in full and in half precision: `model.safetensors` beside
-`model.fp16.safetensors`, in diffusers' word a variant. Each may be one file, or several with an index that lists them.
+A folder may have the same weights in two precisions: `model.safetensors` and `model.fp16.safetensors`, which diffusers
+calls a variant. Either may be one file, or several with an index that lists them.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ HALF_PRECISION = ("fp16", "bf16")
 
 FORMS = (
     "{stem}{variant}.safetensors",
-    # As diffusers and transformers write an index now, and as diffusers wrote it before.
+    # The index of today's diffusers and transformers, and those of earlier versions of diffusers.
     "{stem}.safetensors.index{variant}.json",
     "{stem}.safetensors{variant}.index.json",
     "{stem}{variant}.safetensors.index.json",
@@ -31,11 +31,11 @@ FORMS = (
 
 
 def find_weights(folder: Path, half: bool = False, variant: str | None = None) -> list[Path]:
-    """The files that hold a component's weights, together once.
+    """The files that together hold a component's weights once.
 
-    Of a folder that has both, full precision; with `half`, half precision. `variant` names the one to use instead, ""
-    being the one without a name. Raises UserError where there is none, or a file that an index lists is missing;
-    pickles are refused by name.
+    half: prefer half precision if the folder has both; else full precision. variant: the name of the one to use
+    instead ("fp16"); "" is the one without a name. Raises UserError if there is none, if there are only pickles, or if
+    a file that an index lists is missing.
     """
     variants = ("", *HALF_PRECISION) if not half else (*HALF_PRECISION, "")
     for name in variants if variant is None else (variant,):
@@ -54,7 +54,7 @@ def find_weights(folder: Path, half: bool = False, variant: str | None = None) -
 class Weights:
     """The weight files that a model was loaded from.
 
-    sha256: a hash of their contents, in this order; computed when it is first asked for.
+    sha256: a hash of their contents in their order, computed on first use.
     """
 
     def __init__(self, paths: Sequence[Path]):
@@ -69,13 +69,13 @@ class Weights:
 
 
 def weights_sha256(*folders: Path) -> str:
-    """The hash of the full-precision weights of components, as `Weights` computes it."""
+    """The hash of the full-precision weights in the folders of components: `Weights.sha256`."""
     return Weights([path for folder in folders for path in find_weights(folder)]).sha256
 
 
 def _sha256(path: Path) -> bytes:
     blob = path.resolve()
-    # The hub's cache names the content of a large file by its SHA-256.
+    # The hub's cache names a large file's blob by its SHA-256.
     if path.is_symlink() and blob.parent.name == "blobs" and re.fullmatch(r"[0-9a-f]{64}", blob.name):
         return bytes.fromhex(blob.name)
     with path.open("rb") as file:
@@ -83,7 +83,7 @@ def _sha256(path: Path) -> bytes:
 
 
 def check_safetensors(path: Path) -> None:
-    """Raises UserError where the header is damaged, or describes more or less than the file holds: MLX reads on."""
+    """Raises UserError if the header is damaged or does not match the file size; MLX would read past the end."""
     try:
         with safe_open(path, "numpy"):
             pass
@@ -100,19 +100,19 @@ def _candidates(folder: Path, variant: str) -> Iterator[Path]:
 
 
 def _listed(index: Path) -> list[Path]:
-    """The files of an index. They lie beside it, whatever it says."""
-    listed = read_json(index).get("weight_map")
-    names = list(listed.values()) if isinstance(listed, dict) else []
+    """The files that an index lists. Raises UserError if one is missing or not in the index's own folder."""
+    weight_map = read_json(index).get("weight_map")
+    names = list(weight_map.values()) if isinstance(weight_map, dict) else []
     for name in names:
-        plain = isinstance(name, str) and name.isprintable() and Path(name).name == name
-        if not plain or Path(name).suffix != ".safetensors":
+        is_file_name = isinstance(name, str) and name.isprintable() and Path(name).name == name
+        if not is_file_name or Path(name).suffix != ".safetensors":
             raise UserError(
-                f"{index} lists {quoted(repr(name))}, which is not the name of a safetensors file beside it."
+                f"{index} lists {quoted(repr(name))}, which is not the name of a safetensors file in its folder."
             )
     if not names:
         raise UserError(f"{index} lists no files in its weight_map.")
     files = [index.with_name(name) for name in sorted(set(names))]
     for file in files:
         if not file.is_file():
-            raise UserError(f"{file} is missing, which {index.name} lists: was the download complete?")
+            raise UserError(f"{file}, which {index.name} lists, is missing: was the download complete?")
     return files

@@ -5,6 +5,7 @@ Coordinates are tenths of a drawing's own box, from its upper left corner; width
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -44,8 +45,13 @@ class Rim:
 @cache
 def table() -> dict[tuple[str, str, str], tuple[float, ...]]:
     """What is known, by what it is (`body`, `rim`, ...), set and label; missing numbers are NaN."""
+    return read_table(FILE)
+
+
+def read_table(file: Path) -> dict[tuple[str, str, str], tuple[float, ...]]:
+    """The rows of a file like `anchors.tsv`: (what, set, label) -> numbers, as fractions."""
     found = {}
-    for line in FILE.read_text("utf-8").splitlines():
+    for line in file.read_text("utf-8").splitlines():
         if line and not line.startswith("#"):
             what, label, *sets = line.split("\t")
             for cell in sets:
@@ -60,9 +66,17 @@ def table() -> dict[tuple[str, str, str], tuple[float, ...]]:
 SOURCES = {"f": "fluent", "n": "noto", "t": "twemoji", "o": "openmoji", "a": "any"}
 
 
-def _find(what: str, source: str, label: str) -> tuple[float, ...] | None:
+Table = Mapping[tuple[str, str, str], tuple[float, ...]]
+
+
+def find(rows: Table, what: str, source: str, label: str) -> tuple[float, ...] | None:
+    """The numbers of a row; of a set that the table does not have, those of Noto."""
     known = source if source in SOURCES.values() else "noto"
-    return table().get((what, known, label)) or table().get((what, "any", label))
+    return rows.get((what, known, label)) or rows.get((what, "any", label))
+
+
+def _find(what: str, source: str, label: str) -> tuple[float, ...] | None:
+    return find(table(), what, source, label)
 
 
 def body(source: str, label: str) -> Body | None:

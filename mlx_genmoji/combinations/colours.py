@@ -43,6 +43,17 @@ TARGETS = {
     "rainbow": Target(None, 0.72, 0.95),
 }
 
+# Further ones, which captions of composed datasets do not have: `relations.MORE_COLOURS`.
+MORE_TARGETS = {
+    "brown": Target(24, 0.62, 0.52),
+    "black": Target(250, 0.12, 0.26),
+    "white": Target(220, 0.03, 0.97),
+    "grey": Target(220, 0.06, 0.62),
+    "gold": Target(45, 0.8, 0.93),
+    "silver": Target(215, 0.08, 0.8),
+    "turquoise": Target(178, 0.68, 0.82),
+}
+
 # Where two names are too near each other to tell a drawing's own colour from the new one.
 ALIKE = {
     "red": {"red", "pink"},
@@ -122,6 +133,19 @@ def recolour(image: Image.Image, own: Dominant, target: Target) -> Image.Image:
     painted = _rgb(wheel if target.hue is None else (target.hue + 0.4 * drift) % 360, new_saturation, new_value)
     rgba = np.asarray(image).astype(np.float32)
     mixed = rgba[..., :3] + (255 * painted - rgba[..., :3]) * share[..., None]
+    return Image.fromarray(np.dstack([np.round(mixed), rgba[..., 3]]).astype(np.uint8), "RGBA")
+
+
+# The colours of ice, from its shadows to its light.
+ICE = np.array([[30, 84, 150], [110, 190, 240], [236, 250, 255]], np.float32)
+
+
+def icy(image: Image.Image) -> Image.Image:
+    """An RGBA figure in the colours of ice, by its lightness, with a little of its own."""
+    rgba = np.asarray(image).astype(np.float32)
+    lightness = np.asarray(image.convert("RGB").convert("L")).astype(np.float32) / 255 * 2
+    ice = np.stack([np.interp(lightness, (0, 1, 2), ICE[:, channel]) for channel in range(3)], axis=-1)
+    mixed = 0.82 * ice + 0.18 * rgba[..., :3]
     return Image.fromarray(np.dstack([np.round(mixed), rgba[..., 3]]).astype(np.uint8), "RGBA")
 
 

@@ -1,4 +1,4 @@
-"""The lists of `lists.txt`: which emoji can take part in what."""
+"""The lists in `lists.txt`: which emoji can be worn, ridden, held and so on."""
 
 from functools import cache
 from pathlib import Path
@@ -7,17 +7,17 @@ FILE = Path(__file__).with_name("lists.txt")
 
 
 def listed(name: str) -> tuple[str, ...]:
-    """The entries of one list, in their order."""
+    """The labels in one list, in the order of the file."""
     return _lists()[name]
 
 
 @cache
 def _lists() -> dict[str, tuple[str, ...]]:
-    found: dict[str, list[str]] = {}
+    lists: dict[str, list[str]] = {}
     entries: list[str] = []
     for line in FILE.read_text("utf-8").splitlines():
         if line.startswith("["):
-            entries = found.setdefault(line.strip("[]"), [])
+            entries = lists.setdefault(line.strip("[]"), [])
         elif line and not line.startswith("#"):
             entries += [entry.strip() for entry in line.split(";") if entry.strip()]
-    return {name: tuple(entries) for name, entries in found.items()}
+    return {name: tuple(entries) for name, entries in lists.items()}

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from math import cos, radians, sin
 from typing import NamedTuple
 
-from . import anchors
+from . import anchors, general_anchors
 from .anchors import Spot
-from .relations import COUNTS
+from .relations import COUNTS, MORE_COUNTS
 from .sprites import Sprite
 
 LEFT, RIGHT = -1, 1
@@ -144,9 +144,8 @@ def wings(sprites: Sequence[Sprite], second: str) -> Scene:
 
 def wearing(sprites: Sequence[Sprite], second: str) -> Scene:
     figure, item = longer(sprites[0], 1), sprites[1]
-    what = anchors.place_of(item.label) or "hat"
-    hold = anchors.spot(what, item.source, item.label)
-    assert hold is not None
+    what = general_anchors.worn_at(item.label) or "hat"
+    hold = general_anchors.hold(item.source, item.label)
     place = _place(sprites[0], what)
     worn = wide(item, place.width * figure.width * hold.width)
     left = place.x * figure.width - hold.x * worn.width
@@ -159,11 +158,14 @@ def _place(sprite: Sprite, what: str) -> Spot:
     """Where on a figure a thing is worn, and how wide the figure is there."""
     body = anchors.body_of(sprite)
     if what == "neck":
+        if not general_anchors.is_head(sprite):
+            return general_anchors.neck(sprite)
         return Spot(0.5, 0.86, 0.75 * (body.head.width if body and body.head else 1))
     if what == "eyes":
-        if body and body.eyes:
-            return body.eyes
-        face = anchors.face(sprite) or Spot(0.5, 0.45, 0.6)
+        eyes = general_anchors.own_eyes(sprite) or (body and body.eyes)
+        if eyes:
+            return eyes
+        face = general_anchors.face(sprite)
         return Spot(face.x, face.y - 0.08, face.width * 0.8)
     if body and body.head:
         return Spot(body.head.x, body.head.y + 0.02, body.head.width)
@@ -176,13 +178,18 @@ def _place(sprite: Sprite, what: str) -> Spot:
 def beside_hand(sprites: Sequence[Sprite], second: str) -> Scene:
     """The second part smaller, in front, low at the side that the first looks to."""
     figure, held = longer(sprites[0], 1), longer(sprites[1], 0.56)
-    body = anchors.body_of(sprites[0])
-    side = LEFT if (body and body.head and body.head.x < 0.4) else RIGHT
+    side = hand_side(sprites[0])
     x = (0.94 if side == RIGHT else 0.06) * figure.width
     # Room at that side alone.
     window = around(sprites[0], 0.8)
     window = window._replace(left=window.left + side * 0.1 * window.side)
     return Scene([figure.at(0, 0), held.centred(x, figure.height * 0.76)], window)
+
+
+def hand_side(sprite: Sprite) -> int:
+    """The side that a figure looks to, where it holds things: -1 (left) or 1 (right)."""
+    body = anchors.body_of(sprite)
+    return LEFT if (body and body.head and body.head.x < 0.4) else RIGHT
 
 
 def contained(sprites: Sequence[Sprite], second: str) -> Scene:
@@ -259,6 +266,9 @@ def riding(sprites: Sequence[Sprite], second: str) -> Scene:
 
 def several(sprites: Sequence[Sprite], second: str) -> Scene:
     one = longer(sprites[0], 1)
+    if second in MORE_COUNTS:
+        rows = [(x, y) for y in (-0.02, 1) for x in (-0.5, 0.5)]
+        return Scene([one.standing(x, y) for x, y in rows], PAIR)
     if COUNTS[second] == 2:
         return _row(one, one)
     layers = [one.standing(0, -0.02), one.standing(-0.5, 1), one.standing(0.5, 1)]
@@ -297,8 +307,18 @@ def alone(sprites: Sequence[Sprite], second: str) -> Scene:
 
 def faced(sprites: Sequence[Sprite], second: str) -> Scene:
     figure = longer(sprites[0], 1)
-    spot = anchors.face(sprites[0])
-    assert spot is not None
+    eyes = general_anchors.own_eyes(sprites[0])
+    if eyes:
+        known = anchors.FACES.get(sprites[0].source, anchors.FACES["noto"]).eyes
+        assert known is not None
+        # No wider than that the mouth lies on the figure too.
+        room = (0.97 - eyes.y) * figure.height / (0.88 - known.y) * sprites[1].aspect
+        larger = 1.35 if eyes.width < 0.25 else 1.0
+        features = wide(sprites[1], min(larger * eyes.width * figure.width / known.width, room))
+        x = eyes.x * figure.width + (0.5 - known.x) * features.width
+        y = eyes.y * figure.height + (0.5 - known.y) * features.height
+        return Scene([figure.at(0, 0), features.centred(x, y)], around(sprites[0]))
+    spot = general_anchors.face(sprites[0])
     features = wide(sprites[1], spot.width * figure.width * 1.25)
     layers = [figure.at(0, 0), features.centred(spot.x * figure.width, spot.y * figure.height)]
     return Scene(layers, around(sprites[0]))

@@ -1,4 +1,4 @@
-"""Layers onto white: one square picture."""
+"""Draws the layers of a scene as one square picture."""
 
 from collections.abc import Iterator, Sequence
 from math import cos, radians, sin
@@ -11,7 +11,7 @@ from .layouts import Layer, Opening, Scene
 
 
 class Frame(NamedTuple):
-    """How a layout lies in a picture: pixels to a unit, and the pixel that the layout's origin is at."""
+    """How a layout maps to a picture: pixels per unit, and the pixel at which the layout's origin lies."""
 
     scale: float
     x: float
@@ -19,13 +19,15 @@ class Frame(NamedTuple):
 
 
 def frame(scene: Scene, size: int, margin: float) -> Frame:
-    """A scene's window fills `size` px square; what reaches out of it is taken in by a larger one, about the middle of
-    the window's lower edge, with `margin` (a fraction) free at each side.
+    """The frame in which a scene's window fills a picture of `size` x `size` px.
+
+    If layers reach out of the window, the frame shows more: it grows about the middle of the window's lower edge until
+    all layers fit, with `margin` (a fraction of the picture) free at each side.
     """
     left, top, side = scene.window
     middle, floor = left + side / 2, top + side
     boxes = [bounds(layer) for layer in scene.layers]
-    # How far layers reach from the middle and from the floor, as fractions of a window with that much room.
+    # The window must be this wide for the layers that reach farthest from its middle.
     across = max(max(middle - box[0], box[2] - middle) for box in boxes) / (0.5 - margin)
     highest, lowest = min(box[1] for box in boxes), max(box[3] for box in boxes)
     side = max(side, across, (floor - highest) / (1 - margin))
@@ -54,7 +56,7 @@ def cut(layers: Sequence[Layer], size: int, frame: Frame) -> Image.Image:
 
 
 def _placed(layers: Sequence[Layer], frame: Frame) -> Iterator[tuple[Image.Image, tuple[int, int], Image.Image]]:
-    """Each layer's image as large as it is drawn, its upper left corner, and what of it is shown."""
+    """Each layer's image in pixels of the picture, its upper left corner, and the mask of its visible pixels."""
     scale, x0, y0 = frame
     for layer in layers:
         width, height = max(round(layer.width * scale), 1), max(round(layer.height * scale), 1)
@@ -72,7 +74,7 @@ def _placed(layers: Sequence[Layer], frame: Frame) -> Iterator[tuple[Image.Image
 
 
 def bounds(layer: Layer) -> tuple[float, float, float, float]:
-    """Left, top, right and bottom of what is shown of a layer, in the layout's units."""
+    """Left, top, right and bottom of the visible part of a layer, in the layout's units."""
     x, y = layer.left + layer.width / 2, layer.top + layer.height / 2
     angle = radians(layer.turned)
     half_width = (abs(cos(angle)) * layer.width + abs(sin(angle)) * layer.height) / 2

@@ -7,19 +7,21 @@ whose style it is drawn in. The wordings are in `phrases`. Nothing here draws, o
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cache
 from itertools import islice
-from typing import Any
 
 from ..english import plural
 from ..prompt.lexicon import emojis
 from ..prompt.words import Words
 from . import anchors
+from .combination import ADDITIONS, ALL_KINDS, PLACEMENTS, SOURCES, TRANSFORMS, Combination, Drawing, Joined, Part
 from .names import NAMES, name_of, role_of
 from .phrases import AFTER, ALSO, BEFORE, CALLED, NO_ADJECTIVES, WHOLE, Phrase, phrases
-from .relations import ATTRIBUTES, CONTAINERS, EMOTIONS, GROUNDS, HEARTS, NAMES_OF, RAIN, SNOW, WORN
+from .relations import ATTRIBUTES, CONTAINERS, EMOTIONS, GROUNDS, HEARTS, KINDS, NAMES_OF, RAIN, SNOW, WORN
+
+__all__ = ["ORDER", "SOURCES", "Combination", "Joined", "Part", "read"]
 
 # A combination has at most so many words and characters in its prompt, and so many parts besides the subject.
 MAX_WORDS, MAX_CHARACTERS, MAX_JOINED = 18, 300, 3
@@ -27,12 +29,8 @@ MAX_WORDS, MAX_CHARACTERS, MAX_JOINED = 18, 300, 3
 # So many ways to read a piece of a prompt are tried, and so many words may describe an emoji.
 MAX_READINGS, MAX_ADJECTIVES = 8, 2
 
-# Kinds in the order in which they apply: changes of the subject itself; additions around it; at most one placement of
-# the result together with something else.
-TRANSFORMS = ("colour", "emotion")
-ADDITIONS = ("fire", "wings", "wearing", "with", "hearts", "sparkles", "weather")
-PLACEMENTS = ("in", "on", "riding", "count", "tiny", "and", "on top")
-ORDER = (*TRANSFORMS, *ADDITIONS, *PLACEMENTS)
+# The kinds that are read, in the order in which they apply.
+ORDER = tuple(kind for kind in ALL_KINDS if kind in {kind.name for kind in KINDS})
 
 # The attribute that an emoji means next to a subject: in "pig + wing", wings. Not hearts, for a heart can be held.
 ATTRIBUTE_OF = {label: name for name, label in ATTRIBUTES.items() if name != HEARTS}
@@ -40,84 +38,13 @@ KIND_OF = {RAIN: "weather", SNOW: "weather"}
 
 _OTHER_SIGNS = re.compile(r"[^\w\s&+,'’-]")
 
-# The sets of emoji whose styles drawings can have.
-SOURCES = frozenset(source for source in anchors.SOURCES.values() if source != "any")
-
 # Words that do not merely describe the emoji after them.
 _NO_ADJECTIVES = NO_ADJECTIVES | NAMES_OF["colour"] | NAMES_OF["emotion"] | ALSO.keys()
 
 # A comma before a joining word says nothing: "a cat, with a hat", "wings, and a crown".
 _COMMAS = re.compile(r"[\s,]*,[\s,]*(?:(and|with|wearing|holding|in|on)\s+)?")
 
-Reading = tuple[Sequence["Part"], tuple["Joined", ...]]
-
-
-@dataclass(frozen=True)
-class Part:
-    """An emoji to draw. text: the model's caption; label: the emoji whose drawing it resembles, by its Unicode label;
-    role: a key of `names.ROLES`, or None.
-    """
-
-    text: str
-    label: str
-    role: str | None
-
-
-@dataclass(frozen=True)
-class Joined:
-    """Something combined with the subject. kind: a name in `relations.KINDS`; second: the second part's name; part: the
-    second part, None for a colour or a number.
-    """
-
-    kind: str
-    second: str
-    part: Part | None = None
-
-
-@dataclass(frozen=True)
-class Combination:
-    """A subject and what is combined with it, in the order of `ORDER`. source: the set of emoji whose style it has."""
-
-    subject: Part
-    joined: tuple[Joined, ...]
-    source: str
-
-    def __post_init__(self) -> None:
-        """Raise ValueError if it cannot be drawn."""
-        texts = [self.source, *(text for item in self.joined for text in (item.kind, item.second))]
-        texts += [text for part in self.parts for text in (part.text, part.label, part.role or "")]
-        sound = (
-            all(isinstance(text, str) for text in texts)
-            and self.source in SOURCES
-            and all(item.kind in ORDER and _is_whole(item) for item in self.joined)
-            and len(self.joined) <= MAX_JOINED
-            and _can_be_drawn(self.subject, self.joined, self.source)
-        )
-        if not sound:
-            raise ValueError("There is no such combination.")
-
-    @property
-    def parts(self) -> list[Part]:
-        """The different emoji to draw, the subject first."""
-        return list(dict.fromkeys([self.subject, *(item.part for item in self.joined if item.part)]))
-
-    def captioned(self, caption: Callable[[Part], str]) -> Combination:
-        """The same combination with `caption(part)` as the text of each part."""
-        captions = {part: replace(part, text=caption(part)) for part in self.parts}
-        joined = tuple(replace(item, part=captions[item.part]) if item.part else item for item in self.joined)
-        return Combination(captions[self.subject], joined, self.source)
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Combination:
-        """The inverse of `to_dict`, for recipes. Raises KeyError, TypeError or ValueError for anything else."""
-        joined = tuple(
-            Joined(item["kind"], item["second"], Part(**item["part"]) if item["part"] else None)
-            for item in values["joined"]
-        )
-        return cls(Part(**values["subject"]), joined, values["source"])
+Reading = tuple[Sequence[Part], tuple[Joined, ...]]
 
 
 def read(prompt: str, words: Words, source: str) -> Combination | None:
@@ -279,12 +206,6 @@ def _attribute(kind: str, second: str) -> Joined:
     return Joined(kind, second, _parts()[label][0])
 
 
-def _is_whole(item: Joined) -> bool:
-    """Whether it has a part if its kind needs one, and a known name."""
-    known = NAMES_OF.get(item.kind)
-    return (item.part is None) == (item.kind in ("colour", "count")) and (known is None or item.second in known)
-
-
 def _drawable(subjects: Sequence[Part], joined: Sequence[Joined], source: str) -> Combination | None:
     """The combination with the first of the subjects that it can be drawn with; None if there is none."""
     joined = list(dict.fromkeys(_seated(item, source) for item in joined))
@@ -319,26 +240,17 @@ def _place(item: Joined) -> str:
 def _seated(item: Joined, source: str) -> Joined:
     """`item`; but a vehicle that has no seat in its drawing is stood upon, not ridden."""
     seatless = item.kind == "riding" and item.part is not None and item.part.role == "vehicle"
-    if seatless and item.part and anchors.seat(_Drawing(source, item.part.label, item.part.role)) is None:
+    if seatless and item.part and anchors.seat(Drawing(source, item.part.label, item.part.role)) is None:
         return replace(item, kind="on top")
     return item
 
 
-@dataclass(frozen=True)
-class _Drawing:
-    """A part as a set of emoji draws it: a `Figure` to look up in `anchors`."""
-
-    source: str
-    label: str
-    role: str | None
-
-
 def _allowed(subject: Part, item: Joined, source: str) -> bool:
     """Whether the drawings have the places that `item` needs: a head for a hat, a seat for a rider."""
-    figure = _Drawing(source, subject.label, subject.role)
+    figure = Drawing(source, subject.label, subject.role)
     if item.part is None:
         return item.kind != "colour" or subject.role != "person"
-    other = _Drawing(source, item.part.label, item.part.role)
+    other = Drawing(source, item.part.label, item.part.role)
     if item.kind == "emotion":
         return anchors.face(figure) is not None
     if item.kind == "wearing":

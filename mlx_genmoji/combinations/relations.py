@@ -50,6 +50,10 @@ COUNTS = {"two": 2, "three": 3}
 # The colours that a subject can be drawn in: the keys of `colours.TARGETS`, here so that reading needs no drawing code.
 COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "rainbow")
 
+# Colours and numbers that `arrange` takes and `reading` does not.
+MORE_COLOURS = ("brown", "black", "white", "grey", "gold", "silver", "turquoise")
+MORE_COUNTS = {"four": 4}
+
 # The second parts of kinds that have no other.
 NAMES_OF = {kind: frozenset(names) for kind, names in (("colour", COLOURS), ("emotion", EMOTIONS), ("count", COUNTS))}
 

@@ -1,11 +1,15 @@
 """Parts put together: sprites in, a picture out."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from PIL import Image
 
+from . import general_anchors
 from .layouts import LAYOUTS, Scene, alone
+from .more_layouts import general_layout
 from .rasterize import cut, draw, frame
+from .refacing import painted_over, without_mouth, zones
 from .sprites import Sprite
 
 # The least margin at each side, as a fraction.
@@ -26,13 +30,27 @@ def prepared(kind: str, sprites: Sequence[Sprite], second: str) -> list[Sprite]:
     if kind == "colour":
         return [sprites[0].in_colour(second)]
     if kind == "emotion":
-        return [sprites[0], sprites[1].features]
+        return _refaced(sprites[0], sprites[1])
     return list(sprites)
+
+
+def _refaced(subject: Sprite, smiley: Sprite) -> list[Sprite]:
+    """A subject that has eyes is shown without them, and gets those of the smiley; an animal keeps its mouth."""
+    eyes = general_anchors.own_eyes(subject)
+    if eyes is None:
+        return [subject, smiley.features]
+    mouth = subject.role != "animal"
+    plain = painted_over(subject.image, zones(eyes, subject.aspect, mouth))
+    features = smiley.features
+    if not mouth:
+        features = replace(features, image=without_mouth(features.image))
+    return [replace(subject, image=plain), features]
 
 
 def arranged(kind: str, sprites: Sequence[Sprite], second: str) -> Scene:
     """Where prepared sprites go."""
-    return LAYOUTS[kind](sprites, second)
+    layout = general_layout(kind, sprites) or LAYOUTS[kind]
+    return layout(sprites, second)
 
 
 def together(scenes: Sequence[Scene], subject: Sprite) -> Scene:

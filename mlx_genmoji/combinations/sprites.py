@@ -11,6 +11,7 @@ from PIL import Image
 
 from . import colours
 from .face_features import features
+from .silhouette import Core, core, face
 
 # What is at least this opaque (of 255) counts as the figure.
 OPAQUE = 24
@@ -64,6 +65,16 @@ class Sprite:
         return np.asarray(self.image.getchannel("A"))
 
     @cached_property
+    def core(self) -> Core:
+        """The largest disc in the figure."""
+        return core(self.alpha)
+
+    @cached_property
+    def face(self) -> Core | None:
+        """The disc of skin in the upper part of a person; None where none is seen."""
+        return face(self.image) if self.role == "person" else None
+
+    @cached_property
     def colour(self) -> colours.Dominant | None:
         """The one colour that the figure mostly has, None where it has several."""
         return colours.dominant(self.image)
@@ -76,4 +87,10 @@ class Sprite:
     def in_colour(self, name: str) -> Sprite:
         """The figure in one of `colours.TARGETS`: where it has several colours, what has the commonest of them."""
         own = self.colour or colours.dominant(self.image, least=0)
-        return replace(self, image=colours.recolour(self.image, own, colours.TARGETS[name])) if own else self
+        target = colours.TARGETS.get(name) or colours.MORE_TARGETS[name]
+        return replace(self, image=colours.recolour(self.image, own, target)) if own else self
+
+    @cached_property
+    def frozen(self) -> Sprite:
+        """The figure in the colours of ice."""
+        return replace(self, image=colours.icy(self.image))

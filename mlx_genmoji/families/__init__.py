@@ -1,6 +1,6 @@
-"""The families of models that draw. A diffusers folder's `model_index.json` names its pipeline, a row of `PIPELINES`.
+"""The families of models. A diffusers folder's `model_index.json` names its pipeline, which `PIPELINES` lists.
 
-A family brings its text side, latents, conditions and sampler (`base.Family`); the drawing loop asks for nothing else.
+A family (`base.Family`) has a text side, latents, conditions and a sampler; the drawing loop uses nothing else.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from .stable_diffusion import StableDiffusion
 
 @dataclass(frozen=True)
 class Pipeline:
-    """What is particular to a diffusers pipeline class."""
+    """The settings of a diffusers pipeline class."""
 
     text_encoders: int = 1
     scheduler: Mapping[str, Any] = field(default_factory=dict)
-    """Fields that the pipeline sets on the scheduler that it is given."""
+    """Fields of the scheduler's config that the pipeline overrides."""
     defaults: Defaults = field(default_factory=Defaults)
 
 
@@ -45,7 +45,7 @@ PIPELINES: Mapping[str, Pipeline] = {
 
 
 def pipeline_of(folder: Path) -> tuple[Pipeline, dict[str, Any]]:
-    """The pipeline that a folder's `model_index.json` names, and that file. Raises UserError for an unsupported one."""
+    """The pipeline of a folder, and the contents of its `model_index.json`. Raises UserError if it is not supported."""
     index = read_json(folder / "model_index.json")
     name = index.get("_class_name")
     pipeline = PIPELINES.get(name) if isinstance(name, str) else None
@@ -57,7 +57,7 @@ def pipeline_of(folder: Path) -> tuple[Pipeline, dict[str, Any]]:
 def load_family(
     folder: Path, name: str, *, quantization: Quantization | None = None, preview: str | Path | None = None
 ) -> tuple[Family, Defaults]:
-    """Load the model in a diffusers folder, and how it is used by default; see `Genmoji.load`."""
+    """Load the model in a diffusers folder, and its default settings; see `Genmoji.load`."""
     pipeline, index = pipeline_of(folder)
     defaults = Defaults.load(folder, pipeline.defaults)
     family = StableDiffusion.load(

@@ -1,4 +1,4 @@
-"""What the drawing loop (`generation.denoise`) asks of a model, whichever its family."""
+"""The interface of a model family: all that the drawing loop (`generation.denoise`) uses of a model."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from ..checkpoint.weight_files import Weights
 from ..samplers import Schedule
 
 STRENGTH = 0.8
-"""How far a user's picture is changed where nobody says; as in diffusers."""
+"""The default strength of image to image, as in diffusers."""
 
 
 class Conditions(NamedTuple):
-    """The text as the denoiser takes it: a row for each prediction that guidance needs (1 or 2)."""
+    """The denoiser's inputs made from the text: one row, or two if guidance needs an unconditional prediction."""
 
     states: mx.array
     """`encoder_hidden_states`, (rows, L, D)."""
     added: dict[str, mx.array]
-    """Further inputs by the checkpoint's own names; each (rows, ...)."""
+    """Other inputs of the denoiser by their names in the checkpoint; each (rows, ...)."""
 
 
 class ImageStart(NamedTuple):
-    """Where a generation begins: at which step, from which latents, and what the denoiser sees beside them."""
+    """Where a generation begins: the step, the latents, and for inpainting the denoiser's further input channels."""
 
     step: int = 0
     latents: mx.array | None = None
     """(1, h, w, c) of a user's picture; None for pure noise."""
     inpainting: mx.array | None = None
-    """(1, h, w, 1 + c): the mask, and the latents of the picture without what the mask covers."""
+    """(1, h, w, 1 + c): the mask, and the latents of the picture with the masked pixels removed."""
     recipe: Mapping[str, Any] = {}
     """`strength`, `image_sha256` and `mask_sha256`, for the sticker's recipe."""
 
@@ -45,9 +45,9 @@ class Family(ABC):
     """
 
     name: str = "the model"
-    """For messages."""
+    """The model's name, for messages."""
     weights: Weights | None = None
-    """The files it was loaded from."""
+    """The files that it was loaded from."""
 
     @property
     @abstractmethod
@@ -62,7 +62,7 @@ class Family(ABC):
     @property
     @abstractmethod
     def dense_sha256(self) -> str | None:
-        """The hash of the weights before the model's folder was quantized; None where it was not, or is not known."""
+        """The hash of the dense weights that the folder was quantized from; None if it was not, or not known."""
 
     @property
     @abstractmethod
@@ -82,18 +82,18 @@ class Family(ABC):
     def schedule(self, sampler: str | None, steps: int, strength: float | None) -> tuple[str, Schedule]:
         """The sampler's name and its schedule.
 
-        sampler: a name of `samplers.SAMPLERS`; None is the checkpoint's own. strength: of image to image, else None.
+        sampler: a name of `samplers.SAMPLERS`; None is the checkpoint's own. strength: for image to image, else None.
         """
 
     @abstractmethod
     def start(
         self, schedule: Schedule, image: Image.Image | None, strength: float | None, mask: Image.Image | None
     ) -> ImageStart:
-        """Where to begin for a user's picture. Raises UserError for what does not go together."""
+        """Where to begin, given a user's picture and mask. Raises UserError for arguments that exclude each other."""
 
     @abstractmethod
     def conditions(self, prompt: str, negative_prompt: str, guidance: float) -> Conditions:
-        """The text as the denoiser takes it."""
+        """The denoiser's inputs made from the text."""
 
     @abstractmethod
     def predict(
@@ -107,12 +107,12 @@ class Family(ABC):
 
     @abstractmethod
     def decode(self, latents: mx.array, preview: bool = False) -> mx.array:
-        """Scaled latents -> pictures, float32 (1, H, W, 3) in [-1, 1]. preview: by the quicker decoder, if any."""
+        """Scaled latents -> pictures, float32 (1, H, W, 3) in [-1, 1]. preview: by the faster decoder, if any."""
 
     @abstractmethod
     def layers_changed(self) -> None:
-        """Called when adapters were exchanged: a compiled denoiser must be compiled again."""
+        """Called after adapters were exchanged: a compiled denoiser must then be compiled anew."""
 
     def noise(self, seed: int) -> mx.array:
-        """The standard normal noise that a seed stands for."""
+        """The standard normal noise of a seed, (1, h, w, c)."""
         return mx.random.normal((1, *self.latents_shape), key=mx.random.key(seed))

@@ -1,4 +1,4 @@
-"""The CLIP text encoders of Stable Diffusion, one or two, as one text side."""
+"""The text side of Stable Diffusion: one or two CLIP text encoders."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ class TextTowers:
     def __init__(
         self, tokenizers: Sequence[CLIPTokenizer], encoders: Sequence[CLIPTextModel], zeros_for_empty: bool = False
     ):
-        """`zeros_for_empty`: the `force_zeros_for_empty_prompt` of XL, for a negative prompt that is not given."""
+        """zeros_for_empty: XL's `force_zeros_for_empty_prompt`: an empty negative prompt is encoded as zeros."""
         self.tokenizers = tokenizers
         self.encoders = encoders
         self.zeros_for_empty = zeros_for_empty
@@ -26,9 +26,9 @@ class TextTowers:
         return sum(encoder.config.hidden_size for encoder in self.encoders)
 
     def __call__(self, prompt: str, negative_prompt: str | None, size: tuple[int, int]) -> Conditions:
-        """Conditions for a prompt, with those of the negative prompt before it unless that is None.
+        """Conditions for a prompt: two rows, the negative prompt's first; one row if that is None.
 
-        `size`: height and width of the picture in pixels, a condition of XL.
+        size: height and width of the picture in pixels, a condition of XL.
         """
         texts = [prompt] if negative_prompt is None else [negative_prompt, prompt]
         states, pooled = self.encode(self.tokenize(texts))
@@ -44,11 +44,13 @@ class TextTowers:
         return [mx.array(tokenizer(texts)) for tokenizer in self.tokenizers]
 
     def encode(self, ids: Sequence[mx.array]) -> tuple[mx.array, mx.array | None]:
-        """Token ids, (B, L) for each tower -> states (B, L, D) and, of XL, `text_embeds` (B, P)."""
-        outputs = [encoder(tower_ids) for tower_ids, encoder in zip(ids, self.encoders, strict=True)]
+        """Token ids, (B, L) for each tower -> states (B, L, D) and, for XL, `text_embeds` (B, P), else None."""
+        outputs = []
+        for tower_ids, encoder in zip(ids, self.encoders, strict=True):
+            outputs.append(encoder(tower_ids))
         if len(outputs) == 1:
             return outputs[0].last_hidden_state, None
-        # Podell et al. 2023, https://arxiv.org/abs/2307.01952: the layer before the last of both, the second's pooled.
+        # Podell et al. 2023, https://arxiv.org/abs/2307.01952: the last layer but one of both, the second's pooled.
         return mx.concatenate([output.hidden_states[-2] for output in outputs], axis=-1), outputs[-1].pooled
 
 

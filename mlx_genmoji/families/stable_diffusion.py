@@ -1,4 +1,4 @@
-"""Stable Diffusion 1.x, 2.x and XL, what was distilled from them (LCM), and their inpainting models."""
+"""The family of Stable Diffusion 1.x, 2.x and XL, of models distilled from them (LCM), and of inpainting models."""
 
 from __future__ import annotations
 
@@ -6,28 +6,35 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
 import mlx.nn as nn
 from PIL import Image
 
-from ..checkpoint.components import load_model, weight_paths
+from ..checkpoint.components import is_kind, load_model, weight_paths
 from ..checkpoint.weight_files import Weights
 from ..errors import UserError
 from ..hub import resolve
-from ..models.clip import CLIPTextModel
 from ..models.ops import on_cpu
-from ..models.tiny_vae import AutoencoderTiny
-from ..models.unet import UNet2DConditionModel
-from ..models.vae import AutoencoderKL
 from ..quantization import DENSE_KEY, Quantization
-from ..samplers import LCM, NoiseConfig, Schedule, make_sampler
+from ..samplers import NoiseConfig, Schedule, make_sampler
 from ..tokenizer import CLIPTokenizer
 from .base import STRENGTH, Conditions, Family, ImageStart
 from .clip_text import TextTowers
 
-Autoencoder = AutoencoderKL | AutoencoderTiny
+if TYPE_CHECKING:
+    from ..models.clip import CLIPTextModel
+    from ..models.tiny_vae import AutoencoderTiny
+    from ..models.unet import UNet2DConditionModel
+    from ..models.vae import AutoencoderKL
+
+    Autoencoder = AutoencoderKL | AutoencoderTiny
+
+
+UNET = ("UNet2DConditionModel",)
+CLIP = ("CLIPTextModel",)
+AUTOENCODERS = ("AutoencoderKL", "AutoencoderTiny")
 
 
 class StableDiffusion(Family):
@@ -60,21 +67,20 @@ class StableDiffusion(Family):
         quantization: Quantization | None,
         preview: str | Path | None,
     ) -> StableDiffusion:
-        """Load the components of a diffusers folder; see `Genmoji.load`. Raises UserError where one is at fault."""
+        """Load the components of a diffusers folder; see `Genmoji.load`. Raises UserError for a faulty one."""
         NoiseConfig.read(scheduler)
-        suffixes = [f"_{i + 1}" if i else "" for i in range(text_encoders)]
-        tokenizers = [CLIPTokenizer.load(folder / f"tokenizer{suffix}") for suffix in suffixes]
-        for_text = quantization and quantization.for_text
-        encoders = [
-            _component(folder / f"text_encoder{suffix}", CLIPTextModel, quantization=for_text) for suffix in suffixes
-        ]
-        family = cls(
-            unet=_component(folder / "unet", UNet2DConditionModel, quantization=quantization),
-            text=TextTowers(tokenizers, encoders, zeros_for_empty),
-            vae=_component(folder / "vae", AutoencoderKL, AutoencoderTiny),
-            scheduler=scheduler,
-            preview_vae=None if preview is None else _component(resolve(preview), AutoencoderTiny, AutoencoderKL),
-        )
+        tokenizers: list[CLIPTokenizer] = []
+        encoders: list[Any] = []
+        for suffix in ("", "_2")[:text_encoders]:
+            tokenizers.append(CLIPTokenizer.load(folder / f"tokenizer{suffix}"))
+            path = folder / f"text_encoder{suffix}"
+            for_text = quantization and quantization.for_text
+            encoders.append(load_model(path, CLIP, quantization=for_text))
+        unet: Any = load_model(folder / "unet", UNET, quantization=quantization)
+        vae: Any = load_model(folder / "vae", AUTOENCODERS)
+        preview_vae: Any = None if preview is None else load_model(resolve(preview), AUTOENCODERS[::-1])
+        text = TextTowers(tokenizers, encoders, zeros_for_empty)
+        family = cls(unet=unet, text=text, vae=vae, scheduler=scheduler, preview_vae=preview_vae)
         components = (*family.models.values(), family.vae)
         family.weights = Weights([path for component in components for path in weight_paths(component)])
         family.check_fit()
@@ -106,7 +112,7 @@ class StableDiffusion(Family):
 
     @property
     def inpaints(self) -> bool:
-        """Whether the UNet sees a picture and a mask beside the latents."""
+        """Whether the UNet takes a picture and a mask in addition to the latents."""
         return self.unet.config.in_channels == 2 * self.vae.config.latent_channels + 1
 
     @property
@@ -120,8 +126,12 @@ class StableDiffusion(Family):
     def schedule(self, sampler: str | None, steps: int, strength: float | None) -> tuple[str, Schedule]:
         made = make_sampler(self.scheduler, sampler)
         schedule = made.schedule(steps)
-        if isinstance(schedule, LCM) and self.guidance_distilled and strength is not None:
-            schedule = schedule.of_strength(strength)
+        if self.guidance_distilled and strength is not None:
+            # Imported here: the name loads the sampler's file.
+            from ..samplers import LCM
+
+            if isinstance(schedule, LCM):
+                schedule = schedule.of_strength(strength)
         return made.name, schedule
 
     def start(
@@ -165,7 +175,7 @@ class StableDiffusion(Family):
         return unconditional + float(guidance) * (conditional - unconditional)
 
     def _denoiser(self) -> Callable[..., mx.array]:
-        """The UNet; on a GPU compiled. On a CPU compiling takes a minute, to save a fifth of a step."""
+        """The UNet, compiled on a GPU. On a CPU compiling takes a minute and saves a fifth of a step."""
         if on_cpu():
             return self.unet
         if self._compiled is None:
@@ -173,7 +183,7 @@ class StableDiffusion(Family):
         return self._compiled
 
     def layers_changed(self) -> None:
-        # What is compiled may see other arrays in its layers, but no other layers or numbers.
+        # A compiled function picks up new arrays in its layers, but not new layers or new numbers.
         self._compiled = None
 
     def encode(self, pixels: mx.array) -> mx.array:
@@ -187,15 +197,15 @@ class StableDiffusion(Family):
         return vae.decode(latents.astype(_dtype(vae))).astype(mx.float32)
 
     def check_fit(self) -> None:
-        """Raise UserError where the components, each sound, do not belong to one model."""
+        """Raise UserError if the components, each valid by itself, do not fit together."""
         unet, vae = self.unet.config, self.vae.config
         widths = unet.cross_attention_dim
         width = widths[0] if isinstance(widths, tuple) else widths
         latents = vae.latent_channels
-        seen = unet.in_channels if self.inpaints else latents
+        unet_input = unet.in_channels if self.inpaints else latents
         for what, ours, theirs in (
             ("the text encoders' hidden_size and the UNet's cross_attention_dim", self.text.width, width),
-            ("the autoencoder's latent_channels and the UNet's in_channels", seen, unet.in_channels),
+            ("the autoencoder's latent_channels and the UNet's in_channels", unet_input, unet.in_channels),
             ("the autoencoder's latent_channels and the UNet's out_channels", latents, unet.out_channels),
             ("the autoencoder's out_channels and those of an RGB picture", vae.out_channels, 3),
         ):
@@ -211,7 +221,7 @@ class StableDiffusion(Family):
 
 
 def guidance_embedding(guidance: float, channels: int) -> mx.array:
-    """`timestep_cond` of a model that guidance was distilled into, float32 (1, channels).
+    """`timestep_cond` for a model with distilled guidance, float32 (1, channels).
 
     Luo et al. 2023, https://arxiv.org/abs/2310.04378; as in diffusers, the embedded scale is `guidance - 1`.
     """
@@ -222,18 +232,18 @@ def guidance_embedding(guidance: float, channels: int) -> mx.array:
 
 
 def _check_tokenizer(tokenizer: CLIPTokenizer, encoder: CLIPTextModel) -> None:
-    for what, needed, held in (
+    for field, needed, limit in (
         ("vocab_size", tokenizer.vocab_size, encoder.config.vocab_size),
         ("max_position_embeddings", tokenizer.max_length, encoder.config.max_position_embeddings),
     ):
-        if needed > held:
-            raise UserError(f"The model's parts do not fit: the tokenizer needs a {what} of {needed}, not {held}.")
+        if needed > limit:
+            raise UserError(f"The model's parts do not fit: the tokenizer needs a {field} of {needed}, not {limit}.")
 
 
 def _sample_size(config: Mapping[str, Any]) -> tuple[int, int]:
-    """Height and width of the latents, by the UNet's config.json. Raises UserError where they are not whole numbers."""
+    """Height and width of the latents, from the UNet's config.json. Raises UserError if they are not whole numbers."""
     size = config.get("sample_size") or 64
-    # The first Stable Diffusion folders say 32 and mean 64; diffusers reads them so too.
+    # The first Stable Diffusion folders say 32 and mean 64; diffusers corrects them likewise.
     if type(size) is int and size < 64 and re.match(r"0\.[0-8]\b", str(config.get("_diffusers_version"))):
         size = 64
     sides = size if isinstance(size, (list, tuple)) else (size, size)
@@ -242,14 +252,7 @@ def _sample_size(config: Mapping[str, Any]) -> tuple[int, int]:
     return sides[0], sides[1]
 
 
-def _component(folder: Path, *kinds: type, quantization: Quantization | None = None) -> Any:
-    """One component. Raises UserError where its config describes another kind."""
-    component = load_model(folder, quantization=quantization)
-    if not isinstance(component, kinds):
-        raise UserError(f"{folder}: config.json describes another kind of model than {kinds[0].__name__}.")
-    return component
-
-
 def _dtype(vae: Autoencoder) -> mx.Dtype:
-    """What an autoencoder computes in: half precision on a GPU, unless its config asks for `force_upcast`."""
-    return vae.encoder.conv_in.weight.dtype if isinstance(vae, AutoencoderKL) else vae.encoder.layers[0].weight.dtype
+    """The dtype that an autoencoder computes in: half precision on a GPU, unless its config asks for `force_upcast`."""
+    first = vae.encoder.layers[0] if is_kind(vae, "AutoencoderTiny") else vae.encoder.conv_in
+    return first.weight.dtype

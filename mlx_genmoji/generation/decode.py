@@ -12,7 +12,7 @@ from PIL import Image
 from ..errors import UserError
 
 if TYPE_CHECKING:
-    from ..combinations.reading import Combination
+    from ..combinations.combination import Combination
 
 
 def to_picture(pixels: mx.array) -> Image.Image:
@@ -24,7 +24,10 @@ def to_picture(pixels: mx.array) -> Image.Image:
 
 
 def put_together(combination: Combination | None, pictures: Sequence[Image.Image]) -> Image.Image:
-    """The drawings of a combination's parts as one picture, in the order of `request.captions_of`; else the first."""
+    """Assemble the pictures of a combination's parts, in the order of `request.captions_of`, into one picture.
+
+    Without a combination this is the only picture.
+    """
     if combination is None:
         return pictures[0]
     from ..combinations import assemble

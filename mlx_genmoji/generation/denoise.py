@@ -1,4 +1,4 @@
-"""From noise to latents: the loop over a sampler's steps, the same for every family of models."""
+"""From noise to latents: the loop over a sampler's steps, which is the same for all families of models."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ Callback = Callable[[int, int, mx.array], Any]
 
 
 class Progress:
-    """Calls a user's callback once for each step of a whole generation. Raises Cancelled where it returns False."""
+    """Calls a user's callback once for each step of a whole generation. Raises Cancelled if it returns False."""
 
     def __init__(self, callback: Callback | None, total: int):
-        """total: the steps of all candidates and parts."""
+        """total: the number of steps of all candidates and parts."""
         self.callback = callback
         self.total = total
         self._done = 0
 
     def step(self, finished: mx.array) -> None:
-        """`finished`: the prediction of the finished latents, (1, h, w, c)."""
+        """finished: the prediction of the finished latents, (1, h, w, c)."""
         if self.callback is not None and self.callback(self._done, self.total, finished) is False:
             raise Cancelled
         self._done += 1
@@ -43,9 +43,9 @@ def denoise(
 ) -> mx.array:
     """The finished latents of one picture, (1, h, w, c).
 
-    noise: standard normal, (1, h, w, c). seed: makes the noise of a stochastic sampler's steps. On a CPU each step is
-    evaluated before the next. A GPU gets the next step while it computes the one before, so it never waits for Python;
-    a callback is called for a step when the next is under way.
+    noise: standard normal, (1, h, w, c). seed: of the noise that a stochastic sampler adds at each step.
+    On a CPU each step is evaluated before the next. On a GPU the next step is submitted while one is computed, so that
+    the GPU never waits for Python; the callback is called for a step after the next one was submitted.
     """
     if start.latents is None:
         latents = noise * schedule.init_noise_sigma

@@ -1,4 +1,4 @@
-"""Image to image and inpainting: a user's picture and mask as the latents that a generation begins with."""
+"""Image to image and inpainting: from a user's picture and mask to the latents that a generation begins with."""
 
 from typing import Any
 
@@ -19,9 +19,9 @@ def image_start(
     strength: float,
     mask: Image.Image | None,
 ) -> ImageStart:
-    """Where a generation from `image` begins; with a mask, what of it is repainted.
+    """Where a generation from `image` begins. With a mask, the white part of `image` is repainted.
 
-    downscale: pixels at a side for each latent. Raises UserError where the strength leaves no step.
+    downscale: the side of a latent in pixels. Raises UserError if the strength leaves no step.
     """
     picture = fit_picture(image, *family.size)
     recipe: dict[str, Any] = {"strength": strength, "image_sha256": fingerprint(picture)}
@@ -43,5 +43,5 @@ def to_array(picture: Image.Image) -> mx.array:
 
 
 def latent_mask(mask: Image.Image, downscale: int) -> mx.array:
-    """A fitted mask -> (1, H / f, W / f, 1) of 0 and 1: of each f x f pixels the first, as diffusers takes them."""
+    """A fitted mask -> (1, H / f, W / f, 1) of 0 and 1: the first of each f x f pixels, as in diffusers."""
     return mx.array(np.asarray(mask, np.float32)[None, ::downscale, ::downscale, None] / 255)

@@ -1,6 +1,6 @@
-"""The recipe of a sticker: all that reproduces it, stored in its PNG as JSON.
+"""The recipe of a sticker: all that is needed to draw it again, stored in its PNG as JSON.
 
-Models, adapters and pictures are named by their hashes; nothing in it is a path of a user's machine.
+Models, adapters and pictures are identified by hashes; a recipe never contains a path of the user's machine.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import UserError, quoted
 
 if TYPE_CHECKING:
-    from ..combinations.reading import Combination
+    from ..combinations.combination import Combination
     from ..prompt.plan import PromptPlan
 
 _TEXT, _TEXT_OR_NONE = (str,), (str, type(None))
@@ -36,6 +36,7 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
     "image_sha256": _TEXT,
     "mask_sha256": _TEXT,
     "combination": (Mapping,),
+    "notes": (list,),
     "model": (Mapping,),
     "adapters": (list,),
     "version": _TEXT,
@@ -62,7 +63,7 @@ _WORDS = {
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """Which weights drew."""
+    """The model that drew a sticker."""
 
     name: str
     revision: str | None = None
@@ -82,12 +83,12 @@ class ModelFacts:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What `Genmoji.generate` was asked for, and all that it chose itself."""
+    """The arguments of `Genmoji.generate`, with the values that it chose itself, and the model and adapters."""
 
     final_prompt: str
-    """The caption that the text encoder read, where the sticker was drawn in one go."""
+    """The caption that the text encoder read, if the sticker was not drawn part by part."""
     seed: int | None
-    """None where a program gave the noise."""
+    """None if the caller gave the initial noise."""
     steps: int
     guidance: float
     sampler: str
@@ -99,15 +100,17 @@ class Recipe:
     template: str = "{prompt}"
     plan: PromptPlan | None = None
     image: Mapping[str, Any] = field(default_factory=dict)
-    """`strength`, `image_sha256` and `mask_sha256` of image to image; empty where there was no picture."""
+    """`strength`, `image_sha256` and `mask_sha256` for image to image; empty without a picture."""
     combination: Combination | None = None
+    notes: tuple[str, ...] = ()
+    """Sentences: what of the prompt was left out, or is drawn as something else."""
     adapters: tuple[Mapping[str, Any], ...] = ()
-    """`name`, `sha256` and `weight` of each."""
+    """Each with `name`, `sha256` and `weight`."""
     version: str = "unknown"
-    """Of this package."""
+    """The version of this package."""
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON takes it."""
+        """The recipe as a JSON object."""
         return {
             "prompt": self.prompt,
             "final_prompt": self.final_prompt,
@@ -122,6 +125,7 @@ class Recipe:
             "sampler": self.sampler,
             **self.image,
             **({} if self.combination is None else {"combination": self.combination.to_dict()}),
+            **({"notes": list(self.notes)} if self.notes else {}),
             "model": self.model.to_dict(),
             "adapters": [dict(adapter) for adapter in self.adapters],
             "version": self.version,
@@ -129,9 +133,9 @@ class Recipe:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
-        """The recipe in a sticker's file. Raises UserError, which names the field, where it is damaged.
+        """The recipe from a sticker's file. Raises UserError with the name of the field if it is not valid.
 
-        Fields that are not known are passed over: a later version may have more.
+        Unknown fields are ignored: a later version may have more.
         """
         if not isinstance(values, Mapping):
             raise UserError(f"A recipe is a JSON object, not {quoted(repr(values))}.")
@@ -139,13 +143,14 @@ class Recipe:
         _check(values["model"], _MODEL_TYPES, ("name", "sha256"), "The recipe's model")
         for adapter in values.get("adapters", ()):
             if not isinstance(adapter, Mapping):
-                raise UserError(f"The recipe's adapters hold {quoted(repr(adapter))}, which is no object.")
+                raise UserError(f"The recipe's adapters contain {quoted(repr(adapter))}, which is not a JSON object.")
             _check(adapter, _ADAPTER_TYPES, tuple(_ADAPTER_TYPES), "An adapter of the recipe")
         parsed: dict[str, Any] = {name: values[name] for name in _TYPES if name in values}
-        image: dict[str, Any] = {
-            name: parsed.pop(name) for name in ("strength", "image_sha256", "mask_sha256") if name in parsed
-        }
+        image: dict[str, Any] = {name: parsed.pop(name) for name in _IMAGE if name in parsed}
         parsed["model"] = ModelFacts(**{name: value for name, value in values["model"].items() if name in _MODEL_TYPES})
+        if not all(isinstance(note, str) for note in values.get("notes", ())):
+            raise UserError("The recipe's 'notes' must be texts.")
+        parsed["notes"] = tuple(values.get("notes", ()))
         parsed["adapters"] = tuple(values.get("adapters", ()))
         if "plan" in parsed:
             parsed["plan"] = _plan(parsed["plan"])
@@ -157,10 +162,10 @@ class Recipe:
 def _check(
     values: Mapping[str, Any], types: Mapping[str, tuple[type, ...]], needed: tuple[str, ...], owner: str
 ) -> None:
-    """Raise UserError for a field that is missing or of another type."""
+    """Raise UserError for a field that is missing or has another type."""
     for name in needed:
         if name not in values:
-            raise UserError(f"{owner} is not whole: {name!r} is missing.")
+            raise UserError(f"{owner} is incomplete: {name!r} is missing.")
     for name, allowed in types.items():
         value = values.get(name)
         if name in values and (not isinstance(value, allowed) or isinstance(value, bool)):
@@ -175,17 +180,17 @@ def _plan(values: Mapping[str, Any]) -> PromptPlan:
 
 
 def _combination(values: Mapping[str, Any]) -> Combination:
-    from ..combinations.reading import Combination
+    from ..combinations.combination import Combination
 
     try:
         return Combination.from_dict(values)
     except (AttributeError, KeyError, TypeError, ValueError):
-        raise UserError("The recipe's 'combination' is none that can be drawn.") from None
+        raise UserError("The recipe's 'combination' is not valid.") from None
 
 
 @cache
 def package_version() -> str:
-    """The version of this package; "unknown" where it is not installed."""
+    """The version of this package; "unknown" if it is not installed."""
     try:
         return version("mlx-genmoji")
     except PackageNotFoundError:

@@ -1,6 +1,6 @@
-"""Low-rank adapters: layers that train, files that are shared, several at once in a pipeline.
+"""Low-rank adapters: layers to train, files to share, several at once in a pipeline.
 
-The names below are fetched when they are first used.
+The module of each name below is imported when the name is first used.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ if TYPE_CHECKING:
     from .active import Adapters
     from .adapter import Adapter, Layer
     from .apply import use
-    from .files import Format, load_adapter, save_adapter
+    from .files import load_adapter
     from .initialization import LoRAConfig, adapter_of, attach, attach_adapter, dense_weights
     from .layer_tree import adaptable, attached, detach
     from .layers import LoRAConv2d, LoRALayer, LoRALinear
     from .persona_index import Entry, Index, read_index, write_index
+    from .save import Format, save_adapter
 
 __all__ = [
     "Adapter",
@@ -43,11 +44,11 @@ __all__ = [
     "write_index",
 ]
 
-_MODULES = {
+_MODULE_OF = {
     "Adapter": "adapter",
     "Adapters": "active",
     "Entry": "persona_index",
-    "Format": "files",
+    "Format": "save",
     "Index": "persona_index",
     "Layer": "adapter",
     "LoRAConfig": "initialization",
@@ -63,13 +64,13 @@ _MODULES = {
     "detach": "layer_tree",
     "load_adapter": "files",
     "read_index": "persona_index",
-    "save_adapter": "files",
+    "save_adapter": "save",
     "use": "apply",
     "write_index": "persona_index",
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_MODULES[name]}", __name__), name)
+    return getattr(import_module(f".{_MODULE_OF[name]}", __name__), name)

@@ -1,10 +1,10 @@
-"""How the files of others spell the tensors of an adapter: each a spelling of one path.
+"""The keys of adapter files: how each format names the tensors of the layer at one path.
 
 kohya       lora_unet_down_blocks_0_..._to_q.lora_down.weight, .lora_up.weight, .alpha, .dora_scale
 diffusers   unet.down_blocks.0...to_q.lora_A.weight, .lora_B.weight, .lora_magnitude_vector
             unet.down_blocks.0...to_q.lora.down.weight, .lora.up.weight
             text_encoder.text_model...q_proj.lora_linear_layer.down.weight, .up.weight
-            unet.down_blocks.0...attn1.processor.to_q_lora.down.weight, .up.weight, the oldest; "unet." may lack
+            unet.down_blocks.0...attn1.processor.to_q_lora.down.weight, .up.weight, the oldest; without "unet." in some
 PEFT        base_model.model.down_blocks.0...to_q.lora_A.weight, .lora_B.weight, .lora_magnitude_vector
 """
 
@@ -21,15 +21,15 @@ TENSORS = (
     ("dora_scale", r"\.dora_scale|\.lora_magnitude_vector(\.default)?(\.weight)?"),
 )
 
-# What begins a key -> what begins a full path. The first that fits counts.
+# (pattern of a key's beginning, beginning of the full path). The first match counts.
 PREFIXES = (
-    # Which of kohya's underscores are dots, a model knows only.
+    # Only a model tells which of kohya's underscores are dots, so these keys stay as they are.
     (r"(?=lora_(unet|te|te1|te2)_)", ""),
     (r"(?=(unet|text_encoder|text_encoder_2)\.)", ""),
     (r"(?=(down_blocks|mid_block|up_blocks)\.)", "unet."),
 )
 
-# As the oldest files of diffusers name modules.
+# Module names in diffusers' oldest files -> today's.
 MODULES = (
     (r"\.processor\.", "."),
     (r"(attn\d\.to_out)$", r"\1.0"),
@@ -37,10 +37,10 @@ MODULES = (
     (r"(self_attn)\.to_out$", r"\1.out_proj"),
 )
 
-# The last one is written for the one text encoder of a model that is not XL.
+# Prefixes by component, as sd-scripts write them: the first for XL, the last for models with one text encoder.
 KOHYA = {"unet": ("lora_unet_",), "text_encoder": ("lora_te1_", "lora_te_"), "text_encoder_2": ("lora_te2_",)}
 
-# Kinds of adapters that are not low-rank pairs, by what their keys hold.
+# Kinds of adapters that are not supported, by a pattern of their keys.
 UNSUPPORTED = (
     ("LoHa", r"\.hada_w"),
     ("LoKr", r"\.lokr_w"),
@@ -55,35 +55,35 @@ UNSUPPORTED = (
 )
 
 
-class Spelled(NamedTuple):
+class ParsedKey(NamedTuple):
     path: str
-    """The full path of a layer; of kohya's, "lora_unet_...", as it is."""
+    """The full path of a layer; in kohya's format "lora_unet_...", as it stands."""
     tensor: str
-    """One of TENSORS."""
+    """A name in TENSORS."""
 
 
-def read_key(key: str) -> Spelled | None:
-    """What a key of a file names; None where it is nothing that is known here."""
+def read_key(key: str) -> ParsedKey | None:
+    """The layer and tensor that a key names; None for an unknown key."""
     for tensor, pattern in TENSORS:
-        found = re.search(rf"({pattern})$", key)
-        if found is None:
+        suffix = re.search(rf"({pattern})$", key)
+        if suffix is None:
             continue
-        module = key[: found.start()]
+        module = key[: suffix.start()]
         for beginning, path in PREFIXES:
             if re.match(beginning, module):
                 module = re.sub(rf"^{beginning}", path, module)
                 for old, new in MODULES:
                     module = re.sub(old, new, module)
-                return Spelled(module, tensor)
+                return ParsedKey(module, tensor)
     return None
 
 
 def unsupported(key: str) -> str | None:
-    """The kind of adapter that a key is of, where it is one that is not supported."""
+    """The kind of adapter that a key belongs to, if it is one that is known and not supported."""
     return next((kind for kind, pattern in UNSUPPORTED if re.search(pattern, key)), None)
 
 
 def kohya_keys(path: str) -> list[str]:
-    """The module of a key as sd-scripts spell it, after diffusers' names: of XL, and of the others."""
-    component, _, own = path.partition(".")
-    return [beginning + own.replace(".", "_") for beginning in KOHYA[component]]
+    """kohya's names for the layer at a full path: for XL, and for models with one text encoder."""
+    component, _, module = path.partition(".")
+    return [prefix + module.replace(".", "_") for prefix in KOHYA[component]]

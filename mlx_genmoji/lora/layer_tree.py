@@ -1,6 +1,6 @@
-"""The layers of models that an adapter can change, by their full paths, and putting others in their place.
+"""The layers of models that an adapter can change, by full path, and replacing them.
 
-Models go by the names of their components. A full path begins with one.
+A full path is the name of a component and the path of a module in it: "unet.down_blocks.0.attentions.0.proj_in".
 """
 
 from collections.abc import Iterator, Mapping
@@ -20,17 +20,17 @@ LAYERS = (nn.Linear, Conv2d, QuantizedLinear, QuantizedConv2d)
 
 
 def attached(models: Models) -> dict[str, LoRALayer]:
-    """The layers with a change, by their full paths."""
+    """The LoRA layers, by full path."""
     return {path: module for path, module in _modules(models) if isinstance(module, LoRALayer)}
 
 
 def detach(models: Models) -> None:
-    """Give the layers that were wrapped back."""
+    """Remove all LoRA layers: put back the base layers that they wrap."""
     replace(models, {path: layer.base for path, layer in attached(models).items()})
 
 
 def adaptable(models: Models) -> dict[str, nn.Module]:
-    """The linear and convolution layers by their full paths, without what is wrapped around them."""
+    """The linear and convolution layers by full path; of a LoRA layer, its base layer."""
     wrapped = attached(models)
     layers: dict[str, nn.Module] = {}
     for path, module in _modules(models):
@@ -49,15 +49,16 @@ def _modules(models: Models) -> Iterator[tuple[str, nn.Module]]:
 
 
 def replace(models: Models, layers: Mapping[str, nn.Module]) -> None:
-    """Put `layers` where their full paths say."""
+    """Put each of `layers` into `models`, in place, at its full path."""
     for name, model in models.items():
-        own = [(path.removeprefix(f"{name}."), layer) for path, layer in layers.items() if path.startswith(f"{name}.")]
-        if own:
-            model.update_modules(tree_unflatten(own))
+        start = f"{name}."
+        local = [(path.removeprefix(start), layer) for path, layer in layers.items() if path.startswith(start)]
+        if local:
+            model.update_modules(tree_unflatten(local))
 
 
 def is_pointwise(path: str, models: Models) -> bool:
-    """Whether a layer is a 1x1 convolution, which here is kept as a linear layer, dense or quantized."""
+    """Whether the layer at a full path is a 1x1 convolution in files. In the models it is a linear layer."""
     name = path.rpartition(".")[2]
     return name == "conv_shortcut" or (
         name in ("proj_in", "proj_out") and not models["unet"].config.use_linear_projection

@@ -1,11 +1,10 @@
-"""Layers with a low-rank change of their weight (LoRA; Hu et al., 2021, https://arxiv.org/abs/2106.09685).
+"""Layers with a low-rank delta added to their weight (LoRA; Hu et al., 2021, https://arxiv.org/abs/2106.09685).
 
     W' = W + scale * up @ down              W' = magnitude * (W + scale * up @ down) / |W + scale * up @ down|
 
 The second is DoRA (Liu et al., 2024, https://arxiv.org/abs/2402.09353), |.| being the norm of each output's weights. W
-belongs to the layer that is wrapped, dense or quantized, and is never touched: it is called as before, and taking the
-wrapper away gives it back. `lora_a`, the way down, is (rank, in) of a linear layer and (rank, kh, kw, in) of a
-convolution; `lora_b`, the way up, (out, rank).
+is the weight of the wrapped base layer, dense or quantized, which never changes. `lora_a`, the down matrix, is
+(rank, in) for a linear layer and (rank, kh, kw, in) for a convolution; `lora_b`, the up matrix, is (out, rank).
 """
 
 import math
@@ -32,7 +31,7 @@ def weight_shape(layer: nn.Module) -> tuple[int, ...]:
 
 
 class LoRALayer(nn.Module):
-    """What the two kinds share: a frozen `base` and its trainable change."""
+    """A frozen `base` layer and its trainable delta: what linear and convolution layers have in common."""
 
     def __init__(
         self,
@@ -43,10 +42,11 @@ class LoRALayer(nn.Module):
         dropout: float = 0.0,
         magnitude: mx.array | None = None,
     ):
-        """scale: of the product of both. dropout: of the change's input, in training. magnitude: (out,), of DoRA.
+        """scale: the factor of lora_b @ lora_a. dropout: of the delta's input, in training. magnitude: (out,), of DoRA.
 
-        A layer that is not trained may have an `excess` (out,): how much of the base is added once more, to which DoRAs
-        come down; and it `merges`: where that is less work, it adds the change to the weight and not to the result.
+        Two more attributes are for inference. `excess` (out,): a DoRA multiplies each output of the base by a constant
+        gain, and `excess` is gain - 1. `merges`: the delta is added to the weight if that is cheaper than two extra
+        products.
         """
         super().__init__()
         self.base = base
@@ -60,20 +60,20 @@ class LoRALayer(nn.Module):
         self.merges = False
 
     def start_from(self, offset: bool) -> None:
-        """Keep the pair of now, in `start_a` and `start_b`. `offset`: what it does is taken off again.
+        """Keep the present matrices as `start_a` and `start_b`. offset: subtract their product from the delta (PiSSA).
 
-        With an offset the layer starts as its base whatever the pair is, and the pair is trained from there (PiSSA).
+        With an offset the layer's output equals its base's until the matrices are trained.
         """
         self.start_a, self.start_b = self.lora_a, self.lora_b
         self.offset = offset
 
     def freeze_base(self) -> None:
-        """Leave the change alone trainable."""
+        """Make only the delta trainable."""
         self.freeze()
         self.unfreeze(keys=["lora_a", "lora_b", "magnitude"], recurse=False, strict=False)
 
     def pair(self, offset: bool) -> tuple[mx.array, mx.array]:
-        """`lora_a` and `lora_b`; with `offset`, such that the change is one from the start, of twice the rank."""
+        """The delta's matrices, `lora_a` and `lora_b`. offset: with the start subtracted, which doubles the rank."""
         if not offset:
             return self.lora_a, self.lora_b
         return mx.concatenate([self.lora_a, self.start_a]), mx.concatenate([self.lora_b, -self.start_b], axis=1)
@@ -90,7 +90,7 @@ class LoRALayer(nn.Module):
         return changed
 
     def _merged(self, x: mx.array) -> mx.array | None:
-        """W' for this input, if there is a dense W to add to and that is less work than two more products."""
+        """W' if `merges` and computing it is cheaper for this input than two extra products; else None."""
         positions, shape = x.size // x.shape[-1], weight_shape(self.base)
         inputs = math.prod(shape[1:])
         if not self.merges or positions * (shape[0] + inputs) < shape[0] * inputs:
@@ -101,28 +101,28 @@ class LoRALayer(nn.Module):
         return weight + low_rank(self.scale, *self.pair(self.offset), shape)
 
     def _gain(self) -> mx.array:
-        """magnitude / |W + ...|, (out,); the norm is taken as a constant, as the paper does."""
+        """DoRA's magnitude / |W + scale * up @ down|, (out,). No gradient passes through the norm, as in the paper."""
         weight = mx.stop_gradient(dense_weight(self.base).astype(self.lora_a.dtype))
         down, up = (mx.stop_gradient(array) for array in self.pair(self.offset))
         weight = weight + low_rank(self.scale, down, up, weight.shape)
         return self.magnitude / mx.stop_gradient(output_norms(weight))
 
-    def _add(self, y: mx.array, change: mx.array) -> mx.array:
-        """`y` of the base with the change, not scaled yet, of the same input."""
-        change = self.scale * change
+    def _add(self, y: mx.array, delta: mx.array) -> mx.array:
+        """The layer's output: `y` is the base's output, `delta` that of the two matrices, before `scale`."""
+        delta = self.scale * delta
         if "magnitude" in self or "excess" in self:
-            plain = (y - self.base.bias if "bias" in self.base else y).astype(change.dtype)
+            unbiased = (y - self.base.bias if "bias" in self.base else y).astype(delta.dtype)
             gain = self._gain() if "magnitude" in self else 1
             excess = gain - 1 if "magnitude" in self else self.excess
-            change = excess * plain + gain * change
-        return y + change.astype(y.dtype)
+            delta = excess * unbiased + gain * delta
+        return y + delta.astype(y.dtype)
 
 
 class LoRALinear(LoRALayer):
-    """A linear layer, a 1x1 convolution that is kept as one included."""
+    """A linear layer, or a 1x1 convolution that the models keep as one."""
 
     def __call__(self, x: mx.array) -> mx.array:
-        """(..., in) -> (..., out). The change is computed in the precision of the adapter."""
+        """(..., in) -> (..., out). The delta is computed in the adapter's dtype."""
         if (weight := self._merged(x)) is not None:
             return mx.addmm(self.base.bias, x, weight.T) if "bias" in self.base else x @ weight.T
         down, up = self.pair(self.offset)
@@ -133,7 +133,7 @@ class LoRAConv2d(LoRALayer):
     """A convolution."""
 
     def __call__(self, x: mx.array, operation: Convolution | None = None) -> mx.array:
-        """(B, H, W, in) -> (B, H', W', out). The change is computed in the precision of the adapter."""
+        """(B, H, W, in) -> (B, H', W', out). The delta is computed in the adapter's dtype."""
         if operation is None:
             operation = partial(conv2d, stride=self.base.stride[0], padding=self.base.padding[0])
         if (weight := self._merged(x)) is not None:
@@ -145,12 +145,12 @@ class LoRAConv2d(LoRALayer):
 
 
 def low_rank(scale: float, down: mx.array, up: mx.array, shape: tuple[int, ...]) -> mx.array:
-    """scale * up @ down, in the shape of the weight that it changes."""
+    """scale * up @ down, reshaped to a weight's shape."""
     return scale * (up @ down.reshape(len(down), -1)).reshape(shape)
 
 
 def per_output(values: mx.array, weight: mx.array) -> mx.array:
-    """(out,) values, to be multiplied with a weight."""
+    """(out,) values in a shape that broadcasts with a weight (out, ...)."""
     return values.reshape(-1, *[1] * (weight.ndim - 1))
 
 
@@ -159,6 +159,6 @@ def output_norms(weight: mx.array) -> mx.array:
     return mx.sqrt(weight.reshape(len(weight), -1).square().sum(-1))
 
 
-def wrap(base: nn.Module, lora_a: mx.array, lora_b: mx.array, scale: float, **more: Any) -> LoRALayer:
-    """The kind of LoRALayer that stands in for `base`."""
-    return (LoRAConv2d if base.weight.ndim == 4 else LoRALinear)(base, lora_a, lora_b, scale, **more)
+def wrap(base: nn.Module, lora_a: mx.array, lora_b: mx.array, scale: float, **options: Any) -> LoRALayer:
+    """A LoRALinear or LoRAConv2d around `base`. options: see LoRALayer."""
+    return (LoRAConv2d if base.weight.ndim == 4 else LoRALinear)(base, lora_a, lora_b, scale, **options)

@@ -1,6 +1,6 @@
-"""A folder of adapters, one for each skin tone and person type that the data had enough of, and its index.
+"""A folder of adapters, one for each skin tone and person type with enough training data, and its index.
 
-`index.json`, written by training:
+Training writes `index.json`:
 
     {
       "base": {"name": "builtin", "sha256": "5d41..."},
@@ -11,8 +11,8 @@
       ]
     }
 
-The adapter of neither a skin tone nor a person type is the style's, which requests fall back to; there is one. An
-adapter that was not made, its data being too few, has no file.
+The adapter without a skin tone and person type is the style's. There is exactly one, and requests fall back to it. An
+adapter that was not trained, because it had too little data, has no file.
 """
 
 from collections.abc import Sequence
@@ -31,11 +31,11 @@ class Entry:
     """One adapter of a folder."""
 
     file: str | None
-    """Its name in the folder; None where it was not made, for want of data."""
+    """Its name in the folder; None if it was not trained, because it had too little data."""
     skin_tone: str | None = None
     person_type: str | None = None
     examples: int = 0
-    """Pictures that it was, or would have been, trained on."""
+    """The number of pictures for it in the training data."""
 
 
 class Choice(NamedTuple):
@@ -43,12 +43,12 @@ class Choice(NamedTuple):
 
     file: str
     note: str | None
-    """What of the request it does not know, and why, as a sentence."""
+    """A sentence about what the adapter lacks that the request asks for; None if nothing."""
 
 
 @dataclass(frozen=True)
 class Index:
-    """What an `index.json` says."""
+    """The contents of an `index.json`."""
 
     entries: tuple[Entry, ...]
     base_name: str | None = None
@@ -56,50 +56,50 @@ class Index:
 
     @property
     def style(self) -> Entry:
-        """What requests fall back to."""
-        return next(entry for entry in self.entries if _asks(entry) == (None, None))
+        """The style's adapter, which requests fall back to."""
+        return next(entry for entry in self.entries if _persona(entry) == (None, None))
 
     def choose(self, skin_tone: str | None, person_type: str | None) -> Choice:
-        """The most specific adapter: of both, else of the skin tone, else of the person type, else the style's."""
+        """The most specific adapter: for both, else for the skin tone, else for the person type, else the style's."""
         missing: list[Entry] = []
         for tone, kind in ((skin_tone, person_type), (skin_tone, None), (None, person_type), (None, None)):
-            entry = next((entry for entry in self.entries if _asks(entry) == (tone, kind)), None)
+            entry = next((entry for entry in self.entries if _persona(entry) == (tone, kind)), None)
             if entry is not None and entry.file is not None:
                 return Choice(entry.file, _note(entry, skin_tone, person_type, missing))
             if entry is not None:
                 missing.append(entry)
-        raise AssertionError("an index has a style's adapter")
+        raise AssertionError("an index always has the style's adapter")
 
 
 def read_index(folder: str | Path) -> Index:
-    """Raises UserError in one sentence where the index is missing, damaged, or names a file that is not there."""
+    """The index of a folder. Raises UserError if it is missing or damaged, or if a file that it lists is missing."""
     path = Path(folder) / INDEX
-    said = read_json(path)
-    base = said.get("base") or {}
+    content = read_json(path)
+    base = content.get("base") or {}
     try:
-        index = Index(tuple(Entry(**entry) for entry in said["adapters"]), base.get("name"), base.get("sha256"))
+        index = Index(tuple(Entry(**entry) for entry in content["adapters"]), base.get("name"), base.get("sha256"))
         for entry in index.entries:
             _check(entry)
-        asked = [_asks(entry) for entry in index.entries]
-        if len(set(asked)) < len(asked):
-            raise ValueError("two adapters are for the same")
-        if (None, None) not in asked or index.style.file is None:
-            raise ValueError("no adapter is for neither a skin tone nor a person type")
+        personas = [_persona(entry) for entry in index.entries]
+        if len(set(personas)) < len(personas):
+            raise ValueError("two adapters are for the same skin tone and person type")
+        if (None, None) not in personas or index.style.file is None:
+            raise ValueError("the style's adapter, without a skin tone and person type, is missing")
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path} is no index of adapters: {quoted(error)}.") from None
+        raise UserError(f"{path} is not a valid index of adapters: {quoted(error)}.") from None
     for entry in index.entries:
         if entry.file is not None and not (path.parent / entry.file).exists():
-            raise UserError(f"{path} lists {quoted(entry.file)}, which is not there.")
+            raise UserError(f"{path} lists {quoted(entry.file)}, which is missing.")
     return index
 
 
 def write_index(folder: str | Path, index: Index) -> None:
-    """Write the index of a folder, moved into place when whole."""
+    """Write the index of a folder, whole or not at all."""
     base = {"name": index.base_name, "sha256": index.base_sha256}
     write_json(Path(folder) / INDEX, {"base": base, "adapters": [asdict(entry) for entry in index.entries]})
 
 
-def _asks(entry: Entry) -> tuple[str | None, str | None]:
+def _persona(entry: Entry) -> tuple[str | None, str | None]:
     return entry.skin_tone, entry.person_type
 
 
@@ -108,18 +108,18 @@ def _check(entry: Entry) -> None:
         if not isinstance(value, str | None):
             raise ValueError(f"a {name} is {value!r}")
     if entry.file is not None and (Path(entry.file).name != entry.file or not entry.file.isprintable()):
-        raise ValueError(f"{entry.file!r} is not the name of a file beside it")
+        raise ValueError(f"{entry.file!r} is not the name of a file in the folder")
 
 
-def _note(found: Entry, skin_tone: str | None, person_type: str | None, missing: Sequence[Entry]) -> str | None:
-    if _asks(found) == (skin_tone, person_type):
+def _note(entry: Entry, skin_tone: str | None, person_type: str | None, missing: Sequence[Entry]) -> str | None:
+    if _persona(entry) == (skin_tone, person_type):
         return None
-    counted = f", of which the data had {missing[0].examples} pictures" if missing else ""
-    lacks = _asks(missing[0]) if missing else (skin_tone, person_type)
-    return f"There is no adapter for {_words(*lacks)}{counted}: {found.file} draws instead."
+    reason = f" (the training data had {missing[0].examples} pictures)" if missing else ""
+    lacking = _persona(missing[0]) if missing else (skin_tone, person_type)
+    return f"There is no adapter for {_description(*lacking)}{reason}: {entry.file} is used instead."
 
 
-def _words(skin_tone: str | None, person_type: str | None) -> str:
+def _description(skin_tone: str | None, person_type: str | None) -> str:
     tone = f"{skin_tone} skin" if skin_tone else ""
     return " and ".join(filter(None, (tone, person_type)))
 

@@ -1,4 +1,4 @@
-"""Blocks of both the UNet and the autoencoder. Activations are (B, H, W, C)."""
+"""Layers that the UNet and the autoencoder share. Activations are (B, H, W, C)."""
 
 from collections.abc import Callable
 from functools import partial
@@ -14,7 +14,7 @@ Convolution = Callable[[mx.array, mx.array], mx.array]
 
 
 class PointwiseConv(nn.Linear):
-    """A 1x1 convolution as a linear layer; in files its weight is (out, in, 1, 1)."""
+    """A 1x1 convolution as a linear layer. Files store its weight as (out, in, 1, 1)."""
 
 
 class Conv2d(nn.Conv2d):
@@ -40,7 +40,7 @@ class Conv2d(nn.Conv2d):
 
 
 class GroupNorm(nn.Module):
-    """Group normalisation over (B, ..., C); `eps` differs between blocks of one checkpoint, so it has no default."""
+    """Group normalisation of (B, ..., C). `eps` has no default, because it differs within one checkpoint."""
 
     def __init__(self, groups: int, channels: int, eps: float):
         super().__init__()
@@ -54,7 +54,11 @@ class GroupNorm(nn.Module):
 
 
 class ResnetBlock2D(nn.Module):
-    """Two normalised convolutions beside a shortcut, shifted (or scaled and shifted) by the time embedding."""
+    """Two normalised convolutions with a residual connection, conditioned on the time embedding.
+
+    time_channels: None for the autoencoder, which has no timesteps. scale_shift: the embedding scales and shifts the
+    activations; otherwise it is added to them.
+    """
 
     checkpointing = False
 
@@ -79,7 +83,7 @@ class ResnetBlock2D(nn.Module):
             self.conv_shortcut = PointwiseConv(in_channels, out_channels)
 
     def __call__(self, x: mx.array, activated_time: mx.array | None = None) -> mx.array:
-        """`activated_time` is SiLU(time embedding), (B, time_channels): the same for all blocks, so computed once."""
+        """activated_time: SiLU of the time embedding, (B, time_channels); computed once for all blocks."""
         if recomputes(self):
             return recomputed(self, x, activated_time)
         h = self.conv1(silu(self.norm1(x)))
@@ -109,14 +113,14 @@ class Downsample2D(nn.Module):
 
 
 class Upsample2D(nn.Module):
-    """Nearest-neighbour doubling, then a convolution."""
+    """Nearest-neighbour doubling, then a 3x3 convolution."""
 
     def __init__(self, channels: int):
         super().__init__()
         self.conv = Conv2d(channels, channels, 3, padding=1)
 
     def __call__(self, x: mx.array, size: tuple[int, int] | None = None) -> mx.array:
-        """size: the result's (H, W), where the skip connection that joins it is not twice as large as `x`."""
+        """size: (H, W) of the result; None is twice that of `x`. A skip connection of an odd size needs another."""
         B, H, W, C = x.shape
         if size in (None, (2 * H, 2 * W)):
             return self.conv(x, upsampled_conv2d)
@@ -126,7 +130,7 @@ class Upsample2D(nn.Module):
 
 
 class Attention(nn.Module):
-    """Self-attention over positions, or cross-attention to `context` where that is given."""
+    """Self-attention over positions, or cross-attention if `context` is given."""
 
     checkpointing = False
 
@@ -141,7 +145,9 @@ class Attention(nn.Module):
         eps: float = 1e-5,
         upcast: bool = False,
     ):
-        """upcast: compute attention in float32 whatever the weights' dtype; some models' scores overflow float16."""
+        """upcast: compute attention in float32 with weights of any dtype, because the scores of some models overflow
+        float16.
+        """
         super().__init__()
         inner = heads * head_channels
         self.heads = heads

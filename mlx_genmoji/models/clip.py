@@ -1,4 +1,4 @@
-"""The text encoder of CLIP (Radford et al., 2021): token ids to hidden states."""
+"""CLIPTextModel: the text encoder of CLIP, from token ids to hidden states (Radford et al., 2021)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from .ops import ACTIVATIONS, attention
 
 @dataclass(frozen=True)
 class CLIPTextConfig:
-    """The fields of transformers' CLIPTextConfig that this one honours."""
+    """The supported fields of transformers' CLIPTextConfig."""
 
     vocab_size: Count
     hidden_size: Count
@@ -25,7 +25,7 @@ class CLIPTextConfig:
     layer_norm_eps: float = 1e-5
     eos_token_id: int | None = 49407
     projection_dim: Count = 512
-    """Of CLIPTextModelWithProjection."""
+    """Used by CLIPTextModelWithProjection only."""
 
     def __post_init__(self) -> None:
         require_few_layers(self, "num_hidden_layers", self.num_hidden_layers)
@@ -33,7 +33,7 @@ class CLIPTextConfig:
 
 
 class TextOutput(NamedTuple):
-    """What the text encoder says of (B, L) token ids."""
+    """The output of the text encoder for (B, L) token ids."""
 
     last_hidden_state: mx.array
     """(B, L, hidden_size), after the final layer norm."""
@@ -121,7 +121,7 @@ class CLIPTextModel(nn.Module):
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
-        """Random weights for a `config.json`. Raises UserError naming a field that is not supported."""
+        """A model with random weights for a `config.json`. Raises UserError if a field is not supported."""
         return cls(parse_config(CLIPTextConfig, config, {"hidden_act": tuple(ACTIVATIONS)}), config)
 
     def __call__(self, input_ids: mx.array) -> TextOutput:
@@ -132,7 +132,7 @@ class CLIPTextModel(nn.Module):
             x = layer(x)
             hidden_states.append(x)
         last = self.text_model.final_layer_norm(x)
-        # Configs written before transformers knew the id say 2; there the end of the text has the largest id.
+        # Old configs have a wrong id, 2. The end-of-text token of their vocabulary is the one with the largest id.
         if self.config.eos_token_id in (None, 2):
             ends = input_ids.argmax(-1)
         else:
@@ -141,7 +141,7 @@ class CLIPTextModel(nn.Module):
 
 
 class CLIPTextModelWithProjection(CLIPTextModel):
-    """The second text encoder of Stable Diffusion XL: what it says of a text as a whole is projected."""
+    """The second text encoder of Stable Diffusion XL, which projects its pooled output."""
 
     def __init__(self, config: CLIPTextConfig, raw_config: Mapping[str, Any]):
         super().__init__(config, raw_config)
@@ -149,5 +149,5 @@ class CLIPTextModelWithProjection(CLIPTextModel):
 
     def __call__(self, input_ids: mx.array) -> TextOutput:
         """`input_ids`: integers (B, L), L at most `max_position_embeddings`."""
-        said = super().__call__(input_ids)
-        return said._replace(pooled=self.text_projection(said.pooled))
+        output = super().__call__(input_ids)
+        return output._replace(pooled=self.text_projection(output.pooled))

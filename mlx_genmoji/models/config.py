@@ -1,4 +1,4 @@
-"""A component's `config.json` as a dataclass: what it asks for and we do not support is named in the error."""
+"""Reads a component's `config.json` into a dataclass. The error names a field that is unknown or not supported."""
 
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
@@ -12,16 +12,15 @@ Config = TypeVar("Config")
 Count = Annotated[int, "at least 1"]
 Depth = Annotated[int, "at least 0"]
 
-# No network has a side as long, or as many layers; a damaged config that says so is refused before anything is built.
-LONGEST_SIDE = 2**20
-MOST_LAYERS = 1000
-
-# The largest number that float32 holds, about.
-_LARGEST = 3e38
+# Limits that no real network reaches: a damaged config is refused before its layers use up the memory.
+MAX_SIDE = 2**20
+MAX_LAYERS = 1000
+# About the largest float32.
+MAX_NUMBER = 3e38
 
 _KINDS = {
-    Count: f"a whole number from 1 to {LONGEST_SIDE}",
-    Depth: f"a whole number from 0 to {MOST_LAYERS}",
+    Count: f"a whole number from 1 to {MAX_SIDE}",
+    Depth: f"a whole number from 0 to {MAX_LAYERS}",
     NoneType: "null",
     bool: "true or false",
     float: "a finite number",
@@ -29,14 +28,14 @@ _KINDS = {
     str: "a name",
 }
 
-# Says how a file was written, is kept in memory or was trained, not what the network computes.
+# Fields without effect on inference: how the file was written, how the network was trained or is kept in memory.
 _IGNORED = {
     "bos_token_id",
     "pad_token_id",
     "architectures",
     "attention_dropout",
     "auto_map",
-    # Of AutoencoderTiny, a copy of `decoder_block_out_channels`.
+    # In configs of AutoencoderTiny: a copy of `decoder_block_out_channels`.
     "block_out_channels",
     "dropout",
     "dtype",
@@ -55,10 +54,11 @@ _IGNORED = {
 
 
 def parse_config(kind: type[Config], config: Mapping[str, Any], only: Mapping[str, tuple[Any, ...]]) -> Config:
-    """Read `config` as the dataclass `kind`, whose annotations say what a field may hold. A field in `only` must have
-    one of the values given there, each item where it is a list; one that neither knows must be off (null or false).
+    """Read `config` into the dataclass `kind`.
 
-    Raises UserError naming the component and the field.
+    The dataclass's annotations are the types that its fields may have. `only` maps a field to its supported values; if
+    the field is a list, each item must be one of them. A field in neither must be null or false. Raises UserError with
+    the names of the component and the field.
     """
     known = {field.name: field for field in fields(kind)}  # type: ignore[arg-type]
     hints = get_type_hints(kind, include_extras=True)
@@ -84,38 +84,38 @@ def parse_config(kind: type[Config], config: Mapping[str, Any], only: Mapping[st
 
 
 def field_error(kind: type, key: str, value: Any, why: str) -> UserError:
-    """The error about one field of a config."""
+    """The UserError for one field of a config. why: the end of the sentence."""
     return UserError(f"{kind.__name__}: config field {quoted(repr(key))} is {quoted(repr(value))}, {why}.")
 
 
 def require_per_block(config: Any, *keys: str) -> None:
-    """Raises UserError where a field is a list and does not list one for each of `config.block_out_channels`."""
+    """Raise UserError if a field is a list that is not as long as `config.block_out_channels`."""
     count = len(config.block_out_channels)
     for key in keys:
         value = getattr(config, key)
         if isinstance(value, tuple) and len(value) != count:
-            raise field_error(type(config), key, list(value), f"it must list one for each of {count} blocks")
+            raise field_error(type(config), key, list(value), f"it must have one item for each of {count} blocks")
 
 
 def require_few_layers(config: Any, key: str, layers: int) -> None:
-    """Raises UserError where `layers`, the number that the field `key` leads to, is past all reason."""
-    if layers > MOST_LAYERS:
-        raise field_error(type(config), key, getattr(config, key), f"{layers} layers are more than {MOST_LAYERS}")
+    """Raise UserError if `layers`, the number of layers that the field `key` leads to, is above `MAX_LAYERS`."""
+    if layers > MAX_LAYERS:
+        raise field_error(type(config), key, getattr(config, key), f"{layers} layers are more than {MAX_LAYERS}")
 
 
 def require_divisor(config: Any, key: str, divisor: int, channels: int) -> None:
-    """Raises UserError where `divisor`, which the field `key` gives, does not divide `channels`."""
+    """Raise UserError if `divisor`, which comes from the field `key`, does not divide `channels`."""
     if channels % divisor:
         raise field_error(type(config), key, getattr(config, key), f"but {divisor} does not divide {channels} channels")
 
 
 def per_block(value: Any, count: int) -> tuple[Any, ...]:
-    """A config value that stands for all blocks, or lists one for each."""
+    """A config value as a tuple with an item for each of `count` blocks. A single value is repeated."""
     return tuple(value) if isinstance(value, list | tuple) else (value,) * count
 
 
 def keep_config(module: object, config: Mapping[str, Any]) -> None:
-    """Set `module.raw_config`, past MLX's modules, which would take a dict for parameters."""
+    """Set `module.raw_config`. MLX's own `__setattr__` would take the dict for parameters."""
     object.__setattr__(module, "raw_config", dict(config))
 
 
@@ -125,11 +125,11 @@ def _fits(value: Any, hint: Any) -> bool:
     if get_origin(hint) is tuple:
         return isinstance(value, list | tuple) and len(value) > 0 and all(_fits(v, get_args(hint)[0]) for v in value)
     if hint == Count:
-        return type(value) is int and 0 < value <= LONGEST_SIDE
+        return type(value) is int and 0 < value <= MAX_SIDE
     if hint == Depth:
-        return type(value) is int and 0 <= value <= MOST_LAYERS
+        return type(value) is int and 0 <= value <= MAX_LAYERS
     if hint is float:
-        return type(value) in (float, int) and abs(value) < _LARGEST
+        return type(value) in (float, int) and abs(value) < MAX_NUMBER
     return type(value) is hint
 
 

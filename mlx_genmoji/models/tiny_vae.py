@@ -1,7 +1,7 @@
-"""AutoencoderTiny: TAESD, a distilled autoencoder of the same latents, for previews (Ollin Boer Bohan, 2023).
+"""AutoencoderTiny: TAESD, a small distilled autoencoder for previews (Ollin Boer Bohan, 2023).
 
-Pictures are (B, H, W, 3) in [-1, 1]; latents (B, H / f, W / f, latent_channels) with f = 2 ** (stages - 1). Its latents
-are those that the UNet sees: its `scaling_factor` is 1.
+Pictures are (B, H, W, 3) in [-1, 1]; latents (B, H / f, W / f, latent_channels) with f = 2 ** (stages - 1). It
+takes the UNet's latents unchanged: its `scaling_factor` is 1.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ from .ops import downsampled_conv2d, relu, upsampled_conv2d
 
 @dataclass(frozen=True)
 class AutoencoderTinyConfig:
-    """The fields of diffusers' AutoencoderTiny that this one honours."""
+    """The supported fields of diffusers' AutoencoderTiny."""
 
     in_channels: Count = 3
     out_channels: Count = 3
@@ -37,9 +37,11 @@ class AutoencoderTinyConfig:
             channels = getattr(self, f"{half}_block_out_channels")
             blocks = getattr(self, f"num_{half}_blocks")
             if len(set(channels)) > 1:
-                raise field_error(type(self), f"{half}_block_out_channels", list(channels), "its items must be equal")
+                raise field_error(
+                    type(self), f"{half}_block_out_channels", list(channels), "but its items must be equal"
+                )
             if len(channels) != len(blocks):
-                why = f"it must list one for each of {len(channels)} stages"
+                why = f"it must have one item for each of {len(channels)} stages"
                 raise field_error(type(self), f"num_{half}_blocks", list(blocks), why)
             require_few_layers(self, f"num_{half}_blocks", sum(blocks))
 
@@ -50,12 +52,12 @@ ONLY: dict[str, tuple[Any, ...]] = {
     "upsampling_scaling_factor": (2,),
 }
 
-# Latents beyond this are squashed before they are decoded, whatever `latent_magnitude` says.
-LARGEST_LATENT = 3
+# The decoder first squashes latents into [-MAX_LATENT, MAX_LATENT]; as in diffusers, `latent_magnitude` is ignored.
+MAX_LATENT = 3
 
 
 class Activation(nn.Module):
-    """ReLU, which has an index of its own in a checkpoint's keys."""
+    """ReLU as a layer, because it takes up an index in the checkpoint's keys."""
 
     def __call__(self, x: mx.array) -> mx.array:
         return relu(x)
@@ -69,14 +71,14 @@ class HalvingConv2d(Conv2d):
 
 
 class DoublingConv2d(Conv2d):
-    """Nearest-neighbour doubling, then a 3x3 convolution; in a checkpoint's keys the doubling is a layer before it."""
+    """Nearest-neighbour doubling, then a 3x3 convolution. In the checkpoint's keys the doubling is a separate layer."""
 
     def __call__(self, x: mx.array, operation: Convolution | None = None) -> mx.array:
         return super().__call__(x, operation or upsampled_conv2d)
 
 
 class AutoencoderTinyBlock(nn.Module):
-    """Three convolutions beside a shortcut."""
+    """Three convolutions with a residual connection."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -123,7 +125,7 @@ class DecoderTiny(nn.Module):
         self.layers.append(Conv2d(channels, config.out_channels, 3, padding=1))
 
     def __call__(self, x: mx.array) -> mx.array:
-        x = mx.tanh(x / LARGEST_LATENT) * LARGEST_LATENT
+        x = mx.tanh(x / MAX_LATENT) * MAX_LATENT
         for layer in self.layers:
             x = layer(x)
         return 2 * x - 1
@@ -142,7 +144,7 @@ class AutoencoderTiny(nn.Module):
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "AutoencoderTiny":
-        """Random weights for a `config.json`. Raises UserError naming a field that is not supported."""
+        """A model with random weights for a `config.json`. Raises UserError if a field is not supported."""
         return cls(parse_config(AutoencoderTinyConfig, config, ONLY), config)
 
     @property
@@ -151,7 +153,7 @@ class AutoencoderTiny(nn.Module):
         return 2 ** (len(self.config.num_decoder_blocks) - 1)
 
     def encode(self, images: mx.array) -> tuple[mx.array, mx.array]:
-        """(B, H, W, 3) in [-1, 1] -> mean and log-variance of the latents, as AutoencoderKL's; of variance 0 here."""
+        """(B, H, W, 3) in [-1, 1] -> mean and log-variance of the latents, like AutoencoderKL's; the variance is 0."""
         latents = self.encoder(images)
         return latents, mx.full(latents.shape, -mx.inf, latents.dtype)
 

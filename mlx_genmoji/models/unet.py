@@ -1,7 +1,7 @@
-"""UNet2DConditionModel: predicts the noise in latents, told the timestep and the text (Rombach et al., 2022).
+"""UNet2DConditionModel: predicts the noise in latents from the timestep and the text (Rombach et al., 2022).
 
-Stable Diffusion 1.x, 2.x and XL, inpainting, latent consistency and distilled ones are this one network: the config
-says which. Blocks are pure: a down block returns `(h, skips)`, an up block takes the skips that it consumes.
+One class for Stable Diffusion 1.x, 2.x and XL, for inpainting models and for distilled ones (LCM); they differ in their
+config. Its blocks are in `unet_blocks`.
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
-from .blocks import Conv2d, Downsample2D, GroupNorm, ResnetBlock2D, Upsample2D
+from .blocks import Conv2d, GroupNorm, ResnetBlock2D
 from .config import (
     Count,
     Depth,
@@ -23,18 +23,25 @@ from .config import (
     require_few_layers,
     require_per_block,
 )
-from .embeddings import TextTimeEmbedding, TimestepEmbedding, timestep_embedding
 from .ops import silu
-from .transformer import Transformer2DModel
+from .unet_blocks import (
+    DownBlock,
+    MidBlock,
+    TextTimeEmbedding,
+    TimestepEmbedding,
+    Transformer2DModel,
+    UpBlock,
+    timestep_embedding,
+)
 
 
 @dataclass(frozen=True)
 class UNet2DConditionConfig:
-    """The fields of diffusers' UNet2DConditionModel that this one honours."""
+    """The supported fields of diffusers' UNet2DConditionModel."""
 
     cross_attention_dim: Count | tuple[Count, ...]
     attention_head_dim: Count | tuple[Count, ...] = 8
-    """The number of heads, in spite of its name."""
+    """Despite its name, the number of heads."""
     in_channels: Count = 4
     out_channels: Count = 4
     down_block_types: tuple[str, ...] = (*("CrossAttnDownBlock2D",) * 3, "DownBlock2D")
@@ -42,9 +49,9 @@ class UNet2DConditionConfig:
     block_out_channels: tuple[Count, ...] = (320, 640, 1280, 1280)
     layers_per_block: Count | tuple[Count, ...] = 2
     transformer_layers_per_block: Depth | tuple[Depth | tuple[Depth, ...], ...] = 1
-    """Of each block of the way down, or of each of its layers."""
+    """For each down block, or for each layer of each down block."""
     reverse_transformer_layers_per_block: tuple[Depth | tuple[Depth, ...], ...] | None = None
-    """The same of the way up, in its own order; without it, it mirrors the way down."""
+    """The same for the up blocks, in their order; None mirrors the down blocks."""
     only_cross_attention: bool | tuple[bool, ...] = False
     downsample_padding: int = 1
     mid_block_type: str | None = "UNetMidBlock2DCrossAttn"
@@ -58,16 +65,16 @@ class UNet2DConditionConfig:
     freq_shift: float = 0
     time_embedding_dim: Count | None = None
     time_cond_proj_dim: Count | None = None
-    """The size of `timestep_cond`, by which a latent consistency model is told its guidance."""
+    """The size of `timestep_cond`, the embedded guidance of an LCM."""
     center_input_sample: bool = False
     conv_in_kernel: Count = 3
     conv_out_kernel: Count = 3
     addition_embed_type: str | None = None
     addition_embed_type_num_heads: Count = 64
     addition_time_embed_dim: Count | None = None
-    """Waves for each of the `time_ids`, by which Stable Diffusion XL is told sizes."""
+    """Sinusoidal channels for each of the `time_ids`, the size conditions of Stable Diffusion XL."""
     projection_class_embeddings_input_dim: Count | None = None
-    """The size of `text_embeds` and of all the waves of the `time_ids`."""
+    """The size of `text_embeds` and the embedded `time_ids` together."""
 
     def __post_init__(self) -> None:
         require_per_block(
@@ -92,9 +99,11 @@ class UNet2DConditionConfig:
             attends = [_attends(kind) for kind in kinds] + [i == count - 1 and self.mid_block_attends]
             if any(attends):
                 require_divisor(self, "attention_head_dim", heads[i], channels)
-        for waves in (self.block_out_channels[0], self.addition_time_embed_dim):
-            if waves is not None and self.freq_shift == waves // 2:
-                raise field_error(type(self), "freq_shift", self.freq_shift, f"which leaves {waves} waves no length")
+        for width in (self.block_out_channels[0], self.addition_time_embed_dim):
+            # `timestep_embedding` divides by width // 2 - freq_shift.
+            if width is not None and self.freq_shift == width // 2:
+                why = f"but it must differ from {width // 2}, half of {width} channels"
+                raise field_error(type(self), "freq_shift", self.freq_shift, why)
         if self.addition_embed_type == "text":
             text_channels = per_block(self.cross_attention_dim, count)[0]
             require_divisor(self, "addition_embed_type_num_heads", self.addition_embed_type_num_heads, text_channels)
@@ -105,29 +114,29 @@ class UNet2DConditionConfig:
 
     @property
     def layers(self) -> tuple[int, ...]:
-        """The resnets of each block of the way down; on the way up there is one more."""
+        """The number of resnets of each down block. An up block has one more."""
         return per_block(self.layers_per_block, len(self.block_out_channels))
 
     @property
     def mid_block_attends(self) -> bool:
-        """Whether there is a middle block with a transformer."""
+        """Whether the middle block has a transformer."""
         return self.mid_block_type == "UNetMidBlock2DCrossAttn"
 
     @property
     def down_depths(self) -> list[tuple[int, ...]]:
-        """The transformer blocks behind each resnet of each block of the way down."""
+        """For each down block, the number of transformer blocks after each resnet."""
         depths = per_block(self.transformer_layers_per_block, len(self.layers))
         return [per_block(depth, layers) for depth, layers in zip(depths, self.layers, strict=True)]
 
     @property
     def up_depths(self) -> list[tuple[int, ...]]:
-        """The transformer blocks behind each resnet of each block of the way up."""
+        """For each up block, the number of transformer blocks after each resnet."""
         depths = per_block(self.transformer_layers_per_block, len(self.layers))[::-1]
         depths = self.reverse_transformer_layers_per_block or depths
         return [per_block(depth, layers + 1) for depth, layers in zip(depths, self.layers[::-1], strict=True)]
 
     def _check_depths(self) -> None:
-        """Raises UserError where the lists of layers do not fit each other or are past all reason."""
+        """Raise UserError if the numbers of layers do not fit each other, or are too large."""
         require_few_layers(self, "layers_per_block", sum(layers + 1 for layers in self.layers))
         down, up = "transformer_layers_per_block", "reverse_transformer_layers_per_block"
         depths = per_block(self.transformer_layers_per_block, len(self.layers))
@@ -138,6 +147,15 @@ class UNet2DConditionConfig:
                 if len(way) < layers + more:
                     raise field_error(type(self), key, getattr(self, key), f"a list in it is not {layers + more} long")
             require_few_layers(self, key, sum(map(sum, ways)))
+
+
+def _add_embedding(
+    config: UNet2DConditionConfig, text_channels: int, time_channels: int
+) -> TextTimeEmbedding | TimestepEmbedding:
+    """The layer that embeds the added conditions."""
+    if config.addition_embed_type == "text":
+        return TextTimeEmbedding(text_channels, time_channels, config.addition_embed_type_num_heads)
+    return TimestepEmbedding(config.projection_class_embeddings_input_dim or 0, time_channels)
 
 
 def _attends(block_type: str) -> bool:
@@ -157,73 +175,6 @@ ONLY: dict[str, tuple[Any, ...]] = {
     "time_embedding_type": ("positional",),
     "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
 }
-
-
-class DownBlock(nn.Module):
-    """CrossAttnDownBlock2D, or DownBlock2D where it has no attentions."""
-
-    def __init__(self, resnets: list[ResnetBlock2D], attentions: list[Transformer2DModel], downsample: int | None):
-        super().__init__()
-        self.resnets = resnets
-        if attentions:
-            self.attentions = attentions
-        if downsample is not None:
-            self.downsamplers = [Downsample2D(resnets[-1].conv2.weight.shape[0], downsample)]
-
-    def __call__(self, x: mx.array, time: mx.array, text: mx.array) -> tuple[mx.array, list[mx.array]]:
-        skips = []
-        for i, resnet in enumerate(self.resnets):
-            x = resnet(x, time)
-            if "attentions" in self:
-                x = self.attentions[i](x, text)
-            skips.append(x)
-        if "downsamplers" in self:
-            x = self.downsamplers[0](x)
-            skips.append(x)
-        return x, skips
-
-
-class MidBlock(nn.Module):
-    """UNetMidBlock2DCrossAttn; or UNetMidBlock2D, which has one resnet and no attentions."""
-
-    def __init__(self, resnets: list[ResnetBlock2D], attentions: list[Transformer2DModel]):
-        super().__init__()
-        self.resnets = resnets
-        if attentions:
-            self.attentions = attentions
-
-    def __call__(self, x: mx.array, time: mx.array, text: mx.array) -> mx.array:
-        x = self.resnets[0](x, time)
-        for i, resnet in enumerate(self.resnets[1:]):
-            x = resnet(self.attentions[i](x, text), time)
-        return x
-
-
-class UpBlock(nn.Module):
-    """CrossAttnUpBlock2D, or UpBlock2D where it has no attentions."""
-
-    def __init__(self, resnets: list[ResnetBlock2D], attentions: list[Transformer2DModel], upsample: bool):
-        super().__init__()
-        self.resnets = resnets
-        if attentions:
-            self.attentions = attentions
-        if upsample:
-            self.upsamplers = [Upsample2D(resnets[-1].conv2.weight.shape[0])]
-
-    def __call__(
-        self,
-        x: mx.array,
-        skips: list[mx.array],
-        time: mx.array,
-        text: mx.array,
-        size: tuple[int, int] | None,
-    ) -> mx.array:
-        """`skips`, one for each resnet, the last first; `size` (H, W) of the skips of the block after."""
-        for i, (resnet, skip) in enumerate(zip(self.resnets, reversed(skips), strict=True)):
-            x = resnet(mx.concatenate([x, skip], axis=-1), time)
-            if "attentions" in self:
-                x = self.attentions[i](x, text)
-        return self.upsamplers[0](x, size) if "upsamplers" in self else x
 
 
 class UNet2DConditionModel(nn.Module):
@@ -257,11 +208,8 @@ class UNet2DConditionModel(nn.Module):
             config.in_channels, channels[0], config.conv_in_kernel, padding=(config.conv_in_kernel - 1) // 2
         )
         self.time_embedding = TimestepEmbedding(channels[0], time_channels, config.time_cond_proj_dim)
-        self.add_embedding: TextTimeEmbedding | TimestepEmbedding
-        if config.addition_embed_type == "text":
-            self.add_embedding = TextTimeEmbedding(texts[0], time_channels, config.addition_embed_type_num_heads)
-        if config.addition_embed_type == "text_time":
-            self.add_embedding = TimestepEmbedding(config.projection_class_embeddings_input_dim or 0, time_channels)
+        if config.addition_embed_type is not None:
+            self.add_embedding = _add_embedding(config, texts[0], time_channels)
 
         self.down_blocks = []
         skip_channels = [channels[0]]
@@ -293,7 +241,7 @@ class UNet2DConditionModel(nn.Module):
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "UNet2DConditionModel":
-        """Random weights for a `config.json`. Raises UserError naming a field that is not supported."""
+        """A model with random weights for a `config.json`. Raises UserError if a field is not supported."""
         return cls(parse_config(UNet2DConditionConfig, config, ONLY), config)
 
     def __call__(
@@ -306,9 +254,9 @@ class UNet2DConditionModel(nn.Module):
         """Noisy latents (B, H, W, in_channels), timesteps (B,), text (B, L, cross_attention_dim) -> the prediction
         (B, H, W, out_channels).
 
-        added: further conditions by the checkpoint's own names, those that its config asks for: `text_embeds` (B, D)
-        and `time_ids` (B, N) where `addition_embed_type` is text_time, `timestep_cond` (B, time_cond_proj_dim).
-        Raises UserError where one is missing or of another size.
+        added: further conditions by diffusers' names, if the config needs them: `text_embeds` (B, D) and `time_ids`
+        (B, N) for the `addition_embed_type` text_time, `timestep_cond` (B, time_cond_proj_dim) for an LCM. Raises
+        UserError if one is missing or has another size.
         """
         text = encoder_hidden_states
         if self.config.center_input_sample:
@@ -323,34 +271,34 @@ class UNet2DConditionModel(nn.Module):
         if "mid_block" in self:
             x = self.mid_block(x, time, text)
         for up_block in self.up_blocks:
-            own, skips = skips[-len(up_block.resnets) :], skips[: -len(up_block.resnets)]
+            block_skips, skips = skips[-len(up_block.resnets) :], skips[: -len(up_block.resnets)]
             size = (skips[-1].shape[1], skips[-1].shape[2]) if skips else None
-            x = up_block(x, own, time, text, size)
+            x = up_block(x, block_skips, time, text, size)
         return self.conv_out(silu(self.conv_norm_out(x)))
 
     def _embed_time(
         self, timesteps: mx.array, text: mx.array, added: Mapping[str, mx.array], dtype: mx.Dtype
     ) -> mx.array:
-        """The time embedding and what is added to it, (B, time_channels)."""
+        """The time embedding with the added conditions, (B, time_channels)."""
         config = self.config
-        waves = self._waves(timesteps, config.block_out_channels[0]).astype(dtype)
+        sinusoids = self._sinusoids(timesteps, config.block_out_channels[0]).astype(dtype)
         condition = None
         if config.time_cond_proj_dim is not None:
             condition = self._condition(added, "time_cond_proj_dim", "timestep_cond").astype(dtype)
             self._check_size("time_cond_proj_dim", "timestep_cond", condition)
-        time = self.time_embedding(waves, condition)
+        time = self.time_embedding(sinusoids, condition)
         if config.addition_embed_type == "text":
             time = time + self.add_embedding(text)
         if config.addition_embed_type == "text_time":
             embeds = self._condition(added, "addition_embed_type", "text_embeds")
             ids = self._condition(added, "addition_embed_type", "time_ids")
-            sizes = self._waves(ids.flatten(), config.addition_time_embed_dim or 0).reshape(len(ids), -1)
+            sizes = self._sinusoids(ids.flatten(), config.addition_time_embed_dim or 0).reshape(len(ids), -1)
             conditions = mx.concatenate([embeds.astype(dtype), sizes.astype(dtype)], axis=-1)
             self._check_size("projection_class_embeddings_input_dim", "text_embeds with time_ids", conditions)
             time = time + self.add_embedding(conditions)
         return time
 
-    def _waves(self, timesteps: mx.array, channels: int) -> mx.array:
+    def _sinusoids(self, timesteps: mx.array, channels: int) -> mx.array:
         return timestep_embedding(timesteps, channels, self.config.flip_sin_to_cos, self.config.freq_shift)
 
     def _condition(self, added: Mapping[str, mx.array], key: str, name: str) -> mx.array:

@@ -17,7 +17,7 @@ from .ops import silu
 
 @dataclass(frozen=True)
 class AutoencoderKLConfig:
-    """The fields of diffusers' AutoencoderKL that this one honours."""
+    """The supported fields of diffusers' AutoencoderKL."""
 
     down_block_types: tuple[str, ...]
     up_block_types: tuple[str, ...]
@@ -30,7 +30,7 @@ class AutoencoderKLConfig:
     scaling_factor: float = 0.18215
     shift_factor: float | None = None
     force_upcast: bool = True
-    """Whether it overflows in half precision and must be computed in float32."""
+    """Whether the network overflows in half precision and must compute in float32."""
     use_quant_conv: bool = True
     use_post_quant_conv: bool = True
     mid_block_add_attention: bool = True
@@ -155,7 +155,7 @@ class AutoencoderKL(nn.Module):
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "AutoencoderKL":
-        """Random weights for a `config.json`. Raises UserError naming a field that is not supported."""
+        """A model with random weights for a `config.json`. Raises UserError if a field is not supported."""
         return cls(parse_config(AutoencoderKLConfig, config, ONLY), config)
 
     @property

@@ -9,24 +9,26 @@ them, and none of them imports `mlx_genmoji.combinations`, which reads `lexicon`
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .final_prompt import compose
 from .lexicon import PERSON_TYPES, SKIN_TONES
 from .parser import parse
-from .plan import CaptionForm, PromptPlan
 from .safety import UnsafePrompt
 
 if TYPE_CHECKING:
     from .llm.rewriter import Rewriter
+    from .plan import CaptionForm, PromptPlan
 
 __all__ = ["PERSON_TYPES", "SKIN_TONES", "CaptionForm", "PromptPlan", "Rewriter", "UnsafePrompt", "compose", "parse"]
 
 
-def __getattr__(name: str) -> Any:
-    # It imports MLX, which reading by rules does not need.
-    if name != "Rewriter":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from .llm.rewriter import Rewriter
+# What reading by rules does not need; the rewriter imports MLX.
+_MODULES = {"CaptionForm": "plan", "PromptPlan": "plan", "Rewriter": "llm.rewriter"}
 
-    return Rewriter
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_MODULES[name]}", __name__), name)

@@ -1,5 +1,6 @@
 """Kept for callers of version 0.1: use `mlx_genmoji.combinations.reading`."""
 
-from ..combinations.reading import SOURCES, Combination, Joined, Part, read
+from ..combinations.combination import Combination, Joined, Part
+from ..combinations.reading import SOURCES, read
 
 __all__ = ["SOURCES", "Combination", "Joined", "Part", "read"]

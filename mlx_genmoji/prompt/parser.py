@@ -177,7 +177,8 @@ def _marked(parts: Sequence[Entry | str]) -> str:
 
 
 def _unmarked(text: str, entries: Sequence[Entry]) -> str:
-    """`text` with the emojis' labels in the place of their marks."""
+    """`text` with the emojis' labels in the place of their marks, joined by "+" where emojis stand in a row."""
+    text = re.sub(rf"({MARK})\s*(?={MARK})", r"\1 + ", text)
     spelled = re.sub(MARK, lambda mark: f" {entries[ord(mark[0]) - ord(FIRST_MARK)].label} ", text)
     return safety.clean(spelled)
 

@@ -20,17 +20,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
 from .config import NoiseConfig, check
-from .ddim import DDIM
-from .dpm import DPMSolverPlusPlus2M
-from .euler import Euler, EulerAncestral
-from .lcm import LCM
 from .noise import add_noise, alphas_cumprod, step_noise, training_target
 from .schedule import History, Schedule
-from .unipc import UniPC
+
+if TYPE_CHECKING:
+    from .ddim import DDIM
+    from .dpm import DPMSolverPlusPlus2M
+    from .euler import Euler, EulerAncestral
+    from .lcm import LCM
+    from .unipc import UniPC
 
 __all__ = [
     "DDIM",
@@ -51,14 +54,29 @@ __all__ = [
     "training_target",
 ]
 
-SAMPLERS: Mapping[str, type[Schedule]] = {
-    "ddim": DDIM,
-    "euler": Euler,
-    "euler-ancestral": EulerAncestral,
-    "dpm++2m": DPMSolverPlusPlus2M,
-    "lcm": LCM,
-    "unipc": UniPC,
+# By name, the class and the file that it is in, which is imported when it is first used.
+SAMPLERS: Mapping[str, tuple[str, str]] = {
+    "ddim": ("DDIM", "ddim"),
+    "euler": ("Euler", "euler"),
+    "euler-ancestral": ("EulerAncestral", "euler"),
+    "dpm++2m": ("DPMSolverPlusPlus2M", "dpm"),
+    "lcm": ("LCM", "lcm"),
+    "unipc": ("UniPC", "unipc"),
 }
+
+
+def __getattr__(name: str) -> Any:
+    for class_name, module in SAMPLERS.values():
+        if name == class_name:
+            return getattr(import_module(f".{module}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def schedule_class(name: str) -> type[Schedule]:
+    """The class of the sampler `name`, one of SAMPLERS."""
+    schedule: type[Schedule] = __getattr__(SAMPLERS[name][0])
+    return schedule
+
 
 # Stable Diffusion 1.x ships with PNDM, an older multistep method that is not here: DPM++ 2M takes its place.
 _SAMPLER_OF_CLASS = {
@@ -83,7 +101,7 @@ class Sampler:
         """Plan a generation of `steps` steps. Raises UserError unless they are between 1 and num_train_timesteps."""
         if not 1 <= steps <= self.config.num_train_timesteps:
             raise UserError(f"steps must be from 1 to {self.config.num_train_timesteps}, not {steps}.")
-        return SAMPLERS[self.name](self.config, steps)
+        return schedule_class(self.name)(self.config, steps)
 
 
 def make_sampler(config: Mapping[str, Any], name: str | None = None) -> Sampler:
@@ -95,14 +113,15 @@ def make_sampler(config: Mapping[str, Any], name: str | None = None) -> Sampler:
     """
     names = ", ".join(SAMPLERS)
     if name is None:
-        asked = config.get("_class_name")
-        name = _SAMPLER_OF_CLASS.get(asked) if isinstance(asked, str) else None
+        class_name = config.get("_class_name")
+        name = _SAMPLER_OF_CLASS.get(class_name) if isinstance(class_name, str) else None
         if name is None:
             raise UserError(
-                f"scheduler_config.json: _class_name {asked!r:.80} is not supported; choose a sampler by name: {names}."
+                f"scheduler_config.json: _class_name {class_name!r:.80} is not supported; choose a sampler by name:"
+                f" {names}."
             )
     if name not in SAMPLERS:
         raise UserError(f"There is no sampler {name!r}; the samplers are: {names}.")
-    schedule = SAMPLERS[name]
+    schedule = schedule_class(name)
     check(config, schedule.checks)
     return Sampler(name, NoiseConfig.read(config, **schedule.defaults))

@@ -1,4 +1,4 @@
-"""What a sampler reads of a `scheduler_config.json`, and which values of it are supported."""
+"""NoiseConfig: the fields of a `scheduler_config.json`, and checks of which values are supported."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from ..errors import UserError
 
 Check = tuple[Callable[[Any], bool], str]
-"""A test of a config field's value, and what passes it, in words."""
+"""A predicate of a config field's value, and a description of the supported values for the error message."""
 
 
 def one_of(*values: Any) -> Check:
@@ -38,7 +38,7 @@ def list_of(check: Check) -> Check:
 
 FLAG = one_of(False, True, None)
 OFF = one_of(False, None)
-# Below, 1 - beta is 1 in float32.
+# In float32, 1 - beta is 1 for any smaller beta.
 _BETA = number(1e-7, 0.9999)
 _SIGMA = number(1e-6, 1e6)
 
@@ -68,9 +68,9 @@ _SUPPORTED: dict[str, Check] = {
 
 @dataclass(frozen=True)
 class NoiseConfig:
-    """The fields of a `scheduler_config.json` that are read here, with the defaults of diffusers' classes.
+    """The fields of a `scheduler_config.json` that samplers use, with the defaults of diffusers' classes.
 
-    The last six belong to one sampler each, which checks them: `LCM` the first two, `UniPC` the others.
+    The last six are checked by the one sampler that uses them: the first two by `LCM`, the others by `UniPC`.
     """
 
     num_train_timesteps: int = 1000
@@ -102,16 +102,17 @@ class NoiseConfig:
 
     @classmethod
     def read(cls, config: Mapping[str, Any], **defaults: Any) -> NoiseConfig:
-        """Take the fields from `config`, else from `defaults`. Raises UserError, naming the field and its value."""
+        """The fields of `config`, completed by `defaults`. Raises UserError with the name and value of a bad field."""
         named = {field.name: config[field.name] for field in fields(cls) if field.name in config}
         check(named, _SUPPORTED)
-        read = cls(**(defaults | named))
-        if read.trained_betas is not None and len(read.trained_betas) != read.num_train_timesteps:
+        noise_config = cls(**(defaults | named))
+        betas, timesteps = noise_config.trained_betas, noise_config.num_train_timesteps
+        if betas is not None and len(betas) != timesteps:
             raise UserError(
-                f"scheduler_config.json: trained_betas holds {len(read.trained_betas)} numbers,"
-                f" but num_train_timesteps is {read.num_train_timesteps}."
+                f"scheduler_config.json: trained_betas holds {len(betas)} numbers,"
+                f" but num_train_timesteps is {timesteps}."
             )
-        return read
+        return noise_config
 
 
 def check(config: Mapping[str, Any], checks: Mapping[str, Check]) -> None:

@@ -10,9 +10,8 @@ import numpy as np
 
 from ..errors import UserError
 from .config import Check, NoiseConfig, one_of
-from .noise import alphas_cumprod
+from .noise import alphas_and_sigmas, alphas_cumprod, check_signal, spaced_timesteps
 from .schedule import History, Schedule
-from .sigmas import alphas_and_sigmas, spaced_timesteps
 
 
 class DDIM(Schedule):
@@ -50,12 +49,3 @@ class DDIM(Schedule):
         if self._clip is not None:
             x0 = mx.clip(x0, -self._clip, self._clip)
         return self._next_alphas[i] * x0 + self._next_sigmas[i] * epsilon, (x0,)
-
-
-def check_signal(config: NoiseConfig, signal: float, sampler: str) -> None:
-    """Raise UserError where the first timestep is pure noise, from which epsilon says nothing about x0."""
-    if config.prediction_type == "epsilon" and signal == 0:
-        raise UserError(
-            "scheduler_config.json: prediction_type 'epsilon' is not supported with rescale_betas_zero_snr in"
-            f" {sampler}, only v_prediction or sample."
-        )

@@ -9,8 +9,8 @@ import mlx.core as mx
 import numpy as np
 
 from .config import OFF, Check, NoiseConfig, one_of
+from .noise import alphas_and_sigmas, multistep_sigmas, sigma_table, with_final
 from .schedule import History, Schedule
-from .sigmas import alphas_and_sigmas, multistep_sigmas, sigma_table, with_final
 
 
 class DPMSolverPlusPlus2M(Schedule):

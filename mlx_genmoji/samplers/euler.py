@@ -10,9 +10,8 @@ import mlx.core as mx
 import numpy as np
 
 from .config import OFF, Check, NoiseConfig, one_of
-from .noise import linspace
+from .noise import karras_sigmas, linspace, sigma_table, spaced_timesteps, timesteps_of, with_final
 from .schedule import History, Schedule
-from .sigmas import karras_sigmas, sigma_table, spaced_timesteps, timesteps_of, with_final
 
 
 class _Euler(Schedule):

@@ -12,10 +12,8 @@ import numpy as np
 
 from ..errors import UserError
 from .config import Check, NoiseConfig, number, one_of, whole
-from .ddim import check_signal
-from .noise import alphas_cumprod
+from .noise import alphas_and_sigmas, alphas_cumprod, check_signal
 from .schedule import History, Schedule
-from .sigmas import alphas_and_sigmas
 
 _SIGMA_DATA = 0.5
 

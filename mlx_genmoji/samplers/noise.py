@@ -1,4 +1,7 @@
-"""Noise: how much of it a model was trained with at each timestep, how it is added, and how a seed makes it."""
+"""Noise: how much of it a model was trained with at each timestep, how it is added, and how a seed makes it.
+
+The second half plans a generation: its timesteps, and its sigmas, the ratios `sigma / alpha` of noise to signal.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +17,10 @@ from .config import NoiseConfig
 
 
 def alphas_cumprod(config: Mapping[str, Any] | NoiseConfig) -> np.ndarray:
-    """The share of signal in the variance of a sample at each training timestep: float32 `(num_train_timesteps,)`.
+    """The share of signal in a sample's variance at each training timestep: float32 `(num_train_timesteps,)`.
 
-    The one noise schedule of training and of sampling, with the roundings of diffusers' schedulers. Raises UserError
-    where a field is not supported or the betas leave no signal at all.
+    Training and sampling both use it. Rounded as in diffusers' schedulers. Raises UserError if a field is not supported
+    or the betas leave no signal at all.
     """
     if not isinstance(config, NoiseConfig):
         config = NoiseConfig.read(config)
@@ -41,7 +44,7 @@ def _betas(config: NoiseConfig) -> np.ndarray:
 
 
 def linspace(start: float, end: float, count: int) -> np.ndarray:
-    """`torch.linspace` in float32, which counts from both ends and rounds once per number."""
+    """The same numbers as `torch.linspace` in float32, which counts from both ends."""
     first, last = np.float32(start), np.float32(end)
     step = float((last - first) / np.float32(count - 1))
     i = np.arange(count)
@@ -64,13 +67,13 @@ def _rescaled_to_zero_terminal_snr(signal: np.ndarray) -> np.ndarray:
 
 
 def add_noise(x0: mx.array, noise: mx.array, signal: mx.array) -> mx.array:
-    """Noisy samples for training, `alpha * x0 + sigma * noise`; `signal` `(B,)` is the `alphas_cumprod` of each."""
+    """Noisy samples for training, `alpha * x0 + sigma * noise`. signal: `alphas_cumprod` of each sample, (B,)."""
     alpha, sigma = _broadcast(signal, x0)
     return alpha * x0 + sigma * noise
 
 
 def training_target(prediction_type: str, x0: mx.array, noise: mx.array, signal: mx.array) -> mx.array:
-    """What a model with this `prediction_type` should say about `add_noise(x0, noise, signal)`."""
+    """The output that a model with this `prediction_type` should have for `add_noise(x0, noise, signal)`."""
     if prediction_type == "epsilon":
         return noise
     if prediction_type == "v_prediction":
@@ -80,8 +83,8 @@ def training_target(prediction_type: str, x0: mx.array, noise: mx.array, signal:
 
 
 def step_noise(seed: int, i: int, shape: tuple[int, ...]) -> mx.array:
-    """The standard normal noise of step `i` of a generation, the same whatever the number of steps and of pictures."""
-    # The step's number is added to a key that hashes the seed, so that seed and step never stand for one another.
+    """The standard normal noise of step `i`. It does not depend on the number of steps or of pictures."""
+    # The seed is hashed before the step is added, so that another pair with the same sum has other noise.
     key = mx.random.split(mx.random.key(seed))[1] + mx.array([0, i], mx.uint32)
     return mx.random.normal(shape, key=key)
 
@@ -89,3 +92,82 @@ def step_noise(seed: int, i: int, shape: tuple[int, ...]) -> mx.array:
 def _broadcast(signal: mx.array, x0: mx.array) -> tuple[mx.array, mx.array]:
     signal = signal.reshape(-1, *[1] * (x0.ndim - 1))
     return mx.sqrt(signal), mx.sqrt(1 - signal)
+
+
+def spaced_timesteps(config: NoiseConfig, steps: int, points: int, last: int | None = None) -> np.ndarray:
+    """The first `steps` of `points` timesteps from below `last` down: Lin et al. 2023, table 2. Not rounded."""
+    last = config.num_train_timesteps if last is None else last
+    timesteps: np.ndarray
+    if config.timestep_spacing == "linspace":
+        timesteps = np.linspace(0, last - 1, points)[::-1]
+    elif config.timestep_spacing == "leading":
+        timesteps = np.arange(points)[::-1] * (last // points) + config.steps_offset
+    else:
+        timesteps = np.round(np.arange(last, 0, -config.num_train_timesteps / steps)) - 1
+    # For some numbers of steps, such as 61 of 1000, rounding errors make trailing spacing end with a timestep -1.
+    return timesteps[:steps]
+
+
+def sigma_table(config: NoiseConfig) -> np.ndarray:
+    """The ratio `sigma / alpha` at each training timestep, increasing, float32."""
+    signal = alphas_cumprod(config)
+    if not config.rescale_betas_zero_snr:
+        return np.sqrt((1 - signal) / signal)
+    # As in diffusers, the last signal is 2**-24, float16's smallest number, so that the last ratio is finite.
+    return np.append(np.sqrt((1 - signal[:-1]) / signal[:-1]), np.float32(2**12))
+
+
+def multistep_sigmas(
+    config: NoiseConfig, steps: int, table: np.ndarray, *, last: int | None = None, rounded: bool = True
+) -> tuple[np.ndarray, np.ndarray]:
+    """Whole timesteps and their ratios, decreasing, for a multistep solver.
+
+    rounded: a Karras ratio between two timesteps gets the nearer one, otherwise the lower one. Raises UserError if the
+    ratios do not decrease.
+    """
+    timesteps = np.round(spaced_timesteps(config, steps, steps + 1, last))
+    sigmas = np.interp(timesteps, np.arange(len(table)), table)
+    if config.use_karras_sigmas:
+        sigmas = karras_sigmas(config, table[-1], table[0], steps)
+        timesteps = timesteps_of(sigmas, table)
+        if rounded:
+            timesteps = np.round(timesteps)
+    if not len(sigmas) or (np.diff(sigmas) >= 0).any():
+        raise UserError(f"{steps} steps are too many for this sampler with this model; take fewer steps.")
+    return timesteps.astype(np.int64).astype(np.float32), sigmas
+
+
+def karras_sigmas(config: NoiseConfig, largest: float, smallest: float, steps: int) -> np.ndarray:
+    """Karras et al. 2022, formula (5), with rho 7."""
+    largest = config.sigma_max if config.sigma_max is not None else float(largest)
+    smallest = config.sigma_min if config.sigma_min is not None else float(smallest)
+    if steps > 1 and smallest >= largest:
+        raise UserError(f"scheduler_config.json: sigma_min {smallest:g} is not below sigma_max {largest:g}.")
+    start, end = largest ** (1 / 7), smallest ** (1 / 7)
+    return (start + np.linspace(0, 1, steps) * (end - start)) ** 7
+
+
+def timesteps_of(sigmas: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """The timesteps, interpolated, at which these are the ratios."""
+    return np.interp(np.log(sigmas), np.log(table), np.arange(len(table)))
+
+
+def with_final(sigmas: np.ndarray, config: NoiseConfig, smallest: float) -> np.ndarray:
+    """The ratios, and the final one after the last step: 0, or `smallest` if the config says so. float32."""
+    final = smallest if config.final_sigmas_type == "sigma_min" else 0
+    return np.append(sigmas, final).astype(np.float32)
+
+
+def alphas_and_sigmas(signal: np.ndarray) -> tuple[list[float], list[float]]:
+    """alpha and sigma, the square roots of the shares of signal and noise in the variance."""
+    # Python floats: multiplied with a NumPy float, an MLX array would become a NumPy array.
+    return np.sqrt(signal).tolist(), np.sqrt(1 - signal).tolist()
+
+
+def check_signal(config: NoiseConfig, signal: float, sampler: str) -> None:
+    """Raise UserError if the first timestep is pure noise, where x0 cannot be computed from epsilon."""
+    if config.prediction_type == "epsilon" and signal == 0:
+        raise UserError(
+            "scheduler_config.json: prediction_type 'epsilon' is not supported with rescale_betas_zero_snr in"
+            f" {sampler}, only v_prediction or sample."
+        )

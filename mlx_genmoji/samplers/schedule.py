@@ -1,4 +1,4 @@
-"""Schedule: what every sampler is to the pipeline, whichever its method."""
+"""Schedule: the interface that all samplers share."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ History = tuple[mx.array, ...]
 
 
 class Schedule(ABC):
-    """The timesteps of a generation, and the way from each to the next.
+    """The timesteps of a generation, and the step from each to the next.
 
-    `timesteps` (float32) has as many entries as there are steps; with `lambda_min_clipped` and trailing spacing there
-    are fewer than asked for. The first latents are `init_noise_sigma` times standard normal noise, or, to start from a
-    picture, `add_noise` of its latents at step `start(strength)`.
+    `timesteps` (float32) has one entry for each step; with `lambda_min_clipped` and trailing spacing there are fewer
+    than requested. The initial latents are standard normal noise times `init_noise_sigma`; to start from a picture,
+    `add_noise` of its latents at step `start(strength)`.
     """
 
     defaults: ClassVar[Mapping[str, Any]] = {}
-    """Where diffusers' scheduler has other defaults than `NoiseConfig`."""
+    """The defaults of diffusers' scheduler that differ from those of `NoiseConfig`."""
     checks: ClassVar[Mapping[str, Check]] = {}
-    """Fields of which only the values here are supported, beyond those of `NoiseConfig`."""
+    """Checks of further fields of the config, or stricter ones, beside those of `NoiseConfig`."""
     stochastic: ClassVar[bool] = False
     """Whether `step` needs noise."""
 
@@ -34,7 +34,7 @@ class Schedule(ABC):
     init_noise_sigma: float = 1.0
     _alphas: list[float]
     _sigmas: list[float]
-    """Latents of step `i` are `_alphas[i] * x0 + _sigmas[i] * epsilon`."""
+    """The latents of step `i` are `_alphas[i] * x0 + _sigmas[i] * epsilon`."""
 
     @abstractmethod
     def __init__(self, config: NoiseConfig, steps: int) -> None:
@@ -42,9 +42,9 @@ class Schedule(ABC):
         self._steps = steps
 
     def start(self, strength: float) -> int:
-        """The step to begin with so that a picture changes by `strength`, from 0 (not at all) to 1 (all steps).
+        """The first step of image to image with a `strength` from 0 (no change) to 1 (all steps).
 
-        As in diffusers' image-to-image pipelines. Raises UserError where no step is left.
+        As in diffusers' image-to-image pipelines. Raises UserError if the strength leaves no step.
         """
         self._check_strength(strength)
         begin = self._steps - min(int(self._steps * strength), self._steps)
@@ -70,22 +70,22 @@ class Schedule(ABC):
     def step(
         self, model_output: mx.array, i: int, x: mx.array, history: History = (), noise: mx.array | None = None
     ) -> tuple[mx.array, History]:
-        """From the latents of step `i` to those of step `i + 1`, or to the finished ones.
+        """The latents of step `i + 1` from those of step `i`, and the new history. The last step returns the result.
 
-        `history` is what the previous step returned, empty at the first. Its first entry is the prediction of the
-        finished latents, which is good for a preview. `noise` is standard normal, of the shape of `x`, and of use where
-        `stochastic` says so; `noise.step_noise` makes it from a seed.
+        history: returned by the previous step, empty at the first. Its first entry is the current prediction of the
+        final latents, for previews. noise: standard normal, of the shape of `x`; needed if `stochastic` is true.
+        `noise.step_noise` makes it from a seed.
         """
 
     def _predictions(self, model_output: mx.array, x: mx.array, i: int) -> tuple[mx.array, mx.array]:
-        """x0 and epsilon as the model predicts them from the latents of step `i`."""
+        """The model's output at step `i` as predictions of x0 and epsilon."""
         alpha, sigma = self._alphas[i], self._sigmas[i]
         model_output = model_output.astype(mx.float32)
         if self.prediction_type == "epsilon":
             return (x - sigma * model_output) / alpha, model_output
         if self.prediction_type == "v_prediction":
             # Salimans and Ho 2022, https://arxiv.org/abs/2202.00512: v = alpha * epsilon - sigma * x0, for latents of
-            # variance one. Those of Euler's method are longer.
+            # variance 1. The latents of Euler's method have a larger variance.
             square = alpha**2 + sigma**2
             length = square**0.5
             x0 = alpha / square * x - sigma / length * model_output

@@ -10,8 +10,8 @@ import mlx.core as mx
 import numpy as np
 
 from .config import FLAG, OFF, Check, NoiseConfig, list_of, number, one_of, whole
+from .noise import alphas_and_sigmas, multistep_sigmas, sigma_table, with_final
 from .schedule import History, Schedule
-from .sigmas import alphas_and_sigmas, multistep_sigmas, sigma_table, with_final
 
 
 class UniPC(Schedule):
@@ -62,12 +62,13 @@ class UniPC(Schedule):
         return self._advance(i, x, models), (x0, x, *models)
 
     def _advance(self, i: int, x: mx.array, models: History, ahead: mx.array | None = None) -> mx.array:
-        """From the latents of step `i` to those of step `i + 1`, by UniP, or with the prediction `ahead` there by UniC.
+        """The latents of step `i + 1` from those of step `i`: by UniP, or by UniC if `ahead`, the prediction at step
+        `i + 1`, is known.
 
-        Names are the paper's, h with the sign of diffusers: the logarithm of what the step keeps of x.
+        Names are the paper's; h has the sign of diffusers and is the logarithm of the factor of x.
         """
-        own, other = (self._sigmas, self._alphas) if self._config.predict_x0 else (self._alphas, self._sigmas)
-        kept = own[i + 1] / own[i]
+        scales, other = (self._sigmas, self._alphas) if self._config.predict_x0 else (self._alphas, self._sigmas)
+        kept = scales[i + 1] / scales[i]
         gain = kept * other[i] - other[i + 1]
         here, there = self._lambdas[i], self._lambdas[i + 1]
         h = here - there if self._config.predict_x0 else there - here
@@ -86,7 +87,7 @@ class UniPC(Schedule):
         return x
 
     def _order(self, i: int, known: int) -> int:
-        """The order of the step from `i`, where `known` predictions are at hand."""
+        """The order of step `i` if there are `known` predictions."""
         if self._lambdas[i + 1] in (math.inf, self._lambdas[i]):
             return 1
         left = len(self.timesteps) - i if self._config.lower_order_final else known
@@ -98,9 +99,9 @@ def _rho(r: list[float], h: float, b: float) -> list[float]:
     if len(r) == 1:
         return [0.5]
     # h phi_k+1(h) of the paper, from k = 1 on.
-    h_phi, wanted = math.expm1(h) / h - 1, []
+    h_phi, right_side = math.expm1(h) / h - 1, []
     for k in range(1, len(r) + 1):
-        wanted.append(h_phi * math.factorial(k) / b)
+        right_side.append(h_phi * math.factorial(k) / b)
         h_phi = h_phi / h - 1 / math.factorial(k + 1)
-    rho: list[float] = np.linalg.solve(np.vander(r, increasing=True).T, wanted).tolist()
+    rho: list[float] = np.linalg.solve(np.vander(r, increasing=True).T, right_side).tolist()
     return rho

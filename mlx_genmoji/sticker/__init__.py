@@ -1,6 +1,6 @@
-"""A finished picture: cut out, saved, and exported to the files that messengers, phones and web pages take.
+"""Stickers: cut out, saved, and exported as the files that messengers, phones and web pages take.
 
-Importing this module imports none of the code for cutting out and exporting; it is imported when it is first used.
+The code for cutting out and exporting is imported when it is first used, not with this module.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from PIL.PngImagePlugin import PngInfo
 
 from ..errors import UserError
 from ..files import write_bytes
-from ..pictures import has_transparency, open_picture
 
 if TYPE_CHECKING:
+    from ..pictures import open_picture
     from .targets import TARGETS, Target, target_named
 
 __all__ = [
@@ -47,11 +47,18 @@ class Sticker:
     recipe: dict[str, Any] = field(default_factory=dict)
     """The arguments that it was drawn with, such as prompt, seed and steps, and the model's name and hash."""
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences about parts of the prompt that were left out or drawn as something else."""
+        return tuple(self.recipe.get("notes", ()))
+
     def cutout(self) -> Image.Image:
         """The picture as RGBA, transparent around the figure, with a soft edge; white inside the figure stays.
 
         A picture that already has transparency keeps it unchanged. See `mlx_genmoji.sticker.cutout`.
         """
+        from ..pictures import has_transparency
+
         if has_transparency(self.image):
             return self.image.convert("RGBA")
         from .cutout import cut_out
@@ -79,18 +86,18 @@ class Sticker:
         """Write the picture in the format of the path's suffix (see `encoded`); the file is replaced as a whole."""
         path = Path(path)
         if path.suffix.lower() not in SUFFIXES:
-            raise UserError(f"{path} ends in none of {', '.join(SUFFIXES)}; give it one of these.")
+            raise UserError(f"{path} must end in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}.")
         write_bytes(path, self.encoded(path.suffix.lower(), recipe, transparent))
 
     def encoded(self, suffix: str = ".png", recipe: bool = True, transparent: bool = False) -> bytes:
-        """The bytes of a file with one of `SUFFIXES`.
+        """The bytes of a file of the type that `suffix`, one of `SUFFIXES`, names.
 
         `.png` has the recipe in its metadata unless `recipe` is false; `.webp` is lossless and has no recipe; both are
         on white unless `transparent`. `.heic` is the image of an iOS adaptive glyph, always transparent, with the
         prompt as its description unless `recipe` is false. Raises UserError for any other suffix.
         """
         if suffix not in SUFFIXES:
-            raise UserError(f"There is no form {suffix} of a sticker; there are {', '.join(SUFFIXES)}.")
+            raise UserError(f"A sticker cannot be saved as {suffix}; use {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}.")
         if suffix == ".heic":
             from .glyph import glyph
 
@@ -119,6 +126,10 @@ def read_recipe(path: str | Path) -> dict[str, Any] | None:
 
 
 def __getattr__(name: str) -> Any:
+    if name == "open_picture":
+        from ..pictures import open_picture
+
+        return open_picture
     if name not in ("TARGETS", "Target", "target_named"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from . import targets

@@ -1,10 +1,11 @@
-"""A figure on white, cut out: which white is background, and how much of each pixel of the edge is figure.
+"""Cuts a figure out of a picture on white: finds the background, and the alpha of each pixel on the figure's edge.
 
-A picture on white is `a * figure + (1 - a) * white` in each pixel. What joins the border, as white as the border is,
-is background, `a = 0`. Beside it lies the edge, a few pixels of ramp from white to the figure's colour: from each of
-them the steepest way up leads to the colour `f` of the figure behind it, as long as the pixel lies on the line from
-white to `f`, as a mixture must; its place on that line is `a`, and its own colour is what is left without the white.
-White that the figure encloses stays (teeth, eyes, a white cat), unless it is a gap in the figure; see `_gaps`.
+Each pixel is `a * figure + (1 - a) * white`. Pixels as white as the border and connected to it are background: `a = 0`.
+Next to them is the edge, a ramp of a few pixels from white to the figure's colour. From an edge pixel, the steepest
+ascent in contrast to white leads to a pixel with the figure's colour `f`. It is followed only while the edge pixel lies
+on the line from white to `f` in RGB, as a mixture of the two must. The position on that line is `a`, and the colour of
+the result is the pixel without its share of white. White enclosed by the figure stays (teeth, eyes, a white cat) unless
+it is a gap in the figure; see `_gaps`.
 """
 
 from __future__ import annotations
@@ -16,39 +17,43 @@ Floats = NDArray[np.float32]
 Ints = NDArray[np.intp]
 Mask = NDArray[np.bool_]
 
-# A border darker than this is no white background.
-FAINTEST = 232
-# How far white strays from the border's own, at the least and at the most, in levels.
-LEAST_NOISE, MOST_NOISE = 1.0, 16.0
-# Of what is nearly white (levels) around the figure, this share stands out from both sides where white is noisy, as in
-# a JPEG: four times less in a clean drawing, whose edges and shades go one way.
-NEARLY, BUMPS = 16.0, 0.09
+# A border pixel darker than this is not a white background.
+MIN_WHITE = 232
+# Limits of the estimated noise of the white background, in levels.
+MIN_NOISE, MAX_NOISE = 1.0, 16.0
+# If white is noisy, as in a JPEG, more than this share of the nearly white pixels (within so many levels) around the
+# figure are darker than both neighbours. A clean drawing has a quarter of that: its edges and shades are monotonic.
+NEARLY_WHITE, BUMPS = 16.0, 0.09
 # The edge is this many pixels wide.
 RAMP = 3
-# A mixture lies this close to the line from white to the figure's colour: levels, and a share of its contrast.
+# A mixture is this close to the line from white to the figure's colour: levels, plus a share of its contrast.
 OFF_LINE, OFF_LINE_SHARE = 8.0, 0.15
-# The way up goes on while each step gains so much of the contrast.
+# The ascent goes on while each step raises the contrast by this factor.
 GAIN = 0.12
-# A drawing of which more neighbours than this share have one colour is flat, and may have flat whites of its own.
+# A drawing is flat if more than this share of neighbouring pixels are equal; it may have flat white parts.
 FLAT = 0.6
-# White of a shaded figure fades into what is around it; a gap has at most this share of neighbours this faint (levels).
+# White parts of a shaded figure fade out. Of the pixels around a gap, at most the share FADING is within FAINT levels.
 FADING, FAINT = 0.4, 10.0
-# Nor is it smaller than this share of the picture: light on a tooth saturates too.
-LEAST_GAP = 1 / 3000
-# What noise leaves on white, by itself: parts of less contrast (levels), or of some more and small.
+# A gap is at least this share of the picture: smaller pure white is a highlight.
+MIN_GAP = 1 / 3000
+# Isolated parts are noise if their contrast (levels) is below the first limit, or below the second if they are small
+# (a share of the picture).
 SPECK_CONTRAST, SMALL_SPECK_CONTRAST, SMALL_SPECK = 24.0, 64.0, 1 / 1500
 
 
 def cut_out(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """`(H, W, 3)` on white to `(H, W, 4)`, not premultiplied, black where clear. Off white, all of it stays."""
+    """Cut out `(H, W, 3)` on white: `(H, W, 4)`, not premultiplied, black where transparent.
+
+    A picture whose border is not white is returned opaque.
+    """
     levels = rgb.astype(np.float32)
     white = _white(levels)
-    # How far below white, in the channel that is farthest.
+    # The distance below white in the channel where it is largest.
     contrast = np.maximum(white - levels, 0).max(-1)
     noise = _noise(contrast)
     labels, at_border = components(contrast <= noise)
     background = at_border[labels]
-    if noise <= LEAST_NOISE:
+    if noise <= MIN_NOISE:
         background |= _gaps(levels, contrast, labels, at_border)[labels]
     else:
         background |= _specks(contrast, background)
@@ -65,18 +70,18 @@ def _edge(pixels: Floats) -> Floats:
 
 
 def _white(levels: Floats) -> Floats:
-    """The white `(3,)` of the border, not always 255."""
+    """The background's white `(3,)`, from the border; often a little below 255."""
     border = _edge(levels)
-    bright = border[border.min(-1) >= FAINTEST]
+    bright = border[border.min(-1) >= MIN_WHITE]
     return np.median(bright, axis=0) if len(bright) else np.full(3, 255, np.float32)
 
 
 def _noise(contrast: Floats) -> float:
-    """How far (levels) white strays: as far as it does on the border, and as its bumps around the figure stand out."""
+    """The noise of the white background in levels, from the border and from bumps in the white around the figure."""
     border = _edge(contrast)
-    strays = border[border <= 255 - FAINTEST]
-    noise = 1.5 * np.quantile(strays, 0.98) if len(strays) else 0.0
-    labels, at_border = components(contrast <= NEARLY)
+    white = border[border <= 255 - MIN_WHITE]
+    noise = 1.5 * np.quantile(white, 0.98) if len(white) else 0.0
+    labels, at_border = components(contrast <= NEARLY_WHITE)
     inner = contrast[1:-1, 1:-1]
     near = at_border[labels][1:-1, 1:-1] & (inner >= 1)
     across = (inner > contrast[1:-1, :-2]) & (inner > contrast[1:-1, 2:])
@@ -84,13 +89,14 @@ def _noise(contrast: Floats) -> float:
     bumps = near & (across | along)
     if bumps.sum() > BUMPS * near.sum():
         noise = max(noise, np.quantile(inner[bumps], 0.96))
-    return float(np.clip(noise, LEAST_NOISE, MOST_NOISE))
+    return float(np.clip(noise, MIN_NOISE, MAX_NOISE))
 
 
 def components(mask: Mask) -> tuple[Ints, Mask]:
-    """The 4-connected part of `mask` that each pixel is in, from 1, and 0 outside; and which parts touch the border.
+    """Label the 4-connected components of a mask.
 
-    Runs along the rows, joined with those they touch in the next row: the smallest number spreads over each part.
+    Returns a label for each pixel, 0 outside the mask, and for each label whether its component touches the border.
+    Runs of pixels along the rows are numbered, and the smallest number spreads to all runs that touch in adjacent rows.
     """
     H, W = mask.shape
     steps = np.diff(np.pad(mask, ((0, 0), (1, 1))).astype(np.int8), axis=1)
@@ -121,10 +127,10 @@ def components(mask: Mask) -> tuple[Ints, Mask]:
 
 
 def _gaps(levels: Floats, contrast: Floats, labels: Ints, at_border: Mask) -> Mask:
-    """Which of the parts are gaps: the hole of a doughnut, the window between an arm and a body.
+    """For each white component, whether it is a gap, such as a doughnut's hole or the space between arm and body.
 
-    The whites of a shaded figure vary and fade; what is white throughout and ends sharply is background seen through
-    it. Where a drawing is flat, or white is noisy, nothing tells a gap from a tooth: all stay.
+    White parts of a shaded figure vary and fade out; a gap is pure white and ends sharply. In a flat drawing a gap and
+    a tooth look alike, so no component counts as a gap.
     """
     inside = ~_grown(_grown(labels > 0))
     same = (levels[:, 1:] == levels[:, :-1]).all(-1)[inside[:, 1:] & inside[:, :-1]]
@@ -134,18 +140,18 @@ def _gaps(levels: Floats, contrast: Floats, labels: Ints, at_border: Mask) -> Ma
     around, faint = np.zeros(count), np.zeros(count)
     for here, there in ((labels, contrast), (labels.T, contrast.T)):
         for of, by in ((here[:-1], there[1:]), (here[1:], there[:-1])):
-            outside = (of > 0) & (by > LEAST_NOISE)
+            outside = (of > 0) & (by > MIN_NOISE)
             around += np.bincount(of[outside], minlength=count)
             faint += np.bincount(of[outside & (by < FAINT)], minlength=count)
     size = np.bincount(labels.ravel(), minlength=count)
     pure = np.bincount(labels.ravel(), (contrast == 0).ravel(), count)
-    gaps: Mask = (faint <= FADING * around) & (pure >= 0.95 * size) & (size >= LEAST_GAP * labels.size)
+    gaps: Mask = (faint <= FADING * around) & (pure >= 0.95 * size) & (size >= MIN_GAP * labels.size)
     gaps[0] = False
     return gaps
 
 
 def _specks(contrast: Floats, background: Mask) -> Mask:
-    """What noise has left on the background: faint parts beside the figure, which is the largest part."""
+    """The pixels of noise on the background: faint components apart from the largest, which is the figure."""
     labels, _ = components(~background)
     size = np.bincount(labels.ravel())
     darkest = np.zeros(len(size), np.float32)
@@ -159,9 +165,9 @@ def _specks(contrast: Floats, background: Mask) -> Mask:
 
 
 def _alpha(depth: Floats, noise: float, background: Mask) -> Floats:
-    """How much of each pixel is figure, `(H, W)` in [0, 1]; `depth` `(H, W, 3)` is how far a channel is below white."""
+    """Each pixel's alpha, `(H, W)` in [0, 1], from `depth` `(H, W, 3)`: the distance of each channel below white."""
     H, W = background.shape
-    # Only upwards: the white behind a thin outline is no part of the edge.
+    # The edge grows only towards more contrast: white behind a thin outline does not belong to it.
     heights = np.where(background, 0, np.linalg.norm(depth, axis=-1))
     near, front = background, background
     for _ in range(RAMP):
@@ -169,22 +175,22 @@ def _alpha(depth: Floats, noise: float, background: Mask) -> Floats:
         near = near | front
     edge = np.flatnonzero(near & ~background)
     alpha = np.where(background, 0, 1).astype(np.float32)
-    # A frame around the picture, so that every pixel has eight neighbours.
+    # Padded, so that every pixel has eight neighbours.
     framed = np.pad(depth, ((1, 1), (1, 1), (0, 0))).reshape(-1, 3)
     lengths = np.linalg.norm(framed, axis=-1)
     around = [down * (W + 2) + right for down in (-1, 0, 1) for right in (-1, 0, 1) if down or right]
     at = (edge // W + 1) * (W + 2) + edge % W + 1
-    own, own_length = framed[at], lengths[at]
+    pixel, pixel_length = framed[at], lengths[at]
     for _ in range(RAMP):
         best, top = at, lengths[at] * (1 + GAIN) + noise
         for offset in around:
             there = at + offset
-            along = (own * framed[there]).sum(-1) / np.maximum(lengths[there], 1e-6)
-            off = np.sqrt(np.maximum(own_length**2 - along**2, 0))
-            better = (lengths[there] > top) & (off <= OFF_LINE + OFF_LINE_SHARE * own_length)
+            along = (pixel * framed[there]).sum(-1) / np.maximum(lengths[there], 1e-6)
+            off = np.sqrt(np.maximum(pixel_length**2 - along**2, 0))
+            better = (lengths[there] > top) & (off <= OFF_LINE + OFF_LINE_SHARE * pixel_length)
             best, top = np.where(better, there, best), np.where(better, lengths[there], top)
         at = best
-    along = (own * framed[at]).sum(-1) / np.maximum((framed[at] ** 2).sum(-1), 1e-6)
+    along = (pixel * framed[at]).sum(-1) / np.maximum((framed[at] ** 2).sum(-1), 1e-6)
     alpha.reshape(-1)[edge] = np.clip(along, 0, 1)
     return alpha
 

@@ -1,9 +1,9 @@
-"""The image of an iOS adaptive glyph, what Genmoji are: a HEIC file that `NSAdaptiveImageGlyph(imageContent:)` takes.
+"""iOS adaptive glyphs, the format of Genmoji: a HEIC file for `NSAdaptiveImageGlyph(imageContent:)`.
 
-Undocumented. What is written is what third-party code writes that iOS accepts: square images with transparency, of 160,
-40, 64, 96 and 320 px in this order, each with the same content identifier as TIFF's DocumentName and a description,
-which VoiceOver reads, as its ImageDescription. ImageIO keeps these in XMP and finds them in Exif too: both are written.
-Only Apple's systems can tell whether they take it.
+Apple does not document the format. This file follows third-party code whose output iOS accepts: square images with
+transparency, of 160, 40, 64, 96 and 320 px in this order. Each has the same content identifier as TIFF's DocumentName,
+and a description, which VoiceOver reads, as its ImageDescription. ImageIO writes both to XMP and reads them from Exif
+too; here they are in both. No Apple device has confirmed the files yet.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SIDES = (160, 40, 64, 96, 320)
 
 QUALITY = 95
 
-# The encoder's own default takes seconds for pictures as small as these.
+# The encoder's default preset takes seconds even for pictures as small as these.
 FAST = {"preset": "ultrafast"}
 
 # Tags of TIFF 6.0.
@@ -38,9 +38,9 @@ XMP = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 
 
 def glyph(figure: Image.Image, description: str, quality: int = QUALITY) -> bytes:
-    """The HEIC file of `figure`, RGBA of any size, which fills each of its square images.
+    """The HEIC file of `figure`, RGBA of any size, scaled to fill each of the square images.
 
-    Raises UserError where pillow-heif is missing.
+    Raises UserError if pillow-heif is missing.
     """
     try:
         import pillow_heif
@@ -49,7 +49,7 @@ def glyph(figure: Image.Image, description: str, quality: int = QUALITY) -> byte
     description = " ".join(description.split()) or DESCRIPTION
     identifier = content_identifier(figure, description)
     exif = Image.Exif()
-    # Exif's texts are ASCII; XMP has the description in its own letters.
+    # Exif holds ASCII only; XMP keeps all letters of the description.
     exif[DOCUMENT_NAME] = identifier
     exif[IMAGE_DESCRIPTION] = description.encode("ascii", "replace").decode()
     xmp = XMP.format(identifier=identifier, description=escape(description)).encode()
@@ -63,13 +63,16 @@ def glyph(figure: Image.Image, description: str, quality: int = QUALITY) -> byte
 
 
 def content_identifier(figure: Image.Image, description: str) -> str:
-    """A UUID of the pixels and the description: the same sticker is the same glyph wherever it is made."""
+    """A UUID made from the pixels and the description, so the same sticker has the same identifier everywhere."""
     digest = hashlib.sha256(repr((figure.size, description)).encode() + figure.tobytes()).hexdigest()
     return str(uuid5(NAMESPACE_OID, digest)).upper()
 
 
 def fitted(figure: Image.Image, side: int, margin: int = 0, square: bool = True) -> Image.Image:
-    """`figure` scaled until its longer side is `side - 2 * margin`; in the middle of a clear square where `square`."""
+    """`figure` scaled to a longer side of `side - 2 * margin` px.
+
+    square: centred in a transparent square of `side` px; otherwise the result has the size of the scaled figure.
+    """
     inner = side - 2 * margin
     scale = inner / max(figure.size)
     width, height = (max(1, round(length * scale)) for length in figure.size)

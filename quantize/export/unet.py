@@ -15,9 +15,14 @@ from mlx.utils import tree_flatten
 
 from mlx_genmoji.errors import UserError
 from mlx_genmoji.models.blocks import Attention, ResnetBlock2D
-from mlx_genmoji.models.embeddings import AttentionPooling, TextTimeEmbedding, TimestepEmbedding
-from mlx_genmoji.models.transformer import BasicTransformerBlock, Transformer2DModel
 from mlx_genmoji.models.unet import UNet2DConditionModel
+from mlx_genmoji.models.unet_blocks import (
+    AttentionPooling,
+    BasicTransformerBlock,
+    TextTimeEmbedding,
+    TimestepEmbedding,
+    Transformer2DModel,
+)
 
 from .apple_schedule import AppleSchedule
 from .graph import Graph, Var, op_name

@@ -22,7 +22,7 @@ from mlx_genmoji.lora.layers import LoRALayer, wrap
 from mlx_genmoji.models.blocks import Conv2d, GroupNorm, ResnetBlock2D
 from mlx_genmoji.models.clip import CLIPEncoderLayer
 from mlx_genmoji.models.ops import inference
-from mlx_genmoji.models.transformer import BasicTransformerBlock, Transformer2DModel
+from mlx_genmoji.models.unet_blocks import BasicTransformerBlock, Transformer2DModel
 from mlx_genmoji.quantization import PACKED, QuantizedLayer, replace_layer
 
 from ..interpreter import Program

@@ -141,8 +141,8 @@ class _PredictsEpsilon:
 
 def draw_with_apples_schedule(genmoji: Genmoji, steps: int = STEPS) -> Image.Image:
     """The picture that MLX draws with Apple's scheduler."""
-    view: Any = _PredictsEpsilon(genmoji)
-    genmoji.unet, genmoji.scheduler = view, APPLES_SCHEDULER
+    family: Any = genmoji.family
+    family.unet, family.scheduler = _PredictsEpsilon(genmoji), APPLES_SCHEDULER
     return genmoji.generate(PROMPT, steps=steps, guidance=GUIDANCE, seed=SEED)[0].image
 
 

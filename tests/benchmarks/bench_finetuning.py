@@ -77,7 +77,7 @@ def rows() -> Iterator[Row]:
 
 
 def train(settings: dict[str, object]) -> None:
-    """Run the recipe in a process of its own, in which two workers share the cores."""
+    """Run the recipe in a process of its own, in which two stepper share the cores."""
     sets = [argument for key, value in settings.items() for argument in ("--set", f"{key}={value}")]
     command = [sys.executable, "-m", "mlx_genmoji", "train", str(RECIPE), *sets]
     subprocess.run(command, check=True, cwd=ROOT, env=os.environ | {"OPENBLAS_NUM_THREADS": "1"})
@@ -103,7 +103,7 @@ def validation_rows(four: Run, full: Run) -> Iterator[Row]:
 
 def held_out_skins() -> list[Judged]:
     """The pictures that are judged; see the module's docstring."""
-    from train.adapter.lora import LoRARecipe
+    from train.adapter.recipe import LoRARecipe
     from train.adapter.validation import held_out
     from train.data.dataset import Dataset
     from train.recipe import build, read_recipe

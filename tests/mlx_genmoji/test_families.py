@@ -178,8 +178,8 @@ def test_a_picture_is_changed_in_few_steps_as_diffusers_does(
     steps = iter(range(3))
 
     def of_step(shape: Any, **_: Any) -> torch.Tensor:
-        own = np.array(step_noise(7, next(steps), (shape[0], *shape[2:], shape[1])))
-        return torch.from_numpy(own).permute(0, 3, 1, 2)
+        drawn_noise = np.array(step_noise(7, next(steps), (shape[0], *shape[2:], shape[1])))
+        return torch.from_numpy(drawn_noise).permute(0, 3, 1, 2)
 
     monkeypatch.setattr("diffusers.schedulers.scheduling_lcm.randn_tensor", of_step)
     mine = {"image": picture, "strength": strength, "latents": mx.array(noise()), "guidance": 8.5, "seed": 7}
@@ -297,12 +297,12 @@ def test_a_recipe_that_would_give_another_sticker_is_refused(make: Make, picture
     of_picture = genmoji.generate(PROMPT, steps=1, seed=1, image=picture, strength=1.0)[0].recipe
     of_noise = genmoji.generate(PROMPT, steps=1, latents=mx.array(noise()))[0].recipe
     for recipe, arguments, named in (
-        (plain | {"model": {"name": "other", "sha256": "0"}}, {}, "other weights, of the model 'other'"),
+        (plain | {"model": {"name": "other", "sha256": "0"}}, {}, "other weights, those of the model 'other'"),
         (plain, {"image": picture}, "started from no image"),
         (of_picture, {}, "needs the image .* none was given"),
         (of_picture, {"image": Image.new("RGB", (8, 8))}, "another one was given"),
         (of_noise, {}, "noise that a program gave"),
-        ({"prompt": "pig"}, {}, "not whole"),
+        ({"prompt": "pig"}, {}, "incomplete"),
     ):
         with pytest.raises(UserError, match=named) as error:
             genmoji.replay(recipe, **arguments)

@@ -21,7 +21,8 @@ import pytest
 
 from mlx_genmoji import hub, hub_fetch
 from mlx_genmoji.errors import UserError
-from mlx_genmoji.hub import needed_files, resolve
+from mlx_genmoji.hub import resolve
+from mlx_genmoji.hub_repository import needed_files
 
 COMMIT, OLDER = "1" * 40, "0" * 40
 TOKEN = "hf_secret"
@@ -78,10 +79,10 @@ class Hub:
         self.url = url
         self.files: dict[str, bytes] = NEEDED | OTHERS
         self.commit = COMMIT
-        self.asked: list[tuple[str, str, str | None]] = []
+        self.requests: list[tuple[str, str, str | None]] = []
         """Method, path and Range of each request."""
         self.tokens: dict[str, str | None] = {}
-        """What each host was told."""
+        """What each host received."""
         self.answer: Callable[[Any, str], bool] = lambda handler, path: False
         """Answers a request in another way than the hub; false where it leaves it to the hub."""
         self.breaks_after: int | None = None
@@ -90,11 +91,11 @@ class Hub:
         self.ranges = True
 
     def gets(self, end: str = "") -> list[str | None]:
-        return [wanted for method, path, wanted in self.asked if method == "GET" and path.endswith(end)]
+        return [wanted for method, path, wanted in self.requests if method == "GET" and path.endswith(end)]
 
     @property
     def fetched(self) -> set[str]:
-        return {path.split(f"/{COMMIT}/")[1] for method, path, _ in self.asked if method == "GET" and COMMIT in path}
+        return {path.split(f"/{COMMIT}/")[1] for method, path, _ in self.requests if method == "GET" and COMMIT in path}
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -109,7 +110,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path = unquote(urlsplit(self.path).path)
-        self.hub.asked.append((self.command, path, self.headers.get("Range")))
+        self.hub.requests.append((self.command, path, self.headers.get("Range")))
         self.hub.tokens[self.headers["Host"].partition(":")[0]] = self.headers.get("Authorization")
         if self.hub.answer(self, path):
             return
@@ -147,9 +148,9 @@ class Handler(BaseHTTPRequestHandler):
             self.content(content, headers)
 
     def content(self, content: bytes, headers: dict[str, str] | None = None) -> None:
-        asked, start = self.headers.get("Range"), 0
-        if asked and self.hub.ranges:
-            start = int(asked.removeprefix("bytes=").rstrip("-"))
+        byte_range, start = self.headers.get("Range"), 0
+        if byte_range and self.hub.ranges:
+            start = int(byte_range.removeprefix("bytes=").rstrip("-"))
             headers = (headers or {}) | {"Content-Range": f"bytes {start}-{len(content) - 1}/{len(content)}"}
         self.reply(206 if start else 200, content[start:], headers)
 
@@ -192,7 +193,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     thread.join()
 
 
-def said(model: str = "someone/pig", **arguments: Any) -> str:
+def refusal(model: str = "someone/pig", **arguments: Any) -> str:
     with pytest.raises(UserError) as error:
         resolve(model, **arguments)
     assert "\n" not in str(error.value)
@@ -206,29 +207,29 @@ def held(folder: Path) -> dict[str, bytes]:
 def test_a_folder_is_used_in_place(tmp_path: Path, server: Hub) -> None:
     assert resolve(tmp_path) == tmp_path
     assert resolve(str(tmp_path)) == tmp_path
-    assert server.asked == []
+    assert server.requests == []
 
 
 def test_a_folder_comes_before_the_hub(tmp_path: Path, server: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "someone" / "pig").mkdir(parents=True)
     assert resolve("someone/pig") == Path("someone/pig")
-    assert server.asked == []
+    assert server.requests == []
 
 
 @pytest.mark.parametrize("model", ["pig", "./pig", "/no/where", "a/b/c", "../pig", "owner/na me", "", "someone/pig@"])
 def test_what_is_neither_a_folder_nor_an_id_is_refused_without_asking(model: str, server: Hub) -> None:
     if model:
-        assert f"There is no model folder {model}" in said(model)
+        assert f"There is no model folder {model}" in refusal(model)
     else:
         assert resolve(model) == Path()
-    assert server.asked == []
+    assert server.requests == []
 
 
 @pytest.mark.parametrize("revision", ["../../x", "a..b", "-x", "a b"])
 def test_what_cannot_be_a_revision_is_refused_without_asking(revision: str, server: Hub) -> None:
-    assert "is not a branch, tag or commit" in said(revision=revision)
-    assert server.asked == []
+    assert "is not a branch, tag or commit" in refusal(revision=revision)
+    assert server.requests == []
 
 
 def test_only_what_is_needed_comes_over_and_whole(server: Hub) -> None:
@@ -248,7 +249,7 @@ def test_half_precision_is_taken_where_it_is_wanted_and_there(server: Hub) -> No
     assert held(folder).keys() == (NEEDED.keys() | HALVES.keys()) - full
 
 
-def test_the_precision_is_the_devices_unless_said(server: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_precision_is_the_devices_unless_given(server: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     server.files |= HALVES
     monkeypatch.setattr(hub, "_prefers_half", lambda: True)
     assert HALVES.keys() < held(resolve("someone/pig")).keys()
@@ -308,9 +309,9 @@ def test_a_name_cannot_leave_its_folder() -> None:
 
 def test_the_second_time_needs_no_network(server: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = resolve("someone/pig")
-    asked = len(server.asked)
+    before = len(server.requests)
     assert resolve("someone/pig") == folder
-    assert len(server.asked) == asked
+    assert len(server.requests) == before
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     assert resolve("someone/pig") == resolve(f"someone/pig@{COMMIT}") == folder
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
@@ -343,11 +344,11 @@ def test_without_network_and_files_one_line_names_the_command(
         monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     else:
         monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    message = said("someone/pig@v1")
+    message = refusal("someone/pig@v1")
     assert "run" in message
     assert message.endswith('genmoji generate "flying pig" --model someone/pig@v1')
     assert ("HF_HUB_OFFLINE" in message) == offline
-    assert server.asked == []
+    assert server.requests == []
 
 
 def test_a_snapshot_that_lacks_a_piece_is_not_whole(server: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -362,7 +363,7 @@ def test_a_snapshot_that_lacks_a_piece_is_not_whole(server: Hub, monkeypatch: py
     assert held(folder) == server.files
     (folder / next(iter(pieces))).unlink()
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    assert "cannot be reached" in said()
+    assert "cannot be reached" in refusal()
 
 
 @pytest.mark.parametrize("terminal", [False, True])
@@ -398,7 +399,7 @@ def test_a_connection_that_breaks_is_taken_up_where_it_broke(server: Hub) -> Non
 
 def test_a_server_without_ranges_sends_the_file_anew(server: Hub) -> None:
     server.breaks_after, server.ranges = 3_000_000, False
-    assert "cannot be reached" in said()
+    assert "cannot be reached" in refusal()
     server.breaks_after = None
     assert held(resolve("someone/pig")) == NEEDED
 
@@ -413,13 +414,13 @@ def test_a_server_that_dies_leaves_what_came_and_the_next_run_goes_on(server: Hu
         return False
 
     server.answer = die
-    message = said()
-    assert "is not whole on this machine" in message
+    message = refusal()
+    assert "is incomplete on this machine" in message
     assert message.endswith("--model someone/pig")
     server.answer, server.breaks_after = lambda handler, path: False, None
-    before = len(server.asked)
+    before = len(server.requests)
     assert held(resolve("someone/pig")) == NEEDED
-    again = [entry for entry in server.asked[before:] if entry[0] == "GET" and entry[1].startswith("/store")]
+    again = [entry for entry in server.requests[before:] if entry[0] == "GET" and entry[1].startswith("/store")]
     unet = [wanted for _, path, wanted in again if path.endswith("unet/diffusion_pytorch_model.safetensors")]
     assert unet == [f"bytes={2**21}-"]
 
@@ -439,9 +440,9 @@ def test_a_killed_download_goes_on_where_it_stopped(server: Hub, tmp_path: Path)
     child.wait()
     assert not (blobs.parent / "refs" / "main").exists()
     server.stalls, server.breaks_after = False, None
-    before = len(server.asked)
+    before = len(server.requests)
     assert held(resolve("someone/pig")) == NEEDED
-    again = [entry for entry in server.asked[before:] if entry[0] == "GET" and entry[1].startswith("/store")]
+    again = [entry for entry in server.requests[before:] if entry[0] == "GET" and entry[1].startswith("/store")]
     assert [wanted for _, path, wanted in again if "unet" in path] == [f"bytes={2**21}-"]
     assert not list(blobs.glob("*.part"))
 
@@ -454,7 +455,7 @@ def test_a_large_file_with_another_content_is_not_kept(server: Hub) -> None:
         return True
 
     server.answer = corrupt
-    assert "arrived damaged; run the same command again" in said()
+    assert "arrived damaged; run the same command again" in refusal()
     server.answer = lambda handler, path: False
     assert held(resolve("someone/pig")) == NEEDED
 
@@ -467,7 +468,7 @@ def test_a_page_in_place_of_a_file_is_not_kept(server: Hub) -> None:
         return True
 
     server.answer = page
-    assert "arrived damaged" in said()
+    assert "arrived damaged" in refusal()
     server.answer = lambda handler, path: False
     assert held(resolve("someone/pig")) == NEEDED
 
@@ -505,26 +506,26 @@ def test_what_the_server_refuses_is_one_line(server: Hub, answer: Callable[[Any,
     server.answer = answer
     with pytest.raises(UserError, match=expected):
         resolve("someone/pig")
-    assert "\n" not in said()
+    assert "\n" not in refusal()
 
 
 def test_a_gated_file_behind_an_open_description_says_how_to_log_in(server: Hub) -> None:
     """As the hub does it: anybody may list a gated model."""
     gated = answering(403, X_Error_Code="GatedRepo")
     server.answer = lambda handler, path: "/resolve/" in path and gated(handler, path)
-    assert "gated: ask for access" in said()
+    assert "gated: ask for access" in refusal()
 
 
-def test_a_page_in_place_of_a_description_of_a_file_is_told(server: Hub) -> None:
+def test_a_page_in_place_of_a_description_of_a_file_is_reported(server: Hub) -> None:
     page = answering(200, b"<html></html>")
     server.answer = lambda handler, path: "/resolve/" in path and page(handler, path)
-    assert "does not answer as the Hugging Face hub does (no commit or no ETag)" in said()
+    assert "does not answer as the Hugging Face hub does (no commit or no ETag)" in refusal()
 
 
 def test_an_etag_that_is_a_path_is_refused(server: Hub, tmp_path: Path) -> None:
     outside = answering(200, b"{}", X_Repo_Commit=COMMIT, ETag='"../../outside"')
     server.answer = lambda handler, path: "/resolve/" in path and outside(handler, path)
-    assert "does not answer as the Hugging Face hub does" in said()
+    assert "does not answer as the Hugging Face hub does" in refusal()
     assert not list(tmp_path.rglob("outside*"))
 
 
@@ -548,43 +549,45 @@ def test_an_etag_that_is_a_path_is_refused(server: Hub, tmp_path: Path) -> None:
         ({"README.md": b""}, "is not a diffusers model: it has no model_index.json"),
     ],
 )
-def test_what_cannot_be_drawn_with_is_told_before_anything_large_comes(
+def test_what_cannot_be_drawn_with_is_reported_before_anything_large_comes(
     server: Hub, files: dict[str, bytes], expected: str
 ) -> None:
     server.files = files
-    assert expected in said()
+    assert expected in refusal()
     assert server.fetched <= {"model_index.json"}
 
 
-def test_a_full_disk_is_told_before_the_download(server: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported_before_the_download(server: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9, 1_000_000))
-    message = said()
+    message = refusal()
     assert "is full: 0.00 GB needed" in message or "GB needed, 0.00 GB free; make room or set HF_HOME" in message
     assert server.fetched <= {"model_index.json"}
 
 
-def test_a_disk_that_fills_up_meanwhile_is_told(server: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_fills_up_meanwhile_is_reported(server: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(hub_fetch, "_receive", full)
-    assert "is full" in said()
+    assert "is full" in refusal()
 
 
-def test_a_cache_that_cannot_be_written_is_told(server: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cache_that_cannot_be_written_is_reported(
+    server: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "file").write_text("not a folder")
     monkeypatch.setenv("HF_HOME", str(tmp_path / "file"))
-    assert "cannot be kept in" in said()
+    assert "cannot be kept in" in refusal()
 
 
 def test_two_at_once_fetch_each_file_once(server: Hub) -> None:
-    found: list[Path] = []
-    threads = [threading.Thread(target=lambda: found.append(resolve("someone/pig"))) for _ in range(3)]
+    folders: list[Path] = []
+    threads = [threading.Thread(target=lambda: folders.append(resolve("someone/pig"))) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(set(found)) == 1
-    assert len(found) == 3
-    assert held(found[0]) == NEEDED
-    assert len([path for _, path, _ in server.asked if path.startswith("/store")]) == 3
+    assert len(set(folders)) == 1
+    assert len(folders) == 3
+    assert held(folders[0]) == NEEDED
+    assert len([path for _, path, _ in server.requests if path.startswith("/store")]) == 3

@@ -24,7 +24,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from mlx_genmoji import Genmoji, UserError
 from mlx_genmoji.combinations.assemble import put_together
-from mlx_genmoji.combinations.reading import Combination
+from mlx_genmoji.combinations.combination import Combination
 from mlx_genmoji.errors import Cancelled
 from mlx_genmoji.families.stable_diffusion import StableDiffusion
 from mlx_genmoji.models import ops
@@ -455,14 +455,14 @@ def test_the_style_says_how_the_parts_are_drawn(by_parts: Genmoji) -> None:
 
 
 def test_a_skin_tone_is_of_people_alone(by_parts: Genmoji) -> None:
-    asked = {"skin_tone": "dark", "person_type": "woman"}
-    assert captions(by_parts.generate("astronaut riding a horse", seed=1, **asked)[0]) == [
+    person = {"skin_tone": "dark", "person_type": "woman"}
+    assert captions(by_parts.generate("astronaut riding a horse", seed=1, **person)[0]) == [
         "woman astronaut, dark skin tone, 3d",
         "horse, 3d",
     ]
-    assert captions(by_parts.generate("flying pig", seed=1, **asked)[0]) == ["pig, 3d", "wing, 3d"]
-    said = by_parts.generate("astronaut with dark skin on a rocket", seed=1)[0]
-    assert captions(said) == ["astronaut, dark skin tone, 3d", "rocket, 3d"]
+    assert captions(by_parts.generate("flying pig", seed=1, **person)[0]) == ["pig, 3d", "wing, 3d"]
+    dark_skinned = by_parts.generate("astronaut with dark skin on a rocket", seed=1)[0]
+    assert captions(dark_skinned) == ["astronaut, dark skin tone, 3d", "rocket, 3d"]
 
 
 @pytest.mark.parametrize(
@@ -505,9 +505,9 @@ def test_a_combination_can_be_cancelled(by_parts: Genmoji) -> None:
 
 
 def test_the_captions_of_a_combination_are_looked_at_as_prompts_are(by_parts: Genmoji) -> None:
-    found = Combination.from_dict(by_parts.generate("flying pig", seed=1)[0].recipe["combination"])
+    parsed = Combination.from_dict(by_parts.generate("flying pig", seed=1)[0].recipe["combination"])
     with pytest.raises(UserError, match="is not drawn"):
-        by_parts.generate("flying pig", seed=1, combine=found.captioned(lambda part: f"naked woman with {part.text}"))
+        by_parts.generate("flying pig", seed=1, combine=parsed.captioned(lambda part: f"naked woman with {part.text}"))
 
 
 def test_the_built_in_model_draws_by_parts() -> None:

@@ -142,8 +142,8 @@ def test_the_ids_are_those_of_transformers(kind: Callable[[Path, int], None], vo
     assert len(texts) > 2000
     length = theirs.model_max_length
     expected = theirs(texts, padding="max_length", max_length=length, truncation=True, return_tensors="np").input_ids
-    found = ids(ours, texts)
-    different = [text for text, same in zip(texts, (found == expected).all(axis=1), strict=True) if not same]
+    actual = ids(ours, texts)
+    different = [text for text, same in zip(texts, (actual == expected).all(axis=1), strict=True) if not same]
     assert not different
     assert (ours.bos_token_id, ours.eos_token_id, ours.pad_token_id, ours.max_length) == (
         theirs.bos_token_id,
@@ -159,10 +159,10 @@ def test_the_comparison_sees_a_wrong_padding_token(vocabulary: Path, tmp_path: P
     folder = make_folder(vocabulary, tmp_path, as_stable_diffusion_2)
     expected = ids(CLIPTokenizer.load(folder), prompts())
     as_stable_diffusion_1(folder, 900)
-    found = ids(CLIPTokenizer.load(folder), prompts())
+    actual = ids(CLIPTokenizer.load(folder), prompts())
     short = (expected[:, -1] == 0).nonzero()[0]
     assert len(short) > 100
-    assert (found[short] != expected[short]).any(axis=1).all()
+    assert (actual[short] != expected[short]).any(axis=1).all()
 
 
 def test_ids_are_padded_int32_rows(folder: Path) -> None:
@@ -216,7 +216,7 @@ def test_a_text_that_fits_exactly_loses_nothing(folder: Path) -> None:
 @pytest.mark.parametrize("name", ["vocab.json", "merges.txt", "tokenizer_config.json"])
 def test_a_missing_file_is_named(folder: Path, name: str) -> None:
     (folder / name).unlink()
-    with pytest.raises(UserError, match=rf"{name}: no such file"):
+    with pytest.raises(UserError, match=rf"{name} is missing"):
         CLIPTokenizer.load(folder)
 
 

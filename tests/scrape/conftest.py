@@ -146,9 +146,9 @@ def openmoji(tmp_path: Path) -> Callable[..., Path]:
 def noto(tmp_path: Path) -> Callable[..., Path]:
     """Packs `{code points: (icon name, svg body)}` as the Noto package does; an icon may have a size of its own."""
 
-    def pack(icons: Mapping[str, tuple[str, str]], **own: int) -> Path:
+    def pack(icons: Mapping[str, tuple[str, str]], **sizes: int) -> Path:
         icon_set = {
-            "icons": {name: {"body": body, **own} for name, body in icons.values()},
+            "icons": {name: {"body": body, **sizes} for name, body in icons.values()},
             "width": 128,
             "height": 128,
         }

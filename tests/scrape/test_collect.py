@@ -163,8 +163,8 @@ def test_file_names_find_their_emoji_however_they_are_spelled(
 
 def test_fluent_tones_go_where_their_colours_are(make: Callable[..., Report], fluent: Pack, out: Path) -> None:
     make("fluent", fluent({f"1f44b-{tone}": picture(colour) for tone, colour in COLOURS.items()}))
-    shown = {tone: COLOURS[rows(out)[f"1F44B-{tone.upper()}"]["source_file"][-10:-5]] for tone in COLOURS}
-    assert shown == {**COLOURS, "1f3fc": COLOURS["1f3fd"], "1f3fd": COLOURS["1f3fc"]}
+    drawn = {tone: COLOURS[rows(out)[f"1F44B-{tone.upper()}"]["source_file"][-10:-5]] for tone in COLOURS}
+    assert drawn == {**COLOURS, "1f3fc": COLOURS["1f3fd"], "1f3fd": COLOURS["1f3fc"]}
     assert pixel(out, "1F44B-1F3FC") == COLOURS["1f3fd"]
     assert rows(out)["1F44B-1F3FC"]["text"] == "waving hand, medium-light skin tone"
 
@@ -263,8 +263,8 @@ def test_a_package_of_svg_documents_is_drawn_and_says_its_licence(
     pack: Pack = request.getfixturevalue(source)
     documents = {"1F600": "red", "1f44b-1f3fd": "blue", "0023-fe0f-20e3": "lime", "E50A": "black"}
     report = make(source, pack({stem: document(colour) for stem, colour in documents.items()}))
-    shown = {hexcode: pixel(out, hexcode) for hexcode in rows(out)}
-    assert shown == {"1F600": RED, "1F44B-1F3FD": BLUE, "0023-FE0F-20E3": GREEN}
+    drawn = {hexcode: pixel(out, hexcode) for hexcode in rows(out)}
+    assert drawn == {"1F600": RED, "1F44B-1F3FD": BLUE, "0023-FE0F-20E3": GREEN}
     assert {(fields["source"], fields["license"]) for fields in rows(out).values()} == {(source, license)}
     assert len(report.dropped["no emoji that emojibase names"]) == 1
 

@@ -174,7 +174,7 @@ def test_a_dataset_is_not_written_over(sets: tuple[Path, Path], out: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (None, "is not a dataset: metadata.jsonl is missing in it"),
         ("{", "is not valid JSON lines"),
@@ -183,11 +183,11 @@ def test_a_dataset_is_not_written_over(sets: tuple[Path, Path], out: Path) -> No
     ],
 )
 def test_a_folder_that_is_no_dataset_is_said_to_be_none(
-    out: Path, tmp_path: Path, content: str | None, said: str
+    out: Path, tmp_path: Path, content: str | None, message: str
 ) -> None:
     if content is not None:
         (tmp_path / "metadata.jsonl").write_text(content)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         merge([tmp_path], out)
     assert not out.exists()
 

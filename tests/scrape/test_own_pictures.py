@@ -204,7 +204,7 @@ def test_what_cannot_be_used_is_left_out_with_its_reason(
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "message"),
     [
         ("metadata.jsonl", "{", "line 1: not a JSON object"),
         ("metadata.jsonl", '\n["a", "b"]', "line 2: not a JSON object"),
@@ -223,11 +223,11 @@ def test_what_cannot_be_used_is_left_out_with_its_reason(
     ],
 )
 def test_metadata_that_is_not_laid_out_as_expected_is_one_sentence(
-    make: Callable[..., Report], mine: Path, name: str, content: str, said: str
+    make: Callable[..., Report], mine: Path, name: str, content: str, message: str
 ) -> None:
     (mine / "a.png").write_bytes(png(1))
     (mine / name).write_text(content)
-    with pytest.raises(ScrapeError, match=said) as caught:
+    with pytest.raises(ScrapeError, match=message) as caught:
         make()
     assert "\n" not in str(caught.value)
 

@@ -53,7 +53,7 @@ def test_no_link_in_a_folder_leads_outside(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("manifest", "files", "said"),
+    ("manifest", "files", "message"),
     [
         (None, {"assets/a.svg": b"1"}, "has no package.json"),
         ({"name": "other", "version": "1.2.3"}, {"assets/a.svg": b"1"}, "is other@1.2.3, and @scope/emoji@1.2.3"),
@@ -63,9 +63,9 @@ def test_no_link_in_a_folder_leads_outside(tmp_path: Path) -> None:
     ],
 )
 def test_the_wrong_package_is_said_to_be_one(
-    tarball: Pack, tmp_path: Path, manifest: dict[str, str] | None, files: dict[str, bytes], said: str
+    tarball: Pack, tmp_path: Path, manifest: dict[str, str] | None, files: dict[str, bytes], message: str
 ) -> None:
-    with pytest.raises(ScrapeError, match=said):
+    with pytest.raises(ScrapeError, match=message):
         PACKAGE.read(tarball(tmp_path / "a.tgz", manifest, files))
 
 

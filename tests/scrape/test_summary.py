@@ -65,18 +65,18 @@ def test_duplicates_and_what_cannot_be_read_are_named(dataset: Path) -> None:
     summary = summarize(dataset)
     assert summary.duplicates == [["images/1F600.png", "images/1F934.png"]]
     assert summary.unreadable == ["images/1F475.png"]
-    said = str(summary)
-    assert "the same pixels: images/1F600.png, images/1F934.png" in said
-    assert "cannot be read: images/1F475.png" in said
+    text = str(summary)
+    assert "the same pixels: images/1F600.png, images/1F934.png" in text
+    assert "cannot be read: images/1F475.png" in text
 
 
 def test_every_picture_is_on_the_sheet_in_the_order_of_people_and_tones(dataset: Path, tmp_path: Path) -> None:
     summarize(dataset, tmp_path / "sheet.png")
     with Image.open(tmp_path / "sheet.png") as sheet:
         column = ["#" + bytes(sheet.getpixel((20, y))).hex() for y in range(sheet.height)]
-    shown = [colour for colour in dict.fromkeys(column) if colour in COLOURS.values()]
+    colours = [colour for colour in dict.fromkeys(column) if colour in COLOURS.values()]
     order = ("1f600", "1f469-1f3fb-200d-1f91d-200d-1f469-1f3ff", "1f934", "1f385-1f3fb", "1f478-1f3ff", "1f475")
-    assert shown == [COLOURS[hexcode] for hexcode in order]
+    assert colours == [COLOURS[hexcode] for hexcode in order]
 
 
 def test_the_command_prints_the_counts_and_draws_the_sheet(

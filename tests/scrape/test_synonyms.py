@@ -87,13 +87,13 @@ def test_a_name_has_the_words_of_the_meaning_that_fits_its_group(wordnet: Path) 
 
 
 def test_synonyms_go_before_kinds_and_kinds_before_tags(wordnet: Path) -> None:
-    found = names(wordnet, row("dog", "animals-nature", ("pet",)))
-    assert found == {"dog": ["puppy", "domestic dog", "poodle", "toy dog", "pet"]}
+    named = names(wordnet, row("dog", "animals-nature", ("pet",)))
+    assert named == {"dog": ["puppy", "domestic dog", "poodle", "toy dog", "pet"]}
 
 
 def test_a_word_that_is_a_tag_too_goes_before_others_of_its_kind(wordnet: Path) -> None:
-    found = names(wordnet, row("dog", "animals-nature", ("toy dog",)))
-    assert found == {"dog": ["puppy", "domestic dog", "toy dog", "poodle"]}
+    named = names(wordnet, row("dog", "animals-nature", ("toy dog",)))
+    assert named == {"dog": ["puppy", "domestic dog", "toy dog", "poodle"]}
 
 
 def test_a_species_name_is_left_out(wordnet: Path) -> None:
@@ -111,8 +111,8 @@ def test_a_label_is_also_known_by_what_one_says(wordnet: Path) -> None:
 
 
 def test_no_emoji_is_called_what_another_is(wordnet: Path) -> None:
-    found = names(wordnet, row("automobile", "travel-places"), row("cab", "travel-places"))
-    assert found == {"automobile": ["car", "auto", "motorcar"], "cab": ["hack"]}
+    named = names(wordnet, row("automobile", "travel-places"), row("cab", "travel-places"))
+    assert named == {"automobile": ["car", "auto", "motorcar"], "cab": ["hack"]}
 
 
 def test_a_tag_that_many_share_names_none_of_them(wordnet: Path) -> None:
@@ -164,7 +164,7 @@ def test_the_table_says_what_a_word_means_alone_and_in_a_longer_text(wordnet: Pa
 
 
 @pytest.mark.parametrize(
-    ("one", "more"),
+    ("singular", "more"),
     [
         ("hog", "hogs"),
         ("fox", "foxes"),
@@ -180,8 +180,8 @@ def test_the_table_says_what_a_word_means_alone_and_in_a_longer_text(wordnet: Pa
         ("great pyrenees", None),
     ],
 )
-def test_more_than_one_is_called_what_people_say(one: str, more: str | None) -> None:
-    assert several(one) == more
+def test_more_than_one_is_called_what_people_say(singular: str, more: str | None) -> None:
+    assert several(singular) == more
 
 
 def test_what_may_mean_something_else_means_nothing_in_a_longer_text(wordnet: Path) -> None:

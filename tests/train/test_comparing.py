@@ -11,9 +11,10 @@ from app import cli
 from mlx_genmoji import Genmoji, UserError
 from mlx_genmoji.quantization import Quantization
 from quantize import quantize_folder
+from quantize.fuse import fuse
 from train.adapter import compare as comparing
 from train.adapter.compare import Judgement, judge
-from train.adapter.lora import LoRARecipe
+from train.adapter.recipe import LoRARecipe
 from train.fit.distributed import World
 from train.recipe import build, read_recipe
 
@@ -82,7 +83,7 @@ def test_what_could_not_be_finished_is_not_begun(
 def test_a_comparison_is_for_one_machine(lora_recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(World, "__init__", lambda self, alone=False: vars(self).update(rank=0, size=2))
     with pytest.raises(UserError, match="one machine"):
-        train.compare(lora_recipe, overrides=QUICK)
+        train.compare(lora_recipe, overrides=QUICK, fuse=fuse)
 
 
 def test_of_no_improvement_no_share_is_told(lora_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,5 +93,5 @@ def test_of_no_improvement_no_share_is_told(lora_recipe: Path, tmp_path: Path, m
     monkeypatch.setattr(comparing, "judge", lambda recipe: Judgement(0.5, picture, picture))
     monkeypatch.setattr(comparing, "_costs", lambda log: {"memory": 1.0, "seconds": 1.0})
     monkeypatch.setattr(comparing, "fuse_into", lambda *arguments: 1.0)
-    table = train.compare(lora_recipe, overrides=QUICK)
+    table = train.compare(lora_recipe, overrides=QUICK, fuse=fuse)
     assert len(table.splitlines()) == 7 and "%" not in table

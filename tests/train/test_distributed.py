@@ -14,10 +14,12 @@ import pytest
 
 import train
 from mlx_genmoji.errors import UserError
-from train.adapter.lora import LoRAObjective, LoRARecipe, load_base
+from train.adapter.base import load_base
+from train.adapter.objective import LoRAObjective
+from train.adapter.recipe import LoRARecipe
 from train.data.dataset import Dataset
 from train.fit.distributed import World
-from train.fit.step import Workers
+from train.fit.step import Stepper
 from train.recipe import build, read_recipe
 
 pytestmark = pytest.mark.usefixtures("cpu")
@@ -39,15 +41,17 @@ from train.fit.distributed import World
 
 FIRST_GRADIENTS = """
 from train.data.dataset import Dataset
-from train.adapter.lora import LoRAObjective, LoRARecipe, load_base
-from train.fit.step import Workers
+from train.adapter.base import load_base
+from train.adapter.objective import LoRAObjective
+from train.adapter.recipe import LoRARecipe
+from train.fit.step import Stepper
 from train.recipe import build, read_recipe
 recipe = build(LoRARecipe, read_recipe(Path(sys.argv[1]), sys.argv[3:]))
 run = LoRAObjective(recipe, load_base(recipe), Dataset(recipe.data, recipe.output.parent / "cache"))
-workers = Workers(run, recipe.loop, 1)
-workers.differentiate(run.batch(0))
+stepper = Stepper(run, recipe.loop, 1)
+stepper.differentiate(run.batch(0))
 if World().writes:
-    mx.save_safetensors(sys.argv[2], workers.gradients)
+    mx.save_safetensors(sys.argv[2], stepper.gradients)
 train.run(Path(sys.argv[1]), False, sys.argv[3:])
 """
 
@@ -89,13 +93,13 @@ def test_two_processes_train_as_one_of_twice_the_batch(lora_recipe: Path, tmp_pa
     train.run(lora_recipe, overrides=alone)
     recipe = build(LoRARecipe, read_recipe(lora_recipe, alone))
     run = LoRAObjective(recipe, load_base(recipe), Dataset(recipe.data, recipe.output.parent / "cache"))
-    workers = Workers(run, recipe.loop, 1)
-    workers.differentiate(run.batch(0))
+    stepper = Stepper(run, recipe.loop, 1)
+    stepper.differentiate(run.batch(0))
 
     together = launch(tmp_path, FIRST_GRADIENTS, lora_recipe, tmp_path / "first.safetensors", *overrides)
     assert (tmp_path / "first.safetensors").exists(), together.stderr
     gradients: Any = mx.load(str(tmp_path / "first.safetensors"))
-    assert difference(gradients, workers.gradients) <= 1e-5
+    assert difference(gradients, stepper.gradients) <= 1e-5
     assert (tmp_path / "runs" / "lora" / "adapter.safetensors").exists(), together.stderr
     assert difference(trained(tmp_path / "runs" / "lora"), trained(tmp_path / "runs" / "alone")) <= 1e-4
 

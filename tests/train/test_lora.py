@@ -23,13 +23,16 @@ from mlx_genmoji.models.clip import CLIPTextModel
 from mlx_genmoji.models.vae import AutoencoderKL
 from mlx_genmoji.quantization import Quantization
 from quantize import quantize_folder
-from train.adapter.lora import LoRAObjective, LoRARecipe, attach_to, load_base, prompt_template
+from quantize.fuse import fuse
+from train.adapter.base import attach_to, load_base
+from train.adapter.objective import LoRAObjective
 from train.adapter.personas import PersonasRecipe
+from train.adapter.recipe import LoRARecipe
 from train.adapter.validation import held_out
-from train.data.captions import caption, variants
+from train.data.captions import caption, prompt_template, variants
 from train.data.dataset import Dataset
 from train.fit.distributed import World
-from train.fit.step import Workers, flat
+from train.fit.step import Stepper, flat
 from train.noise import loss_weights
 from train.recipe import Data, build, read_recipe
 
@@ -193,7 +196,7 @@ def test_the_loss_is_that_of_the_whole_pipeline(
     run = objective(lora_recipe, f"base={folder}", "caption_dropout=0.5", "loop.batch_size=6")
     noisy, timesteps, target, weights, *told = run.batch(3)
     assert mx.array_equal(weights, mx.ones(6))
-    samples = [run._draw(3, index, 6) for index in range(6)]
+    samples = run.samples(3)
     assert "" in [sample.caption for sample in samples] != [""] * 6
 
     genmoji, losses = Genmoji.load(folder), []
@@ -219,12 +222,12 @@ def test_a_text_encoder_that_is_trained_says_at_first_what_a_frozen_one_says(
     overrides = [base, "caption_dropout=0.5", "lora.targets=[attention, text-encoder]"]
     trained, frozen = objective(lora_recipe, *overrides), objective(lora_recipe, base, "caption_dropout=0.5")
     assert trained.loss(*trained.batch(0)).item() == pytest.approx(frozen.loss(*frozen.batch(0)).item(), rel=1e-5)
-    told = next(step for step in range(9) if any(trained._draw(step, index, 4).caption for index in range(4)))
-    workers = Workers(trained, trained.recipe.loop, 1)
-    workers.differentiate(trained.batch(told))
+    told = next(step for step in range(9) if any(sample.caption for sample in trained.samples(step)))
+    stepper = Stepper(trained, trained.recipe.loop, 1)
+    stepper.differentiate(trained.batch(told))
     towers = ("text_encoder.", "text_encoder_2.")[: 1 + xl]
     for tower in towers:
-        changed = [g for name, g in workers.gradients.items() if name.startswith(tower) and name.endswith("lora_b")]
+        changed = [g for name, g in stepper.gradients.items() if name.startswith(tower) and name.endswith("lora_b")]
         assert changed and any(gradient.abs().max() > 0 for gradient in changed)
 
 
@@ -243,7 +246,7 @@ def test_two_machines_draw_together_what_one_draws_alone(lora_recipe: Path, monk
 def test_held_out_pictures_are_never_learned(lora_recipe: Path) -> None:
     run = objective(lora_recipe, "validation.pictures=4")
     assert len(run.validation_rows) == 1
-    drawn = {run._draw(step, index, 8).row for step in range(40) for index in range(8)}
+    drawn = {sample.row for step in range(80) for sample in run.samples(step)}
     assert drawn == set(range(8)) - set(run.validation_rows.tolist())
 
 
@@ -273,7 +276,7 @@ def test_min_snr_weighs_as_in_diffusers_training() -> None:
 
 
 def test_a_noise_offset_moves_whole_channels(lora_recipe: Path) -> None:
-    plain, offset = (objective(lora_recipe, f"noise_offset={k}")._draw(0, 0, 8).noise for k in (0, 0.5))
+    plain, offset = (objective(lora_recipe, f"noise_offset={k}").samples(0)[0].noise for k in (0, 0.5))
     moved = offset - plain
     np.testing.assert_allclose(moved, np.broadcast_to(moved[0, 0], moved.shape), atol=1e-6)
     assert np.unique(moved.round(4)).size == 4
@@ -394,10 +397,10 @@ def test_gradients_are_shortened_to_the_clip_norm_and_without_one_left_as_they_a
     moved = []
     for clip_norm in ("0", "1e9", "1e-3"):
         run = objective(lora_recipe, f"loop.clip_norm={clip_norm}", "loop.weight_decay=0", "lora.targets=[attention]")
-        workers = Workers(run, run.recipe.loop, 1)
-        workers.step(0, run.batch(0))
+        stepper = Stepper(run, run.recipe.loop, 1)
+        stepper.step(0, run.batch(0))
         # AdamW's first moment after one step: a hundredth of the gradient.
-        moments = [array for name, array in workers.state().items() if name.endswith(".m")]
+        moments = [array for name, array in stepper.state().items() if name.endswith(".m")]
         moved.append(float(np.sqrt(sum(np.square(np.asarray(array)).sum() for array in moments))))
     assert moved[0] == moved[1] > 10 * moved[2] > 0
 
@@ -425,13 +428,13 @@ def test_a_model_that_cannot_be_packed_afterwards_is_refused_before_the_training
 ) -> None:
     narrow = write_base(tmp_path / "narrow", unet={"block_out_channels": [24, 24], "norm_num_groups": 8})
     with pytest.raises(UserError, match=r"fuse_bits.*nothing of the unet.*groups of 64"):
-        train.run(lora_recipe, overrides=["fuse_bits=8", f"base={narrow}"])
+        train.run(lora_recipe, overrides=["fuse_bits=8", f"base={narrow}"], fuse=fuse)
     assert not (tmp_path / "runs" / "lora").exists()
 
 
 def test_an_adapter_of_layers_that_stay_dense_is_fused_whole(lora_recipe: Path, tmp_path: Path) -> None:
     quick = ["loop.steps=1", "sample_prompts=[]", "validation.pictures=0"]
-    train.run(lora_recipe, overrides=[*quick, "fuse_bits=8", "lora.targets=unet.time_embedding.*"])
+    train.run(lora_recipe, overrides=[*quick, "fuse_bits=8", "lora.targets=unet.time_embedding.*"], fuse=fuse)
     assert Genmoji.load(tmp_path / "runs" / "lora" / "model").quantization
 
 
@@ -462,7 +465,8 @@ def test_loftq_without_rounding_to_repair_is_refused(
 def test_what_loftq_repairs_is_not_fused_into_the_dense_weights(lora_recipe: Path, tmp_path: Path, base: Path) -> None:
     quick = ["loop.steps=1", "sample_prompts=[]", "validation.pictures=0", "lora.targets=attention"]
     with pytest.warns(UserWarning, match="cosine"):
-        train.run(lora_recipe, overrides=[*quick, "bits=4", "lora.init=loftq", "fuse_bits=8", "loop.learning_rate=0"])
+        overrides = [*quick, "bits=4", "lora.init=loftq", "fuse_bits=8", "loop.learning_rate=0"]
+        train.run(lora_recipe, overrides=overrides, fuse=fuse)
     fused, plain = Genmoji.load(tmp_path / "runs" / "lora" / "model"), Genmoji.load(base, bits=8)
     ours, theirs = (dense_layers(model) for model in (fused, plain))
     assert ours.keys() == theirs.keys()

@@ -17,7 +17,9 @@ from mlx_genmoji.lora import Entry, load_adapter, read_index
 from mlx_genmoji.models.clip import CLIPTextModel
 from mlx_genmoji.models.vae import AutoencoderKL
 from train.adapter import personas
-from train.adapter.lora import LoRAObjective, Sample, open_dataset
+from train.adapter.objective import LoRAObjective
+from train.adapter.recipe import open_dataset
+from train.batch import Sample
 from train.fit.distributed import World
 from train.recipe import build, read_recipe
 
@@ -91,11 +93,11 @@ def test_work_that_was_stopped_between_two_adapters_or_within_one_goes_on(
     undisturbed = train.run(personas_recipe, overrides=[f"output={tmp_path}/runs/undisturbed"])
     one = personas.train_lora
 
-    def stop(recipe: Any, resume: bool, whole: Any) -> Path:
+    def stop(recipe: Any, options: Any, whole: Any) -> Path:
         if recipe.skin_tone == "light":
-            one(replace(recipe, loop=replace(recipe.loop, steps=2)), resume, whole)
+            one(replace(recipe, loop=replace(recipe.loop, steps=2)), options, whole)
             raise KeyboardInterrupt
-        return one(recipe, resume, whole)
+        return one(recipe, options, whole)
 
     monkeypatch.setattr(personas, "train_lora", stop)
     with pytest.raises(KeyboardInterrupt):
@@ -114,6 +116,16 @@ def test_work_that_was_stopped_between_two_adapters_or_within_one_goes_on(
         assert all(mx.array_equal(ours[name], theirs[name]) for name in theirs)
 
 
+def test_pictures_of_people_with_two_tones_belong_to_no_persona(personas_recipe: Path, dataset: Path) -> None:
+    rows = [json.loads(line) for line in (dataset / "metadata.jsonl").read_text().splitlines()]
+    rows[0]["skin_tone"] = ["dark", "light"]
+    (dataset / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    recipe = build(personas.PersonasRecipe, read_recipe(personas_recipe, []))
+    examples = {personas.name_of(entry): entry.examples for entry in personas.counted(recipe)}
+    # Three pictures of each, of which one has both now.
+    assert (examples["dark"], examples["light"], examples["style"]) == (2, 3, 8)
+
+
 def test_a_persona_that_nobody_can_ask_for_is_refused(personas_recipe: Path) -> None:
     with pytest.raises(UserError, match="purple"):
         train.run(personas_recipe, overrides=["personas.skin_tones=[purple]"])
@@ -124,8 +136,8 @@ def test_one_base_is_in_memory_however_many_adapters_are_trained(
 ) -> None:
     one, active = personas.train_lora, []
 
-    def measured(recipe: Any, resume: bool, whole: Any) -> Path:
-        path = one(recipe, resume, whole)
+    def measured(recipe: Any, options: Any, whole: Any) -> Path:
+        path = one(recipe, options, whole)
         active.append(mx.get_active_memory())
         return path
 
@@ -143,7 +155,7 @@ def test_one_base_is_in_memory_however_many_adapters_are_trained(
 
 def test_a_model_that_nobody_holds_is_freed_at_once(base: Path) -> None:
     genmoji = Genmoji.load(base)
-    assert genmoji.adapters.base_sha256() == genmoji.sha256
+    assert genmoji.sha256 == Genmoji.load(base).sha256
     held = weakref.ref(genmoji.unet)
     gc.disable()
     try:
@@ -170,7 +182,7 @@ def test_the_index_lists_all_that_is_there_when_finished_work_is_gone_through_ag
     """Without training anything."""
     runs: list[str] = []
 
-    def finished(recipe: Any, resume: bool, whole: Any) -> Path:
+    def finished(recipe: Any, options: Any, whole: Any) -> Path:
         runs.append(recipe.output.name)
         if len(runs) == 7:
             raise KeyboardInterrupt

@@ -7,11 +7,14 @@ from pathlib import Path
 import pytest
 import yaml
 
+import train
 from mlx_genmoji import UserError
 from mlx_genmoji.prompt.lexicon import moods
 from mlx_genmoji.prompt.llm.protocol import PATTERNS, fault, read_answer
 from mlx_genmoji.prompt.parser import parse
-from train.rewriter import check, evaluation_prompts, resumed, rows, words_of, write_rows
+from train.recipe import build, read_recipe
+from train.rewriter.rows import check, evaluation_prompts, rows, words_of, write_rows
+from train.rewriter.tuning import resumed
 
 ROOT = Path(__file__).parents[2]
 RECIPE = yaml.safe_load((ROOT / "train/recipes/rewriter.yaml").read_text(encoding="utf-8"))
@@ -59,14 +62,14 @@ def test_a_word_that_the_grammar_lacks_is_named() -> None:
 
 
 def test_the_rows_are_the_same_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("train.rewriter.picture_colours", lambda folder: {})
-    recipe = RECIPE | {key: str(ROOT / RECIPE[key]) for key in ("rows", "excluded")}
+    monkeypatch.setattr("train.rewriter.rows.picture_colours", lambda folder: {})
+    tables, excluded = (ROOT / RECIPE[key] for key in ("rows", "excluded"))
     texts = []
     for name in ("one", "two"):
-        count = write_rows(recipe | {"data": str(tmp_path / name)})
-        train, valid = ((tmp_path / name / f"{part}.jsonl").read_text() for part in ("train", "valid"))
-        assert train.count("\n") + valid.count("\n") == count and json.loads(valid.splitlines()[0])["messages"]
-        texts.append(train + valid)
+        count = write_rows(tables, tmp_path, excluded, 0, tmp_path / name)
+        training, valid = ((tmp_path / name / f"{part}.jsonl").read_text() for part in ("train", "valid"))
+        assert training.count("\n") + valid.count("\n") == count and json.loads(valid.splitlines()[0])["messages"]
+        texts.append(training + valid)
     assert texts[0] == texts[1]
 
 
@@ -86,3 +89,16 @@ def test_a_run_goes_on_from_its_newest_checkpoint(tmp_path: Path) -> None:
     (Path(again["adapter_path"]) / "0000010_adapters.safetensors").touch()
     later = resumed(options)
     assert later["iters"] == 20 and later["lr_schedule"]["arguments"][0] == pytest.approx(0.3)
+
+
+def test_the_recipe_is_one_of_genmoji_train_s_and_a_begun_run_is_not_overwritten(tmp_path: Path) -> None:
+    pytest.importorskip("mlx_lm")
+    path = ROOT / "train/recipes/rewriter.yaml"
+    recipe = build(train.OBJECTIVES["rewriter"].recipe, read_recipe(path, []))
+    assert recipe.mlx_lm["iters"] == 80 and recipe.output == Path("runs/rewriter")
+    (tmp_path / "trained").mkdir()
+    (tmp_path / "trained" / "0000005_adapters.safetensors").touch()
+    with pytest.raises(UserError, match="--resume"):
+        train.run(path, overrides=[f"output={tmp_path}"])
+    with pytest.raises(UserError, match="unknown key 'iters'"):
+        train.run(path, overrides=["iters=3"])

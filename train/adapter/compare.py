@@ -1,12 +1,12 @@
-"""`--compare`: what training over a quantized base costs and gives, beside training in full precision.
+"""`--compare`: memory, time and quality of training over a quantized base, beside training in full precision.
 
 Quantize before: the adapter is trained over a base of 8 or 4 bits and stays beside it. Quantize after: it is trained in
 full precision, fused into the weights, and these are quantized. All are trained by one recipe on one dataset and judged
 on the same held-out pictures:
 
 - validation loss: the mean over bands of timesteps, on noise that is always the same;
-- dB to real: the mean PSNR of what is drawn of their captions, one seed, to the pictures themselves;
-- dB to full: the same to what the run in full precision draws.
+- dB to real: the mean PSNR of the pictures drawn of their captions, one seed, to the held-out pictures;
+- dB to full: the same to the pictures of the run in full precision.
 """
 
 import gc
@@ -24,11 +24,16 @@ from mlx_genmoji.errors import UserError
 from mlx_genmoji.prompt.safety import check_safe
 
 from ..fit.distributed import World
-from .lora import LoRAObjective, LoRARecipe, check_packable, fuse_into, load_base, open_dataset, train_lora
+from ..options import Options
+from .base import load_base
+from .fusing import NO_FUSE, check_packable, fuse_into
+from .objective import LoRAObjective
+from .recipe import LoRARecipe, open_dataset
+from .run import ADAPTER, train_lora
 from .validation import LARGEST_SHARE, held_out
 
-# Held-out pictures that are drawn.
-DRAWN = 16
+MAX_DRAWN = 16
+"""Held-out pictures that are drawn."""
 
 Pictures = NDArray[np.uint8]
 
@@ -42,19 +47,21 @@ class Judgement:
     real: Pictures
 
     def decibels(self, other: Pictures | None = None) -> float:
-        """The mean PSNR of what is drawn, to the real pictures or to others."""
+        """The mean PSNR of the drawn pictures to the real ones, or to others."""
         other = self.real if other is None else other
         errors = np.square(self.drawn.astype(np.float64) - other).mean((1, 2, 3))
         return float(np.mean(10 * np.log10(255**2 / np.maximum(errors, 1e-3))))
 
 
-def compare(recipe: LoRARecipe, resume: bool) -> str:
+def compare(recipe: LoRARecipe, options: Options) -> str:
     """Train on each base, and judge; the table as Markdown, which is written to `output` too, with its rows as JSON.
 
     Raises UserError, before anything is trained, where there is nothing to judge on or the base cannot be packed.
     """
     recipe = replace(recipe, cache=recipe.cache or recipe.output.parent / "cache", fuse_bits=None)
     check(recipe)
+    if options.fuse is None:
+        raise UserError(NO_FUSE)
     rows: list[dict[str, Any]] = []
     full: Judgement | None = None
     for bits in (None, 8, 4):
@@ -63,21 +70,21 @@ def compare(recipe: LoRARecipe, resume: bool) -> str:
         # There is no quantization error to start from in full precision.
         lora = plain if bits is None and recipe.lora.init == "loftq" else recipe.lora
         run = replace(recipe, bits=bits, lora=lora, output=recipe.output / name.replace(" ", "-"))
-        adapter = train_lora(run, resume)
+        adapter = train_lora(run, options)
         before, after = judge(replace(run, lora=plain)), judge(replace(run, start_from=adapter))
         full = full or after
         rows.append(_row(name, "trained over it", before, after, full) | _costs(run.output / "log.jsonl"))
-    adapter = recipe.output / "full-precision" / "adapter.safetensors"
+    adapter = recipe.output / "full-precision" / ADAPTER
     for bits, row in ((8, rows[1]), (4, rows[2])):
         folder = recipe.output / f"fused-{bits}-bits"
-        kept = fuse_into(recipe, adapter, bits, folder)
+        kept = fuse_into(options.fuse, recipe.base, [adapter], bits, folder)
         after = judge(replace(recipe, bits=None, lora=replace(recipe.lora, init="zero"), base=str(folder)))
         assert full is not None
-        told = _row(f"{bits} bits", "trained in full precision, then fused into it", None, after, full)
-        rows.append(told | {name: row[name] for name in ("loss before", "dB to real before")} | {"kept": kept})
+        judged = _row(f"{bits} bits", "trained in full precision, then fused into it", None, after, full)
+        rows.append(judged | {name: row[name] for name in ("loss before", "dB to real before")} | {"kept": kept})
     for row in rows:
         improved = rows[0]["loss before"] - rows[0]["loss after"]
-        # Of none there is no share.
+        # There is no share of no improvement.
         if improved > 0:
             row["of the improvement"] = (row["loss before"] - row["loss after"]) / improved
     recipe.output.mkdir(parents=True, exist_ok=True)
@@ -98,7 +105,7 @@ def check(recipe: LoRARecipe) -> None:
             "--compare judges on held-out pictures, and there are none: it needs 'validation.pictures' of 1 or more and"
             f" a dataset of {LARGEST_SHARE} pictures or more, not {recipe.validation.pictures} and {len(dataset)}."
         )
-    for row in rows[:DRAWN].tolist():
+    for row in rows[:MAX_DRAWN].tolist():
         check_safe(dataset.captions[row])
     genmoji = load_base(replace(recipe, bits=None))
     if genmoji.quantization is not None:
@@ -113,7 +120,7 @@ def judge(recipe: LoRARecipe) -> Judgement:
     mx.clear_cache()
     dataset = open_dataset(recipe)
     objective = LoRAObjective(recipe, load_base(recipe), dataset)
-    rows = objective.validation_rows[:DRAWN].tolist()
+    rows = objective.validation_rows[:MAX_DRAWN].tolist()
     drawn = objective.paint([dataset.captions[row] for row in rows])
     side = (drawn.shape[2], drawn.shape[1])
     real = [np.asarray(Image.fromarray(dataset.pictures[row]).resize(side, Image.Resampling.LANCZOS)) for row in rows]

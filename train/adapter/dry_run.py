@@ -1,24 +1,29 @@
-"""`--dry-run`: what a run would train, in how much memory and time, from steps that are measured."""
+"""`--dry-run`: the layers that a run would train, its memory and its time, from steps that are measured."""
 
 import re
 import time
 from collections import Counter
 
 from ..fit.machine import memory_limit
-from ..fit.step import Workers, flat
+from ..fit.step import Stepper, flat
 from ..recipe import Loop
-from .lora import LoRAObjective, LoRARecipe, load_base, open_dataset
-from .memory import GB, at_once, check_memory, measure
+from .base import load_base
+from .memory import GB, check_memory, concurrent_pictures, measure
+from .objective import LoRAObjective
 from .personas import PersonasRecipe, counted, name_of, recipe_of_style
+from .recipe import LoRARecipe, open_dataset
 
-# Pictures whose latents are computed for the steps that are measured: the others' can wait until the run is begun.
-MEASURED = 8
+MEASURED_PICTURES = 8
+"""Pictures whose latents are computed for the steps that are measured; those of the others can wait for the run."""
 
 
 def plan(recipe: LoRARecipe) -> str:
-    """What the run would train, on what, in how much memory and time. Raises UserError where it would not fit."""
+    """A table: which layers the run would train, on which pictures, in how much memory and time.
+
+    Raises UserError where the run would not fit into memory.
+    """
     dataset = open_dataset(recipe)
-    objective = LoRAObjective(recipe, load_base(recipe), dataset.head(MEASURED))
+    objective = LoRAObjective(recipe, load_base(recipe), dataset.head(MEASURED_PICTURES))
     limit = memory_limit()
     memory = measure(objective, recipe.loop, limit)
     check_memory(recipe, memory, limit)
@@ -28,13 +33,14 @@ def plan(recipe: LoRARecipe) -> str:
     for path in objective.layers:
         # "unet.up_blocks.0.attentions.1...to_out.0" is a to_out of the unet.
         kinds.setdefault(path.partition(".")[0], Counter())[re.sub(r"(\.\d+)+$", "", path).rpartition(".")[2]] += 1
-    held = min(recipe.validation.pictures, len(dataset) // 5)
+    held_out = min(recipe.validation.pictures, len(dataset) // 5)
+    peak = memory.peak(concurrent_pictures(recipe.loop))
     rows = {
         "base": f"{objective.base['base_model']}, " + (f"{recipe.bits} bits" if recipe.bits else "as it is"),
         "trains": f"{len(objective.layers)} layers, {sum(array.size for array in trained.values()):,} parameters",
-        **{f"  {part}": ", ".join(f"{n} {kind}" for kind, n in sorted(own.items())) for part, own in kinds.items()},
-        "pictures": f"{len(dataset) - held} of {recipe.data.size} pixels, and {held} held out",
-        "peak memory": f"{memory.peak(at_once(recipe.loop)) / GB:.2f} GB; this machine has {limit / GB:.2f} GB for it",
+        **{f"  {part}": ", ".join(f"{n} {kind}" for kind, n in sorted(names.items())) for part, names in kinds.items()},
+        "pictures": f"{len(dataset) - held_out} of {recipe.data.size} pixels, and {held_out} held out",
+        "peak memory": f"{peak / GB:.2f} GB; this machine has {limit / GB:.2f} GB for it",
         "time": f"{seconds:.2f} s a step, {_duration(seconds * recipe.loop.steps)} for {recipe.loop.steps} steps;"
         " latents and texts, once, before",
     }
@@ -43,7 +49,7 @@ def plan(recipe: LoRARecipe) -> str:
 
 
 def plan_personas(recipe: PersonasRecipe) -> str:
-    """The plan of the style, and how many pictures there are of each persona. Raises UserError as `plan` does."""
+    """The table of the style, and the number of pictures of each persona. Raises UserError as `plan` does."""
     style, *others = counted(recipe)
     steps = (recipe.personas.loop or recipe.loop).steps
     names = {name_of(entry): entry for entry in others}
@@ -56,11 +62,11 @@ def plan_personas(recipe: PersonasRecipe) -> str:
 
 
 def seconds_per_step(objective: LoRAObjective, loop: Loop) -> float:
-    """Of the second step: the first one compiles."""
-    workers = Workers(objective, loop, loop.workers)
-    workers.step(0, objective.batch(0))
+    """The time of the second step: the first one compiles."""
+    stepper = Stepper(objective, loop, loop.concurrent)
+    stepper.step(0, objective.batch(0))
     started = time.perf_counter()
-    workers.step(1, objective.batch(1))
+    stepper.step(1, objective.batch(1))
     return time.perf_counter() - started
 
 

@@ -2,9 +2,9 @@
 
     style, on the whole dataset -> each persona, from the style's adapter, on the pictures of it alone
 
-`output/adapters` is the folder that `Genmoji.load(adapters=...)` routes requests by: an index and a file for each. Of
-what has too few pictures the index says so, and requests fall back. Each adapter is a run of its own (`output/style`,
-`output/dark`, `output/dark-woman`), so all goes on wherever it was stopped.
+`output/adapters` is the folder that `Genmoji.load(adapters=...)` takes: an index and a file for each adapter. The index
+also lists personas with too few pictures, and requests for them fall back. Each adapter is a run of its own
+(`output/style`, `output/dark`, `output/dark-woman`), so all goes on wherever it was stopped.
 """
 
 import re
@@ -16,13 +16,17 @@ from pathlib import Path
 from typing import Any
 
 from mlx_genmoji.errors import UserError
+from mlx_genmoji.files import whole_file
 from mlx_genmoji.lora import Entry, Index, load_adapter, write_index
 from mlx_genmoji.prompt import PERSON_TYPES, SKIN_TONES, compose, parse
 
-from ..data.dataset import matches, read_metadata
+from ..data.captions import prompt_template
+from ..data.dataset import folder_rows, matches
 from ..fit.distributed import World
+from ..options import Options
 from ..recipe import Loop
-from .lora import ADAPTER, LoRARecipe, open_dataset, prompt_template, train_lora
+from .recipe import LoRARecipe, open_dataset
+from .run import ADAPTER, train_lora
 
 STYLE = "style"
 FOLDER = "adapters"
@@ -52,7 +56,7 @@ class Personas:
 
 @dataclass(frozen=True)
 class PersonasRecipe(LoRARecipe):
-    """The recipe of the style, and what is made from it."""
+    """The recipe of the style, and of the personas that start from it."""
 
     personas: Personas = field(default_factory=Personas)
 
@@ -64,7 +68,7 @@ class PersonasRecipe(LoRARecipe):
             )
 
 
-def train_personas(recipe: PersonasRecipe, resume: bool) -> Path:
+def train_personas(recipe: PersonasRecipe, options: Options) -> Path:
     """Train the style and all personas with enough pictures; the folder of the adapters, `output/adapters`."""
     if World().size > 1:
         # The others would need the files that the first one writes.
@@ -72,7 +76,7 @@ def train_personas(recipe: PersonasRecipe, resume: bool) -> Path:
             "Personas are for one machine: train the style on several, as a recipe of the objective 'lora', then on one"
             " the personas, with its adapter as 'start_from' and few 'loop.steps' for the style."
         )
-    # Before the style is trained for hours: what the data lacks is said here.
+    # The user learns of missing pictures before the style is trained for hours.
     entries = counted(recipe)
     for entry in entries:
         if entry.file is None:
@@ -86,9 +90,9 @@ def train_personas(recipe: PersonasRecipe, resume: bool) -> Path:
     for entry in entries:
         if entry.file is None:
             continue
-        own = style_recipe
+        run = style_recipe
         if name_of(entry) != STYLE:
-            own = replace(
+            run = replace(
                 style_recipe,
                 output=recipe.output / name_of(entry),
                 data=replace(recipe.data, where=_where(recipe, entry)),
@@ -98,20 +102,19 @@ def train_personas(recipe: PersonasRecipe, resume: bool) -> Path:
                 person_type=entry.person_type,
                 sample_prompts=tuple(prompt_of(recipe, entry, prompt) for prompt in recipe.sample_prompts),
             )
-        _place(train_lora(own, resume, whole), recipe.output / FOLDER / entry.file)
-        # After each, so that what there is can be drawn with while the rest is trained.
+        _place(train_lora(run, options, whole), recipe.output / FOLDER / entry.file)
+        # After each, so that finished adapters can be used while the rest is trained.
         if World().writes:
             _write_index(recipe.output / FOLDER, entries, style)
     return recipe.output / FOLDER
 
 
 def counted(recipe: PersonasRecipe) -> list[Entry]:
-    """The adapters in the order in which they are trained, the style first; of too few pictures without a file.
+    """The adapters in the order in which they are trained, the style first; without a file where pictures are too few.
 
-    Raises UserError where the dataset's rows do not say what the personas are told apart by.
+    Raises UserError where the dataset's rows lack the skin tone or the person type.
     """
-    rows = [row for folder in recipe.data.folders for row in read_metadata(folder)]
-    rows = [row for row in rows if matches(row, recipe.data.where)]
+    rows = [row for _, row in folder_rows(recipe.data) if matches(row, recipe.data.where)]
     entries = [Entry(f"{STYLE}.safetensors", examples=len(rows))]
     for tone, kind in personas(recipe.personas):
         entry = Entry(None, tone, kind)
@@ -122,12 +125,12 @@ def counted(recipe: PersonasRecipe) -> list[Entry]:
 
 
 def name_of(entry: Entry) -> str:
-    """Of its run and its file: dark-woman."""
+    """The name of an adapter's run and file: "dark-woman"."""
     return "-".join(filter(None, (entry.skin_tone, entry.person_type))) or STYLE
 
 
 def _where(recipe: PersonasRecipe, entry: Entry) -> dict[str, Any]:
-    """The pictures that an adapter is trained on: those of the tone alone, not of several people's."""
+    """The `data.where` of a persona: pictures with its tone alone, not those of people with different tones."""
     tone = {"skin_tone": [[entry.skin_tone]]} if entry.skin_tone else {}
     return recipe.data.where | tone | ({"person_type": entry.person_type} if entry.person_type else {})
 
@@ -141,37 +144,36 @@ def personas(wanted: Personas) -> Iterator[tuple[str | None, str | None]]:
 
 
 def recipe_of_style(recipe: PersonasRecipe) -> LoRARecipe:
-    """The run that comes first."""
-    own = {item.name: getattr(recipe, item.name) for item in fields(LoRARecipe)}
+    """The recipe of the first run, the style's."""
+    values = {item.name: getattr(recipe, item.name) for item in fields(LoRARecipe)}
     cache = recipe.cache or recipe.output.parent / "cache"
-    return LoRARecipe(**own | {"objective": "lora", "output": recipe.output / STYLE, "cache": cache})
+    return LoRARecipe(**values | {"objective": "lora", "output": recipe.output / STYLE, "cache": cache})
 
 
 def prompt_of(recipe: PersonasRecipe, entry: Entry, prompt: str) -> str:
-    """A sample prompt of the style's as the persona's adapter would be asked for it.
+    """A sample prompt of the style, changed to one of the persona.
 
     "woman astronaut, medium skin tone, flat" -> "man astronaut, dark skin tone, flat".
     """
     template = prompt_template(recipe.data) or "{prompt}"
     head, _, tail = template.partition("{prompt}")
-    said = parse(prompt.removeprefix(head).removesuffix(tail), max_characters=None)
-    subject = said.subject
+    parsed = parse(prompt.removeprefix(head).removesuffix(tail), max_characters=None)
+    subject = parsed.subject
     if entry.person_type:
         subject = re.sub(rf"\b({'|'.join(PERSON_TYPES)})\b", entry.person_type, subject)
-    return compose(subject, template, entry.skin_tone or said.skin_tone, entry.person_type)
+    return compose(subject, template, entry.skin_tone or parsed.skin_tone, entry.person_type)
 
 
 def _place(trained: Path, target: Path) -> None:
-    """Copy a trained adapter to the folder of all, moved into place when whole."""
+    """Copy a trained adapter to the folder of all adapters, whole or not at all."""
     if World().writes:
         target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_suffix(".partial")
-        shutil.copyfile(trained, partial)
-        partial.replace(target)
+        with whole_file(target) as partial:
+            shutil.copyfile(trained, partial)
 
 
 def _write_index(folder: Path, entries: list[Entry], style: Path) -> None:
-    """Of what is there: where finished work is gone through again, that is all of it from the beginning."""
-    there = [entry for entry in entries if entry.file is None or (folder / entry.file).exists()]
-    said = load_adapter(style).metadata
-    write_index(folder, Index(tuple(there), said.get("base_model"), said.get("base_sha256")))
+    """List the adapters that are in the folder: in a resumed run those of the run before too."""
+    entries = [entry for entry in entries if entry.file is None or (folder / entry.file).exists()]
+    metadata = load_adapter(style).metadata
+    write_index(folder, Index(tuple(entries), metadata.get("base_model"), metadata.get("base_sha256")))

@@ -1,47 +1,49 @@
-"""Arrays that are computed once and kept on disk, by a hash of all that they depend on."""
+"""The one disk cache: arrays that are computed once and kept under a hash of everything that they depend on."""
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
-from mlx_genmoji.families.stable_diffusion import Autoencoder
+from mlx_genmoji.files import whole_file
 
-from ..model.autoencoder import encode_all
-from .dataset import Dataset
-
-# Pixels that an autoencoder encodes at once: one of 512 x 512, or as many.
-PIXELS = 512 * 512
+Array = NDArray[Any]
 
 
-def cached(folder: Path, name: str, key: Any, compute: Callable[[], NDArray[Any]]) -> NDArray[Any]:
-    """What `compute` gives, mapped from a file; computed where there is none yet for this name and key (JSON)."""
-    digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()
-    path = folder / f"{name}-{digest[:16]}.npy"
+def cached(folder: Path, name: str, key: Any, compute: Callable[[], Array]) -> Array:
+    """The array that `compute` returns, mapped from the file `folder/name-HASH.npy`; computed where there is none.
+
+    key: JSON that tells the content from any other of this name: weights, pictures, captions, options.
+    """
+    path = _path(folder, name, key)
     if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f".{os.getpid()}.npy")
-        try:
+        with whole_file(path) as partial:
             np.save(partial, compute())
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
-    mapped: NDArray[Any] = np.load(path, mmap_mode="r")
+    return _mapped(path)
+
+
+def cached_parts(
+    folder: Path, name: str, key: Any, shape: tuple[int, ...], dtype: DTypeLike, fill: Callable[[Array], object]
+) -> Array:
+    """As `cached`, for an array too large for memory: `fill` writes into an array that is mapped from the file."""
+    path = _path(folder, name, key)
+    if not path.exists():
+        with whole_file(path) as partial:
+            mapped = np.lib.format.open_memmap(partial, "w+", dtype, shape)
+            fill(mapped)
+            mapped.flush()
+    return _mapped(path)
+
+
+def _path(folder: Path, name: str, key: Any) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{name}-{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]}.npy"
+
+
+def _mapped(path: Path) -> Array:
+    mapped: Array = np.load(path, mmap_mode="r")
     return mapped
-
-
-def dataset_latents(vae: Autoencoder, dataset: Dataset, key: Any) -> NDArray[np.float32]:
-    """The mean latents of all pictures, (N, h, w, c), as a UNet sees them. `key`: what tells the autoencoder."""
-    size = dataset.data.size
-
-    def encode() -> NDArray[np.float32]:
-        config = vae.config
-        latents = encode_all(vae, dataset.pictures, max(1, PIXELS // size**2))
-        return (latents - (config.shift_factor or 0.0)) * np.float32(config.scaling_factor)
-
-    return cached(dataset.cache, "latents", [key, dataset.identities, size], encode)

@@ -1,5 +1,6 @@
 """Captions: a template filled in with a row's fields, in several variants where its tags are shuffled or dropped."""
 
+from collections import defaultdict
 from typing import Any
 
 import numpy as np
@@ -42,19 +43,30 @@ def caption(data: Data, row: dict[str, Any], rng: np.random.Generator | None = N
 
 
 def tidy(text: str) -> str:
-    """As prompts are read: on one line, without double spaces; and without the commas around what is empty."""
+    """Cleaned as prompts are (one line, no double spaces), without the commas around empty fields."""
     return clean_final(", ".join(filter(None, map(clean_final, text.split(", ")))))
 
 
 def variants(data: Data, row: dict[str, Any], number: int) -> list[str]:
-    """The captions that the picture of row `number` is trained with: one, or several where tags change."""
+    """The captions of the picture in row `number`: one, or several where tags are shuffled or dropped."""
     if not (data.tag_shuffle or data.tag_dropout):
         return [caption(data, row)]
     return [caption(data, row, np.random.default_rng((number, i))) for i in range(data.caption_variants)]
 
 
 def _words(value: Any) -> Any:
-    """A field as it stands in a caption."""
+    """A field's value as text for a caption: a list joined by commas, nothing for None."""
     if value is None:
         return ""
     return ", ".join(map(str, value)) if isinstance(value, list) else value
+
+
+def prompt_template(data: Data) -> str | None:
+    """The caption template as one for prompts: "{text}, {tags}, flat" -> "{prompt}, flat".
+
+    None where the template has neither {text} nor {label}.
+    """
+    styles = set(data.styles.values())
+    fields = defaultdict(str, text="{prompt}", label="{prompt}", style=styles.pop() if len(styles) == 1 else "")
+    template = tidy(data.caption.format_map(fields))
+    return template if "{prompt}" in template else None

@@ -1,9 +1,8 @@
-"""A dataset folder as arrays: pictures resized once and kept on disk, captions filled in from their template."""
+"""Dataset folders as arrays: pictures resized once and kept on disk, captions filled in from their template."""
 
 import copy
 import hashlib
 import json
-import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
@@ -13,13 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from mlx_genmoji.dataset import read_rows
 from mlx_genmoji.errors import UserError, quoted
+from mlx_genmoji.pictures import UNREADABLE, decode, on_white
 
 from ..recipe import Data
+from .cached import cached_parts
 from .captions import caption
 
 Row = tuple[Path, dict[str, Any]]
-"""Its folder, and what `metadata.jsonl` says."""
+"""A picture's folder and its row of `metadata.jsonl`."""
 
 
 class Dataset:
@@ -29,15 +31,13 @@ class Dataset:
     """
 
     def __init__(self, data: Data, cache: Path, whole: "Dataset | None" = None):
-        """whole: a dataset of the same folders of which this is a part, and shares what is computed of it."""
+        """whole: a dataset of the same folders that contains this one; what was computed for it is used again."""
         self.data, self.cache, self._whole = data, cache, whole
-        rows: list[Row] = [] if whole is None else whole.rows
-        if whole is None:
-            rows = [(folder, row) for folder in data.folders for row in read_metadata(folder)]
+        rows = folder_rows(data) if whole is None else whole.rows
         chosen = [place for place, (_, row) in enumerate(rows) if matches(row, data.where)]
         self.rows: list[Row] = [rows[place] for place in chosen]
         self.places = np.array(chosen if whole else range(len(chosen)), np.int64)
-        """Which rows of `whole` they are."""
+        """The rows' numbers in `whole`."""
         if not self.rows:
             raise UserError(f"Recipe: 'data.where' leaves none of {len(rows)} pictures: {quoted(data.where)}.")
         self.captions = [caption(data, row) for _, row in self.rows]
@@ -63,7 +63,7 @@ class Dataset:
 
     @property
     def whole(self) -> "Dataset":
-        """What it is a part of; itself where it is of none."""
+        """The dataset that contains this one; itself where there is none."""
         return self._whole or self
 
     def draw(self, rng: np.random.Generator, count: int) -> NDArray[np.int64]:
@@ -72,7 +72,7 @@ class Dataset:
 
     @cached_property
     def identities(self) -> list[Any]:
-        """What tells each picture from all others."""
+        """For each picture, JSON that no other picture has."""
         return [row.get("png_sha256") or _identity(folder / row["file_name"]) for folder, row in self.rows]
 
     @cached_property
@@ -91,51 +91,53 @@ class Dataset:
         if self._whole is not None:
             return self._whole.pictures[self.places]
         size = self.data.size
-        names = json.dumps([*self.identities, size])
-        path = self.cache / f"pictures-{hashlib.sha256(names.encode()).hexdigest()[:16]}.npy"
-        if not path.exists():
-            self.cache.mkdir(parents=True, exist_ok=True)
-            partial = path.with_suffix(f".{os.getpid()}.npy")
-            pictures = np.lib.format.open_memmap(partial, "w+", np.uint8, (len(self), size, size, 3))
 
+        def fill(pictures: NDArray[np.uint8]) -> None:
             def load(index: int) -> None:
                 folder, row = self.rows[index]
                 pictures[index] = read_picture(folder / row["file_name"], size)
 
-            try:
-                with ThreadPoolExecutor() as pool:
-                    list(pool.map(load, range(len(self))))
-                pictures.flush()
-                os.replace(partial, path)
-            finally:
-                partial.unlink(missing_ok=True)
-        mapped: NDArray[np.uint8] = np.load(path, mmap_mode="r")
-        return mapped
+            with ThreadPoolExecutor() as pool:
+                list(pool.map(load, range(len(self))))
+
+        shape = (len(self), size, size, 3)
+        return cached_parts(self.cache, "pictures", [*self.identities, size], shape, np.uint8, fill)
+
+
+def folder_rows(data: Data) -> list[Row]:
+    """The rows of all folders. Raises UserError where one is no dataset, or an empty one."""
+    rows: list[Row] = []
+    for folder in data.folders:
+        pictures = read_rows(folder)
+        if not pictures:
+            raise UserError(f"{folder} is a dataset without pictures.")
+        rows += [(folder, row) for row in pictures]
+    return rows
 
 
 def matches(row: dict[str, Any], where: dict[str, Any]) -> bool:
-    """Whether each field has the value asked for, or one of a list of values; of a field with several, any of them.
+    """Whether each field named in `where` has the value given there, or one of a list of values.
 
-    {skin_tone: dark} also takes a row of ["dark", "light"], {skin_tone: [[dark]]} does not. Raises UserError for a
-    field that the row lacks.
+    A field that is a list matches with any of its items: {skin_tone: dark} takes a row of ["dark", "light"];
+    {skin_tone: [[dark]]} takes only a row of exactly ["dark"]. Raises UserError for a field that the row lacks.
     """
     for name, wanted in where.items():
         if name not in row:
             raise UserError(f"Recipe: 'data.where' asks for {name!r}, which the picture {row['file_name']} lacks.")
         values = wanted if isinstance(wanted, list) else [wanted]
-        own = row[name]
-        if own not in values and not (isinstance(own, list) and any(item in values for item in own)):
+        value = row[name]
+        if value not in values and not (isinstance(value, list) and any(item in values for item in value)):
             return False
     return True
 
 
 def _identity(path: Path) -> list[Any]:
-    """What tells that a picture is the same, where its row has no hash of the file."""
+    """Path, size and time of a picture whose row has no hash of the file."""
     try:
         stat = path.stat()
     except OSError:
         raise UserError(f"The picture {path} cannot be read.") from None
-    # How it is read is part of it: other makers' pictures may be transparent, or not square.
+    # How a picture is read belongs to the key: those of other makers may be transparent, or not square.
     return [str(path.resolve()), stat.st_size, stat.st_mtime_ns, "padded on white"]
 
 
@@ -147,45 +149,23 @@ def _file_sha256(path: Path) -> str:
         raise UserError(f"The picture {path} cannot be read.") from None
 
 
-def read_metadata(folder: Path) -> list[dict[str, Any]]:
-    """The rows of a dataset folder. Raises UserError where it is not one."""
-    path = folder / "metadata.jsonl"
-    try:
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
-    except OSError:
-        raise UserError(f"{folder} is not a dataset: {path.name} is missing in it.") from None
-    except ValueError as error:
-        raise UserError(f"{path} is not valid JSON lines: {error}.") from None
-    if not rows:
-        raise UserError(f"{folder} is a dataset without pictures.")
-    for number, row in enumerate(rows, 1):
-        if not isinstance(row, dict) or not isinstance(row.get("file_name"), str):
-            raise UserError(f"{path}: row {number} has no file_name.")
-    return rows
-
-
 def read_picture(path: Path, size: int) -> NDArray[np.uint8]:
     """RGB on white, padded to a square, (size, size, 3). Raises UserError where the file is no picture."""
     try:
-        with Image.open(path) as image:
-            flat = on_white(image).resize((size, size), Image.Resampling.LANCZOS)
-    except (OSError, SyntaxError) as error:
-        raise UserError(f"The picture {path} cannot be read: {error}.") from None
-    return np.asarray(flat)
+        flat = on_white(decode(path, formats=None))
+    except UNREADABLE as error:
+        raise UserError(f"The picture {path} cannot be read: {quoted(error)}.") from None
+    return np.asarray(_square(flat).resize((size, size), Image.Resampling.LANCZOS))
 
 
-def on_white(image: Image.Image) -> Image.Image:
-    """RGB, what is transparent white, in the middle of a white square."""
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    flat = image.convert("RGB")
-    width, height = flat.size
+def _square(picture: Image.Image) -> Image.Image:
+    """A picture in the middle of a white square."""
+    width, height = picture.size
     if width == height:
-        return flat
+        return picture
     side = max(width, height)
     square = Image.new("RGB", (side, side), "white")
-    square.paste(flat, ((side - width) // 2, (side - height) // 2))
+    square.paste(picture, ((side - width) // 2, (side - height) // 2))
     return square
 
 

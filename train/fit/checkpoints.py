@@ -1,6 +1,5 @@
-"""Checkpoints: all that a run needs to go on, the last few of them, each whole or not there."""
+"""Checkpoints: files that a run can go on from, the last few of them, each whole or not there."""
 
-import os
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,6 +9,7 @@ import mlx.core as mx
 
 from mlx_genmoji.checkpoint.weight_files import check_safetensors
 from mlx_genmoji.errors import UserError, quoted
+from mlx_genmoji.files import whole_file
 
 Arrays = dict[str, mx.array]
 
@@ -18,7 +18,7 @@ CHECKPOINTS = "checkpoints"
 
 
 class Checkpoints:
-    """The files `000200.safetensors` and so on of a folder, called by the steps that were taken."""
+    """The files of a folder that are named by the number of steps taken: `000200.safetensors`."""
 
     def __init__(self, folder: Path, keep: int):
         self.folder = folder
@@ -38,7 +38,10 @@ class Checkpoints:
             old.unlink(missing_ok=True)
 
     def newest(self) -> tuple[Path, Arrays, dict[str, str]] | None:
-        """The last checkpoint that is whole; what is damaged is said. Raises UserError where all are."""
+        """The last whole checkpoint: path, arrays, metadata; None where there is none yet.
+
+        Warns of each that is damaged. Raises UserError where all are.
+        """
         problem = None
         for path in reversed(self.paths):
             try:
@@ -57,22 +60,17 @@ class Checkpoints:
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` make a safetensors file under another name and move it into place once it is whole and on the disk.
+    """Let `write` make the file `path`, which is moved into place once it is whole and on the disk.
 
-    Raises UserError where it cannot be written; what `path` held before stays.
+    Raises UserError where it cannot be written; the file that was there before stays.
     """
-    partial = path.with_name(f".{path.stem}.partial{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write(partial)
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(partial, path)
+        with whole_file(path, durable=True) as partial:
+            write(partial)
     except (OSError, RuntimeError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else quoted(error)
         raise UserError(
             f"{path} could not be written: {reason.rstrip('.')}. Earlier checkpoints are intact: if the disk is full,"
             " make room, then go on with --resume."
         ) from None
-    finally:
-        partial.unlink(missing_ok=True)

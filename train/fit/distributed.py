@@ -2,7 +2,7 @@
 
     mlx.launch -n 2 --backend ring -- genmoji train RECIPE.yaml
 
-Started without `mlx.launch`, there is a world of one and all of this is nothing. Raises UserError where another machine
+Started without `mlx.launch`, the world has one machine and nothing is sent. Raises UserError where another machine
 has stopped.
 """
 
@@ -24,7 +24,7 @@ class World:
     """The machines that train together."""
 
     def __init__(self, alone: bool = False) -> None:
-        """`alone`: without the others, for what this machine does by itself."""
+        """alone: without the other machines, for work that this one does by itself."""
         self.group = mx.distributed.init()
         self.rank: int = 0 if alone else self.group.rank()
         self.size: int = 1 if alone else self.group.size()
@@ -43,7 +43,7 @@ class World:
         return arrays
 
     def share(self, arrays: Tree) -> Tree:
-        """What the first machine has, to the bit, evaluated; the others' arrays tell the shapes."""
+        """The first machine's arrays, to the bit, evaluated; the others' arrays give the shapes."""
         if self.size == 1:
             return arrays
 
@@ -56,11 +56,11 @@ class World:
         return shared
 
     def wait(self) -> None:
-        """Until all machines are here: the launcher may end the others when one has ended."""
+        """Wait until all machines are here: the launcher may end the others when one has ended."""
         self.share(mx.array(0))
 
     def agrees(self, number: int) -> bool:
-        """Whether all machines have the same number, of 31 bits at most; each is told the same."""
+        """Whether all machines have the same number, of 31 bits at most; all get the same answer."""
         if self.size == 1:
             return True
         differs = mx.array(int(np.asarray(self.share(mx.array(number))).item() != number))

@@ -1,14 +1,13 @@
 """The training loop, one for every objective: batches in, parameters fitted, checkpoints out.
 
-An `Objective` brings the model (whose `trainable_parameters()` are what is fitted), batches and their loss. Everything
-random in a batch comes from (seed, step), so a run that was killed and resumed ends in the same weights as one that
-was not. A `Follower` is asked along the way how well it goes, and keeps what is worth keeping.
+An `Objective` brings the model (whose `trainable_parameters()` are fitted), batches and their loss. Everything random
+in a batch comes from (seed, step), so a run that was killed and resumed ends in the same weights as one that was not.
+A `Follower` validates along the way and keeps the best.
 """
 
 import hashlib
 import json
 import math
-import os
 import time
 import warnings
 from collections.abc import Mapping
@@ -20,25 +19,21 @@ import numpy as np
 from tqdm import tqdm
 
 from mlx_genmoji.errors import UserError, quoted
+from mlx_genmoji.files import write_text
 
 from ..recipe import Loop
 from .checkpoints import CHECKPOINTS, Checkpoints
 from .distributed import World
 from .machine import at_work
 from .optimizers import learning_rate
-from .step import Objective, Workers
+from .settings import MAY_CHANGE
+from .step import Objective, Stepper
+
+Entry = dict[str, Any]
 
 
 class Follower(Protocol):
-    """What goes along with a run. Its methods find the parameters that are worth keeping in the objective's model."""
-
-    @property
-    def settings(self) -> Mapping[str, Any]:
-        """What a run that goes on must have in common with the one before, by name; JSON values."""
-
-    @property
-    def may_change(self) -> tuple[str, ...]:
-        """The settings of which a change is only said."""
+    """Validates a run and keeps the best of it. Its methods find the parameters to keep in the objective's model."""
 
     @property
     def validate_every(self) -> int:
@@ -48,28 +43,26 @@ class Follower(Protocol):
         """The losses of held-out pictures, one for each band of timesteps."""
 
     def resumed(self, steps: int) -> None:
-        """Take note that the run goes on after `steps` steps, whatever more was kept before it was stopped."""
+        """Drop what was kept after `steps` steps: the run goes on from there."""
 
     def keep(self, steps: int, checkpoint: bool, best: bool) -> None:
-        """Keep what there is after `steps` steps, for one reason or both; `best`: no validation before was as good."""
+        """Keep the parameters after `steps` steps, as a checkpoint, as the best so far, or as both."""
 
-    def draw(self, log: list[dict[str, Any]]) -> None:
-        """Show how the run went so far."""
+    def draw(self, log: list[Entry]) -> None:
+        """Draw how the run went so far."""
 
 
 class Log:
     """The JSON lines of a run: losses of its steps and validations."""
 
     def __init__(self, path: Path, first: int):
-        """Without what a killed run did after its last checkpoint, at `first`: those steps are taken again."""
+        """Entries after step `first`, the last checkpoint, are dropped: those steps are taken again."""
         self.path = path
-        self.entries: list[dict[str, Any]] = []
+        self.entries: list[Entry] = []
         if path.exists():
             whole = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
             self.entries = [entry for line in whole if (entry := json.loads(line))["step"] <= first]
-            partial = path.with_suffix(".partial")
-            partial.write_text("".join(json.dumps(entry) + "\n" for entry in self.entries))
-            os.replace(partial, path)
+            write_text(path, "".join(json.dumps(entry) + "\n" for entry in self.entries))
 
     def add(self, **entry: Any) -> None:
         self.entries.append(entry)
@@ -82,43 +75,74 @@ class Log:
         return min((entry["validation_loss"] for entry in self.entries if "validation_loss" in entry), default=math.inf)
 
 
-def fit(
-    objective: Objective, loop: Loop, output: Path, resume: bool, seed: int = 0, follower: Follower | None = None
-) -> None:
-    """Fit `objective.model` in place, ending in the running mean of its parameters where the recipe asks for one.
+class Run:
+    """One run in its folder: the first machine's files, and the steps of all."""
 
-    `output` gets `checkpoints/` (the last few), `log.jsonl` and sample sheets. Raises UserError where `output` holds a
-    checkpoint and `resume` is not set, and where a resumed run's settings are not those that it was begun with.
-    """
-    world = World()
-    workers = Workers(objective, loop, loop.workers, world, seed)
-    checkpoints = Checkpoints(output / CHECKPOINTS, loop.keep)
-    settings = dict(follower.settings) if follower else {}
-    if not world.agrees(int(hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:7], 16)):
-        raise UserError("The machines' recipes, models or datasets differ: each needs the same, as files of its own.")
-    first = 0
-    if world.writes and checkpoints.paths:
-        if not resume:
-            raise UserError(f"{output} holds a checkpoint: continue it with --resume, or remove the folder.")
-        first = _resume(workers, checkpoints, settings, follower.may_change if follower else ())
-        if follower:
-            follower.resumed(first)
-    first = np.asarray(world.share(mx.array(first))).item()
-    workers.share()
-    output.mkdir(parents=True, exist_ok=True)
-    log = Log(output / "log.jsonl", first) if world.writes else None
+    def __init__(
+        self,
+        objective: Objective,
+        loop: Loop,
+        output: Path,
+        settings: Mapping[str, Any],
+        seed: int,
+        follower: Follower | None,
+    ):
+        self.objective, self.loop, self.output, self.follower = objective, loop, output, follower
+        self.settings = dict(settings)
+        self.world = World()
+        self.stepper = Stepper(objective, loop, loop.concurrent, self.world, seed)
+        self.checkpoints = Checkpoints(output / CHECKPOINTS, loop.keep)
+        self.first = 0
+        self.log: Log | None = None
 
-    def show(done: int) -> None:
-        """What is worth seeing, and keeping, after a step."""
-        assert log is not None
-        last = done == loop.steps
-        checkpoint = done > first and (done % loop.checkpoint_every == 0 or last)
-        sample = done > first and loop.sample_every and (done % loop.sample_every == 0 or last)
-        validate = follower and follower.validate_every and (done % follower.validate_every == 0 or last)
-        validate = validate and not any(e["step"] == done and "validation_loss" in e for e in log.entries)
+    def start(self, resume: bool) -> None:
+        """Begin, or go on from the last checkpoint. Raises UserError as `fit` does."""
+        world = self.world
+        if not world.agrees(int(hashlib.sha256(json.dumps(self.settings).encode()).hexdigest()[:7], 16)):
+            raise UserError(
+                "The machines' recipes, models or datasets differ: each needs the same, as files of its own."
+            )
+        if world.writes and self.checkpoints.paths:
+            if not resume:
+                raise UserError(f"{self.output} holds a checkpoint: continue it with --resume, or remove the folder.")
+            self.first = self._restore()
+            if self.follower:
+                self.follower.resumed(self.first)
+        self.first = np.asarray(world.share(mx.array(self.first))).item()
+        self.stepper.share()
+        self.output.mkdir(parents=True, exist_ok=True)
+        self.log = Log(self.output / "log.jsonl", self.first) if world.writes else None
+
+    def _restore(self) -> int:
+        """Go on from the last whole checkpoint and return its step. Raises UserError where it is of another run."""
+        found = self.checkpoints.newest()
+        assert found is not None
+        path, arrays, metadata = found
+        before = json.loads(metadata.get("settings", "{}"))
+        for name in sorted(before.keys() | self.settings.keys()):
+            then, now = before.get(name), self.settings.get(name)
+            if then == now:
+                continue
+            change = f"{name} was {quoted(json.dumps(then), 60)} and is {quoted(json.dumps(now), 60)}"
+            if name not in MAY_CHANGE:
+                raise UserError(f"The run cannot go on: {change}. Change it back, or start anew in another 'output'.")
+            warnings.warn(f"the run goes on, but {change}.", stacklevel=2)
+        try:
+            self.stepper.restore(arrays)
+        except (ValueError, KeyError) as error:
+            raise UserError(f"The checkpoint {path} is of another recipe: {error}.") from None
+        return int(metadata["step"])
+
+    def keep(self, log: Log, done: int) -> None:
+        """After a step: validate, write a checkpoint, draw samples, whichever the recipe asks for now."""
+        loop, follower = self.loop, self.follower
+        last, new = done == loop.steps, done > self.first
+        checkpoint = new and (done % loop.checkpoint_every == 0 or last)
+        sample = new and loop.sample_every > 0 and (done % loop.sample_every == 0 or last)
+        validate = self._validates(log, done)
         if not (checkpoint or sample or validate):
             return
-        objective.model.update(workers.result())
+        self.objective.model.update(self.stepper.result())
         best = False
         if follower and validate:
             bands = follower.validate()
@@ -126,22 +150,29 @@ def fit(
             best = mean < log.best
             log.add(step=done, validation_loss=mean, validation_bands=bands)
         if follower and (checkpoint or best):
-            follower.keep(done, bool(checkpoint), best)
+            follower.keep(done, checkpoint, best)
         if checkpoint:
-            checkpoints.save(done, workers.state(), {"settings": json.dumps(settings)})
+            self.checkpoints.save(done, self.stepper.state(), {"settings": json.dumps(self.settings)})
         if sample:
-            objective.sample(output / f"samples-{done:06d}.png")
+            self.objective.sample(self.output / f"samples-{done:06d}.png")
         if follower:
             follower.draw(log.entries)
 
-    losses: list[float] = []
-    bar = tqdm(range(first, loop.steps), initial=first, total=loop.steps, disable=None if log else True)
-    with at_work():
+    def _validates(self, log: Log, done: int) -> bool:
+        every = self.follower.validate_every if self.follower else 0
+        if not every or (done % every and done != self.loop.steps):
+            return False
+        return not any(entry["step"] == done and "validation_loss" in entry for entry in log.entries)
+
+    def take_steps(self) -> None:
+        """All steps from the first to the last."""
+        loop, log, losses = self.loop, self.log, list[float]()
+        bar = tqdm(range(self.first, loop.steps), initial=self.first, total=loop.steps, disable=None if log else True)
         if log:
-            show(first)
+            self.keep(log, self.first)
         started = time.perf_counter()
         for step in bar:
-            loss, norm = workers.step(step, objective.batch(step))
+            loss, norm = self.stepper.step(step, self.objective.batch(step))
             losses.append(loss)
             done = step + 1
             if log is None:
@@ -158,28 +189,28 @@ def fit(
                 memory = f"{mx.get_active_memory() / 1e9:.1f}G, peak {mx.get_peak_memory() / 1e9:.1f}G"
                 bar.set_postfix(loss=f"{log.entries[-1]['loss']:.4f}", memory=memory)
                 losses, started = [], time.perf_counter()
-            shown = time.perf_counter()
-            show(done)
-            started += time.perf_counter() - shown
-    objective.model.update(workers.result())
+            paused = time.perf_counter()
+            self.keep(log, done)
+            started += time.perf_counter() - paused
 
 
-def _resume(workers: Workers, checkpoints: Checkpoints, settings: dict[str, Any], may_change: tuple[str, ...]) -> int:
-    """Go on from the last whole checkpoint; the steps that were taken. Raises UserError where it is of another run."""
-    found = checkpoints.newest()
-    assert found is not None
-    path, arrays, metadata = found
-    before = json.loads(metadata.get("settings", "{}"))
-    for name in sorted(before.keys() | settings.keys()):
-        then, now = before.get(name), settings.get(name)
-        if then == now:
-            continue
-        change = f"{name} was {quoted(json.dumps(then), 60)} and is {quoted(json.dumps(now), 60)}"
-        if name not in may_change:
-            raise UserError(f"The run cannot go on: {change}. Change it back, or start anew in another 'output'.")
-        warnings.warn(f"the run goes on, but {change}.", stacklevel=2)
-    try:
-        workers.restore(arrays)
-    except (ValueError, KeyError) as error:
-        raise UserError(f"The checkpoint {path} is of another recipe: {error}.") from None
-    return int(metadata["step"])
+def fit(
+    objective: Objective,
+    loop: Loop,
+    output: Path,
+    resume: bool,
+    settings: Mapping[str, Any],
+    seed: int = 0,
+    follower: Follower | None = None,
+) -> None:
+    """Fit `objective.model` in place, ending in the running mean of its parameters where the recipe asks for one.
+
+    `output` gets `checkpoints/` (the last few), `log.jsonl` and sample sheets. settings: see `run_settings`. Raises
+    UserError where `output` holds a checkpoint and `resume` is not set, and where a run that goes on has other settings
+    than it began with.
+    """
+    run = Run(objective, loop, output, settings, seed, follower)
+    run.start(resume)
+    with at_work():
+        run.take_steps()
+    objective.model.update(run.stepper.result())

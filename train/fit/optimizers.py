@@ -20,7 +20,7 @@ def make_optimizer(loop: Loop) -> optim.Optimizer:
 
 
 def learning_rate(loop: Loop, step: int) -> float:
-    """Linear warmup, then what the recipe's `schedule` says."""
+    """The learning rate at a step: a linear warmup, then the recipe's `schedule`."""
     warmup = min(1.0, (step + 1) / max(1, loop.warmup_steps))
     decaying = loop.decay_steps or (0 if loop.schedule == "constant" else loop.steps - loop.warmup_steps)
     left = min(1.0, (loop.steps - step) / max(1, decaying))

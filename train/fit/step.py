@@ -1,4 +1,4 @@
-"""Gradients and updates of what is fitted; on a CPU by several threads at the same time."""
+"""The gradients and the update of one training step; on a CPU by several threads at the same time."""
 
 import copy
 import math
@@ -28,11 +28,11 @@ HALF_PRECISION_SCALE = 1024.0
 
 
 class Objective(Protocol):
-    """What is fitted."""
+    """A model, its batches and their loss."""
 
     @property
     def model(self) -> nn.Module:
-        """Its `trainable_parameters()` are what is fitted. A plain attribute: copies are given models of their own."""
+        """Its `trainable_parameters()` are fitted. A plain attribute: copies are given models of their own."""
 
     @property
     def loss(self) -> Callable[..., mx.array]:
@@ -42,21 +42,20 @@ class Objective(Protocol):
         """The arrays of one step; the first axis of each is the batch."""
 
     def sample(self, path: Path) -> None:
-        """Write a sheet of what the model makes now."""
+        """Write a sheet of pictures that the model makes now."""
 
 
-class Workers:
-    """Gradients and updates; on a CPU each by several threads at the same time.
+class Stepper:
+    """Takes training steps: gradients and updates, on a CPU each by several threads at the same time.
 
     MLX computes elementwise work on one core for each stream, and a stream belongs to the thread that made it. So each
-    worker has a thread with a stream and a compiled function of its own, takes one part of a batch, and keeps one group
-    of the parameters up to date, of about equal size. OpenBLAS should then stay with one thread
-    (OPENBLAS_NUM_THREADS=1).
+    part of a batch has a thread with a stream and a compiled function of its own, and each thread updates one group of
+    the parameters, all of about equal size. OpenBLAS should then stay with one thread (OPENBLAS_NUM_THREADS=1).
     """
 
     def __init__(self, objective: Objective, loop: Loop, count: int, world: World | None = None, seed: int = 0):
-        # Tracing leaves placeholders in a model, so each worker has a model of its own to leave them in; arrays are
-        # shared. What a model draws by itself (dropout) goes through the state of MLX's generator.
+        # Tracing leaves placeholders in a model, so each thread has a model of its own; arrays are shared. A model's
+        # dropout draws from the state of MLX's generator.
         clones: list[Any] = [copy.copy(objective) for _ in range(count)]
         for clone in clones:
             clone.model = copy.deepcopy(objective.model)
@@ -124,11 +123,11 @@ class Workers:
         """The sums of the losses and of the gradients of one thread's parts of a batch."""
         total, summed = 0.0, dict[str, mx.array]()
         for number in range(index, len(parts), len(self.threads)):
-            mx.random.seed(_number((self.seed, step, self.world.rank, number)))
+            mx.random.seed(_mlx_seed((self.seed, step, self.world.rank, number)))
             with self.building:
                 loss, gradients = self.functions[index](parameters, *parts[number])
-            own = flat(gradients)
-            summed = {name: summed[name] + own[name] for name in own} if summed else own
+            part = flat(gradients)
+            summed = {name: summed[name] + part[name] for name in part} if summed else part
             mx.eval(loss, summed)
             total += np.asarray(loss).item()
         return total / self.scale, summed
@@ -159,11 +158,11 @@ class Workers:
         self.mean.update(mean)
 
     def result(self) -> Any:
-        """The tree of parameters that is worth keeping: their running mean where there is one."""
+        """The tree of parameters to keep: their running mean where there is one."""
         return tree_unflatten(list((self.mean or self.parameters).items()))
 
     def state(self) -> Arrays:
-        """All that a run needs to go on."""
+        """Everything that a run needs to go on, by name."""
         arrays = {f"model/{name}": array for name, array in self.parameters.items()}
         arrays |= {f"mean/{name}": array for name, array in self.mean.items()}
         for optimizer in self.optimizers:
@@ -171,20 +170,22 @@ class Workers:
         return arrays
 
     def restore(self, arrays: Arrays) -> None:
-        """Take over a `state`. Raises ValueError or KeyError where it is of another model or optimizer."""
+        """Go on from a `state`. Raises ValueError or KeyError where it is of another model or optimizer."""
 
-        def take(path: str, own: mx.array) -> mx.array:
-            if arrays[path].shape != own.shape:
+        def restored(path: str, current: mx.array) -> mx.array:
+            if arrays[path].shape != current.shape:
                 raise ValueError(f"{path} has another shape")
             return arrays[path]
 
-        self.parameters = {name: take(f"model/{name}", own) for name, own in self.parameters.items()}
-        self.mean = {name: take(f"mean/{name}", own) for name, own in self.mean.items()}
+        self.parameters = {name: restored(f"model/{name}", array) for name, array in self.parameters.items()}
+        self.mean = {name: restored(f"mean/{name}", array) for name, array in self.mean.items()}
         for optimizer in self.optimizers:
-            optimizer.state = tree_map_with_path(lambda path, own: take(f"optimizer/{path}", own), optimizer.state)
+            optimizer.state = tree_map_with_path(
+                lambda path, array: restored(f"optimizer/{path}", array), optimizer.state
+            )
 
     def share(self) -> None:
-        """Have all machines go on from what the first one has."""
+        """Give all machines the first one's parameters and optimizer state."""
         self.parameters, self.mean = self.world.share((self.parameters, self.mean))
         for optimizer in self.optimizers:
             optimizer.state = self.world.share(optimizer.state)
@@ -199,15 +200,15 @@ def _pure_loss(objective: Objective, scale: float) -> Any:
 
 
 def _half_precision(model: nn.Module) -> bool:
-    """Whether a model's activations are of float16: the parameters that are neither trained nor packed are."""
+    """Whether a model computes in float16: its biases, which are neither trained nor packed, tell."""
     return any(array.dtype == mx.float16 for name, array in flat(model.parameters()).items() if name.endswith("bias"))
 
 
-def _number(key: tuple[int, ...]) -> int:
-    """A seed for MLX of a few numbers."""
+def _mlx_seed(key: tuple[int, ...]) -> int:
+    """One seed for MLX's generator from several numbers."""
     return int(np.random.SeedSequence(key).generate_state(1)[0])
 
 
 def flat(tree: Any) -> dict[str, mx.array]:
-    """The arrays of a tree of parameters by their path."""
+    """The arrays of a tree of parameters by their paths."""
     return dict(cast(list[tuple[str, mx.array]], tree_flatten(tree)))

@@ -1,9 +1,5 @@
 """Training an AutoencoderKL from nothing."""
 
-import hashlib
-import os
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,26 +8,29 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
-from tqdm import tqdm
 
 from mlx_genmoji.checkpoint.components import create_model, load_model, save_model
 from mlx_genmoji.errors import UserError
-from mlx_genmoji.families.stable_diffusion import Autoencoder
-from mlx_genmoji.models.ops import on_cpu
 from mlx_genmoji.models.vae import AutoencoderKL
 
 from ..data.dataset import Dataset, to_model
+from ..data.latents import encode_all
 from ..fit.loop import fit
+from ..fit.settings import run_settings
 from ..fit.step import Batch
+from ..options import Options
 from ..recipe import Recipe
+from ..sheets import sheet, to_pixels
 
 FIRST_LOG_VARIANCE = -8.0
+
+MAX_STANDARDISED = 512
+"""Pictures whose latents are standardised."""
 
 
 @dataclass(frozen=True)
 class AutoencoderRecipe(Recipe):
-    """What an autoencoder needs beside the loop."""
+    """The recipe of a new autoencoder."""
 
     config: dict[str, Any] = field(default_factory=dict)
     """The `config.json` of the AutoencoderKL."""
@@ -42,7 +41,7 @@ class AutoencoderRecipe(Recipe):
 
 @dataclass(frozen=True)
 class ReconstructionRecipe(Recipe):
-    """What counts where a trained autoencoder goes on learning."""
+    """The keys of a recipe by which a trained autoencoder goes on learning."""
 
     vae: Path = Path()
     """The folder of the autoencoder to go on from; it is left as it is."""
@@ -51,10 +50,10 @@ class ReconstructionRecipe(Recipe):
     border_weight: float = 0.0
     """Weight of the L1 distance at a picture's sides, which are white behind a sticker, and its corners."""
     scales: int = 1
-    """How often the difference counts: at the pictures' size, at half of it, at a quarter, and so on. What a drawing is
-    of shows at small sizes, how crisp it is at the full one."""
+    """At how many sizes the difference counts: the pictures' size, half of it, a quarter, and so on. Small sizes show
+    the subject of a drawing, the full size how crisp it is."""
     latent_noise: float = 0.0
-    """Deviation of the noise that the decoder learns to see past: what diffusion makes is never quite a latent."""
+    """Deviation of noise on the latents, which the decoder learns to ignore: a diffusion model's latents are noisy."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -145,55 +144,10 @@ def initialise(model: AutoencoderKL) -> None:
         module.bias = mx.zeros_like(module.bias)
     for convolution in (model.quant_conv, model.post_quant_conv):
         convolution.weight = mx.eye(len(convolution.weight))
-    # Latents start out almost without noise, or the first thing to learn would be how to be rid of it.
+    # Latents start almost without noise: otherwise the first steps would be spent on removing it.
     channels = model.config.latent_channels
     model.encoder.conv_out.bias = mx.concatenate([mx.zeros(channels), mx.full((channels,), FIRST_LOG_VARIANCE)])
     mx.eval(model.parameters())
-
-
-def to_pixels(pictures: mx.array) -> NDArray[np.uint8]:
-    """[-1, 1] -> 0..255."""
-    return np.asarray(mx.round(mx.clip(pictures * 127.5 + 127.5, 0, 255)).astype(mx.uint8))
-
-
-def sheet(pictures: NDArray[np.uint8], columns: int) -> Image.Image:
-    """Pictures (N, S, S, 3) side by side."""
-    N, H, W, _ = pictures.shape
-    image = Image.new("RGB", (columns * W, -(-N // columns) * H), "white")
-    for place, picture in enumerate(pictures):
-        image.paste(Image.fromarray(picture), (place % columns * W, place // columns * H))
-    return image
-
-
-def encode_all(model: Autoencoder, pictures: NDArray[np.uint8], batch_size: int = 8) -> NDArray[np.float32]:
-    """The mean latents of every picture, (N, h, w, latent_channels), unscaled."""
-    building = threading.Lock()
-
-    def encode(start: int) -> NDArray[np.float32]:
-        with building:
-            mean, _ = model.encode(mx.array(to_model(pictures[start : start + batch_size])))
-        mx.eval(mean)
-        return np.asarray(mean)
-
-    with ThreadPoolExecutor(2 if on_cpu() else 1) as pool:
-        return np.concatenate(list(tqdm(pool.map(encode, range(0, len(pictures), batch_size)), disable=None)))
-
-
-def cached_latents(vae: AutoencoderKL, folder: Path, pictures: NDArray[np.uint8], cache: Path) -> NDArray[np.float32]:
-    """Mean latents of all pictures, computed once for each autoencoder and set of pictures."""
-    digest = hashlib.sha256(np.ascontiguousarray(pictures).data)
-    for name in sorted(folder.iterdir()):
-        digest.update(name.read_bytes())
-    path = cache / f"latents-{digest.hexdigest()[:16]}.npy"
-    if not path.exists():
-        # A picture may be there under several names.
-        hashes = [hashlib.sha256(np.ascontiguousarray(picture).data).digest() for picture in pictures]
-        _, firsts, places = np.unique(np.array(hashes), return_index=True, return_inverse=True)
-        partial = path.with_suffix(f".{os.getpid()}.npy")
-        np.save(partial, encode_all(vae, pictures[np.sort(firsts)])[np.argsort(np.argsort(firsts))[places]])
-        os.replace(partial, path)
-    latents: NDArray[np.float32] = np.load(path)
-    return latents
 
 
 def standardise(model: AutoencoderKL, latents: NDArray[np.float32]) -> None:
@@ -212,6 +166,13 @@ def standardise(model: AutoencoderKL, latents: NDArray[np.float32]) -> None:
     mx.eval(model.parameters())
 
 
+def standardise_over(model: AutoencoderKL, dataset: Dataset, seed: int) -> None:
+    """Standardise the latents over some of the dataset's pictures, which `seed` chooses."""
+    count = min(MAX_STANDARDISED, len(dataset))
+    rows = np.sort(np.random.default_rng(seed).choice(len(dataset), count, replace=False))
+    standardise(model, encode_all(model, dataset.pictures[rows]))
+
+
 def load_vae(folder: Path) -> AutoencoderKL:
     """A trained autoencoder. Raises UserError where the folder holds none."""
     vae = load_model(folder)
@@ -220,13 +181,12 @@ def load_vae(folder: Path) -> AutoencoderKL:
     return vae
 
 
-def train_autoencoder(recipe: AutoencoderRecipe, resume: bool) -> Path:
+def train_autoencoder(recipe: AutoencoderRecipe, options: Options) -> Path:
     """Train, standardise the latents, write the component's folder `output/vae` and return it."""
     dataset = Dataset(recipe.data, recipe.output.parent / "cache")
     objective = AutoencoderObjective(recipe, dataset)
-    fit(objective, recipe.loop, recipe.output, resume)
-    rows = np.sort(np.random.default_rng(recipe.seed).choice(len(dataset), min(512, len(dataset)), replace=False))
-    standardise(objective.model, encode_all(objective.model, dataset.pictures[rows]))
+    fit(objective, recipe.loop, recipe.output, options.resume, run_settings(recipe, dataset.sha256, {}), recipe.seed)
+    standardise_over(objective.model, dataset, recipe.seed)
     folder = recipe.output / "vae"
     save_model(objective.model, folder)
     return folder

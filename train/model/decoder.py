@@ -1,12 +1,12 @@
-"""Teaching an autoencoder's decoder more, its latents untouched: what a diffusion model learned of them stays true.
+"""Training an autoencoder's decoder further; its latents stay the same, so a diffusion model over them stays valid.
 
-The decoder learns from the latents of pictures, and from those that a diffusion model draws of their captions: these
-are what it will be given, and they differ from the former in ways that it can learn to see past.
+The decoder learns from the latents of pictures, and from latents that a diffusion model draws of their captions: those
+are its input when it is used, and it can learn to correct how they differ from the former.
 """
 
-import os
 import shutil
 import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,33 +14,43 @@ from pathlib import Path
 import mlx.core as mx
 import numpy as np
 from mlx.utils import tree_map
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from mlx_genmoji import Genmoji
 from mlx_genmoji.checkpoint.components import save_model
+from mlx_genmoji.checkpoint.weight_files import weights_sha256
 from mlx_genmoji.errors import UserError
-from mlx_genmoji.models.ops import on_cpu
+from mlx_genmoji.models import ops
 from mlx_genmoji.samplers import History, make_sampler
+from mlx_genmoji.samplers.schedule import Schedule
 
+from ..data.cached import cached
 from ..data.dataset import Dataset, to_model
+from ..data.latents import dataset_latents
 from ..fit.loop import fit
+from ..fit.settings import run_settings
 from ..fit.step import Batch
-from .autoencoder import ReconstructionRecipe, cached_latents, load_vae, reconstruction_loss, sheet, to_pixels
+from ..noise import Floats
+from ..options import Options
+from ..sheets import sheet, to_pixels
+from .autoencoder import ReconstructionRecipe, load_vae, reconstruction_loss
+
+DRAWING_BATCH = 32
+"""Captions that a model draws at the same time."""
 
 
 @dataclass(frozen=True)
 class DecoderRecipe(ReconstructionRecipe):
-    """What a decoder needs beside the loop."""
+    """The recipe of a decoder."""
 
     model: Path | None = None
-    """The folder of the diffusion model whose drawings are learned from too, captions as it was trained on; it is
-    written again with this decoder."""
+    """The folder of a diffusion model: the decoder also learns from its drawings of the dataset's captions, and the
+    model is written again with this decoder."""
     drawn: float = 0.5
-    """The share of them; with 0 nothing is drawn."""
+    """The share of drawings among the pictures; with 0 nothing is drawn."""
     kept: float = 0.0
-    """How much of the decoder's weights as they were is in those that are written: the mean of a network before and
-    after fine-tuning is often better than either (Wortsman et al. 2021, https://arxiv.org/abs/2109.01903)."""
+    """The share of the old weights in the result: the mean of a network before and after fine-tuning is often better
+    than either (Wortsman et al. 2021, https://arxiv.org/abs/2109.01903)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -55,12 +65,14 @@ class DecoderObjective:
         self.recipe = recipe
         self.dataset = dataset
         self.model = load_vae(recipe.vae)
-        self.latents = cached_latents(self.model, recipe.vae, dataset.pictures, recipe.output.parent / "cache")
+        config = self.model.config
+        latents = dataset_latents(self.model, dataset, weights_sha256(recipe.vae))
+        self.latents = latents / config.scaling_factor + (config.shift_factor or 0.0)
         self.model.freeze()
         self.model.decoder.unfreeze()
-        self.drawn: NDArray[np.float32] | None = None
+        self.drawn: Floats | None = None
         if recipe.model is not None and recipe.drawn:
-            self.drawn = drawn_latents(recipe.model, dataset.captions, recipe.seed, recipe.output / "drawn.npy")
+            self.drawn = drawn_latents(recipe.model, dataset.captions, recipe.seed, dataset.cache)
 
     def batch(self, step: int) -> Batch:
         """Pictures and their latents, with noise."""
@@ -78,32 +90,35 @@ class DecoderObjective:
         return reconstruction_loss(difference, self.recipe.edge_weight, self.recipe.border_weight, self.recipe.scales)
 
     def sample(self, path: Path) -> None:
-        """Sixteen pictures of the dataset above what is made of their latents, and of those drawn."""
+        """Sixteen pictures of the dataset above the decoded latents: their own, and those drawn of their captions."""
         rows = np.sort(self.dataset.draw(np.random.default_rng(self.recipe.seed), 16))
         kinds = [self.latents] if self.drawn is None else [self.latents, self.drawn]
         decoded = [to_pixels(self.model.decode(mx.array(latents[rows]))) for latents in kinds]
         sheet(np.concatenate([self.dataset.pictures[rows], *decoded]), columns=16).save(path)
 
 
-def drawn_latents(
-    folder: Path, captions: list[str], seed: int, path: Path, batch_size: int = 32
-) -> NDArray[np.float32]:
-    """The latents that a model draws of each caption, by its own defaults, (N, h, w, c); kept in the file `path`."""
-    if path.exists():
-        kept: NDArray[np.float32] = np.load(path)
-        return kept
+def drawn_latents(folder: Path, captions: Sequence[str], seed: int, cache: Path) -> Floats:
+    """The latents that a model draws of each caption, by its own defaults, (N, h, w, c); computed once."""
     genmoji = Genmoji.load(folder)
     if len(genmoji.text.encoders) > 1:
-        raise UserError(f"Recipe: {folder} has two text encoders, and drawings are learned from with one only.")
+        raise UserError(f"Recipe: {folder} has two text encoders; a decoder learns from models with one.")
     schedule = make_sampler(genmoji.scheduler).schedule(genmoji.defaults.steps)
     if schedule.stochastic:
         raise UserError(f"Recipe: the sampler of {folder} draws with new noise at each step, which is not supported.")
+    model = [weights_sha256(folder / "unet", folder / "text_encoder"), dict(genmoji.unet.raw_config)]
+    tokens = genmoji.text.tokenizers[0](captions).tolist()
+    key = [model, tokens, dict(genmoji.scheduler), genmoji.defaults.steps, genmoji.defaults.guidance, seed]
+    return cached(cache, "drawn", key, lambda: draw_all(genmoji, schedule, captions, seed))
+
+
+def draw_all(genmoji: Genmoji, schedule: Schedule, captions: Sequence[str], seed: int) -> Floats:
+    """The latents of captions, DRAWING_BATCH at a time, from noise of (seed, number of the batch's first caption)."""
     guidance = genmoji.defaults.guidance
     tokenizer, encoder = genmoji.text.tokenizers[0], genmoji.text.encoders[0]
     building = threading.Lock()
 
-    def draw(start: int) -> NDArray[np.float32]:
-        ids = tokenizer(captions[start : start + batch_size])
+    def draw(start: int) -> Floats:
+        ids = tokenizer(captions[start : start + DRAWING_BATCH])
         noise = np.random.default_rng((seed, start)).standard_normal((len(ids), *genmoji.latents_shape), np.float32)
         with building:
             text = encoder(mx.array(ids)).last_hidden_state
@@ -122,22 +137,22 @@ def drawn_latents(
             mx.eval(x, history)
         return np.asarray(x)
 
-    with ThreadPoolExecutor(2 if on_cpu() else 1) as pool:
-        parts = list(tqdm(pool.map(draw, range(0, len(captions), batch_size)), desc="drawing", disable=None))
-    latents = np.concatenate(parts)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}.npy")
-    np.save(partial, latents)
-    os.replace(partial, path)
-    return latents
+    with ThreadPoolExecutor(2 if ops.on_cpu() else 1) as pool:
+        parts = pool.map(draw, range(0, len(captions), DRAWING_BATCH))
+        return np.concatenate(list(tqdm(parts, desc="drawing", disable=None)))
 
 
-def train_decoder(recipe: DecoderRecipe, resume: bool) -> Path:
+def train_decoder(recipe: DecoderRecipe, options: Options) -> Path:
     """Train, write the component's folder `output/vae` and return it; of a recipe with a model, the whole model's
     folder `output/model`, in half precision."""
-    objective = DecoderObjective(recipe, Dataset(recipe.data, recipe.output.parent / "cache"))
+    dataset = Dataset(recipe.data, recipe.output.parent / "cache")
+    objective = DecoderObjective(recipe, dataset)
     before = tree_map(mx.array, objective.model.decoder.parameters())
-    fit(objective, recipe.loop, recipe.output, resume)
+    inputs = {"the autoencoder": weights_sha256(recipe.vae), "the model": None}
+    if recipe.model is not None and recipe.drawn:
+        inputs["the model"] = weights_sha256(recipe.model / "unet", recipe.model / "text_encoder")
+    settings = run_settings(recipe, dataset.sha256, inputs)
+    fit(objective, recipe.loop, recipe.output, options.resume, settings, recipe.seed)
     after = objective.model.decoder.parameters()
     objective.model.decoder.update(tree_map(lambda old, new: new + recipe.kept * (old - new), before, after))
     if recipe.model is None:

@@ -1,8 +1,8 @@
 """Giving a trained autoencoder one more resolution: pictures of twice the size, the same latents.
 
-The layers taken over are frozen but for those of the highest resolution, so what a diffusion model learned of the small
-autoencoder's latents holds for the grown one. New are the encoder's first layers, which learn to say of a picture what
-the small encoder's said of it at half the size, and the decoder's last.
+The layers of the small autoencoder are frozen, but for those of its highest resolution, so a diffusion model trained on
+its latents can use the grown one too. New are the encoder's first layers, which learn the features that the small
+encoder gives for the picture at half the size, and the decoder's last layers.
 """
 
 import re
@@ -14,19 +14,23 @@ import mlx.core as mx
 import numpy as np
 
 from mlx_genmoji.checkpoint.components import create_model, save_model
+from mlx_genmoji.checkpoint.weight_files import weights_sha256
 from mlx_genmoji.errors import UserError
 from mlx_genmoji.models.vae import AutoencoderKL
 
 from ..data.dataset import Dataset, to_model
 from ..fit.loop import fit
+from ..fit.settings import run_settings
 from ..fit.step import Batch, flat
+from ..options import Options
 from ..recipe import Recipe
-from .autoencoder import initialise, load_vae, reconstruction_loss, sheet, to_pixels
+from ..sheets import sheet, to_pixels
+from .autoencoder import initialise, load_vae, reconstruction_loss
 
 
 @dataclass(frozen=True)
 class GrowthRecipe(Recipe):
-    """What growing an autoencoder needs beside the loop; `data.size` is the new one."""
+    """The recipe of a grown autoencoder; `data.size` is the new size."""
 
     grow_from: Path = Path()
     """The folder of the small autoencoder."""
@@ -35,7 +39,7 @@ class GrowthRecipe(Recipe):
     edge_weight: float = 1.0
     """See the small one's recipe."""
     latent_noise: float = 0.0
-    """Deviation of the noise that the decoder learns to see past: what diffusion makes is never quite a latent."""
+    """See `ReconstructionRecipe`."""
 
 
 class GrowthObjective:
@@ -65,10 +69,10 @@ class GrowthObjective:
         return *(mx.array(to_model(batch)) for batch in pictures), mx.array(self.recipe.latent_noise * noise)
 
     def loss(self, large: mx.array, half: mx.array, noise: mx.array) -> mx.array:
-        theirs, ours = self.small.encoder, self.model.encoder
-        told = theirs.down_blocks[0](theirs.conv_in(half))
-        said = ours.down_blocks[1](ours.down_blocks[0](ours.conv_in(large)))
-        disagreement = (said - told).square().mean() / told.square().mean()
+        small, grown = self.small.encoder, self.model.encoder
+        expected = small.down_blocks[0](small.conv_in(half))
+        features = grown.down_blocks[1](grown.down_blocks[0](grown.conv_in(large)))
+        disagreement = (features - expected).square().mean() / expected.square().mean()
         latents, _ = self.small.encode(half)
         return disagreement + reconstruction_loss(self.model.decode(latents + noise) - large, self.recipe.edge_weight)
 
@@ -81,34 +85,35 @@ class GrowthObjective:
 
 
 def grow(model: AutoencoderKL, small: AutoencoderKL) -> None:
-    """Take over, and freeze, what `small` has: everything but the layers that differ in shape or meet the picture."""
-    own = flat(model.parameters())
-    taken = {}
+    """Copy and freeze the weights of `small`, but for layers that differ in shape or take or give the picture."""
+    weights = flat(model.parameters())
+    copied = {}
     for name, array in flat(small.parameters()).items():
         # The encoder's blocks are counted from the picture, the decoder's from the latents.
         if place := re.match(r"encoder\.down_blocks\.(\d+)(.*)", name):
             name = f"encoder.down_blocks.{int(place[1]) + 1}{place[2]}"
-        if name in own and own[name].shape == array.shape and not name.startswith("encoder.conv_in"):
-            taken[name] = array
-    model.load_weights(list(taken.items()), strict=False)
+        if name in weights and weights[name].shape == array.shape and not name.startswith("encoder.conv_in"):
+            copied[name] = array
+    model.load_weights(list(copied.items()), strict=False)
 
-    # The small one's last decoder block spoke to its last convolution; here it has a block to speak to.
+    # The small one's last decoder block stays trainable: its output now goes into another block.
     last = f"decoder.up_blocks.{len(small.decoder.up_blocks) - 1}."
     for name, module in model.named_modules():
         for kind in ("weight", "bias"):
             path = f"{name}.{kind}"
-            if path in taken and not path.startswith(last):
+            if path in copied and not path.startswith(last):
                 module.freeze(recurse=False, keys=kind)
 
 
-def train_growth(recipe: GrowthRecipe, resume: bool) -> Path:
+def train_growth(recipe: GrowthRecipe, options: Options) -> Path:
     """Train, write the grown component's folder `output/vae` and return it."""
     small = load_vae(recipe.grow_from)
     cache = recipe.output.parent / "cache"
     large = Dataset(recipe.data, cache)
     half = Dataset(replace(recipe.data, size=recipe.data.size // 2), cache)
     objective = GrowthObjective(recipe, small, large, half)
-    fit(objective, recipe.loop, recipe.output, resume)
+    settings = run_settings(recipe, large.sha256, {"the small autoencoder": weights_sha256(recipe.grow_from)})
+    fit(objective, recipe.loop, recipe.output, options.resume, settings, recipe.seed)
     folder = recipe.output / "vae"
     save_model(objective.model, folder)
     return folder

@@ -1,9 +1,9 @@
-"""A warm start for the text side of a diffusion model: what the text alone tells of the latents, by regression.
+"""A warm start for the text side of a diffusion model: predict a picture's latents from its caption alone.
 
 From pure noise the best prediction is the mean of the latents that have the caption, so a model must first learn to
-tell captions apart. Through a UNet that takes most of its training; here the text encoder and the UNet's embedding of
-the whole text learn it under one linear layer, at a fifth of a step's cost, and the UNet starts with a vector that
-already says what to draw. The linear layer is then dropped.
+tell captions apart. Through a UNet that takes most of its training. Here the text encoder and the UNet's embedding of
+the whole text learn it under one linear layer, at a fifth of a step's cost, and the UNet starts with an embedding that
+tells captions apart already. The linear layer is then dropped.
 """
 
 from pathlib import Path
@@ -21,6 +21,7 @@ from mlx_genmoji.models.unet import UNet2DConditionModel
 
 from ..data.dataset import Dataset
 from ..fit.step import Batch
+from .regression import ridge
 
 
 class TextRegressor(nn.Module):
@@ -33,26 +34,22 @@ class TextRegressor(nn.Module):
             raise UserError("Recipe: 'text_loop' needs a UNet whose 'addition_embed_type' is text.")
         self.text_encoder = text_encoder
         self.add_embedding = unet.add_embedding
-        self.head = nn.Linear(unet.add_embedding.proj.weight.shape[0], outputs)
+        self.to_latents = nn.Linear(unet.add_embedding.proj.weight.shape[0], outputs)
 
     def __call__(self, input_ids: mx.array) -> mx.array:
-        return self.head(self._features(input_ids))
+        return self.to_latents(self._features(input_ids))
 
     def _features(self, input_ids: mx.array) -> mx.array:
         return silu(self.add_embedding(self.text_encoder(input_ids).last_hidden_state))
 
-    def solve(self, input_ids: NDArray[Any], latents: NDArray[np.float32], ridge: float = 1e-2) -> None:
-        """Set the linear layer to the best for a text side that is trained already: ridge regression."""
+    def regress(self, input_ids: NDArray[Any], latents: NDArray[np.float32]) -> None:
+        """Set the linear layer to the best one for a text side that is trained already."""
         parts = [
             np.asarray(self._features(mx.array(part))) for part in np.array_split(input_ids, -(-len(input_ids) // 256))
         ]
         features = np.concatenate(parts).astype(np.float64)
-        mean, aim = features.mean(0), latents.mean(0)
-        centred = features - mean
-        gram = centred.T @ centred + ridge * len(centred) * centred.var() * np.eye(centred.shape[1])
-        weight = np.linalg.solve(gram, centred.T @ (latents - aim))
-        self.head.weight = mx.array(weight.T.astype(np.float32))
-        self.head.bias = mx.array((aim - mean @ weight).astype(np.float32))
+        penalty = float(1e-2 * (features - features.mean(0)).var())
+        self.to_latents.weight, self.to_latents.bias = ridge(features, latents, penalty)
 
 
 class TextObjective:
@@ -83,4 +80,4 @@ class TextObjective:
         return (self.model(input_ids) - latents).square().mean()
 
     def sample(self, path: Path) -> None:
-        """Nothing to see yet."""
+        """Without a UNet there are no pictures to draw."""

@@ -14,6 +14,7 @@ from tokenizers.pre_tokenizers import ByteLevel
 from tokenizers.trainers import BpeTrainer
 
 from mlx_genmoji.errors import UserError
+from mlx_genmoji.files import write_text
 from mlx_genmoji.tokenizer import END_OF_TEXT, END_OF_WORD, START_OF_TEXT, clip_backend
 
 SMALLEST_VOCABULARY = 2 * 256 + 2
@@ -46,11 +47,11 @@ def train_clip_vocabulary(texts: Iterable[str], size: int, folder: str | Path, m
     }
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    _write(folder / "vocab.json", json.dumps(vocabulary, ensure_ascii=False))
-    _write(folder / "merges.txt", "#version: 0.2\n" + "".join(f"{left} {right}\n" for left, right in merges))
-    _write(folder / "special_tokens_map.json", json.dumps(roles, indent=2) + "\n")
+    write_text(folder / "vocab.json", json.dumps(vocabulary, ensure_ascii=False))
+    write_text(folder / "merges.txt", "#version: 0.2\n" + "".join(f"{left} {right}\n" for left, right in merges))
+    write_text(folder / "special_tokens_map.json", json.dumps(roles, indent=2) + "\n")
     config = roles | {"model_max_length": max_length, "tokenizer_class": "CLIPTokenizer"}
-    _write(folder / "tokenizer_config.json", json.dumps(config, indent=2) + "\n")
+    write_text(folder / "tokenizer_config.json", json.dumps(config, indent=2) + "\n")
     return len(vocabulary)
 
 
@@ -68,9 +69,3 @@ def _learn_merges(texts: Iterable[str], size: int, tokens: list[str]) -> list[tu
     backend.train_from_iterator(texts, trainer)
     merges = json.loads(backend.to_str())["model"]["merges"]
     return [(left, right) for left, right in merges]
-
-
-def _write(file: Path, content: str) -> None:
-    unfinished = file.with_name(file.name + ".tmp")
-    unfinished.write_text(content, encoding="utf-8", newline="\n")
-    unfinished.replace(file)

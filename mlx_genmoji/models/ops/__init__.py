@@ -11,15 +11,14 @@ the NumPy ones of `cpu_eager`; both equal MLX's to within float32 rounding.
 | conv2d, upsampled_conv2d    | MLX                         | cpu                 | cpu_eager               |
 | downsampled_conv2d          | MLX                         | cpu                 | cpu                     |
 | attention                   | MLX; padded heads on Metal  | cpu without a mask  | cpu_eager without a mask|
-| dequantize                  | MLX                         | cpu                 | cpu                     |
-| packed_matmul               | MLX                         | dequantize, product | dequantize, product     |
+
+`packed` has the operations of packed weights, `parallel_cast` those of half precision on a CPU.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, cast
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -33,6 +32,9 @@ def on_cpu() -> bool:
 
 
 _infers: ContextVar[bool] = ContextVar("_infers", default=False)
+
+# Whether the operation is part of a block that is recomputed in the backward pass (`checkpointing`).
+within_block: ContextVar[bool] = ContextVar("within_block", default=False)
 
 
 @contextmanager
@@ -147,56 +149,3 @@ def attention(
         attend = metal.attention if on_metal() and _infers.get() else mx.fast.scaled_dot_product_attention
         out = attend(q, k, v, scale=scale, mask=mask)
     return out.transpose(0, 2, 1, 3).reshape(queries.shape)
-
-
-def dequantize(packed: Sequence[mx.array], layout: Mapping[str, Any], dtype: mx.Dtype) -> mx.array:
-    """A packed weight (weight, scales and, in mode affine, biases) as the dense one, of `dtype`.
-
-    layout: bits, group_size and mode, as `mx.dequantize` takes them.
-    """
-    # MLX computes in the precision of the scales.
-    packed = [part.astype(dtype) if mx.issubdtype(part.dtype, mx.floating) else part for part in packed]
-    if on_cpu():
-        return cpu.dequantize(packed, layout, dtype)
-    weight, scales, *biases = packed
-    return mx.dequantize(weight, scales, biases[0] if biases else None, **layout, dtype=dtype)
-
-
-def packed_matmul(x: mx.array, packed: Sequence[mx.array], layout: Mapping[str, Any]) -> mx.array:
-    """x @ W.T for a packed W, differentiable by x."""
-    if on_cpu():
-        return with_dequantized(lambda x, weight: x @ weight.T, x, packed, layout)
-    weight, scales, *biases = packed
-    return mx.quantized_matmul(x, weight, scales, biases[0] if biases else None, **layout)
-
-
-# Whether the operation is part of a block that is recomputed in the backward pass (`checkpointing`).
-within_block: ContextVar[bool] = ContextVar("within_block", default=False)
-
-
-def with_dequantized(
-    operation: Callable[[mx.array, mx.array], mx.array],
-    x: mx.array,
-    packed: Sequence[mx.array],
-    layout: Mapping[str, Any],
-) -> mx.array:
-    """operation(x, dense weight), differentiable by x: the weight is dequantized again for the gradient, never kept.
-
-    Within a block that is recomputed as a whole, the block's own recomputation does that.
-    """
-    if within_block.get():
-        return operation(x, dequantize(packed, layout, x.dtype))
-
-    @mx.custom_function
-    def forward(x: mx.array, *packed: mx.array) -> mx.array:
-        return operation(x, dequantize(packed, layout, x.dtype))
-
-    @forward.vjp
-    def backward(primals: Sequence[mx.array], cotangent: mx.array, output: mx.array) -> tuple[mx.array, ...]:
-        x, *packed = primals
-        # Not before the cotangent is there: the dense weight would wait in memory for it.
-        weight = dequantize(mx.depends(packed, [cotangent]), layout, x.dtype)
-        _, gradients = mx.vjp(lambda x: operation(x, weight), [x], [cotangent])
-        return (gradients[0], *map(mx.zeros_like, packed))
-
-    return cast(mx.array, forward(x, *packed))

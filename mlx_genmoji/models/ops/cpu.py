@@ -8,7 +8,7 @@ nothing is differentiated.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from functools import cache, partial
 from typing import Any, cast
 
@@ -333,28 +333,3 @@ def _halves(weight: mx.array, axis: int) -> list[mx.array]:
     first, middle, last = mx.split(weight, 3, axis=axis)
     zero = mx.zeros_like(first)
     return [mx.concatenate([first, middle + last, zero], axis), mx.concatenate([zero, first + middle, last], axis)]
-
-
-def dequantize(packed: Sequence[mx.array], layout: Mapping[str, Any], dtype: mx.Dtype) -> mx.array:
-    """A packed weight as the dense one: 2, 4 and 8 bits by vector operations, other layouts by MLX's scalar code."""
-    weight, scales, *biases = packed
-    if layout["mode"] != "affine" or layout["bits"] not in _SPREAD:
-        return mx.dequantize(weight, scales, biases[0] if biases else None, **layout, dtype=dtype)
-    numbers = _SPREAD[layout["bits"]](mx.view(weight, mx.uint8)).astype(mx.float32)
-    grouped = numbers.reshape(*scales.shape, -1) * scales[..., None] + biases[0][..., None]
-    return grouped.reshape(*scales.shape[:-1], -1).astype(dtype)
-
-
-def _spread_pairs(packed: mx.array) -> mx.array:
-    pairs = packed.astype(mx.uint16)
-    return mx.view((pairs | pairs << 4) & 0x0F0F, mx.uint8)
-
-
-def _spread_fours(packed: mx.array) -> mx.array:
-    fours = packed.astype(mx.uint32)
-    fours = (fours | fours << 12) & 0x000F000F
-    return mx.view((fours | fours << 6) & 0x03030303, mx.uint8)
-
-
-# By the bits of a number: bytes that hold one or several -> bytes of one each. Numbers lie lowest bits first.
-_SPREAD = {2: _spread_fours, 4: _spread_pairs, 8: lambda packed: packed}

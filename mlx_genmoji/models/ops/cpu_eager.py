@@ -7,13 +7,10 @@ measured on two cores of an AMD EPYC (LOG.md).
 """
 
 import os
-import threading
 import weakref
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
-from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -41,7 +38,7 @@ def _core_count() -> int:
 
 
 @cache
-def _pool() -> ThreadPoolExecutor:
+def pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(_core_count())
 
 
@@ -62,13 +59,13 @@ def _on_all_cores(work: Callable[[int, int], object], length: int, step: int) ->
         for start, stop in steps(first):
             work(start, stop)
 
-    others = [_pool().submit(work_through, first) for first in range(share, length, share)]
+    others = [pool().submit(work_through, first) for first in range(share, length, share)]
     yield from steps(0)
     for other in others:
         other.result()
 
 
-def _views(*arrays: mx.array) -> list[Floats]:
+def views(*arrays: mx.array) -> list[Floats]:
     """The arrays, evaluated, as NumPy arrays that share their memory: writing to a view writes to the MLX array."""
     mx.eval(arrays)
     return [np.array(array, copy=False) for array in arrays]
@@ -77,69 +74,7 @@ def _views(*arrays: mx.array) -> list[Floats]:
 def _rows(*arrays: mx.array) -> tuple[list[Floats], int]:
     """Views (rows, C) of arrays (..., C) of one shape, and how many rows make a chunk."""
     channels = arrays[0].shape[-1]
-    return [view.reshape(-1, channels) for view in _views(*arrays)], max(1, CHUNK // channels)
-
-
-# Arrays that memory is allocated for, and as many that are converted, while the next is read from the disk.
-_AHEAD = 4
-
-
-class _ThreadStreams(threading.local):
-    """One extra CPU stream for each thread: MLX refuses a stream that another thread made, even one that has ended."""
-
-    def __init__(self) -> None:
-        self.stream = mx.new_stream(mx.Device(mx.cpu))
-
-
-@cache
-def _streams() -> _ThreadStreams:
-    return _ThreadStreams()
-
-
-def widened(halves: Iterable[mx.array]) -> Iterator[mx.array]:
-    """float16 arrays as float32: MLX reads one while another stream allocates the next and other cores convert."""
-    memory = _streams().stream
-    ahead: deque[tuple[mx.array, mx.array]] = deque()
-    under_way: deque[tuple[mx.array, Future[None]]] = deque()
-
-    def convert() -> None:
-        half, result = ahead.popleft()
-        source, target = _views(half, result)
-        under_way.append((result, _pool().submit(_widen, source.reshape(-1), target.reshape(-1))))
-
-    def converted() -> mx.array:
-        result, conversion = under_way.popleft()
-        conversion.result()
-        return result
-
-    for half in halves:
-        result = mx.zeros(half.shape, stream=memory)
-        mx.async_eval(half, result)
-        ahead.append((half, result))
-        if len(ahead) > _AHEAD:
-            convert()
-        if len(under_way) > _AHEAD:
-            yield converted()
-    while ahead:
-        convert()
-    while under_way:
-        yield converted()
-
-
-def _widen(halves: NDArray[Any], out: Floats) -> None:
-    """Move float16's bits to their places in float32, then correct exponents by a product: thrice as fast as a cast."""
-    for first in range(0, out.size, CHUNK):
-        part, source = out[first : first + CHUNK], halves[first : first + CHUNK]
-        bits = part.view(np.int32)
-        np.copyto(bits, source.view(np.int16))
-        bits <<= 13
-        # The sign was extended into the three bits below its own.
-        bits &= ~(0b111 << 28)
-        # The difference of the two formats' exponent biases, 127 - 15.
-        part *= 2.0**112
-        # Infinities and NaN, which that product does not convert.
-        if part.max() >= 2**16 or part.min() <= -(2**16):
-            np.copyto(part, source)
+    return [view.reshape(-1, channels) for view in views(*arrays)], max(1, CHUNK // channels)
 
 
 def silu(x: mx.array) -> mx.array:
@@ -283,7 +218,7 @@ def winograd_conv2d(x: mx.array, weight: mx.array) -> mx.array:
     chunk = max(1, min(rows, WINOGRAD_CHUNK // (16 * columns * (C + O))))
     padded = np.zeros((B, 2 * rows + 2, 2 * columns + 2, C), np.float32)
     squares, result = mx.zeros((16, chunk * columns, C)), mx.zeros((B, 2 * rows, 2 * columns, O))
-    pixels, square_view, result_view = _views(x, squares, result)
+    pixels, square_view, result_view = views(x, squares, result)
     padded[:, 1 : H + 1, 1 : W + 1] = pixels
     square_view = square_view.reshape(4, 4, chunk, columns, C)
     result_view = result_view.reshape(B, rows, 2, columns, 2, O)
@@ -295,7 +230,7 @@ def winograd_conv2d(x: mx.array, weight: mx.array) -> mx.array:
             transform = partial(_transform_squares, padded[b, 2 * top :], square_view)
             for part in _on_all_cores(transform, count, step):
                 transform(*part)
-            (products,) = _views(squares @ transformed.swapaxes(1, 2))
+            (products,) = views(squares @ transformed.swapaxes(1, 2))
             collect = partial(_collect_pixels, products.reshape(4, 4, chunk, columns, O), result_view[b, top:])
             for part in _on_all_cores(collect, count, step):
                 collect(*part)
@@ -338,14 +273,14 @@ _transforms: dict[int, tuple[weakref.ref[mx.array], mx.array, mx.array]] = {}
 def _transformed(weight: mx.array) -> mx.array:
     """G g G': (O, 3, 3, C) -> (16, O, C), computed once for each weight and once more after it is changed in place."""
     key = id(weight)
-    (taps,) = _views(weight)
+    (taps,) = views(weight)
     if key in _transforms:
         _, memory, transform = _transforms[key]
         if np.array(memory, copy=False).ctypes.data == taps.ctypes.data:
             return transform
     O, _, _, C = weight.shape
     transform = mx.zeros((16, O, C))
-    (numbers,) = _views(transform)
+    (numbers,) = views(transform)
     numbers = numbers.reshape(4, 4, O, C)
 
     def work(start: int, stop: int) -> None:

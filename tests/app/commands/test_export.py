@@ -70,8 +70,8 @@ def test_a_diffusers_folder_has_the_adapter_in_it_and_beside_it() -> None:
         return np.asarray(genmoji.generate("red apple", seed=3, steps=2)[0].image, np.float64)
 
     fused, plain = drawn(Genmoji.load("fused")), drawn(Genmoji.load())
-    beside = drawn(Genmoji.load(adapters=[("fused/adapters/style.safetensors", 0.5)]))
-    assert np.abs(fused - beside).mean() < 0.5
+    adapted = drawn(Genmoji.load(adapters=[("fused/adapters/style.safetensors", 0.5)]))
+    assert np.abs(fused - adapted).mean() < 0.5
     assert np.abs(fused - plain).mean() > 2
     assert not list(Path("fused").rglob("*.bin"))
 

@@ -18,12 +18,12 @@ class FakeRewriter:
     """Records what it was asked for, and plans nothing but the subject."""
 
     def __init__(self) -> None:
-        self.asked: list[Any] = []
+        self.received: list[Any] = []
 
     def rewrite_all(
         self, prompts: list[str], skin_tone: str | None, person_type: str | None, form: CaptionForm
     ) -> list[PromptPlan]:
-        self.asked = [prompts, skin_tone, person_type]
+        self.received = [prompts, skin_tone, person_type]
         return [PromptPlan(prompt, expression="happy", source="llm").composed(form) for prompt in prompts]
 
 
@@ -38,13 +38,13 @@ def test_a_plan_is_printed_as_json(rewriter: FakeRewriter, capsys: pytest.Captur
     assert cli.main(["rewrite", "flying pig", "--skin-tone", "dark", "--person-type", "woman"]) == 0
     plan = json.loads(capsys.readouterr().out)
     assert (plan["subject"], plan["source"]) == ("flying pig", "llm") and plan["final_prompt"].endswith(", 3d")
-    assert rewriter.asked == [["flying pig"], "dark", "woman"]
+    assert rewriter.received == [["flying pig"], "dark", "woman"]
 
 
 def test_several_prompts_are_one_batch(rewriter: FakeRewriter, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["rewrite", "pig", "👩🏿‍🚀"]) == 0
     assert [plan["subject"] for plan in json.loads(capsys.readouterr().out)] == ["pig", "👩🏿‍🚀"]
-    assert len(rewriter.asked[0]) == 2
+    assert len(rewriter.received[0]) == 2
 
 
 def test_without_a_language_model_the_rules_plan(capsys: pytest.CaptureFixture[str]) -> None:
@@ -86,7 +86,7 @@ def test_a_missing_language_model_is_told_with_the_command_that_brings_it(
 def test_generate_passes_the_language_model_on(
     given: str, passed: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    asked: dict[str, Any] = {}
+    received: dict[str, Any] = {}
 
     class FakeGenmoji:
         @staticmethod
@@ -95,14 +95,14 @@ def test_generate_passes_the_language_model_on(
 
         @staticmethod
         def generate(prompt: str, **options: Any) -> list[Any]:
-            asked.update(options)
+            received.update(options)
             return []
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(vars(mlx_genmoji), "Genmoji", FakeGenmoji)
     monkeypatch.setattr("app.generating.output_paths", lambda output, count: [])
     assert cli.main(["generate", "pig", "--rewrite", given]) == 0
-    assert asked["rewrite"] == passed
+    assert received["rewrite"] == passed
 
 
 def test_a_replay_is_not_rewritten(capsys: pytest.CaptureFixture[str]) -> None:

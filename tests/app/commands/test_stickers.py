@@ -119,7 +119,7 @@ def test_a_sticker_is_drawn_in_the_form_that_is_asked_for(
 def test_a_form_that_cannot_be_is_told_before_anything_is_drawn(
     options: str, clue: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.generating.load_pipeline", lambda *_: pytest.fail("loaded the model"))
+    monkeypatch.setattr("mlx_genmoji.Genmoji.load", lambda *_, **__: pytest.fail("loaded the model"))
     assert cli.main(["generate", "red apple", *options.split()]) == 2
     err = capsys.readouterr().err
     assert err.count("\n") == 1 and clue in err
@@ -128,7 +128,7 @@ def test_a_form_that_cannot_be_is_told_before_anything_is_drawn(
 def test_without_its_recipe_a_sticker_does_not_say_the_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = Sticker(Image.open("pig.png").convert("RGB"), {"prompt": "a secret"})
     pipeline = SimpleNamespace(generate=lambda *_, **__: [drawn])
-    monkeypatch.setattr("app.generating.load_pipeline", lambda *_: pipeline)
+    monkeypatch.setattr("mlx_genmoji.Genmoji.load", lambda *_, **__: pipeline)
     for options, says in (([], True), (["--no-recipe"], False)):
         assert cli.main(["generate", "pig", "--format", "ios-glyph", "-o", "pig.heic", *options]) == 0
         assert (b"a secret" in Path("pig.heic").read_bytes()) is says

@@ -37,21 +37,21 @@ class Demo(NamedTuple):
 def chromium() -> str | None:
     """The program, of the system or as Playwright installs it."""
     for name in ("chromium", "chromium-browser", "google-chrome", *MAC):
-        if found := shutil.which(name):
-            return found
+        if candidate := shutil.which(name):
+            return candidate
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        own = playwright.chromium.executable_path
-    return own if Path(own).exists() else None
+        bundled = playwright.chromium.executable_path
+    return bundled if Path(bundled).exists() else None
 
 
 def free_port() -> int:
     """One below those that the system gives to whoever connects to another, as tests beside these do."""
     while True:
         port = random.randrange(30_000, 32_000)
-        with socket.socket() as found, suppress(OSError):
-            found.bind(("127.0.0.1", port))
+        with socket.socket() as candidate, suppress(OSError):
+            candidate.bind(("127.0.0.1", port))
             return port
 
 

@@ -155,7 +155,7 @@ def test_a_prompt_of_a_megabyte_is_refused_unread(http: httpx.Client) -> None:
 
 
 # How many values each of the page's own events takes.
-EVENTS = {"on_draw": 11, "on_redraw": 21, "on_remix": 0, "on_open": 0, "on_cancel": 0, "on_unload": 0}
+EVENTS = {"on_draw": 11, "on_pack": 11, "on_redraw": 21, "on_remix": 0, "on_open": 0, "on_cancel": 0, "on_unload": 0}
 
 
 def test_all_of_the_pages_events_are_tried_below(http: httpx.Client) -> None:
@@ -181,8 +181,8 @@ def test_the_pages_events_answer_nonsense_with_a_sentence_or_nothing(name: str, 
         messages_shown = re.findall(r'"error":"(.*?)"[,}]', answer.text)
         assert all(sentence.endswith((".", 'flying pig\\".')) for sentence in messages_shown)
         assert bool(messages_shown) == (name not in ("on_cancel", "on_unload"))
-        beside = http.post(f"{API}/run/predict", **sent).status_code
-        assert beside == (200 if name in ("on_open", "on_cancel") else 404)
+        predict_status = http.post(f"{API}/run/predict", **sent).status_code
+        assert predict_status == (200 if name in ("on_open", "on_cancel") else 404)
     assert demo.worker.is_idle and len(demo.sessions) == 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
@@ -115,6 +116,25 @@ def test_the_next_visitor_hears_the_position(page: Any, demo: Demo) -> None:
     other.close()
 
 
+def test_a_pack_is_drawn_and_taken_away_as_one_zip(page: Any, tmp_path: Path) -> None:
+    more(page, steps="1", seed="7")
+    write(page, "orange cat")
+    assert not page.locator("#pack-zip").is_visible()
+    page.locator("#pack").click()
+    finished(page, "hello · seed 7")
+    assert page.locator(".tile img[src^='data:image/png']").count() == 16
+    page.locator(".tile >> nth=7").click()
+    assert page.locator(".says").inner_text() == "cool · seed 7"
+    path = downloaded(page, "pack-zip", tmp_path)
+    assert path.name == "orange-cat-pack.zip"
+    names = set(ZipFile(path).namelist())
+    assert {"contact-sheet.png", "telegram/sticker-set.json", "whatsapp/contents.json", "stickers/cool.png"} <= names
+    page.locator("#recipe").click()
+    names_left = set(ZipFile(downloaded(page, "pack-zip", tmp_path)).namelist())
+    assert names - names_left == {"pack.json", *(name for name in names if name.startswith("stickers/"))}
+    assert downloaded(page, "png", tmp_path).name == "orange-cat-cool.png"
+
+
 def test_an_edited_plan_is_drawn_as_it_is(page: Any) -> None:
     more(page, steps="1", count="1", seed="1")
     ask(page, "a pig")
@@ -200,8 +220,8 @@ def test_a_mistake_is_a_sentence_in_the_page(page: Any) -> None:
 
 def test_what_looks_like_a_program_is_a_text(page: Any) -> None:
     more(page, steps="1", count="1")
-    own = "document.title='owned'"
-    ask(page, f'<img src=x onerror="{own}"> ${{{own}}} {{{{constructor}}}} ` </script><script>{own}</script>')
+    script = "document.title='owned'"
+    ask(page, f'<img src=x onerror="{script}"> ${{{script}}} {{{{constructor}}}} ` </script><script>{script}</script>')
     finished(page)
     page.wait_for_selector(".history li")
     assert page.title() == "genmoji"
@@ -252,9 +272,9 @@ def test_it_is_dark_where_the_system_is(page: Any, demo: Demo) -> None:
 
 
 def test_nothing_is_fetched_from_anywhere_else(page: Any, demo: Demo) -> None:
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
+    urls: list[str] = []
+    page.on("request", lambda request: urls.append(request.url))
     page.goto(demo.url)
     page.wait_for_selector(".tile")
-    assert len(asked) > 5
-    assert [url for url in asked if not url.startswith((demo.url, "data:", "blob:"))] == []
+    assert len(urls) > 5
+    assert [url for url in urls if not url.startswith((demo.url, "data:", "blob:"))] == []

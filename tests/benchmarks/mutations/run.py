@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -31,6 +32,8 @@ PASSED, FAILED = 0, 1
 
 
 def main() -> int:
+    # A shell starts background jobs with Ctrl-C ignored, which tests that send it would inherit.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     parser = argparse.ArgumentParser(description="Do the tests notice planted faults?")
     parser.add_argument("number", nargs="*", type=int, help=f"faults by number, 1 to {len(MUTATIONS)}")
     parser.add_argument("--check", action="store_true", help="only check that each fault has its place in the code")

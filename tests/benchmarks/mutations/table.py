@@ -19,8 +19,8 @@ class Mutation(NamedTuple):
     tests: tuple[str, ...]
 
 
-TRAINING = ("tests/train/test_training.py",)
-ADAPTERS = ("tests/train/test_lora.py",)
+TRAINING = ("tests/train/test_batches.py", "tests/train/test_training.py")
+ADAPTERS = ("tests/train/test_batches.py", "tests/train/test_lora.py")
 CRAWL = ("tests/scrape/emojigraph",)
 EXPORT = ("tests/quantize/export",)
 
@@ -72,7 +72,7 @@ MUTATIONS = (
         "train/fit/step.py",
         "/ (count * self.scale)",
         "/ count",
-        TRAINING + ADAPTERS,
+        ("tests/train/test_plan.py", *TRAINING, *ADAPTERS),
     ),
     Mutation(
         "an adapter: the same dropout in every step",

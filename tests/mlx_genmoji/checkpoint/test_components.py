@@ -1,9 +1,11 @@
-"""Checkpoint folders: every spelling of a component is read, and what is wrong with one is said in one sentence."""
+"""Checkpoint folders: every variant of a component is read, and a faulty one is refused in one sentence."""
 
 import json
 import re
 import shutil
 import struct
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from mlx_genmoji.checkpoint import components
 from mlx_genmoji.checkpoint.components import create_model, load_model, save_model
 from mlx_genmoji.errors import UserError
 from mlx_genmoji.models.clip import CLIPTextModel
+from mlx_genmoji.models.ops import cpu_eager
 from mlx_genmoji.models.unet import UNet2DConditionModel
 from mlx_genmoji.models.vae import AutoencoderKL
 
@@ -365,6 +368,12 @@ def test_a_refused_file_leaves_the_model_as_it_was(oracles, rewritten):
     assert all(mx.array_equal(array, before[path]) for path, array in tree_flatten(model.parameters()))
 
 
+def test_a_stable_diffusion_model_imports_no_module_of_other_models():
+    code = """import sys; from mlx_genmoji import Genmoji; Genmoji.load(); print(*sys.modules)"""
+    modules = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    assert "mlx_genmoji.models.vae" in modules and "mlx_genmoji.models.tiny_vae" not in modules
+
+
 @pytest.mark.parametrize("large", [1, 100, 2**16])
 @pytest.mark.parametrize("component", WEIGHTS)
 def test_half_precision_is_widened_on_a_cpu(component, large, rewritten, oracles, monkeypatch):
@@ -373,7 +382,7 @@ def test_half_precision_is_widened_on_a_cpu(component, large, rewritten, oracles
         name: weight.astype(mx.float16).astype(mx.float32)
         for name, weight in tree_flatten(load_model(oracles[component]).parameters())
     }
-    monkeypatch.setattr(components, "LARGE", large)
+    monkeypatch.setattr(cpu_eager, "LARGE", large)
     model = load_model(folder)
     weights = dict(tree_flatten(model.parameters()))
     assert list(weights) == list(expected)

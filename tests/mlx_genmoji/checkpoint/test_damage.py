@@ -104,7 +104,7 @@ def change_config(path: Path, choose: random.Random) -> None:
 
 
 def change_header(path: Path, choose: random.Random) -> None:
-    """Change the header of a safetensors file; its length is told as it is then, but once in a while."""
+    """Change the header of a safetensors file; its declared length matches it except once in a while."""
     content = path.read_bytes()
     length = struct.unpack("<Q", content[:8])[0]
     text, data = content[8 : 8 + length], content[8 + length :]
@@ -129,8 +129,8 @@ def change_header(path: Path, choose: random.Random) -> None:
                 ]
             )
         text = json.dumps(header).encode()
-    told = choose.choice([0, 1, length + 1, len(content), 2**40, 2**64 - 1]) if choose.random() < 0.1 else len(text)
-    path.write_bytes(struct.pack("<Q", told) + text + data)
+    declared = choose.choice([0, 1, length + 1, len(content), 2**40, 2**64 - 1]) if choose.random() < 0.1 else len(text)
+    path.write_bytes(struct.pack("<Q", declared) + text + data)
 
 
 @pytest.fixture(scope="module")
@@ -149,6 +149,8 @@ def test_a_damaged_folder_is_a_model_or_one_sentence(component, change, folders,
         for name, content in files.items():
             (tmp_path / name).write_bytes(content)
         change(tmp_path / changed, random.Random(f"{component} {seed}"))
+        # A cached buffer counts with its whole size, which may be nearly twice that of the array it is reused for.
+        mx.clear_cache()
         mx.reset_peak_memory()
         before, start = mx.get_active_memory(), time.process_time()
         try:

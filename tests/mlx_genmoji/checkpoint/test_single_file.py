@@ -233,8 +233,8 @@ def test_the_converted_unet_predicts_what_the_oracle_predicts(family, make, erro
     model = load_model(folder / "unet")
     assert isinstance(model, UNet2DConditionModel)
     conditions = {name: mx.array(array) for name, array in added.items()}
-    found = model(mx.array(sample), mx.array(timesteps), mx.array(text), conditions)
-    assert error(found, expected.permute(0, 2, 3, 1).numpy()) <= TOLERANCE
+    output = model(mx.array(sample), mx.array(timesteps), mx.array(text), conditions)
+    assert error(output, expected.permute(0, 2, 3, 1).numpy()) <= TOLERANCE
 
 
 @pytest.mark.parametrize("family", ["1", "2", "xl"])
@@ -246,11 +246,11 @@ def test_the_other_converted_components_say_what_the_oracles_say(family, make, e
             expected = oracle(torch.from_numpy(ids), output_hidden_states=True)
         model = load_model(folder / part)
         assert isinstance(model, CLIPTextModel)
-        found = model(mx.array(ids))
-        assert error(found.last_hidden_state, expected.last_hidden_state.numpy()) <= TOLERANCE
-        assert error(found.hidden_states[-2], expected.hidden_states[-2].numpy()) <= TOLERANCE
+        output = model(mx.array(ids))
+        assert error(output.last_hidden_state, expected.last_hidden_state.numpy()) <= TOLERANCE
+        assert error(output.hidden_states[-2], expected.hidden_states[-2].numpy()) <= TOLERANCE
         pooled = expected.text_embeds if "text_embeds" in expected else expected.pooler_output
-        assert error(found.pooled, pooled.numpy()) <= TOLERANCE
+        assert error(output.pooled, pooled.numpy()) <= TOLERANCE
     latents = np.random.default_rng(2).normal(size=(1, 5, 4, 4)).astype(np.float32)
     with torch.no_grad():
         picture = checkpoint.vae.decode(torch.from_numpy(latents).permute(0, 3, 1, 2)).sample
@@ -287,11 +287,11 @@ def test_where_nothing_is_known_a_family_predicts_as_most_of_it_does(family, pre
     assert json.loads((folder / "unet" / "config.json").read_text())["sample_size"] == size
 
 
-def test_what_a_model_predicts_is_told_by_the_caller_then_the_metadata_then_a_mark(make, vocabulary, tmp_path):
+def test_what_a_model_predicts_comes_from_the_caller_then_the_metadata_then_a_mark(make, vocabulary, tmp_path):
     checkpoint, _ = make("2")
-    told = {"modelspec.prediction_type": "epsilon"}
+    declared = {"modelspec.prediction_type": "epsilon"}
     marks = {"v_pred": torch.zeros(0), "ztsnr": torch.zeros(0)}
-    file = checkpoint.write(tmp_path / "told.safetensors", told, **marks)
+    file = checkpoint.write(tmp_path / "declared.safetensors", declared, **marks)
     convert_single_file(file, tmp_path / "caller", vocabulary, prediction_type="v_prediction")
     convert_single_file(file, tmp_path / "metadata", vocabulary)
     assert scheduler(tmp_path / "caller")["prediction_type"] == "v_prediction"
@@ -367,8 +367,8 @@ UP, DOWN = "model.diffusion_model.output_blocks.2.0", "model.diffusion_model.inp
     ("change", "message"),
     [
         (lambda s: {k: v for k, v in s.items() if "first_stage" not in k}, "holds no autoencoder"),
-        (lambda s: {k: v for k, v in s.items() if "cond_stage" not in k}, "no whole checkpoint.*2.x"),
-        (lambda s: {k: v for k, v in s.items() if "diffusion_model" not in k}, "no whole checkpoint"),
+        (lambda s: {k: v for k, v in s.items() if "cond_stage" not in k}, "not a whole checkpoint.*2.x"),
+        (lambda s: {k: v for k, v in s.items() if "diffusion_model" not in k}, "not a whole checkpoint"),
         (lambda s: {"lora_unet_mid.lora_up.weight": s["betas"]}, "adapter"),
         (
             lambda s: {k: v for k, v in s.items() if k != f"{UP}.in_layers.0.bias"},

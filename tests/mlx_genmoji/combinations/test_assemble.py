@@ -5,7 +5,8 @@ import pytest
 from PIL import Image, ImageDraw
 
 from mlx_genmoji.combinations.assemble import put_together
-from mlx_genmoji.combinations.reading import Combination, Joined, Part, read
+from mlx_genmoji.combinations.combination import Combination, Joined, Part
+from mlx_genmoji.combinations.reading import read
 from mlx_genmoji.prompt.words import Words
 
 SIZE = 128
@@ -88,23 +89,23 @@ def test_an_emotion_keeps_the_figure_where_things_are_worn() -> None:
     assert where(drawn, BLUE)[:, 0].mean() < where(drawn, (200, 60, 40))[:, 0].mean()
 
 
-@pytest.mark.parametrize(("pizza", "wing", "shown"), [(BROWN, WHITE, BROWN), (WHITE, BLUE, WHITE)])
+@pytest.mark.parametrize(("pizza", "wing", "remaining"), [(BROWN, WHITE, BROWN), (WHITE, BLUE, WHITE)])
 def test_an_empty_picture_is_left_out(
-    pizza: tuple[int, int, int], wing: tuple[int, int, int], shown: tuple[int, int, int]
+    pizza: tuple[int, int, int], wing: tuple[int, int, int], remaining: tuple[int, int, int]
 ) -> None:
     drawn = combined(Joined("wings", "wings", WING), pizza=pizza, wing=wing)
     assert len(where(drawn, BLUE)) == 0
-    assert len(where(drawn, shown)) > 1000
+    assert len(where(drawn, remaining)) > 1000
 
 
 @pytest.mark.parametrize("prompt", ["flying pig", "sad pizza in a cup", "frog and dog", "tiny cat on a big mushroom"])
 def test_every_part_of_a_prompt_is_seen(prompt: str) -> None:
-    found = read(prompt, Words({}), "noto")
-    assert found is not None
+    parsed = read(prompt, Words({}), "noto")
+    assert parsed is not None
     smiley = picture((250, 200, 60))
     ImageDraw.Draw(smiley).ellipse((45, 50, 80, 80), fill=(60, 30, 10))
-    colours = dict(zip((part.label for part in found.parts), (BROWN, BLUE, (30, 160, 60)), strict=False))
-    pictures = {part: smiley if part.role == "face" else picture(colours[part.label]) for part in found.parts}
-    drawn = put_together(found, pictures)
-    for part in found.parts:
+    colours = dict(zip((part.label for part in parsed.parts), (BROWN, BLUE, (30, 160, 60)), strict=False))
+    pictures = {part: smiley if part.role == "face" else picture(colours[part.label]) for part in parsed.parts}
+    drawn = put_together(parsed, pictures)
+    for part in parsed.parts:
         assert len(where(drawn, (60, 30, 10) if part.role == "face" else colours[part.label])) > 20, part

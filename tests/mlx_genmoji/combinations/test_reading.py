@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlx_genmoji.combinations import phrases
+from mlx_genmoji.combinations.combination import Combination, Part
 from mlx_genmoji.combinations.names import name_of
-from mlx_genmoji.combinations.reading import ORDER, Combination, Part, read
+from mlx_genmoji.combinations.reading import ORDER, read
 from mlx_genmoji.combinations.relations import KINDS
 from mlx_genmoji.pipeline import BUILTIN
 from mlx_genmoji.prompt.lexicon import emojis
@@ -20,12 +21,12 @@ BUILTIN_WORDS = Words.load(BUILTIN)
 WORDS = Words({"hog": Meant("pig", "pig"), "pig": Meant("pig", "pig"), "motorbike": Meant("motorcycle", "motorcycle")})
 
 
-def said(prompt: str, source: str = "fluent", words: Words = WORDS) -> str | None:
+def summary(prompt: str, source: str = "fluent", words: Words = WORDS) -> str | None:
     """A combination in short: the subject, and each kind with its second part."""
-    found = read(prompt, words, source)
-    if found is None:
+    parsed = read(prompt, words, source)
+    if parsed is None:
         return None
-    return " ".join([found.subject.text.replace(" ", "-"), *(f"{one.kind}:{one.second}" for one in found.joined)])
+    return " ".join([parsed.subject.text.replace(" ", "-"), *(f"{item.kind}:{item.second}" for item in parsed.joined)])
 
 
 def test_every_kind_has_its_place() -> None:
@@ -35,10 +36,10 @@ def test_every_kind_has_its_place() -> None:
 def test_the_held_out_captions_are_read() -> None:
     for line in HELD_OUT.read_text("utf-8").splitlines()[1:]:
         caption, kind, first, second, source, _ = line.split("\t")
-        found = read(caption, Words({}), source)
-        assert found is not None, caption
-        assert name_of(found.subject.label) == first and len(found.joined) == 1, caption
-        assert (found.joined[0].kind, found.joined[0].second) == (kind, second), caption
+        parsed = read(caption, Words({}), source)
+        assert parsed is not None, caption
+        assert name_of(parsed.subject.label) == first and len(parsed.joined) == 1, caption
+        assert (parsed.joined[0].kind, parsed.joined[0].second) == (kind, second), caption
 
 
 @pytest.mark.parametrize(
@@ -69,7 +70,7 @@ def test_the_held_out_captions_are_read() -> None:
     ],
 )
 def test_combinations(prompt: str, expected: str | None) -> None:
-    assert said(prompt) == expected
+    assert summary(prompt) == expected
 
 
 @pytest.mark.parametrize(
@@ -90,7 +91,7 @@ def test_combinations(prompt: str, expected: str | None) -> None:
     ],
 )
 def test_what_is_none(prompt: str) -> None:
-    assert said(prompt) is None
+    assert summary(prompt) is None
 
 
 def test_the_drawing_of_a_subject_is_one_that_allows_it() -> None:
@@ -101,9 +102,9 @@ def test_the_drawing_of_a_subject_is_one_that_allows_it() -> None:
 
 
 def test_each_part_is_drawn_once_and_the_recipe_has_it_whole() -> None:
-    found = read("pig with wings and a crown", Words({}), "noto")
-    assert found and [part.label for part in found.parts] == ["pig", "wing", "crown"]
-    captioned = found.captioned(lambda part: f"{part.text}, flat")
+    parsed = read("pig with wings and a crown", Words({}), "noto")
+    assert parsed and [part.label for part in parsed.parts] == ["pig", "wing", "crown"]
+    captioned = parsed.captioned(lambda part: f"{part.text}, flat")
     assert [part.text for part in captioned.parts] == ["pig, flat", "wing, flat", "crown, flat"]
     assert Combination.from_dict(json.loads(json.dumps(captioned.to_dict()))) == captioned
 
@@ -141,10 +142,10 @@ WING = {"text": "wing", "label": "wing", "role": None}
     ],
 )
 def test_a_damaged_recipe(damage: dict[str, object]) -> None:
-    found = read("flying pig", Words({}), "noto")
-    assert found and Combination.from_dict(found.to_dict()) == found
+    parsed = read("flying pig", Words({}), "noto")
+    assert parsed and Combination.from_dict(parsed.to_dict()) == parsed
     with pytest.raises((KeyError, TypeError, ValueError)):
-        Combination.from_dict(found.to_dict() | damage)
+        Combination.from_dict(parsed.to_dict() | damage)
 
 
 @pytest.mark.parametrize(
@@ -188,15 +189,15 @@ def test_a_damaged_recipe(damage: dict[str, object]) -> None:
     ],
 )
 def test_what_people_ask_the_built_in_model_for(prompt: str, expected: str | None) -> None:
-    assert said(prompt, words=BUILTIN_WORDS) == expected
+    assert summary(prompt, words=BUILTIN_WORDS) == expected
 
 
 def test_a_hostile_prompt_is_read_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
     matches = phrases.Phrase.matches
     monkeypatch.setattr(phrases.Phrase, "matches", lambda self, text: calls.append(text) or matches(self, text))
-    assert said(" eating ".join(["violin"] * 9)) is None
-    assert said("trumpet in a violin eating octopus eating popcorn and a cat with a dog on a pig in a cup") is None
+    assert summary(" eating ".join(["violin"] * 9)) is None
+    assert summary("trumpet in a violin eating octopus eating popcorn and a cat with a dog on a pig in a cup") is None
     # Each phrase is tried on a few pieces, not on each of the ways to read each of them.
     assert len(calls) < 6 * len(phrases.phrases())
     assert len(set(phrases.phrases())) == len(phrases.phrases())
@@ -208,8 +209,8 @@ PIECES = "pig two wings with and a flying crown wearing on skateboard blue in cu
 @settings(deadline=None, max_examples=200)
 @given(st.one_of(st.text(max_size=60), st.lists(st.sampled_from(PIECES), max_size=14).map(" ".join)))
 def test_any_text_is_read_or_is_none(text: str) -> None:
-    found = read(text, WORDS, "noto")
-    assert found is None or (1 <= len(found.joined) <= 3 and found.parts)
+    parsed = read(text, WORDS, "noto")
+    assert parsed is None or (1 <= len(parsed.joined) <= 3 and parsed.parts)
 
 
 def test_no_emojis_own_name_is_a_combination() -> None:

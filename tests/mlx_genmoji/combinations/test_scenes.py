@@ -16,9 +16,9 @@ def sprite(label: str, colour: tuple[int, int, int], role: str | None = "food") 
     """A disc, its edge half transparent as a drawing's is."""
     image = Image.new("RGBA", (4 * SIZE, 4 * SIZE))
     ImageDraw.Draw(image).ellipse((20, 30, 360, 380), (*colour, 255))
-    found = Sprite.cut(image.resize((SIZE, SIZE), Image.Resampling.BOX), "noto", label, role)
-    assert found is not None
-    return found
+    cropped = Sprite.cut(image.resize((SIZE, SIZE), Image.Resampling.BOX), "noto", label, role)
+    assert cropped is not None
+    return cropped
 
 
 PIZZA, WING, CROWN, FLAME = (

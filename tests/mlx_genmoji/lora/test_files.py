@@ -1,4 +1,4 @@
-"""Adapters' files: each spelling, what a header says, and what is wrong with some."""
+"""Adapter files: each format, headers, and files that are refused."""
 
 import json
 import re
@@ -40,12 +40,12 @@ def same(a: Adapter, b: Adapter, exact: bool = True) -> bool:
     """Whether both change the same layers in the same way."""
     if a.layers.keys() != b.layers.keys():
         return False
-    for path, one in a.layers.items():
+    for path, layer in a.layers.items():
         other = b.layers[path]
-        if one.down.shape != other.down.shape or one.rank != other.rank or (exact and one.alpha != other.alpha):
+        if layer.down.shape != other.down.shape or layer.rank != other.rank or (exact and layer.alpha != other.alpha):
             return False
-        ups = (one.up, other.up) if exact else (one.up * one.scale, other.up * other.scale)
-        for mine, yours in ((one.down, other.down), ups, (one.dora_scale, other.dora_scale)):
+        ups = (layer.up, other.up) if exact else (layer.up * layer.scale, other.up * other.scale)
+        for mine, yours in ((layer.down, other.down), ups, (layer.dora_scale, other.dora_scale)):
             if (mine is None) != (yours is None) or (mine is not None and not mx.allclose(mine, yours, atol=1e-6)):
                 return False
     return True
@@ -68,13 +68,13 @@ def test_what_was_saved_is_loaded_and_saved_again_alike(
     assert not list(tmp_path.glob(".*partial*"))
 
 
-def test_every_spelling_can_be_said_in_every_other(models: dict[str, Any], adapter: Adapter, tmp_path: Path) -> None:
-    said = adapter
+def test_every_format_can_be_converted_to_every_other(models: dict[str, Any], adapter: Adapter, tmp_path: Path) -> None:
+    current = adapter
     for number, format in enumerate(("kohya", "peft", "diffusers", "peft", "kohya")):
         path = tmp_path / (str(number) if format == "peft" else f"{number}.safetensors")
-        save_adapter(said, path, format, mx.float32)  # type: ignore[arg-type]
-        said = load_adapter(path).resolve(models)
-    assert same(said, adapter, exact=False)
+        save_adapter(current, path, format, mx.float32)  # type: ignore[arg-type]
+        current = load_adapter(path).resolve(models)
+    assert same(current, adapter, exact=False)
 
 
 def test_kohyas_underscores_are_known_beside_a_model_only(adapter: Adapter, tmp_path: Path) -> None:
@@ -178,11 +178,11 @@ def halves(down: tuple[int, ...] = (2, 32), up: tuple[int, ...] = (32, 2), layer
 
 
 @pytest.mark.parametrize(
-    ("said", "expected"), [(None, 2.0), (np.float32(0), 2.0), (np.float32(1), 1.0), (np.int64(5), 5.0)]
+    ("alpha", "expected"), [(None, 2.0), (np.float32(0), 2.0), (np.float32(1), 1.0), (np.int64(5), 5.0)]
 )
-def test_without_an_alpha_it_is_the_rank(tmp_path: Path, said: Any, expected: float) -> None:
-    more = {} if said is None else {f"{LAYER}.alpha": np.array(said)}
-    save_file(halves() | more, tmp_path / "a.safetensors")
+def test_without_an_alpha_it_is_the_rank(tmp_path: Path, alpha: Any, expected: float) -> None:
+    stored = {} if alpha is None else {f"{LAYER}.alpha": np.array(alpha)}
+    save_file(halves() | stored, tmp_path / "a.safetensors")
     assert load_adapter(tmp_path / "a.safetensors").layers[LAYER].alpha == expected
 
 
@@ -193,12 +193,12 @@ MISTAKES: dict[str, tuple[Tensors, str]] = {
     "whole": (halves() | {f"{LAYER}.diff_b": ones(2)}, "differences of whole weights"),
     "FLUX": ({"transformer.blocks.0.to_q.lora_A.weight": ones(2, 2)}, r"transformer\.blocks\.0\.to_q"),
     "a model": ({f"model.{i}.weight": ones(2, 2) for i in range(9)}, "and 6 more"),
-    "half": ({f"{LAYER}.lora_down.weight": ones(2, 32)}, "lacks the way up"),
+    "half": ({f"{LAYER}.lora_down.weight": ones(2, 32)}, "has no up matrix"),
     "ranks": (halves(up=(32, 3)), "do not fit each other"),
     "integers": (halves() | {f"{LAYER}.lora_up.weight": ones(32, 2, dtype=np.int32)}, "lora_up"),
     "alpha": (halves() | {f"{LAYER}.alpha": np.array(np.nan, np.float32)}, "alpha"),
     "alphas": (halves() | {f"{LAYER}.alpha": ones(2)}, "alpha"),
-    "inputs": (halves() | {f"{LAYER}.dora_scale": ones(1, 32)}, "DoRA over the inputs"),
+    "inputs": (halves() | {f"{LAYER}.dora_scale": ones(1, 32)}, "DoRA with magnitudes of inputs"),
     "nothing": ({}, "no adapter"),
     "unknown layer": (halves(layer=f"{LAYER}_x"), "changes layers that the model lacks: lora_unet_.*to_q_x"),
     "another model": (halves((2, 64), (64, 2)), r"another model.*\(64, 64\) instead of \(32, 32\)"),
@@ -208,7 +208,7 @@ MISTAKES: dict[str, tuple[Tensors, str]] = {
 
 
 @pytest.mark.parametrize("case", MISTAKES)
-def test_what_is_wrong_with_a_file_is_said_in_one_line(base: Base, tmp_path: Path, case: str) -> None:
+def test_a_faulty_file_is_refused_in_one_line(base: Base, tmp_path: Path, case: str) -> None:
     tensors, named = MISTAKES[case]
     save_file(tensors, tmp_path / "a.safetensors")
     with pytest.raises(UserError, match=named) as error:

@@ -159,6 +159,16 @@ def test_what_trains_is_the_adapter_alone_and_its_start_depends_on_the_seed_alon
     assert not any(mx.array_equal(array, other[name]) for name, array in first.items() if name.endswith("lora_a"))
 
 
+def test_an_adapter_starts_as_large_as_a_linear_layer_of_pytorch(base: Base) -> None:
+    """Its down weights are uniform up to 1 / sqrt(inputs), as PEFT's are."""
+    genmoji = Genmoji.load(base("sd"))
+    attach(genmoji.models, LoRAConfig(rank=8, targets=ALL), seed=3)
+    for path, layer in attached(genmoji.models).items():
+        bound = 1 / math.sqrt(math.prod(layer.lora_a.shape[1:]))
+        largest = mx.abs(layer.lora_a).max().item()
+        assert 0.8 * bound < largest <= bound, path
+
+
 def test_dropout_is_of_training_only(base: Base) -> None:
     genmoji = Genmoji.load(base("sd"))
     attach(genmoji.models, LoRAConfig(rank=2, dropout=0.5), seed=3)
@@ -298,8 +308,8 @@ def test_gradients_over_a_quantized_base_are_those_over_its_dequantized_weight(
             return layer(x).square().sum()
 
         results.append(tree_flatten(mx.grad(loss, argnums=(0, 1))(layer.trainable_parameters(), x)))
-    for (name, expected), (_, found) in zip(*results, strict=True):
-        assert error(found, expected) <= 1e-5, name
+    for (name, expected), (_, actual) in zip(*results, strict=True):
+        assert error(actual, expected) <= 1e-5, name
 
 
 def test_loftq_starts_closer_to_the_dense_model_and_its_adapter_is_for_either_base(base: Base, error: Error) -> None:
@@ -310,22 +320,22 @@ def test_loftq_starts_closer_to_the_dense_model_and_its_adapter_is_for_either_ba
         mx.random.normal((1, 7, 32), key=mx.random.key(2)),
     )
 
-    def said(by: Genmoji) -> mx.array:
+    def output(by: Genmoji) -> mx.array:
         return by.unet(sample, mx.array([500]), text)
 
-    quantized = error(said(genmoji), said(dense))
+    quantized = error(output(genmoji), output(dense))
     config = LoRAConfig(rank=16, targets=("attention", "feed-forward", "conv"), init="loftq")
     with pytest.raises(UserError, match="dense weights"):
         attach(genmoji.models, config, seed=1)
     attach(genmoji.models, config, 1, dense_weights(base("sd")))
-    assert error(said(genmoji), said(dense)) < 0.8 * quantized
+    assert error(output(genmoji), output(dense)) < 0.8 * quantized
     as_trained, for_dense = adapter_of(genmoji.models), adapter_of(genmoji.models, for_dense=True)
-    expected = said(dense)
+    expected = output(dense)
     attach_adapter(dense.models, for_dense)
-    assert error(said(dense), expected) <= 1e-5
-    expected = said(genmoji)
+    assert error(output(dense), expected) <= 1e-5
+    expected = output(genmoji)
     attach_adapter(genmoji.models, as_trained)
-    assert error(said(genmoji), expected) <= 1e-5
+    assert error(output(genmoji), expected) <= 1e-5
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -78,7 +78,7 @@ def pixels(sticker: Sticker) -> list[int]:
 
 
 def used(sticker: Sticker) -> list[str]:
-    return [one["name"].removesuffix(".safetensors") for one in sticker.recipe["adapters"]]
+    return [entry["name"].removesuffix(".safetensors") for entry in sticker.recipe["adapters"]]
 
 
 def test_an_index_is_read_as_it_was_written(folder: Path) -> None:
@@ -100,9 +100,9 @@ def test_an_index_is_read_as_it_was_written(folder: Path) -> None:
         ("dark", None, "dark", None),
         ("dark", "woman", "dark-woman", None),
         (None, "woman", "woman", None),
-        ("dark", "man", "dark", "no adapter for dark skin and man: dark.safetensors draws"),
-        ("light", "woman", "woman", "no adapter for light skin, of which the data had 3 pictures: woman"),
-        ("light", None, "style", "no adapter for light skin, of which the data had 3 pictures: style"),
+        ("dark", "man", "dark", "no adapter for dark skin and man: dark.safetensors is used"),
+        ("light", "woman", "woman", "no adapter for light skin (the training data had 3 pictures): woman"),
+        ("light", None, "style", "no adapter for light skin (the training data had 3 pictures): style"),
         ("medium", None, "style", "no adapter for medium skin: style"),
     ],
 )
@@ -110,11 +110,11 @@ def test_a_request_is_drawn_by_the_most_specific_adapter(
     genmoji: Genmoji, folder: Path, skin_tone: Any, person_type: Any, expected: str, note: str | None
 ) -> None:
     genmoji.set_adapters(folder)
-    with warnings.catch_warnings(record=True) as said:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         routed = genmoji.generate("pig", seed=1, steps=1, skin_tone=skin_tone, person_type=person_type)[0]
     assert used(routed) == [expected]
-    messages = [str(warning.message) for warning in said]
+    messages = [str(warning.message) for warning in caught]
     assert (note is None and not messages) or (note is not None and any(note in message for message in messages))
     genmoji.set_adapters([folder / f"{expected}.safetensors"])
     alone = genmoji.generate("pig", seed=1, steps=1, skin_tone=skin_tone, person_type=person_type)[0]
@@ -155,7 +155,7 @@ def test_a_recipe_replays_to_the_bit_with_its_adapters_only(genmoji: Genmoji, fo
     genmoji.generate("pig", seed=3, steps=2, skin_tone="dark")[0].save(folder / "pig.png")
     recipe = read_recipe(folder / "pig.png")
     assert recipe is not None and str(folder.parent) not in json.dumps(recipe)
-    assert [one["weight"] for one in recipe["adapters"]] == ([1.0] if routed else [0.5, 1.0])
+    assert [adapter["weight"] for adapter in recipe["adapters"]] == ([1.0] if routed else [0.5, 1.0])
     if routed:
         genmoji.generate("pig", seed=3, steps=1)
     drawn = genmoji.replay(recipe)
@@ -172,10 +172,12 @@ def test_a_recipe_replays_to_the_bit_with_its_adapters_only(genmoji: Genmoji, fo
         genmoji.replay(recipe | {"adapters": 3})
 
 
-def test_what_was_trained_on_other_weights_is_told(genmoji: Genmoji, make: Callable[..., Path]) -> None:
-    with pytest.warns(UserWarning, match=r"other\.safetensors was trained on other weights, those of someone/else"):
+def test_an_adapter_for_other_weights_warns(genmoji: Genmoji, make: Callable[..., Path]) -> None:
+    with pytest.warns(
+        UserWarning, match=r"other\.safetensors was trained for the weights of someone/else, which are not these"
+    ):
         genmoji.set_adapters([make("other", base_model="someone/else", base_sha256="ab12")])
-    with pytest.warns(UserWarning, match=r"repair\.safetensors makes up for the rounding of a quantized model"):
+    with pytest.warns(UserWarning, match=r"repair\.safetensors corrects the rounding of a quantized model"):
         genmoji.set_adapters([make("repair", init="loftq")])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -225,15 +227,18 @@ def test_a_set_that_cannot_be_had_leaves_the_one_before(genmoji: Genmoji, make: 
     [
         ("[]", "not a JSON object"),
         ("{", "not valid JSON"),
-        ("{}", "no index of adapters"),
-        ('{"adapters": [{"file": "dark.safetensors", "skin_tone": "dark"}]}', "neither a skin tone"),
-        ('{"adapters": [{"file": null}]}', "neither a skin tone"),
-        ('{"adapters": [{"file": "../style.safetensors"}]}', "not the name of a file beside it"),
+        ("{}", "not a valid index of adapters"),
+        (
+            '{"adapters": [{"file": "dark.safetensors", "skin_tone": "dark"}]}',
+            "style's adapter, without a skin tone and person type, is missing",
+        ),
+        ('{"adapters": [{"file": null}]}', "style's adapter, without a skin tone and person type, is missing"),
+        ('{"adapters": [{"file": "../style.safetensors"}]}', "not the name of a file in the folder"),
         ('{"adapters": [{"file": "style.safetensors", "colour": "red"}]}', "colour"),
         ('{"adapters": [{"file": "style.safetensors"}, {"file": "dark.safetensors"}]}', "two adapters"),
-        ('{"adapters": [{"file": "none.safetensors"}]}', "none.safetensors, which is not there"),
+        ('{"adapters": [{"file": "none.safetensors"}]}', "none.safetensors, which is missing"),
         ('{"adapters": [{"file": "style.safetensors", "skin_tone": 3}]}', "skin_tone"),
-        ('{"base": "x", "adapters": [{"file": "style.safetensors"}]}', "no index of adapters"),
+        ('{"base": "x", "adapters": [{"file": "style.safetensors"}]}', "not a valid index of adapters"),
     ],
 )
 def test_an_index_that_makes_no_sense_is_named(folder: Path, index: str, named: str) -> None:

@@ -103,13 +103,13 @@ class Case:
 
     def theirs(self, oracle: transformers.CLIPPreTrainedModel) -> list[np.ndarray]:
         with torch.no_grad():
-            said = oracle(torch.from_numpy(self.input_ids), output_hidden_states=True)
-        pooled = said.text_embeds if "text_embeds" in said else said.pooler_output
-        return [said.last_hidden_state.numpy(), pooled.numpy(), *(h.numpy() for h in said.hidden_states)]
+            output = oracle(torch.from_numpy(self.input_ids), output_hidden_states=True)
+        pooled = output.text_embeds if "text_embeds" in output else output.pooler_output
+        return [output.last_hidden_state.numpy(), pooled.numpy(), *(h.numpy() for h in output.hidden_states)]
 
     def ours(self, model: CLIPTextModel) -> list[mx.array]:
-        said = model(mx.array(self.input_ids))
-        return [said.last_hidden_state, said.pooled, *said.hidden_states]
+        output = model(mx.array(self.input_ids))
+        return [output.last_hidden_state, output.pooled, *output.hidden_states]
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import torch
 
 from mlx_genmoji.models import ops
 from mlx_genmoji.models.blocks import Conv2d
-from mlx_genmoji.models.ops import cpu, cpu_eager, metal
+from mlx_genmoji.models.ops import cpu, cpu_eager, metal, parallel_cast
 
 pytestmark = pytest.mark.usefixtures("cpu")
 
@@ -359,7 +359,7 @@ def test_every_number_of_half_precision_is_widened():
     halves = np.arange(2**16, dtype=np.uint16).view(np.float16)
     finite = halves[np.isfinite(halves)]
     arrays = [mx.array(finite), *(mx.array(halves[start : start + 7]) for start in range(0, 2**16, 997))]
-    for half, wide in zip(arrays, cpu_eager.widened(iter(arrays)), strict=True):
+    for half, wide in zip(arrays, parallel_cast.parallel_cast(iter(arrays)), strict=True):
         assert wide.dtype == mx.float32
         assert np.array_equal(np.asarray(wide), np.asarray(half).astype(np.float32), equal_nan=True)
 
@@ -371,7 +371,7 @@ def test_a_thread_with_the_id_of_one_that_ended_can_widen():
 
     def widen() -> None:
         ids.append(threading.get_ident())
-        values.extend(wide.item() for wide in cpu_eager.widened([mx.array(2.5, mx.float16)]))
+        values.extend(wide.item() for wide in parallel_cast.parallel_cast([mx.array(2.5, mx.float16)]))
 
     while len(set(ids)) == len(ids) < 100:
         thread = threading.Thread(target=widen)
@@ -494,11 +494,11 @@ def test_no_memory_is_wired_without_metal(wired, monkeypatch):
 @pytest.mark.parametrize("inference", [False, True])
 def test_a_batch_of_none_has_a_result_of_none(form, inference):
     """Every operation on (0, H, W, C)."""
-    x, weight, one = mx.zeros((0, 4, 4, 8)), normal(6, 3, 3, 8), mx.ones(8)
+    x, weight, scale = mx.zeros((0, 4, 4, 8)), normal(6, 3, 3, 8), mx.ones(8)
     row = mx.zeros((0, 5, 8))
     with ops.inference() if inference else contextlib.nullcontext():
         results = {
-            (0, 4, 4, 8): [ops.silu(x), ops.gelu(x), ops.gated_gelu(x, x), ops.group_norm(x, 2, one, one, 1e-5)],
+            (0, 4, 4, 8): [ops.silu(x), ops.gelu(x), ops.gated_gelu(x, x), ops.group_norm(x, 2, scale, scale, 1e-5)],
             (0, 4, 4, 6): [ops.conv2d(x, weight, 1, 1)],
             (0, 2, 2, 6): [ops.downsampled_conv2d(x, weight, 1)],
             (0, 8, 8, 6): [ops.upsampled_conv2d(x, weight)],

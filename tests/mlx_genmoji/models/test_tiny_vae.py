@@ -51,10 +51,10 @@ class Case:
         self.folder = save(self.oracle)
         downscale = 2 ** (len(config["num_encoder_blocks"]) - 1)
         random = np.random.default_rng(1)
-        said = self.oracle.config
+        oracle_config = self.oracle.config
         # Some of the latents are beyond the largest one.
-        self.latents = 3 * random.normal(size=(2, *size, said.latent_channels)).astype(np.float32)
-        shape = (2, size[0] * downscale, size[1] * downscale, said.in_channels)
+        self.latents = 3 * random.normal(size=(2, *size, oracle_config.latent_channels)).astype(np.float32)
+        shape = (2, size[0] * downscale, size[1] * downscale, oracle_config.in_channels)
         self.pictures = random.uniform(-1, 1, shape).astype(np.float32)
         self.expected = self.theirs(self.oracle)
 
@@ -122,7 +122,7 @@ def test_diffusers_reads_what_we_save(name, make_case, tmp_path):
 def test_large_latents_that_are_not_squashed_are_noticed(make_case, errors, monkeypatch):
     case = make_case("taesd")
     model = load_model(case.folder)
-    monkeypatch.setattr(tiny_vae, "LARGEST_LATENT", 4)
+    monkeypatch.setattr(tiny_vae, "MAX_LATENT", 4)
     assert errors(case.ours(model), case.expected)[1] > TOLERANCE
 
 

@@ -15,8 +15,8 @@ import torch
 from mlx_genmoji.checkpoint.components import load_model, save_model
 from mlx_genmoji.errors import UserError
 from mlx_genmoji.models.blocks import Attention
-from mlx_genmoji.models.transformer import BasicTransformerBlock
 from mlx_genmoji.models.unet import UNet2DConditionModel
+from mlx_genmoji.models.unet_blocks import BasicTransformerBlock
 
 pytestmark = pytest.mark.usefixtures("cpu")
 

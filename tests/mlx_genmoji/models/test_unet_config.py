@@ -58,7 +58,7 @@ BAD_VARIANTS = [(field, *case) for field, case in BAD.items()] + [
     ("addition_embed_type", "text_time", "addition_time_embed_dim.*None.*text_time"),
     ("norm_eps", float("nan"), "norm_eps.*nan"),
     ("norm_eps", 10**400, "norm_eps"),
-    ("addition_time_embed_dim", 1, "freq_shift.*1 waves"),
+    ("addition_time_embed_dim", 1, "freq_shift.*1 channels"),
     ("attention_head_dim", [8, 8], "attention_head_dim.*each"),
     ("some_new_field", "value", "some_new_field.*value"),
 ]

@@ -60,9 +60,9 @@ class Case:
         self.folder = save(self.oracle, quiet=quiet)
         downscale = 2 ** (len(config["block_out_channels"]) - 1)
         random = np.random.default_rng(1)
-        said = self.oracle.config
-        self.latents = random.normal(size=(2, size, size + 1, said.latent_channels)).astype(np.float32)
-        shape = (2, size * downscale, (size + 1) * downscale, said.in_channels)
+        oracle_config = self.oracle.config
+        self.latents = random.normal(size=(2, size, size + 1, oracle_config.latent_channels)).astype(np.float32)
+        shape = (2, size * downscale, (size + 1) * downscale, oracle_config.in_channels)
         self.pictures = random.uniform(-1, 1, shape).astype(np.float32)
         self.expected = self.theirs(self.oracle)
 

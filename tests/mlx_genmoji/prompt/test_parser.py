@@ -125,7 +125,7 @@ def test_roles_and_hair_are_read() -> None:
 
 
 @pytest.mark.parametrize(
-    ("prompt", "said"),
+    ("prompt", "fields"),
     [
         ("pig", set()),
         ("flying pig", {"pose"}),
@@ -134,8 +134,8 @@ def test_roles_and_hair_are_read() -> None:
         ("fox reading a newspaper", {"pose", "holding"}),
     ],
 )
-def test_what_the_user_says_is_left_alone(prompt: str, said: set[str]) -> None:
-    assert parse(prompt).mentioned == said
+def test_what_the_user_says_is_left_alone(prompt: str, fields: set[str]) -> None:
+    assert parse(prompt).mentioned == fields
 
 
 @pytest.mark.parametrize(
@@ -196,8 +196,8 @@ def test_all_but_the_skin_tone_is_left_as_it_is(
     wording: tuple[str, str], before: str, behind: str, in_front: bool, article: str, person: str, rest: str
 ) -> None:
     tone, word = wording
-    said = before.format(word) + person if in_front else person + behind.format(word)
-    read = parse(f"{article}{said}{rest}")
+    described = before.format(word) + person if in_front else person + behind.format(word)
+    read = parse(f"{article}{described}{rest}")
     assert (read.subject, read.skin_tone) == (parse(f"{article}{person}{rest}").subject, tone)
 
 

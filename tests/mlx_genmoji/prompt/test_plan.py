@@ -117,11 +117,12 @@ def genmoji() -> Genmoji:
 
 
 def test_a_plan_is_drawn_and_kept_and_replayed_without_a_language_model(genmoji: Genmoji) -> None:
-    sticker = genmoji.generate("pig", rewrite=PLAN.edited(skin_tone="dark"), steps=1, seed=1)[0]
+    plan = PLAN.edited(subject="woman astronaut", skin_tone="dark")
+    sticker = genmoji.generate("woman astronaut", rewrite=plan, steps=1, seed=1)[0]
     recipe = json.loads(json.dumps(sticker.recipe))
-    assert recipe["prompt"] == "pig" and recipe["skin_tone"] == "dark"
+    assert recipe["prompt"] == "woman astronaut" and recipe["skin_tone"] == "dark"
     assert recipe["plan"]["final_prompt"] == recipe["final_prompt"]
-    assert recipe["final_prompt"].startswith("pig") and recipe["final_prompt"].endswith("dark skin tone, 3d")
+    assert recipe["final_prompt"] == "woman astronaut, dark skin tone, 3d"
     again = genmoji.replay(recipe)
     assert again.image.tobytes() == sticker.image.tobytes() and again.recipe["plan"] == recipe["plan"]
 
@@ -136,11 +137,11 @@ def test_a_plan_of_another_form_is_composed_for_the_model_that_draws_it(genmoji:
     """As `Rewriter.rewrite` gives it, read back from JSON or with a field replaced."""
     plan = PLAN.edited(skin_tone="dark").composed(CaptionForm())
     assert plan.final_prompt == "pig, happy, dancing, wearing a hat, holding a rose, pink and white, dark skin tone"
-    for one in (plan, PromptPlan.from_dict(json.loads(json.dumps(plan.to_dict()))), replace(plan, pose="sleeping")):
-        recipe = genmoji.generate("pig", rewrite=one, steps=1, skin_tone="dark")[0].recipe
-        assert recipe["final_prompt"] == "pig, dark skin tone, 3d" == recipe["plan"]["final_prompt"]
-    own = replace(plan, final_prompt="red apple, flat")
-    assert genmoji.generate("pig", rewrite=own, steps=1)[0].recipe["final_prompt"] == "red apple, flat"
+    for variant in (plan, PromptPlan.from_dict(json.loads(json.dumps(plan.to_dict()))), replace(plan, pose="sleeping")):
+        recipe = genmoji.generate("pig", rewrite=variant, steps=1, skin_tone="dark")[0].recipe
+        assert recipe["final_prompt"] == "pig, 3d" == recipe["plan"]["final_prompt"]
+    finished = replace(plan, final_prompt="red apple, flat")
+    assert genmoji.generate("pig", rewrite=finished, steps=1)[0].recipe["final_prompt"] == "red apple, flat"
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ class Saying(Rewriter):
     def __init__(self, *answers: str):
         self.answers = list(answers)
 
-    def _answers(self, questions: Sequence[str], asked: Sequence[Sequence[str]]) -> list[str]:
+    def _answers(self, questions: Sequence[str], fields: Sequence[Sequence[str]]) -> list[str]:
         self.questions = list(questions)
         return self.answers
 
@@ -46,10 +46,10 @@ def test_whatever_a_model_says_is_what_the_grammar_allows(
 ) -> None:
     monkeypatch.setattr(rewriter, "MAX_TOKENS", 400)
     parsed = parse(prompt)
-    asked = fields_to_ask(parsed)
-    (answer,) = loaded._answers([request.question(parsed, asked)], [asked])
-    assert [line.partition(":")[0] for line in answer.splitlines()] == list(asked)
-    assert read_answer(answer, asked).keys() == set(asked)
+    fields = fields_to_ask(parsed)
+    (answer,) = loaded._answers([request.question(parsed, fields)], [fields])
+    assert [line.partition(":")[0] for line in answer.splitlines()] == list(fields)
+    assert read_answer(answer, fields).keys() == set(fields)
 
 
 def test_without_its_grammar_it_says_anything(loaded: Rewriter, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,8 +81,8 @@ def test_the_kept_instructions_change_nothing(language_model: Path, loaded: Rewr
     from mlx_lm.sample_utils import make_sampler
 
     parsed = parse("pizza")
-    asked = fields_to_ask(parsed)
-    question = request.question(parsed, asked)
+    fields = fields_to_ask(parsed)
+    question = request.question(parsed, fields)
     model, tokenizer = mlx_lm.load(str(language_model))[:2]
     whole = tokenizer.apply_chat_template(
         [{"role": "user", "content": f"{request.INSTRUCTIONS}\n\n{question}"}], add_generation_prompt=True
@@ -93,9 +93,9 @@ def test_the_kept_instructions_change_nothing(language_model: Path, loaded: Rewr
         whole,
         max_tokens=rewriter.MAX_TOKENS,
         sampler=make_sampler(0.0),
-        logits_processors=[Constraint(loaded._grammar_tokens, grammar(asked))],
+        logits_processors=[Constraint(loaded._grammar_tokens, grammar(fields))],
     )
-    assert loaded._answers([question], [asked]) == [expected] and expected
+    assert loaded._answers([question], [fields]) == [expected] and expected
 
 
 @pytest.mark.parametrize(
@@ -201,9 +201,9 @@ def test_other_scripts_are_warned_about() -> None:
 def test_no_prompt_and_no_answer_breaks_a_plan(prompt: str, answer: str) -> None:
     form = CaptionForm("{prompt}, 3d", lambda text: len(text) <= 40)
     values = dict.fromkeys(OPTIONAL, "dancing pig")
-    said = answer + "".join(f"\n{name}: {value}" for name, value in values.items())
+    reply = answer + "".join(f"\n{name}: {value}" for name, value in values.items())
     try:
-        plan = Saying(said).rewrite(prompt, form=form)
+        plan = Saying(reply).rewrite(prompt, form=form)
     except UserError as error:
         assert "\n" not in str(error)
     except UserWarning:

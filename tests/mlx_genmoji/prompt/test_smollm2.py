@@ -95,7 +95,7 @@ def test_a_converted_model_says_what_the_reference_says(small: Path) -> None:
 
 
 def test_rows_left_in_llama_cpps_order_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(smollm2, "_in_order", lambda name, tensor, heads: tensor)
+    monkeypatch.setattr(smollm2, "_reordered", lambda name, tensor, heads: tensor)
     write_gguf(tmp_path / "small.gguf")
     convert_gguf(tmp_path / "small.gguf", tmp_path / "small")
     assert agreement(tmp_path / "small")[0] < 0.99
@@ -109,8 +109,8 @@ def test_its_tokenizer_splits_digits_and_merges_as_the_file_says(small: Path) ->
     assert tokenizer.encode("abc ab") == [vocabulary[token] for token in ("abc", "Ġ", "ab")]
     assert tokenizer.decode(tokenizer.encode("abc ab")) == "abc ab"
     assert tokenizer.encode("<|im_end|>") == [2]
-    said = tokenizer.apply_chat_template([{"role": "user", "content": "ab"}], tokenize=False)
-    assert said == "<|im_start|>ab<|im_end|>"
+    chat = tokenizer.apply_chat_template([{"role": "user", "content": "ab"}], tokenize=False)
+    assert chat == "<|im_start|>ab<|im_end|>"
 
 
 def test_another_file_is_refused_in_one_line(tmp_path: Path) -> None:

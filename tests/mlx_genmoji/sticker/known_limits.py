@@ -6,6 +6,7 @@ TAKEN: dict[str, dict[str, tuple[str, tuple[int, int] | None, int]]] = {
     "discord-sticker": {"pig.png": ("PNG", (320, 320), 512_000)},
     "telegram": {"pig.webp": ("WEBP", None, 512_000)},
     "whatsapp": {"pig.webp": ("WEBP", (512, 512), 100_000), "pig-tray.png": ("PNG", (96, 96), 50_000)},
+    "signal": {"pig.webp": ("WEBP", (512, 512), 300_000)},
     "imessage": {f"pig-{side}.png": ("PNG", (side, side), 500_000) for side in (300, 408, 618)},
     "favicon": {
         "favicon.ico": ("ICO", (48, 48), 100_000),

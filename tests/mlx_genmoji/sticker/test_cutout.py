@@ -20,9 +20,9 @@ def alpha(image: Image.Image) -> NDArray[np.float32]:
     return np.asarray(image.getchannel("A")).astype(np.float32) / 255
 
 
-def difference(one: Image.Image, other: Image.Image) -> NDArray[np.int32]:
+def difference(first: Image.Image, second: Image.Image) -> NDArray[np.int32]:
     """Levels, of the channel that differs most."""
-    return np.abs(np.asarray(one).astype(np.int32) - np.asarray(other).astype(np.int32)).max(-1)
+    return np.abs(np.asarray(first).astype(np.int32) - np.asarray(second).astype(np.int32)).max(-1)
 
 
 @pytest.mark.parametrize("name", FIGURES)

@@ -65,21 +65,21 @@ def test_each_image_has_the_same_identifier_and_the_description(file: bytes) -> 
 
 
 def test_its_boxes_are_those_of_a_heic_file(file: bytes) -> None:
-    found = list(boxes(file))
-    kinds = [kind for kind, _ in found]
-    assert kinds[:2] == [b"ftyp", b"meta"] and found[0][1][:4] in (b"heic", b"heix")
+    items_of_file = list(boxes(file))
+    kinds = [kind for kind, _ in items_of_file]
+    assert kinds[:2] == [b"ftyp", b"meta"] and items_of_file[0][1][:4] in (b"heic", b"heix")
     # HEVC images, each with its alpha as an auxiliary image, and Exif and XMP of each.
-    items = [content[8:12] for kind, content in found if kind == b"infe"]
+    items = [content[8:12] for kind, content in items_of_file if kind == b"infe"]
     assert [items.count(kind) for kind in (b"hvc1", b"Exif", b"mime")] == [10, 5, 5]
-    sizes = [struct.unpack(">II", content[4:12]) for kind, content in found if kind == b"ispe"]
+    sizes = [struct.unpack(">II", content[4:12]) for kind, content in items_of_file if kind == b"ispe"]
     # The smallest is coded as 64 px and cropped by a clean aperture.
     assert {(side, side) for side in SIDES} - {(40, 40)} == set(sizes) and b"clap" in kinds
-    assert any(b"urn:mpeg:hevc:2015:auxid:1" in content for kind, content in found if kind == b"auxC")
-    (references,) = [content for kind, content in found if kind == b"iref"]
+    assert any(b"urn:mpeg:hevc:2015:auxid:1" in content for kind, content in items_of_file if kind == b"auxC")
+    (references,) = [content for kind, content in items_of_file if kind == b"iref"]
     linked = [kind for kind, _ in boxes(references[4:])]
     assert [linked.count(kind) for kind in (b"auxl", b"cdsc")] == [5, 10]
-    primary = struct.unpack(">H", next(content for kind, content in found if kind == b"pitm")[4:6])[0]
-    identifiers = [struct.unpack(">H", content[4:6])[0] for kind, content in found if kind == b"infe"]
+    primary = struct.unpack(">H", next(content for kind, content in items_of_file if kind == b"pitm")[4:6])[0]
+    identifiers = [struct.unpack(">H", content[4:6])[0] for kind, content in items_of_file if kind == b"infe"]
     assert primary == min(identifiers)
 
 

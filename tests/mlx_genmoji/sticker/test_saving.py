@@ -54,9 +54,9 @@ def test_a_sticker_is_saved_as_its_name_says(suffix: str, transparent: bool, rin
     ring.save(path, transparent=transparent)
     with Image.open(path) as image:
         assert image.format == suffix.upper()
-        shown = ring.cutout() if transparent else ring.image
-        assert image.mode == shown.mode
-        assert np.array_equal(visible(image), visible(shown))
+        expected = ring.cutout() if transparent else ring.image
+        assert image.mode == expected.mode
+        assert np.array_equal(visible(image), visible(expected))
 
 
 def visible(image: Image.Image) -> np.ndarray:
@@ -72,6 +72,6 @@ def test_a_transparent_sticker_holds_its_recipe_too(ring: Sticker, tmp_path: Pat
 
 @pytest.mark.parametrize("name", ["ring.gif", "ring"])
 def test_another_suffix_is_told_in_a_sentence(name: str, ring: Sticker, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"\.png, \.webp, \.heic"):
+    with pytest.raises(UserError, match=r"\.png, \.webp or \.heic"):
         ring.save(tmp_path / name)
     assert not list(tmp_path.iterdir())

@@ -90,7 +90,7 @@ def test_quality_goes_down_until_the_limit_is_kept(format: Literal["WEBP", "PNG"
 
 
 def test_what_cannot_be_made_small_enough_is_told_in_a_sentence() -> None:
-    with pytest.raises(UserError, match="1,000 are the most"):
+    with pytest.raises(UserError, match="and may have 1,000"):
         encode(noise(), Output("{name}.png", 128, 1000))
 
 

@@ -18,7 +18,7 @@ Mask = NDArray[np.bool_]
 SIDE = 96
 
 
-def shown(picture: NDArray[np.uint8], colour: tuple[int, int, int]) -> Mask:
+def pixels_of(picture: NDArray[np.uint8], colour: tuple[int, int, int]) -> Mask:
     return np.abs(picture.astype(int) - colour).max(-1) < 40
 
 
@@ -62,7 +62,7 @@ def test_the_same_seed_draws_the_same_picture_in_any_order(build: Build) -> None
 
 def test_wings_are_behind_a_face_at_both_sides(build: Build) -> None:
     picture = compose(build(["grinning face", "egg", "wing"], {"wing": disc(BLUE)}), "wings", "grinning face", "wings")
-    wings, face = shown(picture, BLUE), shown(picture, BROWN)
+    wings, face = pixels_of(picture, BLUE), pixels_of(picture, BROWN)
     assert wings[:, : SIDE // 4].any() and wings[:, -SIDE // 4 :].any()
     assert face[SIDE // 2 - 2 : SIDE // 2 + 2, SIDE // 2].all()
     across, _ = middle(wings)
@@ -71,7 +71,7 @@ def test_wings_are_behind_a_face_at_both_sides(build: Build) -> None:
 
 def test_wings_of_an_animal_seen_from_the_side_grow_from_its_back(build: Build) -> None:
     picture = compose(build(["pig", "egg", "wing"], {"wing": disc(BLUE)}), "wings", "pig", "wings")
-    (across, down), (body_across, body_down) = middle(shown(picture, BLUE)), middle(shown(picture, BROWN))
+    (across, down), (body_across, body_down) = middle(pixels_of(picture, BLUE)), middle(pixels_of(picture, BROWN))
     assert across > body_across and down < body_down
 
 
@@ -83,44 +83,44 @@ def test_most_of_what_has_wings_or_is_on_a_cloud_shows(build: Build) -> None:
         assert plan is not None
         left, top, right, bottom = dict(composer.boxes(plan))[0]
         whole = np.pi / 4 * (right - left) * (bottom - top)
-        assert shown(composer.picture(plan), BROWN).sum() > 0.6 * whole
+        assert pixels_of(composer.picture(plan), BROWN).sum() > 0.6 * whole
 
 
 def test_a_hat_is_on_the_head_and_sunglasses_on_the_eyes(build: Build) -> None:
     labels = ["cat", "grinning face", "crown", "sunglasses", "banana"]
     folder = build(labels, {"crown": disc(BLUE), "sunglasses": bar(RED)})
     hat = compose(folder, "wearing", "grinning face", "crown")
-    assert middle(shown(hat, BLUE))[1] < 0.35 < middle(shown(hat, BROWN))[1]
+    assert middle(pixels_of(hat, BLUE))[1] < 0.35 < middle(pixels_of(hat, BROWN))[1]
     eyes = compose(folder, "wearing", "grinning face", "sunglasses")
-    across, down = middle(shown(eyes, RED))
+    across, down = middle(pixels_of(eyes, RED))
     assert abs(across - 0.5) < 0.05 and 0.3 < down < 0.5
     # Seen from the side, the cat looks to the left.
-    assert middle(shown(compose(folder, "wearing", "cat", "crown"), BLUE))[0] < 0.45
+    assert middle(pixels_of(compose(folder, "wearing", "cat", "crown"), BLUE))[0] < 0.45
 
 
 def test_what_is_in_a_bucket_ends_at_its_rim(build: Build) -> None:
     folder = build(["pig", "bucket", "cat"], {"bucket": bar(GREY), "pig": disc(BLUE)})
     picture = compose(folder, "in", "pig", "bucket")
-    animal, vessel = shown(picture, BLUE), shown(picture, GREY)
+    animal, vessel = pixels_of(picture, BLUE), pixels_of(picture, GREY)
     assert animal.any() and vessel.any()
     assert np.nonzero(animal)[0].max() < np.nonzero(vessel)[0].mean()
 
 
 def test_what_is_held_is_small_and_in_front(build: Build) -> None:
     picture = compose(build(["panda", "banana"], {"banana": disc(BLUE)}), "with", "panda", "banana")
-    held, holder = shown(picture, BLUE), shown(picture, BROWN)
+    held, holder = pixels_of(picture, BLUE), pixels_of(picture, BROWN)
     assert 0.1 < held.sum() / holder.sum() < 0.5
     assert middle(held)[1] > middle(holder)[1]
 
 
 def test_a_rider_sits_above_what_it_rides(build: Build) -> None:
     picture = compose(build(["panda", "bicycle"], {"bicycle": bar(BLUE)}), "riding", "panda", "bicycle")
-    assert middle(shown(picture, BROWN))[1] < middle(shown(picture, BLUE))[1]
+    assert middle(pixels_of(picture, BROWN))[1] < middle(pixels_of(picture, BLUE))[1]
 
 
 def test_something_tiny_stands_on_something_big(build: Build) -> None:
     picture = compose(build(["pig", "hamburger"], {"hamburger": disc(BLUE)}), "tiny", "pig", "hamburger")
-    small, big = shown(picture, BROWN), shown(picture, BLUE)
+    small, big = pixels_of(picture, BROWN), pixels_of(picture, BLUE)
     assert small.sum() < 0.2 * big.sum()
     assert middle(small)[1] < middle(big)[1]
 
@@ -132,7 +132,7 @@ def test_a_plan_says_where_its_parts_are(build: Build) -> None:
     picture = composer.picture(plan)
     boxes = dict(composer.boxes(plan))
     for place, colour in enumerate((BROWN, BLUE)):
-        rows, columns = np.nonzero(shown(picture, colour))
+        rows, columns = np.nonzero(pixels_of(picture, colour))
         expected = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
         # The upper one covers the lower one's top.
         assert boxes[place][2:] == pytest.approx(expected[2:], abs=2)
@@ -144,17 +144,17 @@ def test_a_plan_says_where_its_parts_are(build: Build) -> None:
 
 def test_two_are_two_and_three_are_three(build: Build) -> None:
     folder = build(["egg", "banana"])
-    alone = int(shown(compose(folder, "count", "egg", "two"), BROWN).any(0).sum())
-    three = shown(compose(folder, "count", "egg", "three"), BROWN)
+    alone = int(pixels_of(compose(folder, "count", "egg", "two"), BROWN).any(0).sum())
+    three = pixels_of(compose(folder, "count", "egg", "three"), BROWN)
     assert alone > SIDE * 0.85
     top, bottom = three[: SIDE // 3], three[-SIDE // 3 :]
     assert top.any(0).sum() < 0.7 * bottom.any(0).sum()
 
 
 def test_a_figure_of_another_colour_lies_as_it_does_in_its_own_picture(build: Build) -> None:
-    own = Image.new("RGBA", (SIZE, SIZE))
-    own.paste(disc(YELLOW).resize((SIZE // 2, SIZE // 2)), (SIZE * 7 // 16, SIZE * 7 // 16))
-    picture = compose(build(["banana", "pig"], {"banana": own}), "colour", "banana", "blue")
+    present = Image.new("RGBA", (SIZE, SIZE))
+    present.paste(disc(YELLOW).resize((SIZE // 2, SIZE // 2)), (SIZE * 7 // 16, SIZE * 7 // 16))
+    picture = compose(build(["banana", "pig"], {"banana": present}), "colour", "banana", "blue")
     figure = (picture < 240).any(-1)
     assert middle(figure) == pytest.approx((11 / 16, 11 / 16), abs=0.02)
     assert figure.any(0).sum() == pytest.approx(SIDE / 2, abs=3)
@@ -174,7 +174,7 @@ def test_the_same_parts_lie_the_same_way_whatever_the_seed(build: Build) -> None
 def test_a_figure_is_as_large_whatever_it_wears(build: Build) -> None:
     folder = build(["cat", "crown", "top hat", "banana"], {"crown": disc(BLUE), "top hat": disc(RED)})
     crowned, hatted = (
-        shown(compose(folder, "wearing", "cat", hat), BROWN).any(0).sum() for hat in ("crown", "top hat")
+        pixels_of(compose(folder, "wearing", "cat", hat), BROWN).any(0).sum() for hat in ("crown", "top hat")
     )
     assert crowned == hatted
 
@@ -185,9 +185,9 @@ def test_another_colour_is_that_colour_and_leaves_the_rest(name: str) -> None:
     pen = ImageDraw.Draw(apple)
     pen.rectangle((28, 4, 36, 14), (60, 160, 40, 255))
     pen.ellipse((26, 26, 38, 38), (255, 255, 255, 255))
-    own = dominant(apple)
-    assert own is not None and own.name == "red"
-    painted = recolour(apple, own, TARGETS[name])
+    present = dominant(apple)
+    assert present is not None and present.name == "red"
+    painted = recolour(apple, present, TARGETS[name])
     new = dominant(painted)
     assert new is not None and new.name == name
     assert painted.getpixel((32, 8)) == (60, 160, 40, 255)
@@ -216,19 +216,19 @@ def test_a_smileys_eyes_and_mouth_come_without_its_face(build: Build) -> None:
     assert cut[45, 32, 3] == 0
     folder = build(["egg", "winking face"], {"winking face": smiley, "egg": disc(BLUE)})
     picture = compose(folder, "emotion", "egg", "winking")
-    assert shown(picture, (60, 30, 10)).any() and not shown(picture, YELLOW).any()
+    assert pixels_of(picture, (60, 30, 10)).any() and not pixels_of(picture, YELLOW).any()
 
 
 def test_white_within_a_figure_stays_and_white_around_it_covers_nothing(build: Build) -> None:
     for originals in (True, False):
         folder = build(["egg", "fire"], {"egg": disc(BLUE, hole=True), "fire": disc(RED)}, originals=originals)
         picture = compose(folder, "fire", "egg", "fire")
-        blue = shown(picture, BLUE)
+        blue = pixels_of(picture, BLUE)
         x, y = (round(SIDE * place) for place in middle(blue))
         assert (picture[y, x] > 230).all()
         # The egg's box has the flame in its corners.
         rows, columns = np.nonzero(blue)
-        assert shown(picture, RED)[rows.min() + 1, columns.min() + 1]
+        assert pixels_of(picture, RED)[rows.min() + 1, columns.min() + 1]
 
 
 def test_an_original_outside_the_dataset_is_not_read(build: Build, tmp_path: Path) -> None:
@@ -236,7 +236,7 @@ def test_an_original_outside_the_dataset_is_not_read(build: Build, tmp_path: Pat
     disc(RED).save(tmp_path / "secret.png")
     listed = folder / "metadata.jsonl"
     listed.write_text(listed.read_text("utf-8").replace("originals/egg.png", "originals/../../secret.png"), "utf-8")
-    assert not shown(compose(folder, "count", "egg", "two"), RED).any()
+    assert not pixels_of(compose(folder, "count", "egg", "two"), RED).any()
 
 
 def test_a_picture_that_cannot_be_read_is_named(build: Build) -> None:

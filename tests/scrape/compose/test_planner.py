@@ -159,11 +159,11 @@ def test_a_plan_depends_on_the_seed_and_the_index_alone(build: Build, held_out_l
     folder = build(held_out_labels)
     forwards, backwards, other = Composer([folder], 32, 5), Composer([folder], 32, 5), Composer([folder], 32, 6)
 
-    def said(plan: Plan) -> tuple[str, str, list[str]]:
+    def summary(plan: Plan) -> tuple[str, str, list[str]]:
         return plan.kind, plan.caption, [part.label for part in plan.pictures]
 
     order = list(range(300))
     random.Random(0).shuffle(order)
-    shuffled = {index: said(backwards.plan(index)) for index in order}
-    assert [said(forwards.plan(index)) for index in range(300)] == [shuffled[index] for index in range(300)]
-    assert [said(other.plan(index)) for index in range(300)] != [shuffled[index] for index in range(300)]
+    shuffled = {index: summary(backwards.plan(index)) for index in order}
+    assert [summary(forwards.plan(index)) for index in range(300)] == [shuffled[index] for index in range(300)]
+    assert [summary(other.plan(index)) for index in range(300)] != [shuffled[index] for index in range(300)]

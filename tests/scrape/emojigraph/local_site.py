@@ -91,7 +91,7 @@ class LocalSite:
         """Forget what was asked for."""
         self.log, self.headers, self._asked = [], [], Counter()
 
-    def asked(self, beginning: str = "/") -> list[Served]:
+    def requested(self, beginning: str = "/") -> list[Served]:
         """The log of paths that begin so."""
         return [served for served in self.log if served.path.startswith(beginning)]
 

@@ -118,7 +118,7 @@ def test_a_faulty_site_gives_all_that_is_good_and_a_reason_for_all_that_is_not(t
 
 def test_without_descriptions_no_page_is_asked_for(collect: Collect, site: LocalSite, out: Path) -> None:
     report = collect(descriptions=False)
-    assert (report.requests, len(site.log), len(site.asked("/thing"))) == (14, 14, 0)
+    assert (report.requests, len(site.log), len(site.requested("/thing"))) == (14, 14, 0)
     assert {row["description"] for row in rows(out).values()} == {""}
 
 

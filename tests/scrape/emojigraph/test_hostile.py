@@ -117,8 +117,8 @@ def test_a_name_that_is_no_emojis_gets_its_reason_and_makes_no_file(
     site.routes["/apple/"] = html(list_page(listed).replace("</div></div>", links + "</div></div>"))
     before = {path for path in tmp_path.rglob("*") if (tmp_path / "a") not in path.parents}
     assert collect().images == 4
-    said = {plain(name.replace("\0", "\ufffd"), 200): reason for name, reason in NAMES.items()}
-    assert dict(failures()) == said
+    message = {plain(name.replace("\0", "\ufffd"), 200): reason for name, reason in NAMES.items()}
+    assert dict(failures()) == message
     assert {path for path in tmp_path.rglob("*") if (tmp_path / "a") not in path.parents} == before
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["out"]
     images = sorted(path.name for path in (tmp_path / "a" / "out" / "images").iterdir())
@@ -203,7 +203,7 @@ def test_what_is_no_sound_picture_is_a_failure_with_its_reason(
     site.routes[listed[1].image] = lambda request: reply
     assert collect(descriptions=False).images == 3
     assert failures() == [(listed[1].image, reason)]
-    assert len(site.asked(listed[1].image)) <= PATIENCE.attempts
+    assert len(site.requested(listed[1].image)) <= PATIENCE.attempts
 
 
 def test_endless_redirects_end(
@@ -213,7 +213,7 @@ def test_endless_redirects_end(
     del site.routes[listed[1].image]
     assert collect(descriptions=False).images == 3
     assert failures() == [(listed[1].image, "redirected more than 5 times")]
-    assert len(site.asked(listed[1].image)) == 6
+    assert len(site.requested(listed[1].image)) == 6
 
 
 def test_a_redirect_within_the_site_is_followed_if_robots_txt_allows_it(
@@ -224,7 +224,7 @@ def test_a_redirect_within_the_site_is_followed_if_robots_txt_allows_it(
     site.routes[listed[1].image] = lambda request: redirect("../../moved.png#here")
     assert collect(descriptions=False).images == 3
     assert failures() == [(listed[0].image, "robots.txt forbids it")]
-    assert not site.asked("/admin")
+    assert not site.requested("/admin")
 
 
 def test_a_connection_that_breaks_is_asked_again_as_often_as_is_counted(
@@ -234,7 +234,7 @@ def test_a_connection_that_breaks_is_asked_again_as_often_as_is_counted(
     site.routes[listed[1].image] = lambda request: Reply(silent=True)
     report = collect(descriptions=False, concurrency=1)
     assert failures() == [(listed[1].image, "no answer that can be read (ServerDisconnectedError)")]
-    assert len(site.asked(listed[1].image)) == PATIENCE.attempts
+    assert len(site.requested(listed[1].image)) == PATIENCE.attempts
     assert report.requests == len(site.log)
 
 
@@ -260,8 +260,8 @@ def test_what_is_no_page_of_an_emoji_is_a_failure_and_the_picture_is_kept(
 ) -> None:
     site.routes[listed[1].page] = lambda request: reply
     assert collect().images == 4
-    ((page, said),) = failures()
-    assert page == listed[1].page and said.startswith(reason)
+    ((page, message),) = failures()
+    assert page == listed[1].page and message.startswith(reason)
 
 
 @pytest.mark.parametrize("reply", [reply for reason in PAGES for reply in PAGES[reason]])
@@ -335,8 +335,8 @@ def test_fuzz_no_page_leads_anywhere_but_to_the_site(page: str) -> None:
         assert HEXCODE.fullmatch(item.hexcode)
         assert item.image_url.startswith("http://site.example/") and item.image_url.isascii()
         assert item.page_url is None or item.page_url.startswith("http://site.example/")
-    for said, reason in listing.faults:
-        assert is_plain(said, 200) and reason
+    for message, reason in listing.faults:
+        assert is_plain(message, 200) and reason
     assert forbidding_meta(text) is None
     about = read_page(text)
     assert is_plain(about.description, 5000) and is_plain(about.name, 200)

@@ -63,10 +63,10 @@ def test_killed_three_times_a_crawl_ends_as_an_undisturbed_one(listed: list[List
         assert crawl(tmp_path / "killed", url, emojibase).wait(120) == 3
     assert dataset(tmp_path / "killed") == dataset(tmp_path / "calm")
     assert len(json.loads(dataset(tmp_path / "calm")["failures.jsonl"].splitlines()[0])) == 3
-    asked = Counter(served.path for served in site.log if not served.faulty)
-    assert asked.pop("/robots.txt") == 4
-    assert sum(times - 1 for times in asked.values()) <= 3 * CONCURRENCY
-    assert asked["/apple/"] == 1 and len(asked) == 1 + 2 * len(listed)
+    requested = Counter(served.path for served in site.log if not served.faulty)
+    assert requested.pop("/robots.txt") == 4
+    assert sum(times - 1 for times in requested.values()) <= 3 * CONCURRENCY
+    assert requested["/apple/"] == 1 and len(requested) == 1 + 2 * len(listed)
 
 
 def test_a_renewal_that_is_killed_ends_as_an_undisturbed_one(listed: list[Listed], tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_a_renewal_that_is_killed_ends_as_an_undisturbed_one(listed: list[Listed
         assert {name: data for name, data in dataset(tmp_path / "killed").items() if not name.startswith(NEW)} == first
         assert crawl(tmp_path / "killed", url, emojibase).wait(120) == 0
     assert dataset(tmp_path / "killed") == dataset(tmp_path / "calm")
-    pictures = Counter(served.path for served in site.asked("/media/"))
+    pictures = Counter(served.path for served in site.requested("/media/"))
     assert len(pictures) == 60 and pictures.total() <= 60 + CONCURRENCY
 
 
@@ -100,11 +100,11 @@ def test_ctrl_c_stops_in_one_line_and_the_next_run_goes_on(listed: list[Listed],
         # What is left takes so long that the signal comes in time on a busy machine too; patience ends after 2 seconds.
         site.delay = 1
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=120)
+        _, errors = process.communicate(timeout=120)
         assert process.returncode == 130
-        assert said.decode().strip().endswith("genmoji: stopped.") and b"Traceback" not in said
+        assert errors.decode().strip().endswith("genmoji: stopped.") and b"Traceback" not in errors
         site.delay = 0
         assert crawl(tmp_path / "out", url, emojibase).wait(120) == 0
-    asked = Counter(served.path for served in site.log)
-    assert asked.pop("/robots.txt") == 2
-    assert asked.total() <= 1 + 2 * len(listed) + CONCURRENCY
+    requested = Counter(served.path for served in site.log)
+    assert requested.pop("/robots.txt") == 2
+    assert requested.total() <= 1 + 2 * len(listed) + CONCURRENCY

@@ -50,7 +50,7 @@ def test_a_state_file_that_is_none_is_one_sentence(collect: Collect, out: Path) 
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"vendor": "../apple"}, "is not the name of a vendor"),
         ({"vendor": ""}, "is not the name of a vendor"),
@@ -63,9 +63,9 @@ def test_a_state_file_that_is_none_is_one_sentence(collect: Collect, out: Path) 
     ],
 )
 def test_what_cannot_be_done_is_one_sentence(
-    collect: Collect, site: LocalSite, out: Path, options: dict[str, Any], said: str
+    collect: Collect, site: LocalSite, out: Path, options: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(ScrapeError, match=said):
+    with pytest.raises(ScrapeError, match=message):
         collect(**options)
     assert not site.log and not out.exists()
 
@@ -114,4 +114,4 @@ def test_the_command_tells_complete_from_partial(
 
 def test_help_says_what_the_exit_codes_mean(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["scrape", "emojigraph", "--help"]) == 0
-    assert "3: something failed" in " ".join(capsys.readouterr().out.split())
+    assert "3, some pictures failed" in " ".join(capsys.readouterr().out.split())

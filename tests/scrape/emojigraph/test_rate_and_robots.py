@@ -57,7 +57,7 @@ def test_robots_txt_is_obeyed(collect: Collect, site: LocalSite, listed: list[Li
     site.routes["/robots.txt"] = lambda request: Reply(rules.encode())
     collect()
     assert reasons(out, url) == {listed[0].image: "robots.txt forbids it", "/thing-1/": "robots.txt forbids it"}
-    assert not site.asked(listed[0].image) and not site.asked("/thing-1/")
+    assert not site.requested(listed[0].image) and not site.requested("/thing-1/")
     assert rows(out)["1F301"]["description"] == ""
 
 
@@ -142,7 +142,7 @@ def test_a_list_that_forbids_learning_is_not_crawled(collect: Collect, site: Loc
     site.routes["/apple/"] = html("<meta name=robots content=noai>" + list_page(listed))
     with pytest.raises(ScrapeError, match=r"cannot be read: the site forbids this use \(meta robots: noai\)\.$"):
         collect()
-    assert not site.asked("/media/")
+    assert not site.requested("/media/")
 
 
 def test_a_picture_that_becomes_forbidden_leaves_the_dataset(
@@ -228,7 +228,7 @@ def test_a_long_pause_before_another_attempt_is_announced(
 ) -> None:
     busy_once(site, listed[4].image, Reply(b"", 500))
     collect(concurrency=1, patience=Patience(timeout=2, first_pause=40, longest_pause=40))
-    assert len(site.asked(listed[4].image)) == 2
+    assert len(site.requested(listed[4].image)) == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "trying again" in line]
     assert line.split(": ", 1)[1].startswith("HTTP 500; trying again in ")
 
@@ -248,7 +248,7 @@ def test_a_wait_past_all_patience_gives_one_picture_up(
     site.routes[listed[4].image] = lambda request: Reply(b"", 503, {"Retry-After": "99999999999"})
     collect(patience=patience)
     assert reasons(out, url) == {listed[4].image: "HTTP 503"}
-    assert len(site.asked(listed[4].image)) == 1
+    assert len(site.requested(listed[4].image)) == 1
 
 
 def test_pauses_grow_to_a_cap_and_differ() -> None:

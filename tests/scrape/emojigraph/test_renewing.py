@@ -29,9 +29,9 @@ def test_a_second_run_of_an_unchanged_site_transfers_no_body(collect: Collect, s
     first = dataset(out)
     site.reset()
     report = collect()
-    asked = [served for served in site.log if served.path != "/robots.txt"]
-    assert Counter(served.status for served in asked) == {304: 25}
-    assert sum(served.body for served in asked) == 0
+    requested = [served for served in site.log if served.path != "/robots.txt"]
+    assert Counter(served.status for served in requested) == {304: 25}
+    assert sum(served.body for served in requested) == 0
     assert (report.images, report.complete, dataset(out)) == (12, True, first)
 
 
@@ -44,7 +44,7 @@ def test_a_picture_that_changed_is_fetched_again_and_no_other(
     site.routes[changed.image] = file(png(1000))
     site.reset()
     collect(keep_originals=True)
-    assert [served.path for served in site.asked("/media/") if served.status == 200] == [changed.image]
+    assert [served.path for served in site.requested("/media/") if served.status == 200] == [changed.image]
     name = changed.points.upper()
     assert {file for file, data in dataset(out).items() if before[file] != data} == {
         "metadata.jsonl",
@@ -63,7 +63,7 @@ def test_pictures_without_validators_are_fetched_again_to_the_same_dataset(
     first = dataset(out)
     site.reset()
     collect()
-    assert [served.status for served in site.asked("/media/")] == [200] * 12
+    assert [served.status for served in site.requested("/media/")] == [200] * 12
     assert dataset(out) == first
 
 
@@ -84,7 +84,7 @@ def test_a_picture_that_was_damaged_here_is_fetched_whole(collect: Collect, site
     (out / "images" / "1F301.png").unlink()
     site.reset()
     collect()
-    assert sorted(served.path for served in site.asked("/media/") if served.status == 200) == [
+    assert sorted(served.path for served in site.requested("/media/") if served.status == 200) == [
         "/media/apple/thing-0_1f300.png",
         "/media/apple/thing-1_1f301.png",
     ]
@@ -113,11 +113,11 @@ def test_a_list_that_is_short_for_once_changes_nothing(
         site.reset()
         with pytest.raises(ScrapeError, match=r"lists only 3 of the 12 .*; nothing was changed\. .*--accept-fewer"):
             collect(keep_originals=True)
-        assert dataset(out) == before and not site.asked("/media/")
+        assert dataset(out) == before and not site.requested("/media/")
     site.routes["/apple/"] = whole
     site.reset()
     assert collect(keep_originals=True).complete and dataset(out) == before
-    assert not [served for served in site.asked("/media/") if served.status == 200]
+    assert not [served for served in site.requested("/media/") if served.status == 200]
 
 
 def test_a_list_that_stays_short_is_accepted_on_request(
@@ -157,7 +157,7 @@ def test_a_renewal_that_stops_midway_leaves_the_old_dataset(
     site.reset()
     collect(keep_originals=True)
     # The picture that changed was fetched by the run that stopped.
-    assert not site.asked(listed[0].image)
+    assert not site.requested(listed[0].image)
     assert rows(out)[listed[0].points.upper()]["sha256"] == hashlib.sha256(png(1000)).hexdigest()
     assert not (out / NEW).exists()
 
@@ -200,7 +200,7 @@ def test_a_site_that_is_down_stops_the_crawl_which_goes_on_later(
     site.reset()
     report = collect()
     assert report.complete and report.images == 12
-    assert not site.asked("/apple/") and len(site.asked("/media/")) == 8
+    assert not site.requested("/apple/") and len(site.requested("/media/")) == 8
 
 
 def test_a_limit_collects_the_beginning_and_loses_nothing(collect: Collect, site: LocalSite, out: Path) -> None:
@@ -208,7 +208,7 @@ def test_a_limit_collects_the_beginning_and_loses_nothing(collect: Collect, site
     assert list(rows(out)) == ["1F300", "1F300-1F3FB", "1F300-1F3FC"]
     site.reset()
     assert collect().images == 12
-    assert Counter(served.status for served in site.asked("/media/")) == {304: 3, 200: 9}
+    assert Counter(served.status for served in site.requested("/media/")) == {304: 3, 200: 9}
     assert collect(limit=3).images == 12
 
 
@@ -219,5 +219,5 @@ def test_a_first_look_at_another_size_loses_nothing(collect: Collect, site: Loca
     assert {row["width"] for row in rows(out).values()} == {64}
     site.reset()
     collect()
-    assert Counter(served.status for served in site.asked("/media/")) == {304: 9, 200: 3}
+    assert Counter(served.status for served in site.requested("/media/")) == {304: 9, 200: 3}
     assert dataset(out) == before

@@ -1,0 +1,132 @@
+"""A repository of the Hugging Face hub: which of its files are needed to draw, and whether the hub's cache has them.
+
+Needed are `model_index.json`, `genmoji.json`, `words.tsv` and `vocabulary.tsv`, and of each component that the index
+lists the configuration and the weights in one precision. Only safetensors, never pickles. Files lie in the hub's own
+cache, where other programs find them. `HF_HOME` and `HF_HUB_CACHE` are read at each call.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import constants
+
+from .checkpoint.weight_files import HALF_PRECISION, PICKLES, STEMS
+from .errors import UserError
+from .files import read_json
+
+INDEX = "model_index.json"
+OPTIONAL = ("genmoji.json", "words.tsv", "vocabulary.tsv")
+
+# The entries of a model_index.json that are read; the others (a safety checker is 1.2 GB) stay where they are.
+WEIGHTED = ("unet", "vae", "text_encoder", "text_encoder_2")
+WEIGHTLESS = ("tokenizer", "tokenizer_2", "scheduler")
+
+COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A model on the hub at a revision (a branch, a tag or a commit), and its place in the hub's cache."""
+
+    id: str
+    revision: str
+
+    @property
+    def folder(self) -> Path:
+        return cache_folder() / f"models--{self.id.replace('/', '--')}"
+
+    def cached(self, half: bool) -> Path | None:
+        """The snapshot on this machine, if it holds all that is needed."""
+        commit = self.revision
+        if not COMMIT.fullmatch(commit):
+            try:
+                commit = (self.folder / "refs" / self.revision).read_text().strip()
+            except OSError:
+                return None
+        snapshot = self.folder / "snapshots" / commit
+        names = [path.relative_to(snapshot).as_posix() for path in snapshot.rglob("*") if path.is_file()]
+        try:
+            needed = needed_files(self.id, names, read_json(snapshot / INDEX), half)
+            listed = [path for name in needed if ".safetensors.index" in name for path in _shards(snapshot / name)]
+        except (AttributeError, KeyError, OSError, TypeError, UserError, ValueError):
+            return None
+        return snapshot if all(path.is_file() for path in listed) else None
+
+    @property
+    def command(self) -> str:
+        """The command that fetches it."""
+        return f'genmoji generate "flying pig" --model {self}'
+
+    def __str__(self) -> str:
+        return self.id if self.revision == "main" else f"{self.id}@{self.revision}"
+
+
+def needed_files(repository: str, names: Iterable[str], index: Mapping[str, Any], half: bool) -> list[str]:
+    """Of a repository's file names, those that are needed to draw with it, given its `model_index.json`.
+
+    Raises UserError where a component has no safetensors.
+    """
+    names = set(names)
+    needed = [name for name in (INDEX, *OPTIONAL) if name in names]
+    for component in (*WEIGHTED, *WEIGHTLESS):
+        entry = index.get(component)
+        if not (isinstance(entry, list) and all(entry)):
+            continue
+        inside = [name for name in names if name.rpartition("/")[0] == component]
+        bare = [name.rpartition("/")[2] for name in inside]
+        if component in WEIGHTLESS:
+            chosen = [name for name in bare if name.endswith((".json", ".txt"))]
+        else:
+            chosen = ["config.json", *_weights(repository, component, bare, half)]
+        needed += [f"{component}/{name}" for name in chosen]
+    absent = [name for name in needed if name not in names]
+    if absent:
+        raise UserError(f"{repository} is not whole: it has no {absent[0]}.")
+    return needed
+
+
+def _weights(repository: str, component: str, names: list[str], half: bool) -> list[str]:
+    """The files of one precision, the index of those in several pieces included."""
+    precisions: dict[str, list[str]] = {}
+    for name in names:
+        stem, *parts = re.sub(r"-\d+-of-\d+", "", name).split(".")
+        precision = [part for part in parts if part in HALF_PRECISION]
+        kind = [part for part in parts if part not in HALF_PRECISION]
+        if stem in STEMS and len(precision) <= 1 and kind in (["safetensors"], ["safetensors", "index", "json"]):
+            precisions.setdefault("".join(precision), []).append(name)
+    for wanted in (*HALF_PRECISION, "") if half else ("", *HALF_PRECISION):
+        files = precisions.get(wanted, [])
+        whole = [name for name in files if name.endswith(".safetensors") and "-of-" not in name]
+        if whole or any(name.endswith(".safetensors") for name in files):
+            return whole or files
+    pickles = sorted(name for name in names if name.endswith(PICKLES))
+    why = f"only {pickles[0]}, a pickle, which can run any code" if pickles else "no weights"
+    raise UserError(f"{repository} has {why} in {component}: a model with .safetensors files is needed.")
+
+
+def _shards(index: Path) -> list[Path]:
+    return [index.with_name(name) for name in set(read_json(index)["weight_map"].values())]
+
+
+def id_and_commit(folder: Path) -> tuple[str, str | None]:
+    """The hub id and the commit of a snapshot in the hub's cache; the name of another folder, and None.
+
+    folder: resolved, without symbolic links.
+    """
+    if folder.parent.name == "snapshots" and COMMIT.fullmatch(folder.name):
+        return folder.parent.parent.name.removeprefix("models--").replace("--", "/"), folder.name
+    return folder.name, None
+
+
+def cache_folder() -> Path:
+    """The cache of the Hugging Face hub, where its own tools keep it."""
+    if cache := os.environ.get("HF_HUB_CACHE"):
+        return Path(cache).expanduser()
+    home = os.environ.get("HF_HOME")
+    return Path(home).expanduser() / "hub" if home else Path(constants.HF_HUB_CACHE)

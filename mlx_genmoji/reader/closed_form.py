@@ -1,0 +1,203 @@
+"""Reading prompts for a model with a closed vocabulary: no caption reaches it that it was not trained on.
+
+A prompt becomes one of the model's labels, or a combination of labels. What is not understood is left out, and said in
+the reading's notes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from ..checkpoint.defaults import Defaults
+from ..english import with_article
+from ..errors import UserError, quoted
+from ..families.base import Family
+from ..lora.active import Adapters
+from ..prompt.lexicon import PERSON_TYPES, SKIN_TONES
+from ..prompt.parser import Parsed, parse
+from ..prompt.safety import check_safe, clean_final
+from ..prompt.words import Words
+from .grammar import understand
+from .lexicon import Lexicon, key
+from .open_form import AS_IS, OpenReader, wants_parts
+from .options import Options
+from .reading import Reading
+from .scene import Scene
+from .vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from ..combinations.combination import Combination
+    from ..prompt.plan import PromptPlan
+
+MAX_SUGGESTIONS = 3
+
+
+class ClosedReader(OpenReader):
+    """Reads prompts for a model that declares what it draws."""
+
+    def __init__(self, family: Family, defaults: Defaults, words: Words, adapters: Adapters, vocabulary: Vocabulary):
+        super().__init__(family, defaults, words, adapters)
+        self.vocabulary = vocabulary
+
+    @cached_property
+    def lexicon(self) -> Lexicon:
+        """The words that are understood."""
+        return Lexicon(self.vocabulary, self.words)
+
+    def read(self, prompt: str, options: Options) -> Reading:
+        if options.template == AS_IS:
+            return super().read(prompt, options)
+        plan = self.plan(prompt, options)
+        text, style = self._without_style(_text_of(plan) if plan else prompt)
+        parsed = parse(text, max_characters=None)
+        skin_tone, person_type = _people(parsed, plan, options)
+        self.adapters.route(skin_tone, person_type)
+        template = self._template(options.template, style)
+        scene, combination, notes = self._understood(prompt, parsed.subject, person_type, template, options)
+        assert scene.subject is not None
+        final_prompt = self.caption(scene.subject, template, skin_tone)
+        negative_prompt = clean_final(options.negative_prompt or (plan.negative_prompt if plan else ""))
+        if combination is not None:
+            combination = combination.captioned(lambda part: self.caption(part.label, template, skin_tone))
+        if plan is not None:
+            plan = replace(plan, final_prompt=final_prompt, composed_prompt=final_prompt)
+        return Reading(final_prompt, template, skin_tone, person_type, negative_prompt, plan, combination, notes)
+
+    def _without_style(self, text: str) -> tuple[str, str | None]:
+        """A prompt without the style that it ends with ("octopus, flat"), and that style."""
+        for style in self.vocabulary.styles:
+            for ending in (f", {style}", f" in {style}", f" {style} style", f" in {style} style"):
+                if text.lower().rstrip(" .").endswith(ending):
+                    return text.rstrip(" .")[: -len(ending)], style
+        return text, None
+
+    def _template(self, requested: str | None, style: str | None) -> str:
+        """The template of the user, else that of a style of the model, else the adapter's or the model's."""
+        if requested is not None:
+            check_safe(requested)
+            if "{prompt}" not in requested:
+                raise UserError(f"The template {requested!r} has no {{prompt}} in it.")
+            return requested
+        return f"{{prompt}}, {style}" if style else self.template
+
+    def _understood(
+        self, prompt: str, subject: str, person_type: str | None, template: str, options: Options
+    ) -> tuple[Scene, Combination | None, tuple[str, ...]]:
+        """The scene of a prompt, its combination and its notes. Raises UserError where nothing is understood."""
+        combination = self._plain_combination(subject, template, options)
+        if combination is not None:
+            return Scene(combination.subject.label, subject), combination, ()
+        scene = self._scene(subject)
+        if scene.subject is None:
+            raise UserError(self._nothing_known(prompt))
+        scene.subject = self._person(scene.subject, scene.hair, person_type)
+        if scene.hair and not scene.subject.endswith(scene.hair):
+            scene.unknown.append(scene.hair)
+        combination, left_out = self._combination(scene, template, options)
+        return scene, combination, _notes(scene, left_out, combination)
+
+    def caption(self, label: str, template: str, skin_tone: str | None) -> str:
+        """The caption of a label in the style of a template; an adapter's own style is taken as it is."""
+        style = template.replace("{prompt}", "").strip(" ,")
+        if style in self.vocabulary.styles:
+            return self.vocabulary.caption(label, style, skin_tone)
+        toned = any(skin_tone in tones for tones in self.vocabulary.labels[label].values())
+        return template.replace("{prompt}", f"{label}, {skin_tone} skin tone" if toned else label)
+
+    def _plain_combination(self, text: str, template: str, options: Options) -> Combination | None:
+        """The combination that a text is in the wordings of `combinations.phrases`, each part by its plain name."""
+        if not self.defaults.parts or not wants_parts(options) or "+" in text:
+            return None
+        if self.vocabulary.spelled(text) is not None:
+            return None
+        from ..combinations.reading import read
+
+        found = read(text, self.words, self.emoji_set(template))
+        plain = found is not None and all(part.text == part.label in self.vocabulary for part in found.parts)
+        return found if plain else None
+
+    def _scene(self, text: str) -> Scene:
+        label = self.vocabulary.spelled(text) or self.lexicon.label(text)
+        if label is not None:
+            return Scene(label, text)
+        return understand(text, self.lexicon)
+
+    def _person(self, label: str, hair: str | None, person_type: str | None) -> str:
+        """The label of the same person with this hair and person type, where the model draws that."""
+        who = person_type if person_type in ("man", "woman", "person") else None
+        for form in (
+            f"{label}: {hair}" if hair else "",
+            f"{who}: {hair}" if hair and who and label in ("man", "woman", "person") else "",
+            f"{who} {label.removeprefix('person ')}" if who else "",
+        ):
+            if form in self.vocabulary:
+                return form
+        return label
+
+    def _combination(self, scene: Scene, template: str, options: Options) -> tuple[Combination | None, Sequence[str]]:
+        """The combination of a scene's wishes, and what of them cannot be drawn, in words."""
+        if not scene.wishes:
+            return None, ()
+        if not self.defaults.parts or not wants_parts(options):
+            return None, [_in_words(wish.kind, wish.label) for wish in scene.wishes]
+        from ..combinations.arrange import Wish, arrange, best_drawing, part_of
+
+        assert scene.subject is not None
+        emoji_set = self.emoji_set(template)
+        wishes = [Wish(wish.kind, wish.label) for wish in scene.wishes]
+        subject, rest = best_drawing(part_of(scene.subject), wishes, emoji_set)
+        if subject.label in self.vocabulary:
+            scene.subject, wishes = subject.label, rest
+        combination, refused = arrange(part_of(scene.subject), wishes, emoji_set)
+        return combination, [_in_words(wish.kind, wish.label) for wish in refused]
+
+    def _nothing_known(self, prompt: str) -> str:
+        near = self.lexicon.nearest(prompt, MAX_SUGGESTIONS)
+        hint = f"; the nearest that can be drawn: {', '.join(near)}" if near else ""
+        return f"Nothing in {quoted(repr(prompt), 80)} is known to the model{hint}."
+
+
+def _text_of(plan: PromptPlan) -> str:
+    """A plan's fields as a prompt; the user's own final prompt comes first."""
+    if plan.own_final_prompt:
+        return plan.own_final_prompt
+    fields = (plan.subject, plan.expression, plan.pose)
+    worn = (f"wearing {plan.wearing}" if plan.wearing else None, f"holding {plan.holding}" if plan.holding else None)
+    return ", ".join(part for part in (*fields, *worn) if part)
+
+
+def _people(parsed: Parsed, plan: PromptPlan | None, options: Options) -> tuple[str | None, str | None]:
+    """Skin tone and person type: what the prompt says, else the plan, else the options. Raises UserError."""
+    for what, value, known in (
+        ("skin tone", options.skin_tone, SKIN_TONES),
+        ("person type", options.person_type, PERSON_TYPES),
+    ):
+        if value is not None and value not in known:
+            raise UserError(f"There is no {what} {value!r}; there are {', '.join(known)}.")
+    skin_tone = parsed.skin_tone or (plan and plan.skin_tone) or options.skin_tone
+    person_type = parsed.person_type or (plan and plan.person_type) or options.person_type
+    return skin_tone, person_type
+
+
+def _notes(scene: Scene, left_out: Sequence[str], combination: Combination | None) -> tuple[str, ...]:
+    notes = []
+    drawn = [scene.subject or ""]
+    if combination is not None:
+        drawn += [item.part.label for item in combination.joined if item.part and item.kind != "emotion"]
+    things = ", ".join(with_article(label) for label in drawn)
+    if scene.unknown:
+        words = ", ".join(f'"{word}"' for word in dict.fromkeys(scene.unknown))
+        notes.append(f"{words} {'is' if len(set(scene.unknown)) == 1 else 'are'} not known; drawn: {things}.")
+    for words, label in dict.fromkeys(scene.nearest):
+        if key(words) != key(label):
+            notes.append(f'"{words}" is drawn as {with_article(label)}.')
+    if left_out:
+        notes.append(f"Left out: {', '.join(left_out)}.")
+    return tuple(notes)
+
+
+def _in_words(kind: str, label: str) -> str:
+    return f"{kind} {label}".strip()

@@ -1,0 +1,296 @@
+"""From the words of a prompt to what is drawn: a subject, wishes about it, and what was not understood.
+
+A prompt is cut into phrases at the words that join things (`relations.tsv`, verbs that take an object). The first
+phrase that names something has the subject: its last noun, or the one that is no role ("squirrel DJ"). Adjectives and
+what the other phrases name become wishes: a relation and a label.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from .emoji_row import settle_row
+from .lexicon import Lexicon, Meanings, Noun, words_of
+from .scene import Scene
+
+MEASURES = frozenset(
+    "bag ball bottle bowl box bunch can cup glass group head jar kind loaf mug pack pair piece pile plate pot scoop"
+    " slice sort stack".split()
+)
+"""Words before "of" that only say how much of a thing there is: a slice of pizza is a pizza."""
+
+MAX_WORDS = 60
+"""Words of a prompt that are read; the rest is reported."""
+
+
+@dataclass(frozen=True)
+class Token:
+    """Some words of a prompt and their meanings; None where they have none."""
+
+    text: str
+    meanings: Meanings | None
+
+
+@dataclass
+class Phrase:
+    """Words up to the next relation. verb: the words of the relation, reported where nothing follows it."""
+
+    relation: str = ""
+    verb: str = ""
+    alone: tuple[str, str] | None = None
+    """The wish that the verb is where nothing follows it."""
+    tokens: list[Token] = field(default_factory=list)
+    negated: bool = False
+
+
+def tokenize(text: str, lexicon: Lexicon, generous: bool = False) -> list[Token]:
+    """The longest known phrases of a text, from left to right; fillers are left out. generous: see `synonym`."""
+    words = words_of(text)[:MAX_WORDS]
+    tokens: list[Token] = []
+    place = 0
+    while place < len(words):
+        found = lexicon.longest(words, place) or lexicon.synonym(words, place, generous)
+        length, meanings = found or (1, None)
+        if meanings is None or not _only_filler(meanings):
+            tokens.append(Token(" ".join(words[place : place + length]), meanings))
+        place += length
+    return tokens
+
+
+def _only_filler(meanings: Meanings) -> bool:
+    return meanings.filler and not (meanings.noun or meanings.negation or meanings.relation)
+
+
+def understand(text: str, lexicon: Lexicon) -> Scene:
+    """What a prompt asks for."""
+    scene = _understand(text, lexicon)
+    return scene if scene.subject is not None else _understand(text, lexicon, generous=True)
+
+
+def _understand(text: str, lexicon: Lexicon, generous: bool = False) -> Scene:
+    scene = Scene()
+    phrases = _phrases(tokenize(text, lexicon, generous), scene)
+    for place, phrase in enumerate(phrases):
+        if phrase.negated:
+            continue
+        _read(phrase, phrases[place - 1].relation if place else "", scene, lexicon)
+        if place == 0 and scene.subject is None and phrase.tokens:
+            _settle_face(scene)
+    _settle(scene)
+    settle_row(scene, lexicon)
+    return scene
+
+
+def _phrases(tokens: Sequence[Token], scene: Scene) -> list[Phrase]:
+    phrases = [Phrase()]
+    named = False
+    for token in tokens:
+        meanings = token.meanings if not named else _as_verb(token.meanings)
+        token = Token(token.text, meanings)
+        named = named or _names(token)
+        if meanings is None:
+            phrases[-1].tokens.append(token)
+        elif meanings.negation:
+            phrases.append(Phrase("", token.text, negated=True))
+        elif meanings.place:
+            phrases.append(Phrase("place", token.text, tokens=[token]))
+        elif meanings.verb and not meanings.noun and not meanings.verb[1] and meanings.verb[0]:
+            phrases.append(Phrase(meanings.verb[0], token.text, meanings.alone))
+        elif meanings.relation and not meanings.noun:
+            if meanings.relation == "of" and phrases[-1].tokens:
+                if phrases[-1].tokens[-1].text in MEASURES:
+                    phrases[-1].tokens.pop()
+                continue
+            phrases.append(Phrase(meanings.relation, "" if meanings.relation in (",", "and") else token.text))
+        else:
+            phrases[-1].tokens.append(token)
+    return phrases
+
+
+def _as_verb(meanings: Meanings | None) -> Meanings | None:
+    """After a noun, what is a verb as well as a noun is a verb: "fox reading"."""
+    if meanings is None or meanings.noun is None or not (meanings.verb or meanings.mood):
+        return meanings
+    return replace(meanings, noun=None)
+
+
+def _read(phrase: Phrase, before: str, scene: Scene, lexicon: Lexicon) -> None:
+    """Take the subject or wishes from a phrase. before: the relation of the phrase before it."""
+    relation = phrase.relation
+    if relation == "place":
+        meanings = phrase.tokens[0].meanings
+        assert meanings is not None and meanings.place is not None
+        scene.wish(*meanings.place)
+        rest = phrase.tokens[1:]
+        phrase, relation = Phrase(tokens=rest), ""
+        if not rest:
+            return
+    if relation in (",", "and", ""):
+        relation = before if before in ("wearing", "with") and scene.subject else relation
+    nouns = _adjectives(phrase, scene, first=scene.subject is None)
+    if phrase.alone and not nouns and scene.subject is None:
+        scene.wish(*phrase.alone)
+    if relation == "role" and _as_role(nouns, scene):
+        return
+    if scene.subject is None:
+        _subject(nouns, scene, lexicon)
+        return
+    if not nouns:
+        if phrase.alone:
+            scene.wish(*phrase.alone)
+        elif phrase.verb and not phrase.tokens and relation not in ("role", ""):
+            scene.unknown.append(phrase.verb)
+        return
+    for token in nouns:
+        _object(relation, token, scene)
+
+
+def _adjectives(phrase: Phrase, scene: Scene, first: bool) -> list[Token]:
+    """The nouns of a phrase, once its adjectives, verbs and unknown words were taken from it.
+
+    first: whether they are about the subject; adjectives of other things are reported, as these are drawn as they are.
+    """
+    nouns: list[Token] = []
+    for place, token in enumerate(phrase.tokens):
+        meanings = token.meanings
+        follows = any(_names(later) for later in phrase.tokens[place + 1 :])
+        if meanings is None:
+            scene.unknown.append(token.text)
+        elif meanings.hair and (not meanings.noun or not follows):
+            scene.hair = meanings.hair
+        elif meanings.number and follows:
+            if first:
+                scene.wish("count", {2: "two", 3: "three"}.get(meanings.number, "four"))
+                if meanings.number > 4:
+                    scene.unknown.append(token.text)
+        elif meanings.mood and (not meanings.noun or follows or (not first and scene.subject)):
+            if any(wish.kind == "emotion" for wish in scene.wishes):
+                scene.unknown.append(token.text)
+            scene.wish("emotion", meanings.mood)
+        elif meanings.look and (not meanings.noun or follows):
+            _look(token, meanings.look, scene, about_subject=first)
+        elif meanings.verb and meanings.verb[1] and not meanings.noun:
+            scene.wish(*meanings.verb)
+        elif meanings.verb and not meanings.noun:
+            scene.unknown.append(token.text)
+        elif _names(token):
+            nouns.append(token)
+    return nouns
+
+
+def _look(token: Token, look: str, scene: Scene, about_subject: bool) -> None:
+    if look == "none":
+        return
+    if look == "leave" or (not about_subject and look not in ("tiny", "giant")):
+        scene.unknown.append(token.text)
+        return
+    if about_subject:
+        kind, _, label = look.partition(":")
+        scene.wish(kind, label)
+
+
+def _names(token: Token) -> bool:
+    meanings = token.meanings
+    return meanings is not None and bool(meanings.noun or meanings.garment or meanings.roles)
+
+
+def _subject(nouns: Sequence[Token], scene: Scene, lexicon: Lexicon) -> None:
+    """The subject among the nouns of the first phrase; roles and further nouns are wishes."""
+    named = [token for token in nouns if token.meanings and token.meanings.noun]
+    if not named:
+        for token in nouns:
+            _as_role([token], scene)
+        return
+    together = _compound(named, lexicon)
+    if together is not None:
+        scene.subject, scene.subject_words = together, " ".join(token.text for token in named)
+        return
+    candidates = [token for token in named if not token.meanings.roles] or named  # type: ignore[union-attr]
+    head = candidates[-1]
+    _draw(head, scene)
+    for token in nouns:
+        if token is head:
+            continue
+        if token.meanings and token.meanings.roles:
+            _as_role([token], scene)
+        else:
+            _object("beside", token, scene)
+
+
+def _compound(named: Sequence[Token], lexicon: Lexicon) -> str | None:
+    """The label that two nouns make together: "firefighter woman" is "woman firefighter"."""
+    if len(named) != 2:
+        return None
+    first, second = (token.meanings.noun.label for token in named)  # type: ignore[union-attr]
+    for label in (f"{first} {second}", f"{second} {first}"):
+        if label in lexicon.vocabulary:
+            return label
+    return None
+
+
+def _draw(token: Token, scene: Scene) -> None:
+    noun = token.meanings.noun  # type: ignore[union-attr]
+    assert noun is not None
+    scene.subject, scene.subject_words = noun.label, token.text
+    _note(token.text, noun, scene)
+
+
+def _note(text: str, noun: Noun, scene: Scene) -> None:
+    if not noun.exact:
+        scene.nearest.append((text, noun.label))
+    if noun.extra:
+        kind, _, label = noun.extra.partition(":")
+        scene.wish(
+            {"look": label.partition(":")[0] or kind, "mood": "emotion"}.get(kind, kind),
+            label.partition(":")[2] or label,
+        )
+
+
+def _as_role(nouns: Sequence[Token], scene: Scene) -> bool:
+    """Dress the subject as what is named: "cowboy frog", "as a wizard". False where it is no role."""
+    roles = [role for token in nouns if token.meanings for role in token.meanings.roles]
+    for relation, label in roles:
+        scene.wish(relation, label)
+    return bool(roles)
+
+
+def _object(relation: str, token: Token, scene: Scene) -> None:
+    """A further thing, in its relation to the subject."""
+    meanings = token.meanings
+    assert meanings is not None
+    garment = meanings.garment
+    if garment and relation in ("wearing", "with", "in", "and", ",", "", "has", "beside"):
+        if not garment.exact:
+            scene.nearest.append((token.text, garment.label))
+        scene.wish("wearing", garment.label)
+        return
+    noun = meanings.noun
+    if noun is None:
+        if not _as_role([token], scene):
+            scene.unknown.append(token.text)
+        return
+    if not noun.exact:
+        scene.nearest.append((token.text, noun.label))
+    kind = {"": "beside", ",": "and", "of": "beside", "role": "beside"}.get(relation, relation)
+    scene.wish(kind, noun.label)
+
+
+def _settle_face(scene: Scene) -> None:
+    """A feeling without anybody who has it is its smiley: "smiley face wearing sunglasses"."""
+    for wish in scene.wishes:
+        if wish.kind == "emotion":
+            scene.subject = wish.label
+            scene.wishes.remove(wish)
+            return
+
+
+def _settle(scene: Scene) -> None:
+    """A feeling alone is its smiley; what has no subject takes the first thing that is named."""
+    if scene.subject is not None:
+        return
+    for place, wish in enumerate(scene.wishes):
+        if wish.label and wish.kind in ("emotion", "wearing", "with", "beside", "and", "in", "on"):
+            scene.subject = wish.label
+            del scene.wishes[place]
+            return

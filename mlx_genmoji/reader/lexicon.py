@@ -1,0 +1,238 @@
+"""The words that the reader knows: tables of `tables/`, and the labels of a model's vocabulary.
+
+A phrase is looked up by its words in lower case, without accents and punctuation: "T-Rex" is ("t", "rex").
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+from ..english import IRREGULAR_PLURALS
+from ..prompt.words import Words
+from .vocabulary import Vocabulary
+
+TABLES = Path(__file__).parent / "tables"
+
+MAX_PHRASE = 7
+"""Words of the longest phrase that is looked up."""
+
+LOOKS = ("fire", "wings", "sparkles", "hearts")
+"""What verbs may stand for that have no object: "breathing fire"."""
+
+Key = tuple[str, ...]
+
+_WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*|[+&,#*]")
+_QUOTES = str.maketrans({"\u2019": "'", "\u2018": "'", "`": "'", "\u02bc": "'", "ß": "ss", "ø": "o", "æ": "ae"})
+_LEAST_LETTERS = 3
+"""Letters of the shortest word that has a synonym."""
+_CORRECTED = 6
+"""Letters of the shortest word that is corrected."""
+
+
+@dataclass(frozen=True)
+class Noun:
+    """What a noun is drawn as."""
+
+    label: str
+    exact: bool = True
+    """False for the nearest drawing, which the user is told of."""
+    extra: str = ""
+    """A look or mood to add, such as "colour:yellow"."""
+
+
+@dataclass
+class Meanings:
+    """All that a phrase can mean, by its part of speech."""
+
+    noun: Noun | None = None
+    garment: Noun | None = None
+    mood: str | None = None
+    look: str | None = None
+    verb: tuple[str, str] | None = None
+    """Relation and label; the label is "" where an object follows."""
+    alone: tuple[str, str] | None = None
+    """What a verb that takes an object is drawn as where none follows."""
+    place: tuple[str, str] | None = None
+    roles: list[tuple[str, str]] = field(default_factory=list)
+    relation: str | None = None
+    number: int | None = None
+    hair: str | None = None
+    filler: bool = False
+    negation: bool = False
+
+
+def words_of(text: str) -> list[str]:
+    """The words of a text, and `+ & , # *`, as keys are made of them."""
+    text = text.lower()
+    if not text.isascii():
+        folded = unicodedata.normalize("NFKD", text.translate(_QUOTES))
+        text = unicodedata.normalize("NFC", "".join(char for char in folded if not "\u0300" <= char <= "\u036f"))
+    return [_without_genitive(word) for word in _WORD.findall(text)]
+
+
+def _without_genitive(word: str) -> str:
+    return word.removesuffix("'s") if len(word) > 3 else word
+
+
+def key(text: str) -> Key:
+    """The key of a phrase."""
+    return tuple(words_of(text))
+
+
+@cache
+def rows(name: str) -> tuple[tuple[str, ...], ...]:
+    """The rows of a table."""
+    path = TABLES / name
+    lines = path.read_text("utf-8").splitlines() if path.exists() else []
+    return tuple(tuple(line.split("\t")) for line in lines if line and not line.startswith("#"))
+
+
+class Lexicon:
+    """Everything that can be looked up for one model."""
+
+    def __init__(self, vocabulary: Vocabulary, synonyms: Words):
+        self.vocabulary = vocabulary
+        self.entries: dict[Key, Meanings] = {}
+        self._synonyms = synonyms
+        self._labels = {key(label): label for label in vocabulary.labels}
+        for label in vocabulary.labels:
+            self._noun(label, Noun(label))
+        self._add_nouns()
+        self._add_the_rest()
+        self.smileys = frozenset(label for _, label in rows("moods.tsv"))
+        self.worn = frozenset(row[1] for row in rows("garments.tsv"))
+        self.misspellings = {key(typed): key(meant) for typed, meant in rows("misspellings.tsv")}
+
+    def _add_nouns(self) -> None:
+        for name, label, exact, *more in (*rows("nouns.tsv"), *rows("nouns-more.tsv")):
+            if label in self.vocabulary and key(name) not in self._labels:
+                self._noun(name, Noun(label, exact == "=", more[0] if more else ""))
+        for name, label, exact in rows("garments.tsv"):
+            if label in self.vocabulary:
+                self._entry(name).garment = Noun(label, exact == "=")
+
+    def _add_the_rest(self) -> None:
+        for table, field_name in (
+            ("moods.tsv", "mood"),
+            ("looks.tsv", "look"),
+            ("relations.tsv", "relation"),
+            ("hair.tsv", "hair"),
+        ):
+            for name, value in rows(table):
+                setattr(self._entry(name), field_name, value)
+        for name, number in rows("numbers.tsv"):
+            self._entry(name).number = int(number)
+        for name, relation, *more in rows("verbs.tsv"):
+            if relation in LOOKS:
+                self._entry(name).look = relation
+            else:
+                self._entry(name).verb = relation, more[0] if more else ""
+        for name, relation, *more in rows("verbs-alone.tsv"):
+            self._entry(name).alone = relation, more[0] if more else ""
+        for name, relation, label in rows("places.tsv"):
+            self._entry(name).place = relation, label
+        for name, relation, label in rows("roles.tsv"):
+            self._entry(name).roles.append((relation, label))
+        for (name,) in rows("fillers.txt"):
+            self._entry(name).filler = True
+        for (name,) in rows("negations.txt"):
+            self._entry(name).negation = True
+
+    def label(self, text: str) -> str | None:
+        """The label that a text is, spelled in any way: "T-REX!", "heart eyes"."""
+        return self._labels.get(key(text))
+
+    def _entry(self, name: str) -> Meanings:
+        return self.entries.setdefault(key(name), Meanings())
+
+    def _noun(self, name: str, noun: Noun) -> None:
+        entry = self._entry(name)
+        entry.noun = entry.noun or noun
+
+    def longest(self, words: Sequence[str], start: int) -> tuple[int, Meanings] | None:
+        """How many words from `start` on make the longest known phrase, and its meanings; None where none is known."""
+        for length in range(min(MAX_PHRASE, len(words) - start), 0, -1):
+            for phrase in _singulars(tuple(words[start : start + length])):
+                meanings = self.entries.get(self.misspellings.get(phrase, phrase))
+                if meanings is not None and (
+                    meanings.noun or meanings.garment or phrase == tuple(words[start : start + length])
+                ):
+                    return length, meanings
+        return None
+
+    def synonym(self, words: Sequence[str], start: int, generous: bool = False) -> tuple[int, Meanings] | None:
+        """The same by WordNet's synonyms and kinds (`words.tsv` of the model), and by correcting the spelling.
+
+        Within a longer prompt only words that mean one thing there have a synonym, unless `generous`.
+        """
+        for length in range(min(3, len(words) - start), 0, -1):
+            for form in _forms(" ".join(words[start : start + length])):
+                meant = self._synonyms.meant.get(form)
+                if meant is None or len(form) < _LEAST_LETTERS:
+                    continue
+                own = meant.alone if generous or length == len(words) else meant.within
+                if own in self.vocabulary:
+                    return length, Meanings(noun=Noun(own, own == form))
+                if own != form and (known := self.entries.get(key(own))) and known.noun:
+                    return length, Meanings(noun=Noun(known.noun.label, False, known.noun.extra))
+        corrected = self._corrected(words[start])
+        return None if corrected is None else (1, self.entries[corrected])
+
+    def _corrected(self, word: str) -> Key | None:
+        """The single word that differs from `word` by a slip of the pen."""
+        if len(word) < _CORRECTED:
+            return None
+        near = [known for known in self._by_letter.get(word[0], ()) if abs(len(known) - len(word)) <= 2]
+        cutoff = 0.84 if len(word) < 8 else 0.8
+        close = difflib.get_close_matches(word, near, 1, cutoff)
+        return (close[0],) if close else None
+
+    @property
+    def _by_letter(self) -> Mapping[str, list[str]]:
+        if not hasattr(self, "_letters"):
+            letters: dict[str, list[str]] = {}
+            for phrase, meanings in self.entries.items():
+                if len(phrase) == 1 and (meanings.noun or meanings.mood or meanings.garment):
+                    letters.setdefault(phrase[0][:1], []).append(phrase[0])
+            self._letters = letters
+        return self._letters
+
+    def nearest(self, text: str, count: int = 3) -> list[str]:
+        """Labels that are spelled like a text, to suggest."""
+        return difflib.get_close_matches(text.lower(), list(self.vocabulary.labels), count, 0.5)
+
+
+def _forms(word: str) -> Iterator[str]:
+    """A word, and what it may be the plural of."""
+    yield word
+    if word in _SINGULARS:
+        yield _SINGULARS[word]
+    for ending, instead in (("ies", "y"), ("ves", "f"), ("ves", "fe"), ("es", ""), ("s", "")):
+        if word.endswith(ending) and len(word) > len(ending) + 2:
+            yield word.removesuffix(ending) + instead
+
+
+def _singulars(phrase: Key) -> Iterator[Key]:
+    """A phrase, and what it may be the plural of: "cups of tea", "polar bears"."""
+    yield phrase
+    if len(phrase) > 2 and phrase[1] == "of":
+        yield from ((form, *phrase[1:]) for form in _forms(phrase[0]))
+    if phrase[-1].endswith("s") or phrase[-1] in _SINGULARS:
+        yield from ((*phrase[:-1], form) for form in _forms(phrase[-1]))
+
+
+_SINGULARS = {many: one for one, many in IRREGULAR_PLURALS.items() if " " not in one} | {
+    "men": "man",
+    "women": "woman",
+    "people": "person",
+    "babies": "baby",
+    "feet": "foot",
+    "loaves": "loaf",
+    "dice": "die",
+}
