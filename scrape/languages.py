@@ -11,11 +11,12 @@ import json
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from mlx_genmoji.files import write_text
+from mlx_genmoji.reader.language_tables import TAGS
 
 from .dataset import cannot_write
 from .emojibase import PACKAGE as ENGLISH
@@ -77,10 +78,9 @@ def languages(datasets: Sequence[Path], output: Path, *, package: Path | None = 
         output.mkdir(parents=True, exist_ok=True)
         for language in LANGUAGES:
             records = json.loads(files[f"{language}/data.json"])
-            rows = list(rows_of(records, emojis, drawn, with_tags=language in WITH_TAGS))
-            header = f"# Names of emoji ({language}) from {PACKAGE.spec} (MIT), made by `genmoji scrape languages`.\n"
-            write_text(output / f"{language}.tsv", header + "".join(f"{name}\t{label}\n" for name, label in rows))
-            counts[language] = len(rows)
+            names, tags = rows_of(records, emojis, drawn, with_tags=language in WITH_TAGS)
+            write_text(output / f"{language}.tsv", table(language, names, tags))
+            counts[language] = len(names) + len(tags)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ScrapeError(f"{PACKAGE.spec} is not laid out as expected ({error!r}); fetch it again.") from error
     except OSError as error:
@@ -90,8 +90,8 @@ def languages(datasets: Sequence[Path], output: Path, *, package: Path | None = 
 
 def rows_of(
     records: Sequence[Mapping[str, Any]], emojis: Mapping[str, Emoji], drawn: frozenset[str], *, with_tags: bool
-) -> Iterator[Row]:
-    """The lines of one language: its names in name order, then its tags in theirs.
+) -> tuple[list[Row], list[Row]]:
+    """The lines of one language: its names, and its tags, each in order.
 
     records: emojibase's, in that language; emojis: the English ones by key; drawn: the labels to keep.
     with_tags: False keeps of the tags only those of a plain thing.
@@ -106,13 +106,22 @@ def rows_of(
             names.setdefault(name, emoji.label)
         for tag in dict.fromkeys(map(plain, record.get("tags", ()))):
             tagged[tag].append(emoji)
-    yield from sorted(Row(name, label) for name, label in names.items())
+    tags = []
     for tag, candidates in sorted(tagged.items()):
         if tag in names or not usable(tag, MAX_WORDS_OF_A_TAG, MAX_CHARACTERS_OF_A_TAG):
             continue
         thing = candidates[0] if len(candidates) == 1 and with_tags else plain_thing(candidates)
         if thing is not None and not TAGS_ARE_NAMES.isdisjoint((thing.group, thing.subgroup)):
-            yield Row(tag, thing.label)
+            tags.append(Row(tag, thing.label))
+    return sorted(Row(name, label) for name, label in names.items()), tags
+
+
+def table(language: str, names: Iterable[Row], tags: Iterable[Row]) -> str:
+    """The text of a language's table."""
+    lines = [f"# Names of emoji ({language}) from {PACKAGE.spec} (MIT), made by `genmoji scrape languages`."]
+    lines += ["\t".join(row) for row in names]
+    lines += [TAGS, *("\t".join(row) for row in tags)]
+    return "\n".join(lines) + "\n"
 
 
 def plain_thing(candidates: Sequence[Emoji]) -> Emoji | None:

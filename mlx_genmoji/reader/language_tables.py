@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -30,6 +30,9 @@ LATIN = ("de", "es", "fr", "it", "pt", "nl", "sv", "da", "nb", "pl")
 CYRILLIC = ("ru", "uk")
 UNSPACED = ("ja", "ko", "zh")
 
+TAGS = "# Tags"
+"""The line of a language's table that the tags follow."""
+
 NAME = "name"
 """The kind of the words whose English is an emoji's label."""
 
@@ -38,6 +41,10 @@ PHRASE = "phrase"
 
 PHRASE_STARTS = ("at ", "in ")
 WITHOUT_PREPOSITION = frozenset(("in love",))
+
+PLURALS = ("s", "es", "n", "en", "x")
+JOINING = frozenset(("drop", "prep", "of", "to", "and"))
+"""The kinds of the words that start no phrase with another ending: "con gelato" is no "coni gelato"."""
 
 MIN_STEM = 3
 MAX_PHRASE_WORDS = 5
@@ -64,12 +71,16 @@ ENDINGS: Mapping[str, tuple[tuple[str, str], ...]] = {
         "uk": _SLAVIC,
     }.items()
 }
+DOUBLED_AT_ENDINGS = frozenset(("de", "nl", "sv", "da", "nb"))
+"""The languages that double a letter before an ending: "kat", "katten"."""
 DOUBLED = re.compile(r"([bdfgklmnprst])\1$")
 
 # Articles and prepositions that lose their vowel and are written with the next word: "l'", "d'", "dell'".
 ELIDED = re.compile(r"^((?:l|d|qu|s|j|n|m|t|c|un|dell|all|nell|sull|dall|quell)')(?=\w)")
 WORD = re.compile(r"'n\b|[^\W_]+(?:['’-][^\W_]+)*'?|&")
 LETTERS = str.maketrans({"ß": "ss", "ø": "o", "æ": "ae", "œ": "oe", "ł": "l", "ё": "е", "’": "'", "ʼ": "'", "đ": "d"})
+KEPT = frozenset("йїñ")
+"""Letters of their own, though Unicode has them as a letter and a mark: "moño" is no "mono"."""
 
 KATAKANA = {code: code - 0x60 for code in range(0x30A1, 0x30F7)}
 TRADITIONAL = str.maketrans(
@@ -96,17 +107,26 @@ class Language:
         self.code = code
         self.words: dict[str, Entry] = {}
         self.stems: dict[str, Entry] = {}
-        self.longest = 1
-        for word, entry in _entries(code):
-            key = fold(word, code) if code in UNSPACED else " ".join(split(word))
-            if code != "ko" and code in UNSPACED:
-                key = key.replace(" ", "")
-            self.words.setdefault(key, entry)
-        if code in UNSPACED:
-            self.longest = max(map(len, self.words))
-        else:
+        # Small words win over everyday names, and these over emojibase's.
+        self._add([*_shared("words.tsv").get(code, ()), *_shared("everyday.tsv").get(code, ())])
+        names, tags = _emojibase(code)
+        self._add(names)
+        self.names = frozenset(self.words)
+        self._add(tags)
+        for key in [key for key in self.words if "ñ" in key]:
+            self.words.setdefault(key.replace("ñ", "n"), self.words[key])
+        self.longest = max(map(len, self.words))
+        if code not in UNSPACED:
             for key, entry in self.words.items():
                 self.stems.setdefault(self.stem(key), entry)
+
+    def _add(self, entries: Iterable[tuple[str, Entry]]) -> None:
+        for word, entry in entries:
+            if self.code in UNSPACED:
+                key = fold(word, self.code)
+                self.words.setdefault(key if self.code == "ko" else key.replace(" ", ""), entry)
+                continue
+            self.words.setdefault(" ".join(split(word)), entry)
 
     def stem(self, phrase: str) -> str:
         """`phrase` with each word's ending cut off."""
@@ -117,14 +137,25 @@ class Language:
             if word.endswith(ending) and len(word) - len(ending) >= MIN_STEM:
                 word = word[: -len(ending)] + replacement
                 break
-        return DOUBLED.sub(r"\1", word)
+        return DOUBLED.sub(r"\1", word) if self.code in DOUBLED_AT_ENDINGS else word
+
+    def _singular(self, phrase: str) -> Entry | None:
+        """The name that a tag is the plural of: "bougies" is on a cake, and are candles."""
+        if phrase in self.names:
+            return None
+        for ending in PLURALS:
+            if phrase.endswith(ending) and (singular := phrase.removesuffix(ending)) in self.names:
+                return self.words[singular]
+        return None
 
     def find(self, words: Sequence[str]) -> tuple[Entry, float] | None:
         """The entry of a phrase of folded words, and how sure it is: 1 as written, less without the endings."""
         phrase = " ".join(words)
-        if entry := self.words.get(phrase):
+        if entry := self._singular(phrase) or self.words.get(phrase):
             return entry, 1.0
-        if len(phrase) > MIN_STEM and (entry := self.stems.get(self.stem(phrase))):
+        first = self.words.get(words[0])
+        joins = len(words) > 1 and first is not None and first.kind in JOINING
+        if not joins and len(phrase) > MIN_STEM and (entry := self.stems.get(self.stem(phrase))):
             return entry, 0.8
         return None
 
@@ -144,12 +175,14 @@ def _shared(file: str) -> dict[str, list[tuple[str, Entry]]]:
     return rows
 
 
-def _entries(code: str) -> Iterator[tuple[str, Entry]]:
-    """The words of a language: small words win over everyday names, and these over emojibase's."""
-    yield from _shared("words.tsv").get(code, ())
-    yield from _shared("everyday.tsv").get(code, ())
-    for word, label in _rows(FOLDER / f"{code}.tsv"):
-        yield word, Entry(label, NAME)
+def _emojibase(code: str) -> tuple[list[tuple[str, Entry]], list[tuple[str, Entry]]]:
+    """The names and the tags of a language's table."""
+    names, _, tags = (FOLDER / f"{code}.tsv").read_text("utf-8").partition(TAGS + "\n")
+    first, second = (
+        [(word, Entry(label, NAME)) for word, _, label in (line.partition("\t") for line in part.splitlines()) if label]
+        for part in (names, tags)
+    )
+    return first, second
 
 
 def _rows(path: Path) -> Iterator[list[str]]:
@@ -175,9 +208,13 @@ def fold(text: str, code: str = "") -> str:
         return text.translate(TRADITIONAL)
     if code == "ko":
         return text
-    letters = unicodedata.normalize("NFD", text.translate(LETTERS).replace("й", "\0").replace("ї", "\1"))
-    plain = "".join(letter for letter in letters if not unicodedata.combining(letter))
-    return plain.replace("\0", "й").replace("\1", "ї")
+    letters = (letter if letter in KEPT else _plain(letter) for letter in text.translate(LETTERS))
+    return "".join(letters)
+
+
+@cache
+def _plain(letter: str) -> str:
+    return "".join(part for part in unicodedata.normalize("NFD", letter) if not unicodedata.combining(part))
 
 
 def split(text: str) -> list[str]:
