@@ -2,7 +2,8 @@
 
 `collect("noto", Path("data/noto"))` makes a dataset of an image set (`SOURCES` lists them), `collect_font` of a colour
 font, `collect_folder` of a user's pictures, `collect_emojigraph` of a web site. `merge` joins datasets, `compose`
-combines their emoji to new pictures, `synonyms` gives their emoji other names, and `summarize` counts their pictures.
+combines their emoji to new pictures, `synonyms` gives their emoji other names, `languages` lists their names in other
+languages, and `summarize` counts their pictures.
 """
 
 from .compose import Composer, compose
@@ -10,6 +11,7 @@ from .dataset import Report
 from .emojigraph import CrawlReport, collect_emojigraph
 from .errors import ScrapeError
 from .font import collect_font
+from .languages import languages
 from .merge import merge
 from .own_pictures import collect_folder
 from .sets import Source
@@ -30,6 +32,7 @@ __all__ = [
     "collect_folder",
     "collect_font",
     "compose",
+    "languages",
     "merge",
     "summarize",
     "synonyms",

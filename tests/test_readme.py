@@ -135,6 +135,7 @@ def test_a_scrape_command_reaches_the_scraper(command: str, folder: Path, monkey
         "collect_folder",
         "collect_font",
         "compose",
+        "languages",
         "merge",
         "summarize",
         "synonyms",

@@ -165,6 +165,20 @@ def synonyms(
 
 
 @scraping.command()
+def languages(
+    datasets: Annotated[
+        list[Path], typer.Argument(metavar="DATASETS", help="The image sets that a model is trained on.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="The folder to write.")],
+    emojibase: Emojibase = None,
+) -> None:
+    """List the emoji's names in 15 other languages, one table per language, from emojibase-data."""
+    from scrape import languages
+
+    typer.echo(languages(datasets, output, package=emojibase))
+
+
+@scraping.command()
 def report(
     dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="The dataset.")],
     output: Annotated[
