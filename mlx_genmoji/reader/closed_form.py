@@ -21,6 +21,7 @@ from ..prompt.parser import Parsed, parse
 from ..prompt.safety import check_safe, clean_final
 from ..prompt.words import Words
 from .grammar import understand
+from .languages import translate
 from .lexicon import Lexicon, key
 from .open_form import AS_IS, OpenReader, wants_parts
 from .options import Options
@@ -51,7 +52,7 @@ class ClosedReader(OpenReader):
         if options.template == AS_IS:
             return super().read(prompt, options)
         plan = self.plan(prompt, options)
-        text, style = self._without_style(_text_of(plan) if plan else prompt)
+        text, style = self._without_style(_text_of(plan) if plan else _in_english(prompt))
         parsed = parse(text, max_characters=None)
         skin_tone, person_type = _people(parsed, plan, options)
         self.adapters.route(skin_tone, person_type)
@@ -158,6 +159,16 @@ class ClosedReader(OpenReader):
         near = self.lexicon.nearest(prompt, MAX_SUGGESTIONS)
         hint = f"; the nearest that can be drawn: {', '.join(near)}" if near else ""
         return f"Nothing in {quoted(repr(prompt), 80)} is known to the model{hint}."
+
+
+def _in_english(prompt: str) -> str:
+    """The prompt in English words, as far as the tables of its language have them."""
+    found = translate(prompt)
+    if found is None:
+        return prompt
+    # The words that are refused in other languages are none of their tables.
+    check_safe(prompt)
+    return found[1]
 
 
 def _text_of(plan: PromptPlan) -> str:
