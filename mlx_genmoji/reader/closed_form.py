@@ -51,7 +51,7 @@ class ClosedReader(OpenReader):
         if options.template == AS_IS:
             return super().read(prompt, options)
         plan = self.plan(prompt, options)
-        text, style = self._without_style(_text_of(plan) if plan else prompt)
+        text, style = self._without_style(_text_of(plan) if plan else _in_english(prompt))
         parsed = parse(text, max_characters=None)
         skin_tone, person_type = _people(parsed, plan, options)
         self.adapters.route(skin_tone, person_type)
@@ -158,6 +158,14 @@ class ClosedReader(OpenReader):
         near = self.lexicon.nearest(prompt, MAX_SUGGESTIONS)
         hint = f"; the nearest that can be drawn: {', '.join(near)}" if near else ""
         return f"Nothing in {quoted(repr(prompt), 80)} is known to the model{hint}."
+
+
+def _in_english(prompt: str) -> str:
+    """The prompt in English words, where it is in another language that is known."""
+    from .languages import translate
+
+    translated = translate(prompt)
+    return translated[1] if translated else prompt
 
 
 def _text_of(plan: PromptPlan) -> str:
