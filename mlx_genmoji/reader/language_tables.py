@@ -8,7 +8,7 @@
     noun, number        a thing that is no emoji; two
     and, or, as         between nouns
     drop                articles, pronouns, requests: not translated
-    obj, subj, loc, pos, de    Japanese, Korean and Chinese particles
+    obj, subj, loc, pos, de    Japanese, Korean and Chinese particles; so are with and without there
 
 Words are looked up without accents and, in languages with endings, without the ending too: "roter", "rote" and "rotes"
 have one entry.

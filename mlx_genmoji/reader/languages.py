@@ -90,6 +90,8 @@ def _translate(text: str) -> tuple[str, str] | None:
         if re.search(script, text):
             return _in_script(text, codes)
     words = _WORD.findall(text.lower())
+    # A word with accents alone is English where it is so without: "piñata", "éléphant".
+    words = [word.replace("ñ", "n") for word in split(text)] if len(words) == 1 else words
     english = _english_words(words)
     count = sum(english)
     certain = text.isascii() and count > 0.5 * len(words) and MARKERS.isdisjoint(words)
