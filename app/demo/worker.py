@@ -220,6 +220,9 @@ class Worker:
                 negative_prompt=plan.negative_prompt or request.negative_prompt,
                 callback=Progress(job, genmoji, Drawing(plan, seed, previews=(None,) * request.count)),
             )
+        if "plan" in stickers[0].recipe and "combination" not in stickers[0].recipe:
+            # With the caption that was drawn; of a combination each part has its own.
+            plan = PromptPlan.from_dict(stickers[0].recipe["plan"])
         notes += [message for message in messages if message not in notes]
         notes += stickers[0].notes
         if "combination" in stickers[0].recipe:

@@ -36,6 +36,7 @@ ORDER = tuple(kind for kind in ALL_KINDS if kind in {kind.name for kind in KINDS
 ATTRIBUTE_OF = {label: name for name, label in ATTRIBUTES.items() if name != HEARTS}
 KIND_OF = {RAIN: "weather", SNOW: "weather"}
 
+_WITHOUT = re.compile(r"\bw/o(?:ut)?\b")
 _OTHER_SIGNS = re.compile(r"[^\w\s&+,'’-]")
 
 # Words that do not merely describe the emoji after them.
@@ -53,7 +54,7 @@ def read(prompt: str, words: Words, source: str) -> Combination | None:
     words: the model's synonyms, for "hog with wings"; source: the set of emoji whose style the model draws. Every part
     must be an emoji. A prompt that is itself an emoji's name ("heart on fire") is no combination.
     """
-    text = " ".join(prompt.lower().replace("w/", "with ").split())
+    text = " ".join(_WITHOUT.sub("without ", prompt.lower()).replace("w/", "with ").split())
     if len(text) > MAX_CHARACTERS or len(text.split()) > MAX_WORDS or _is_emoji(text, words):
         return None
     text = " ".join(_OTHER_SIGNS.sub(" ", text).split())

@@ -126,6 +126,8 @@ def spell_out(text: str) -> tuple[list[Entry | str], set[str]]:
     """`text` with its emojis replaced by their entries, spaces around them; and the skin tones of these emojis."""
     if text.isascii():
         return [text], set()
+    # As text or as a picture, it is the same emoji.
+    text = text.replace("\ufe0e", "\ufe0f")
     parts: list[Entry | str] = []
     tones: set[str] = set()
     start = 0

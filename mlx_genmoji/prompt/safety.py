@@ -132,5 +132,6 @@ def plain_words(text: str) -> str:
 
 
 def _is_visible(char: str) -> bool:
-    known = char.isspace() or char in JOINERS or char in EMOJI_CHARACTERS
+    # Emoji that are newer than Python's tables are in blocks that Unicode keeps for pictographs.
+    known = char.isspace() or char in JOINERS or char in EMOJI_CHARACTERS or "\U0001f000" <= char <= "\U0001faff"
     return known or unicodedata.category(char) not in ("Cc", "Cf", "Cs", "Co", "Cn")

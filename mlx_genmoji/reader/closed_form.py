@@ -21,6 +21,7 @@ from ..prompt.parser import Parsed, parse
 from ..prompt.safety import check_safe, clean_final
 from ..prompt.words import Words
 from .grammar import understand
+from .languages import translate
 from .lexicon import Lexicon, key
 from .open_form import AS_IS, OpenReader, wants_parts
 from .options import Options
@@ -161,11 +162,13 @@ class ClosedReader(OpenReader):
 
 
 def _in_english(prompt: str) -> str:
-    """The prompt in English words, where it is in another language that is known."""
-    from .languages import translate
-
-    translated = translate(prompt)
-    return translated[1] if translated else prompt
+    """The prompt in English words, as far as the tables of its language have them."""
+    found = translate(prompt)
+    if found is None:
+        return prompt
+    # The words that are refused in other languages are none of their tables.
+    check_safe(prompt)
+    return found[1]
 
 
 def _text_of(plan: PromptPlan) -> str:

@@ -27,7 +27,7 @@ LOOKS = ("fire", "wings", "sparkles", "hearts")
 
 Key = tuple[str, ...]
 
-_WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*|[+&,#*]")
+_WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*|[+&,#*]|[\U0001f000-\U0001faff]")
 _QUOTES = str.maketrans({"\u2019": "'", "\u2018": "'", "`": "'", "\u02bc": "'", "ß": "ss", "ø": "o", "æ": "ae"})
 _LEAST_LETTERS = 3
 """Letters of the shortest word that has a synonym."""

@@ -47,7 +47,9 @@ def rows() -> Iterator[Row]:
         if isinstance(reading, Reading):
             untrained += sum(not reader.vocabulary.knows(caption) for caption in captions(reading))
             said = " ".join(reading.notes)
-            unsaid += any(word in prompt.split() and word not in said for word in UNKNOWN)
+            # What a prompt denies is left out as it asks.
+            denied = set(prompt.split()) & {"no", "without", "not"}
+            unsaid += not denied and any(word in prompt.split() and word not in said for word in UNKNOWN)
     yield Row(
         "drawn captions that the model was not trained on",
         "0",

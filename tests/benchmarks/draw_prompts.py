@@ -2,7 +2,7 @@
 
     python tests/benchmarks/draw_prompts.py [FILE.tsv] [-o FOLDER]     # default: prompts.tsv, docs/pictures
 
-Writes prompts-1.png and so on, each picture above its prompt, and prompts-drawn.tsv: prompt, captions, notes.
+Writes prompts-1.jpg and so on, each picture above its prompt, and prompts-drawn.tsv: prompt, captions, notes.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def main() -> None:
         drawn.append(f"{prompt}\t{'; '.join(texts)}\t{' '.join(sticker.notes)}")
     for start in range(0, len(cells), COLUMNS * ROWS):
         sheet(cells[start : start + COLUMNS * ROWS]).save(
-            arguments.output / f"prompts-{start // (COLUMNS * ROWS) + 1}.png"
+            arguments.output / f"prompts-{start // (COLUMNS * ROWS) + 1}.jpg", quality=82
         )
     (arguments.output / "prompts-drawn.tsv").write_text("\n".join(drawn) + "\n", encoding="utf-8")
 

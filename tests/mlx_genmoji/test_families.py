@@ -297,7 +297,7 @@ def test_a_recipe_that_would_give_another_sticker_is_refused(make: Make, picture
     of_picture = genmoji.generate(PROMPT, steps=1, seed=1, image=picture, strength=1.0)[0].recipe
     of_noise = genmoji.generate(PROMPT, steps=1, latents=mx.array(noise()))[0].recipe
     for recipe, arguments, named in (
-        (plain | {"model": {"name": "other", "sha256": "0"}}, {}, "other weights, those of the model 'other'"),
+        (plain | {"model": {"name": "other", "sha256": "0"}}, {}, "other weights, those of 'other'"),
         (plain, {"image": picture}, "started from no image"),
         (of_picture, {}, "needs the image .* none was given"),
         (of_picture, {"image": Image.new("RGB", (8, 8))}, "another one was given"),

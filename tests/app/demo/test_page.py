@@ -138,20 +138,20 @@ def test_a_pack_is_drawn_and_taken_away_as_one_zip(page: Any, tmp_path: Path) ->
 def test_an_edited_plan_is_drawn_as_it_is(page: Any) -> None:
     more(page, steps="1", count="1", seed="1")
     ask(page, "a pig")
-    finished(page, "a pig, 3d ·")
+    finished(page, "pig, 3d ·")
     page.locator("#plan > button").click()
     field = page.locator("#plan-subject textarea, #plan-subject input").first
     page.wait_for_function(
         "() => document.querySelector('#plan-subject textarea, #plan-subject input')?.value === 'a pig'"
     )
-    field.fill("a blue pig")
+    field.fill("a blue fox")
     page.locator("#redraw").click()
-    finished(page, "a blue pig, 3d ·")
+    finished(page, "a blue fox, 3d ·")
     final = page.locator("#plan-final textarea, #plan-final input").first
-    assert eventually(lambda: final.input_value() == "a blue pig, 3d")
-    final.fill("exactly this")
+    assert eventually(lambda: final.input_value() == "a blue fox, 3d")
+    final.fill("red apple, flat")
     page.locator("#redraw").click()
-    finished(page, "exactly this ·")
+    finished(page, "red apple, flat ·")
 
 
 def test_a_skin_tone_and_a_person_are_in_the_plan(page: Any) -> None:
@@ -193,10 +193,9 @@ def test_what_cannot_be_shown_is_said_and_one_can_go_on(
         page.wait_for_selector(".error:not([hidden])")
     assert page.locator(".error").text_content().startswith("Something went wrong")
     assert "no room" in capfd.readouterr().err
-    # The word that choices have for none is a prompt like any other.
     assert eventually(page.locator("#draw").is_enabled)
-    ask(page, "any")
-    finished(page, "any, 3d ·")
+    ask(page, "pizza")
+    finished(page, "pizza, 3d ·")
 
 
 def test_two_emojis_are_combined_into_one_prompt(page: Any) -> None:

@@ -398,7 +398,7 @@ def test_what_cannot_be_done_is_one_sentence(make, vocabulary, tmp_path):
     refused("pickle", tmp_path / "v1-5.ckpt", tmp_path / "new", vocabulary)
     refused("cannot be read", tmp_path / "nowhere.safetensors", tmp_path / "new", vocabulary)
     refused("exists already", checkpoint.file, folder, vocabulary)
-    refused("nowhere.*no such file", checkpoint.file, tmp_path / "new", tmp_path / "nowhere")
+    refused("nowhere.*is missing", checkpoint.file, tmp_path / "new", tmp_path / "nowhere")
     (tmp_path / "cut.safetensors").write_bytes(checkpoint.file.read_bytes()[:-1])
     refused("damaged", tmp_path / "cut.safetensors", tmp_path / "new", vocabulary)
 

@@ -338,3 +338,12 @@ def test_any_text_is_read_or_refused_in_one_sentence(text: str) -> None:
         return
     assert read.subject and len(read.subject) <= 20 * MAX_CHARACTERS
     assert not any(unicodedata.category(char) in ("Cc", "Cs") for char in read.subject)
+
+
+@pytest.mark.parametrize("emoji", ["\u2600", "\u2764", "\u2708"])
+def test_an_emoji_in_text_presentation_is_the_same_emoji(emoji: str) -> None:
+    assert parse(f"{emoji}\ufe0e").subject == parse(f"{emoji}\ufe0f").subject
+
+
+def test_an_emoji_that_is_newer_than_the_tables_does_not_vanish() -> None:
+    assert parse("\U0001facc with a hat").subject == "\U0001facc with a hat"

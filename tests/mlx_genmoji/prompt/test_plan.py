@@ -139,7 +139,7 @@ def test_a_plan_of_another_form_is_composed_for_the_model_that_draws_it(genmoji:
     assert plan.final_prompt == "pig, happy, dancing, wearing a hat, holding a rose, pink and white, dark skin tone"
     for variant in (plan, PromptPlan.from_dict(json.loads(json.dumps(plan.to_dict()))), replace(plan, pose="sleeping")):
         recipe = genmoji.generate("pig", rewrite=variant, steps=1, skin_tone="dark")[0].recipe
-        assert recipe["final_prompt"] == "pig, 3d" == recipe["plan"]["final_prompt"]
+        assert recipe["final_prompt"] == "pig face, 3d" == recipe["plan"]["final_prompt"]
     finished = replace(plan, final_prompt="red apple, flat")
     assert genmoji.generate("pig", rewrite=finished, steps=1)[0].recipe["final_prompt"] == "red apple, flat"
 
