@@ -102,7 +102,7 @@ def _phrases(tokens: Sequence[Token], scene: Scene) -> list[Phrase]:
                 if phrases[-1].tokens[-1].text in MEASURES:
                     phrases[-1].tokens.pop()
                 continue
-            phrases.append(Phrase(meanings.relation, "" if meanings.relation in (",", "and") else token.text))
+            phrases.append(Phrase(meanings.relation))
         else:
             phrases[-1].tokens.append(token)
     return phrases
@@ -200,7 +200,13 @@ def _subject(nouns: Sequence[Token], scene: Scene, lexicon: Lexicon) -> None:
     named = [token for token in nouns if token.meanings and token.meanings.noun]
     if not named:
         for token in nouns:
-            _as_role([token], scene)
+            garment = token.meanings.garment if token.meanings else None
+            if garment and scene.subject is None:
+                # Nobody wears it: it is the thing itself.
+                scene.subject, scene.subject_words = garment.label, token.text
+                _note(token.text, garment, scene)
+            else:
+                _as_role([token], scene)
         return
     together = _compound(named, lexicon)
     if together is not None:

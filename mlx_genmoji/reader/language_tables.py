@@ -46,6 +46,7 @@ PLURALS = ("s", "es", "n", "en", "x")
 JOINING = frozenset(("drop", "prep", "of", "to", "and"))
 """The kinds of the words that start no phrase with another ending: "con gelato" is no "coni gelato"."""
 
+CERTAINTY_OF_A_STEM = 0.8
 MIN_STEM = 3
 MAX_PHRASE_WORDS = 5
 
@@ -149,14 +150,17 @@ class Language:
         return None
 
     def find(self, words: Sequence[str]) -> tuple[Entry, float] | None:
-        """The entry of a phrase of folded words, and how sure it is: 1 as written, less without the endings."""
+        """The entry of a phrase of folded words, and how sure it is: 1 as written, less by other endings."""
         phrase = " ".join(words)
         if entry := self._singular(phrase) or self.words.get(phrase):
             return entry, 1.0
         first = self.words.get(words[0])
         joins = len(words) > 1 and first is not None and first.kind in JOINING
         if not joins and len(phrase) > MIN_STEM and (entry := self.stems.get(self.stem(phrase))):
-            return entry, 0.8
+            return entry, CERTAINTY_OF_A_STEM
+        for ending, replacement in () if joins else ENDINGS[self.code]:
+            if phrase.endswith(ending) and (entry := self.words.get(phrase.removesuffix(ending) + replacement)):
+                return entry, CERTAINTY_OF_A_STEM
         return None
 
 

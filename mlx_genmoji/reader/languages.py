@@ -125,8 +125,12 @@ def _best(text: str, codes: Sequence[str], english: Sequence[str]) -> tuple[str,
     for code in codes:
         tokens, covered = words_of(text, language(code))
         gains = any(
-            token.kind in NAMING and known.isdisjoint(token.source.split()) and token.source in language(code).words
+            token.source in MARKERS
+            or (
+                token.kind in NAMING and known.isdisjoint(token.source.split()) and token.source in language(code).words
+            )
             for token in tokens
+            if token.source not in known
         )
         if covered > most and (covered > len(english) or (gains and covered >= len(english) - TIE)):
             best, most = (code, tokens), covered

@@ -84,6 +84,8 @@ def in_words(words: Sequence[Token]) -> str:
     words = _long_modifiers_last(words)
     for index, token in enumerate(words):
         english = token.english
+        if english == "in" and words[index + 1 : index + 2] and words[index + 1].english in STOOD_ON:
+            english = "on"
         colour, _, thing = english.partition(" ")
         if thing and colour in COLOURS and index and words[index - 1].english in COLOURS:
             english = thing

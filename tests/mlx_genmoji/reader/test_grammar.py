@@ -98,3 +98,11 @@ def test_the_nearest_drawing_is_reported(lexicon: Lexicon) -> None:
 )
 def test_a_slip_of_the_pen_is_read(typed: str, label: str, lexicon: Lexicon) -> None:
     assert understand(typed, lexicon).subject == label
+
+
+@pytest.mark.parametrize(
+    ("prompt", "label"), [("hat", "top hat"), ("a cowboy hat", "top hat"), ("beanies", "billed cap")]
+)
+def test_a_garment_that_nobody_wears_is_the_thing_itself(prompt: str, label: str, lexicon: Lexicon) -> None:
+    scene = understand(prompt, lexicon)
+    assert (scene.subject, scene.wishes) == (label, [])
