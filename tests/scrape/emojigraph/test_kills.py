@@ -32,7 +32,12 @@ sys.exit(cli.main(sys.argv[1:]))
 def crawl(folder: Path, url: str, emojibase: Path) -> subprocess.Popen[bytes]:
     options = ["--rate", "0", "--concurrency", str(CONCURRENCY), "--size", "32", "--emojibase", str(emojibase)]
     command = [sys.executable, "-c", CRAWL, "scrape", "emojigraph", "-o", str(folder), "--base-url", url, *options]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    # Where the tests run in the background, Ctrl-C is ignored, and a child would inherit that.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def wait_until_asked(site: LocalSite, requests: int) -> None:
