@@ -8,17 +8,11 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from mlx_genmoji.errors import UserError
-
-from .adapter.compare import compare as compare_bases
-from .adapter.dry_run import plan, plan_personas
-from .adapter.personas import PersonasRecipe
-from .adapter.recipe import LoRARecipe
-from .objectives import OBJECTIVES, carry_out
+from .objectives import OBJECTIVES, carry_out, plan
+from .objectives import compare as compare_one
 from .options import Fuse, Options
-from .recipe import build, read_recipe
+from .recipe import read_recipe
 from .stages import plan_stages, run_stages
 
 __all__ = ["OBJECTIVES", "Fuse", "Options", "carry_out", "compare", "dry_run", "run"]
@@ -37,11 +31,7 @@ def run(recipe: Path, resume: bool = False, overrides: Sequence[str] = (), fuse:
 def dry_run(recipe: Path, overrides: Sequence[str] = ()) -> str:
     """A table of what an adapter, personas or a recipe of several stages would train. Raises UserError."""
     raw = read_recipe(recipe, overrides)
-    if "stages" in raw:
-        return plan_stages(raw)
-    if raw.get("objective") == "personas":
-        return plan_personas(build(PersonasRecipe, raw))
-    return plan(_lora_recipe(raw, "--dry-run"))
+    return (plan_stages if "stages" in raw else plan)(raw)
 
 
 def compare(recipe: Path, resume: bool = False, overrides: Sequence[str] = (), fuse: Fuse | None = None) -> str:
@@ -49,10 +39,4 @@ def compare(recipe: Path, resume: bool = False, overrides: Sequence[str] = (), f
 
     fuse: as in `run`. Raises UserError.
     """
-    return compare_bases(_lora_recipe(read_recipe(recipe, overrides), "--compare"), Options(resume, fuse))
-
-
-def _lora_recipe(raw: dict[str, Any], option: str) -> LoRARecipe:
-    if raw.get("objective") != "lora":
-        raise UserError(f"{option} is for recipes of the objective 'lora', not {raw.get('objective')!r}.")
-    return build(LoRARecipe, raw)
+    return compare_one(read_recipe(recipe, overrides), Options(resume, fuse))

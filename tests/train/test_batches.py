@@ -12,9 +12,9 @@ import train
 from mlx_genmoji import Genmoji
 from mlx_genmoji.checkpoint.components import load_model
 from mlx_genmoji.families.stable_diffusion import TextTowers
-from train.adapter.base import load_base
 from train.adapter.objective import LoRAObjective
-from train.adapter.recipe import LoRARecipe, open_dataset
+from train.adapter.recipe import LoRARecipe
+from train.adapter.run import load_objective
 from train.data.dataset import Dataset, to_model
 from train.denoising import DenoisingObjective, every_caption
 from train.fit.optimizers import make_optimizer
@@ -53,7 +53,7 @@ def adapter(lora_recipe: Path) -> Make:
 
     def make(*overrides: str) -> LoRAObjective:
         recipe = build(LoRARecipe, read_recipe(lora_recipe, ["loop.batch_size=8", *overrides]))
-        return LoRAObjective(recipe, load_base(recipe), open_dataset(recipe))
+        return load_objective(recipe)
 
     return make
 
@@ -127,7 +127,7 @@ def test_the_text_encoder_and_the_captions_are_known_to_the_cache(
     mx.save_safetensors(str(weights), {name: array * 1.5 for name, array in arrays.items()})
     for folder in (base, tmp_path / "other"):
         recipe = build(LoRARecipe, read_recipe(lora_recipe, [f"base={folder}"]))
-        run = LoRAObjective(recipe, load_base(recipe), open_dataset(recipe))
+        run = load_objective(recipe)
         caption = every_caption(run.dataset)[2]
         (states,) = run.texts.rows([caption])
         expected = Genmoji.load(folder).text("x", caption, (16, 16)).states[:1]

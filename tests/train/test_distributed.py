@@ -14,10 +14,8 @@ import pytest
 
 import train
 from mlx_genmoji.errors import UserError
-from train.adapter.base import load_base
-from train.adapter.objective import LoRAObjective
 from train.adapter.recipe import LoRARecipe
-from train.data.dataset import Dataset
+from train.adapter.run import load_objective
 from train.fit.distributed import World
 from train.fit.step import Stepper
 from train.recipe import build, read_recipe
@@ -41,13 +39,12 @@ from train.fit.distributed import World
 
 FIRST_GRADIENTS = """
 from train.data.dataset import Dataset
-from train.adapter.base import load_base
-from train.adapter.objective import LoRAObjective
+from train.adapter.run import load_objective
 from train.adapter.recipe import LoRARecipe
 from train.fit.step import Stepper
 from train.recipe import build, read_recipe
 recipe = build(LoRARecipe, read_recipe(Path(sys.argv[1]), sys.argv[3:]))
-run = LoRAObjective(recipe, load_base(recipe), Dataset(recipe.data, recipe.output.parent / "cache"))
+run = load_objective(recipe)
 stepper = Stepper(run, recipe.loop, 1)
 stepper.differentiate(run.batch(0))
 if World().writes:
@@ -92,7 +89,7 @@ def test_two_processes_train_as_one_of_twice_the_batch(lora_recipe: Path, tmp_pa
     alone = [*overrides, "loop.batch_size=8", f"output={tmp_path}/runs/alone"]
     train.run(lora_recipe, overrides=alone)
     recipe = build(LoRARecipe, read_recipe(lora_recipe, alone))
-    run = LoRAObjective(recipe, load_base(recipe), Dataset(recipe.data, recipe.output.parent / "cache"))
+    run = load_objective(recipe)
     stepper = Stepper(run, recipe.loop, 1)
     stepper.differentiate(run.batch(0))
 

@@ -24,13 +24,13 @@ from mlx_genmoji.models.vae import AutoencoderKL
 from mlx_genmoji.quantization import Quantization
 from quantize import quantize_folder
 from quantize.fuse import fuse
-from train.adapter.base import attach_to, load_base
+from train.adapter.base import attach_new
 from train.adapter.objective import LoRAObjective
 from train.adapter.personas import PersonasRecipe
 from train.adapter.recipe import LoRARecipe
+from train.adapter.run import load_objective
 from train.adapter.validation import held_out
 from train.data.captions import caption, prompt_template, variants
-from train.data.dataset import Dataset
 from train.fit.distributed import World
 from train.fit.step import Stepper, flat
 from train.noise import loss_weights
@@ -65,7 +65,7 @@ def dense_layers(genmoji: Genmoji) -> dict[str, mx.array]:
 
 def objective(path: Path, *overrides: str) -> LoRAObjective:
     recipe = build(LoRARecipe, read_recipe(path, overrides))
-    return LoRAObjective(recipe, load_base(recipe), Dataset(recipe.data, recipe.output.parent / "cache"))
+    return load_objective(recipe)
 
 
 def test_an_adapter_learns_its_pictures(lora_recipe: Path, tmp_path: Path) -> None:
@@ -526,7 +526,7 @@ def test_a_half_written_checkpoint_is_passed_over(lora_recipe: Path, tmp_path: P
 def test_the_recipes_that_are_here_fit_the_model_that_is_here(name: str) -> None:
     raw = read_recipe(Path(train.__file__).parent / "recipes" / f"{name}.yaml", [])
     recipe: LoRARecipe = build(PersonasRecipe if name == "personas" else LoRARecipe, raw)
-    genmoji = load_base(recipe)
-    layers = attach_to(genmoji, recipe)
+    genmoji = Genmoji.load(recipe.base, bits=recipe.bits)
+    layers = attach_new(genmoji, recipe.lora, recipe.bits, recipe.seed)
     assert recipe.data.size == genmoji.size[0] and recipe.loop.steps <= 500
     assert {"unet.mid_block.resnets.0.conv1", "unet.add_embedding.proj"} <= set(layers)

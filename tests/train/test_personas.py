@@ -18,8 +18,8 @@ from mlx_genmoji.models.clip import CLIPTextModel
 from mlx_genmoji.models.vae import AutoencoderKL
 from train.adapter import personas
 from train.adapter.objective import LoRAObjective
-from train.adapter.recipe import open_dataset
 from train.batch import Sample
+from train.data.dataset import Dataset
 from train.fit.distributed import World
 from train.recipe import build, read_recipe
 
@@ -216,7 +216,7 @@ def test_what_is_computed_of_the_style_s_dataset_is_computed_once(
 ) -> None:
     overrides = ["data.caption='{text}, flat'", "sample_prompts=[thing 1]"]
     recipe = personas.recipe_of_style(build(personas.PersonasRecipe, read_recipe(personas_recipe, overrides)))
-    whole = open_dataset(recipe)
+    whole = Dataset(recipe.data, recipe.cache_folder)
     style = LoRAObjective(recipe, Genmoji.load(base), whole)
 
     def never(*_: Any) -> None:
@@ -225,7 +225,7 @@ def test_what_is_computed_of_the_style_s_dataset_is_computed_once(
     monkeypatch.setattr(AutoencoderKL, "encode", never)
     monkeypatch.setattr(CLIPTextModel, "__call__", never)
     own = replace(recipe, data=replace(recipe.data, where={"skin_tone": [["light"]]}), sample_prompts=())
-    light = LoRAObjective(own, Genmoji.load(base), open_dataset(own, whole))
+    light = LoRAObjective(own, Genmoji.load(base), Dataset(own.data, own.cache_folder, whole))
     assert light.dataset.places.tolist() == [1, 4, 7]
     for ours, theirs in ((0, 1), (2, 7)):
         noise = np.zeros(style.latents.shape[1:], np.float32)

@@ -20,10 +20,9 @@ from mlx_genmoji import UserError
 from mlx_genmoji.lora import load_adapter
 from mlx_genmoji.models import ops
 from train.adapter import run as adapter_run
-from train.adapter.base import load_base
 from train.adapter.memory import Memory, check_memory, measure
-from train.adapter.objective import LoRAObjective
-from train.adapter.recipe import LoRARecipe, open_dataset
+from train.adapter.recipe import LoRARecipe
+from train.adapter.run import load_objective
 from train.fit import machine
 from train.fit.curve import HEIGHT, MARGIN, WIDTH, draw_curve
 from train.fit.machine import at_work, memory_limit
@@ -48,7 +47,7 @@ def test_a_dry_run_says_what_would_be_trained_and_leaves_no_run(
 
 def test_the_forecast_of_memory_is_what_a_run_takes(lora_recipe: Path) -> None:
     recipe = build(LoRARecipe, read_recipe(lora_recipe, ["data.size=32", "loop.batch_size=8"]))
-    run = LoRAObjective(recipe, load_base(recipe), open_dataset(recipe))
+    run = load_objective(recipe)
     memory = measure(run, recipe.loop, memory_limit())
     before = mx.get_active_memory()
     stepper = Stepper(run, recipe.loop, 1)
@@ -89,7 +88,7 @@ def test_blocks_that_are_computed_again_have_the_same_gradients(lora_recipe: Pat
     for checkpointing in ("false", "true"):
         overrides = [f"checkpointing={checkpointing}", f"bits={bits}", "lora.targets=[attention, conv]"]
         recipe = build(LoRARecipe, read_recipe(lora_recipe, overrides))
-        run = LoRAObjective(recipe, load_base(recipe), open_dataset(recipe))
+        run = load_objective(recipe)
         stepper = Stepper(run, recipe.loop, 1)
         stepper.differentiate(run.batch(0))
         gradients.append(stepper.gradients)
@@ -101,7 +100,7 @@ def test_gradients_in_half_precision_are_those_in_full(lora_recipe: Path) -> Non
     gradients = []
     for dtype in (mx.float32, mx.float16):
         recipe = build(LoRARecipe, read_recipe(lora_recipe, []))
-        run = LoRAObjective(recipe, load_base(recipe), open_dataset(recipe))
+        run = load_objective(recipe)
         run.dtype = dtype
         # As on a GPU: the base in half precision, the adapter not.
         frozen = {n: a.astype(dtype) for n, a in flat(run.model.parameters()).items() if "lora_" not in n}
@@ -194,7 +193,7 @@ def test_a_run_in_half_precision_by_mlx_s_own_forms_learns_what_one_on_a_cpu_doe
             monkeypatch.setattr(module, "on_cpu", lambda: False)
     recipe = build(LoRARecipe, read_recipe(lora_recipe, overrides))
     assert recipe.loop.concurrent == 1
-    assert LoRAObjective(recipe, load_base(recipe), open_dataset(recipe)).dtype == mx.float16
+    assert load_objective(recipe).dtype == mx.float16
     there = train.run(lora_recipe, overrides=[*overrides, f"output={tmp_path}/runs/gpu/run"])
     losses = []
     for path in (here, there):

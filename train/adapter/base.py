@@ -1,15 +1,10 @@
-"""The base of an adapter: a model loaded, checked, and given the layers to train."""
+"""The base of an adapter: a loaded model is checked and given the layers to train."""
+
+from pathlib import Path
 
 from mlx_genmoji import Genmoji
 from mlx_genmoji.errors import UserError
-from mlx_genmoji.lora import attach, attach_adapter, dense_weights, load_adapter
-
-from .recipe import LoRARecipe
-
-
-def load_base(recipe: LoRARecipe) -> Genmoji:
-    """The model to train an adapter for, quantized where the recipe asks for it."""
-    return Genmoji.load(recipe.base, bits=recipe.bits)
+from mlx_genmoji.lora import LoRAConfig, attach, attach_adapter, dense_weights, load_adapter
 
 
 def check_base(genmoji: Genmoji) -> None:
@@ -26,24 +21,35 @@ def check_base(genmoji: Genmoji) -> None:
         )
 
 
-def attach_to(genmoji: Genmoji, recipe: LoRARecipe) -> list[str]:
-    """Give the base an adapter to train, a new one or that of `start_from`; returns the paths of its layers."""
-    if recipe.start_from is None:
-        assert genmoji.folder is not None
-        if recipe.lora.init == "loftq" and recipe.bits is None:
-            raise UserError("Recipe: 'lora.init' is loftq, which repairs rounding: give a dense 'base' and 'bits'.")
-        dense = dense_weights(genmoji.folder) if recipe.lora.init == "loftq" else None
-        return attach(genmoji.models, recipe.lora, recipe.seed, dense)
-    adapter = load_adapter(recipe.start_from)
-    if recipe.fuse_bits is not None and adapter.metadata.get("init") == "loftq":
+def attach_new(genmoji: Genmoji, lora: LoRAConfig, bits: int | None, seed: int) -> list[str]:
+    """Give the base a new adapter to train; returns the paths of its layers.
+
+    bits: those that the base was quantized to, or None. Raises UserError for an adapter that starts by repairing the
+    rounding of a base that was not quantized.
+    """
+    assert genmoji.folder is not None
+    if lora.init == "loftq" and bits is None:
+        raise UserError("Recipe: 'lora.init' is loftq, which repairs rounding: give a dense 'base' and 'bits'.")
+    dense = dense_weights(genmoji.folder) if lora.init == "loftq" else None
+    return attach(genmoji.models, lora, seed, dense)
+
+
+def attach_started(genmoji: Genmoji, file: Path, dropout: float, fused: bool) -> list[str]:
+    """Give the base the adapter of `file` to train further; returns the paths of its layers.
+
+    fused: whether the result is to be fused into a dense model. Raises UserError for an adapter that cannot be, and
+    for one that was trained over other weights.
+    """
+    adapter = load_adapter(file)
+    if fused and adapter.metadata.get("init") == "loftq":
         raise UserError(
-            f"{recipe.start_from} repairs the rounding of a quantized model, and 'fuse_bits' fuses it into a dense one:"
-            " leave it out."
+            f"{file} repairs the rounding of a quantized model, and 'fuse_bits' fuses it into a dense one: leave it"
+            " out."
         )
     base = adapter.metadata.get("base_sha256")
     if base not in (None, genmoji.sha256, genmoji.dense_sha256):
         raise UserError(
-            f"{recipe.start_from} is an adapter for other weights, those of {adapter.metadata.get('base_model')}: give"
-            " these as 'base', or start without 'start_from'."
+            f"{file} is an adapter for other weights, those of {adapter.metadata.get('base_model')}: give these as"
+            " 'base', or start without 'start_from'."
         )
-    return attach_adapter(genmoji.models, adapter, recipe.lora.dropout)
+    return attach_adapter(genmoji.models, adapter, dropout)

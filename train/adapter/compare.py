@@ -20,16 +20,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from mlx_genmoji import Genmoji
 from mlx_genmoji.errors import UserError
 from mlx_genmoji.prompt.safety import check_safe
 
+from ..data.dataset import Dataset
 from ..fit.distributed import World
 from ..options import Options
-from .base import load_base
 from .fusing import NO_FUSE, check_packable, fuse_into
-from .objective import LoRAObjective
-from .recipe import LoRARecipe, open_dataset
-from .run import ADAPTER, train_lora
+from .recipe import LoRARecipe
+from .run import ADAPTER, load_objective, train_lora
 from .validation import LARGEST_SHARE, held_out
 
 MAX_DRAWN = 16
@@ -53,12 +53,12 @@ class Judgement:
         return float(np.mean(10 * np.log10(255**2 / np.maximum(errors, 1e-3))))
 
 
-def compare(recipe: LoRARecipe, options: Options) -> str:
+def compare_bases(recipe: LoRARecipe, options: Options) -> str:
     """Train on each base, and judge; the table as Markdown, which is written to `output` too, with its rows as JSON.
 
     Raises UserError, before anything is trained, where there is nothing to judge on or the base cannot be packed.
     """
-    recipe = replace(recipe, cache=recipe.cache or recipe.output.parent / "cache", fuse_bits=None)
+    recipe = replace(recipe, cache=recipe.cache_folder, fuse_bits=None)
     check(recipe)
     if options.fuse is None:
         raise UserError(NO_FUSE)
@@ -98,7 +98,7 @@ def check(recipe: LoRARecipe) -> None:
     """Raise UserError where the comparison could not be finished."""
     if World().size > 1:
         raise UserError("--compare is for one machine: train on several without it.")
-    dataset = open_dataset(recipe)
+    dataset = Dataset(recipe.data, recipe.cache_folder)
     rows = held_out(dataset.hashes, recipe.validation.pictures)
     if not len(rows):
         raise UserError(
@@ -107,7 +107,7 @@ def check(recipe: LoRARecipe) -> None:
         )
     for row in rows[:MAX_DRAWN].tolist():
         check_safe(dataset.captions[row])
-    genmoji = load_base(replace(recipe, bits=None))
+    genmoji = Genmoji.load(recipe.base)
     if genmoji.quantization is not None:
         raise UserError(f"--compare needs the base in full precision too, and {genmoji.name} is packed.")
     for bits in (8, 4):
@@ -118,8 +118,8 @@ def judge(recipe: LoRARecipe) -> Judgement:
     """The base of a recipe, with the adapter that it starts from if there is one, on the held-out pictures."""
     gc.collect()
     mx.clear_cache()
-    dataset = open_dataset(recipe)
-    objective = LoRAObjective(recipe, load_base(recipe), dataset)
+    objective = load_objective(recipe)
+    dataset = objective.dataset
     rows = objective.validation_rows[:MAX_DRAWN].tolist()
     drawn = objective.paint([dataset.captions[row] for row in rows])
     side = (drawn.shape[2], drawn.shape[1])

@@ -4,26 +4,29 @@ import re
 import time
 from collections import Counter
 
+from mlx_genmoji import Genmoji
+
+from ..data.dataset import Dataset
 from ..fit.machine import memory_limit
 from ..fit.step import Stepper, flat
 from ..recipe import Loop
-from .base import load_base
 from .memory import GB, check_memory, concurrent_pictures, measure
 from .objective import LoRAObjective
 from .personas import PersonasRecipe, counted, name_of, recipe_of_style
-from .recipe import LoRARecipe, open_dataset
+from .recipe import LoRARecipe
 
 MEASURED_PICTURES = 8
 """Pictures whose latents are computed for the steps that are measured; those of the others can wait for the run."""
 
 
-def plan(recipe: LoRARecipe) -> str:
+def plan_adapter(recipe: LoRARecipe) -> str:
     """A table: which layers the run would train, on which pictures, in how much memory and time.
 
     Raises UserError where the run would not fit into memory.
     """
-    dataset = open_dataset(recipe)
-    objective = LoRAObjective(recipe, load_base(recipe), dataset.head(MEASURED_PICTURES))
+    dataset = Dataset(recipe.data, recipe.cache_folder)
+    genmoji = Genmoji.load(recipe.base, bits=recipe.bits)
+    objective = LoRAObjective(recipe, genmoji, dataset.head(MEASURED_PICTURES))
     limit = memory_limit()
     memory = measure(objective, recipe.loop, limit)
     check_memory(recipe, memory, limit)
@@ -49,12 +52,12 @@ def plan(recipe: LoRARecipe) -> str:
 
 
 def plan_personas(recipe: PersonasRecipe) -> str:
-    """The table of the style, and the number of pictures of each persona. Raises UserError as `plan` does."""
+    """The table of the style, and the number of pictures of each persona. Raises UserError as `plan_adapter` does."""
     style, *others = counted(recipe)
     steps = (recipe.personas.loop or recipe.loop).steps
     names = {name_of(entry): entry for entry in others}
     width = max(map(len, names), default=0)
-    lines = ["style", *(f"  {line}" for line in plan(recipe_of_style(recipe)).splitlines()), "personas from it"]
+    lines = ["style", *(f"  {line}" for line in plan_adapter(recipe_of_style(recipe)).splitlines()), "personas from it"]
     for name, entry in names.items():
         trained = f"{steps} steps" if entry.file else f"none: {recipe.personas.least} are needed"
         lines.append(f"  {name:<{width}}  {entry.examples} pictures, {trained}")

@@ -25,7 +25,7 @@ from ..denoising import DenoisingObjective, Trained, every_caption
 from ..fit.checkpoints import write_whole
 from ..sheets import sheet
 from ..texts import CachedTexts, FrozenTexts, Texts, TrainedTexts
-from .base import attach_to, check_base
+from .base import attach_new, attach_started, check_base
 from .fusing import check_packable
 from .recipe import LoRARecipe
 from .validation import SEED, band_timestep, held_out
@@ -48,7 +48,11 @@ class LoRAObjective(DenoisingObjective):
         self.base = {"base_model": genmoji.name, "base_sha256": str(genmoji.sha256)}
         latents = dataset_latents(genmoji.vae, dataset.whole, weights_sha256(genmoji.folder / "vae"))
         self.validation_rows = held_out(dataset.hashes, recipe.validation.pictures)
-        self.layers = attach_to(genmoji, recipe)
+        if recipe.start_from is None:
+            self.layers = attach_new(genmoji, recipe.lora, recipe.bits, recipe.seed)
+        else:
+            fused = recipe.fuse_bits is not None
+            self.layers = attach_started(genmoji, recipe.start_from, recipe.lora.dropout, fused)
         texts: Texts
         painting: TextTowers
         if any(path.startswith("text_encoder") for path in self.layers):
@@ -56,11 +60,14 @@ class LoRAObjective(DenoisingObjective):
             texts, painting = TrainedTexts(genmoji.text), genmoji.text
         else:
             self.models = {"unet": genmoji.unet}
-            texts = frozen_texts(genmoji, recipe, dataset)
+            weights = weights_sha256(*(genmoji.folder / name for name in genmoji.models if name != "unet"))
+            key = [weights, recipe.bits]
+            texts = FrozenTexts(genmoji.text, every_caption(dataset), dataset.cache, key, recipe.sample_prompts)
             painting = CachedTexts(texts)
         model = Trained(self.models)
         model.eval()
-        checkpoint_blocks(model, recipe.checkpointing)
+        if recipe.checkpointing:
+            checkpoint_blocks(model)
         super().__init__(recipe, dataset, latents, model, texts, genmoji.scheduler, self.validation_rows)
         self.painter = Genmoji(
             StableDiffusion(unet=genmoji.unet, text=painting, vae=genmoji.vae, scheduler=genmoji.scheduler),
@@ -122,14 +129,6 @@ class LoRAObjective(DenoisingObjective):
         adapter = adapter_of(self.models, for_dense)
         metadata = {**adapter.metadata} | {name: str(value) for name, value in facts.items() if value is not None}
         write_whole(path, lambda partial: save_adapter(replace(adapter, metadata=metadata), partial))
-
-
-def frozen_texts(genmoji: Genmoji, recipe: LoRARecipe, dataset: Dataset) -> FrozenTexts:
-    """The states of all captions, by the base's text encoders."""
-    assert genmoji.folder is not None
-    towers = [genmoji.folder / name for name in genmoji.models if name != "unet"]
-    key = [weights_sha256(*towers), recipe.bits]
-    return FrozenTexts(genmoji.text, every_caption(dataset), dataset.cache, key, recipe.sample_prompts)
 
 
 def fingerprint(adapter: Adapter) -> str:

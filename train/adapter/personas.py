@@ -21,11 +21,11 @@ from mlx_genmoji.lora import Entry, Index, load_adapter, write_index
 from mlx_genmoji.prompt import PERSON_TYPES, SKIN_TONES, compose, parse
 
 from ..data.captions import prompt_template
-from ..data.dataset import folder_rows, matches
+from ..data.dataset import Dataset, folder_rows, matches
 from ..fit.distributed import World
 from ..options import Options
 from ..recipe import Loop
-from .recipe import LoRARecipe, open_dataset
+from .recipe import LoRARecipe
 from .run import ADAPTER, train_lora
 
 STYLE = "style"
@@ -85,7 +85,7 @@ def train_personas(recipe: PersonasRecipe, options: Options) -> Path:
                 stacklevel=2,
             )
     style_recipe = recipe_of_style(recipe)
-    whole = open_dataset(style_recipe)
+    whole = Dataset(style_recipe.data, style_recipe.cache_folder)
     style = recipe.output / STYLE / ADAPTER
     for entry in entries:
         if entry.file is None:
@@ -146,8 +146,7 @@ def personas(wanted: Personas) -> Iterator[tuple[str | None, str | None]]:
 def recipe_of_style(recipe: PersonasRecipe) -> LoRARecipe:
     """The recipe of the first run, the style's."""
     values = {item.name: getattr(recipe, item.name) for item in fields(LoRARecipe)}
-    cache = recipe.cache or recipe.output.parent / "cache"
-    return LoRARecipe(**values | {"objective": "lora", "output": recipe.output / STYLE, "cache": cache})
+    return LoRARecipe(**values | {"objective": "lora", "output": recipe.output / STYLE, "cache": recipe.cache_folder})
 
 
 def prompt_of(recipe: PersonasRecipe, entry: Entry, prompt: str) -> str:

@@ -7,7 +7,6 @@ from mlx_genmoji.errors import UserError
 from mlx_genmoji.lora import LoRAConfig
 from mlx_genmoji.quantization import MODES
 
-from ..data.dataset import Dataset
 from ..denoising import DenoisingRecipe
 from ..recipe import check_seed
 from .validation import Validation
@@ -44,7 +43,7 @@ class LoRARecipe(DenoisingRecipe):
                 known = ", ".join(map(str, sorted(MODES["affine"][0])))
                 raise UserError(f"Recipe: {name!r} must be one of {known}, not {bits}.")
 
-
-def open_dataset(recipe: LoRARecipe, whole: Dataset | None = None) -> Dataset:
-    """The rows that the recipe asks for; whole: a dataset that contains them, see `Dataset`."""
-    return Dataset(recipe.data, recipe.cache or recipe.output.parent / "cache", whole)
+    @property
+    def cache_folder(self) -> Path:
+        """`cache`, or its default."""
+        return self.cache or self.output.parent / "cache"

@@ -12,23 +12,31 @@ from pathlib import Path
 
 import mlx.core as mx
 
+from mlx_genmoji import Genmoji
+
 from ..data.dataset import Dataset
 from ..fit.checkpoints import CHECKPOINTS, Checkpoints
 from ..fit.loop import fit
 from ..fit.machine import memory_limit
 from ..fit.settings import run_settings
 from ..options import Options
-from .base import load_base
 from .fusing import fuse_into
 from .kept import AdapterFollower
 from .memory import check_memory, measure
 from .objective import LoRAObjective
-from .recipe import LoRARecipe, open_dataset
+from .recipe import LoRARecipe
 
 ADAPTER = "adapter.safetensors"
 DENSE_ADAPTER = "adapter-for-dense.safetensors"
 """Where an adapter repairs the rounding of its base first: the same adapter for the dense base."""
 MODEL = "model"
+
+
+def load_objective(recipe: LoRARecipe, whole: Dataset | None = None) -> LoRAObjective:
+    """Load the base and the dataset of a recipe, and attach the adapter to train; whole: see `train_lora`."""
+    genmoji = Genmoji.load(recipe.base, bits=recipe.bits)
+    dataset = Dataset(recipe.data, recipe.cache_folder, whole)
+    return LoRAObjective(recipe, genmoji, dataset)
 
 
 def train_lora(recipe: LoRARecipe, options: Options, whole: Dataset | None = None) -> Path:
@@ -39,7 +47,7 @@ def train_lora(recipe: LoRARecipe, options: Options, whole: Dataset | None = Non
     # Of one run after another, no more than one base is in memory.
     gc.collect()
     mx.clear_cache()
-    objective = LoRAObjective(recipe, load_base(recipe), open_dataset(recipe, whole))
+    objective = load_objective(recipe, whole)
     # A run that has begun has fitted into memory.
     if not Checkpoints(recipe.output / CHECKPOINTS, recipe.loop.keep).paths:
         limit = memory_limit()
