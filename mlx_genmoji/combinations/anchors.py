@@ -1,6 +1,7 @@
-"""Where on a picture a head, eyes, a back, a rim or a seat is: `anchors.tsv`, read off each set's drawings by eye.
+"""Anchors: the positions of heads, eyes, backs, rims and seats in the drawings of each emoji set.
 
-Coordinates are tenths of a drawing's own box, from its upper left corner; widths are tenths of the box's width.
+They were measured by eye and are listed in `anchors.tsv`, in tenths of the drawing's box from its upper left corner;
+widths are in tenths of the box's width. The functions here return fractions of the box.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ FILE = Path(__file__).with_name("anchors.tsv")
 
 @dataclass(frozen=True)
 class Spot:
-    """A place on a drawing, and a width there, as fractions of its box."""
+    """A point of a drawing and the figure's width there, as fractions of the drawing's box."""
 
     x: float
     y: float
@@ -25,7 +26,7 @@ class Spot:
 
 @dataclass(frozen=True)
 class Body:
-    """A figure's places: the top of its head, its eyes, and its back if seen from the side. None: not shown."""
+    """The top of a figure's head, its eyes, and its back if it is seen from the side; None for what is not visible."""
 
     head: Spot | None
     eyes: Spot | None
@@ -44,25 +45,29 @@ class Rim:
 
 @cache
 def table() -> dict[tuple[str, str, str], tuple[float, ...]]:
-    """What is known, by what it is (`body`, `rim`, ...), set and label; missing numbers are NaN."""
+    """The rows of `anchors.tsv`: (kind of anchor, set, label) -> numbers, as fractions; missing numbers are NaN.
+
+    The kinds are `body`, `rim`, `seat`, `face` and so on; each has numbers of its own.
+    """
     return read_table(FILE)
 
 
 def read_table(file: Path) -> dict[tuple[str, str, str], tuple[float, ...]]:
-    """The rows of a file like `anchors.tsv`: (what, set, label) -> numbers, as fractions."""
-    found = {}
+    """The rows of a file in the format of `anchors.tsv`: (kind of anchor, set, label) -> numbers, as fractions."""
+    rows = {}
     for line in file.read_text("utf-8").splitlines():
         if line and not line.startswith("#"):
             what, label, *sets = line.split("\t")
             for cell in sets:
                 source, numbers = cell.split("=")
-                found[what, SOURCES[source], label] = tuple(
+                rows[what, SOURCES[source], label] = tuple(
                     float("nan") if number == "-" else float(number) / 10 for number in numbers.split(",")
                 )
-    return found
+    return rows
 
 
-# The sets that the table was read off; another one is taken to be drawn as Noto is, which Apple's and most others are.
+# The emoji sets that were measured, by their letter in the file. Other sets use Noto's anchors, because Apple's drawings
+# and most others resemble Noto's.
 SOURCES = {"f": "fluent", "n": "noto", "t": "twemoji", "o": "openmoji", "a": "any"}
 
 
@@ -70,7 +75,7 @@ Table = Mapping[tuple[str, str, str], tuple[float, ...]]
 
 
 def find(rows: Table, what: str, source: str, label: str) -> tuple[float, ...] | None:
-    """The numbers of a row; of a set that the table does not have, those of Noto."""
+    """The numbers of a drawing's anchor; Noto's for a set that was not measured. None if there is no such row."""
     known = source if source in SOURCES.values() else "noto"
     return rows.get((what, known, label)) or rows.get((what, "any", label))
 
@@ -80,7 +85,7 @@ def _find(what: str, source: str, label: str) -> tuple[float, ...] | None:
 
 
 def body(source: str, label: str) -> Body | None:
-    """The places of a figure that the table has."""
+    """The head, eyes and back of a drawing; None if the table has no row for it."""
     numbers = _find("body", source, label)
     if numbers is None:
         return None
@@ -90,17 +95,21 @@ def body(source: str, label: str) -> Body | None:
 
 
 def spot(what: str, source: str, label: str) -> Spot | None:
-    """A place of another kind: what of a hat lies on the head, where a rider sits, where a face goes."""
+    """An anchor that is one spot; None if the table has no row for it.
+
+    what: the kind of anchor, such as `hat` (the point of a hat that lies on the head), `seat` or `face`.
+    """
     numbers = _find(what, source, label)
     return Spot(*numbers) if numbers else None
 
 
 def rim(source: str, label: str) -> Rim | None:
+    """The opening of a container; None if the table has no row for it."""
     numbers = _find("rim", source, label)
     return Rim(*numbers) if numbers else None
 
 
-# Smileys, and people's heads, by set: nearly all are drawn alike.
+# Anchors of smileys and of people's heads by set: within a set nearly all are drawn alike.
 FACES = {
     "fluent": Body(Spot(0.5, 0.05, 0.78), Spot(0.5, 0.36, 0.72), None),
     "noto": Body(Spot(0.5, 0.05, 0.78), Spot(0.5, 0.38, 0.66), None),
@@ -117,10 +126,10 @@ CATS = Body(Spot(0.5, 0.18, 0.55), Spot(0.5, 0.48, 0.5), None)
 
 
 def body_of(part: Figure) -> Body | None:
-    """The places of a figure: the table's, or else those of its kind. None for a thing, whose top is all there is."""
-    found = body(part.source, part.label)
-    if found is not None or part.role not in ("face", "person", "animal"):
-        return found
+    """The head, eyes and back of a figure: those of its own row, or the usual ones of its role. None for a thing."""
+    measured = body(part.source, part.label)
+    if measured is not None or part.role not in ("face", "person", "animal"):
+        return measured
     if part.role == "animal":
         return CATS if "cat" in part.label.split() else None
     kind = FACES if part.role == "face" else HEADS
@@ -128,12 +137,15 @@ def body_of(part: Figure) -> Body | None:
 
 
 def place_of(item: str) -> str | None:
-    """Where an item is worn: the kind of its row in the table."""
+    """The place where an item is worn, one of `PLACES`; None if it cannot be worn. item: a label."""
     return next((what for what, _, label in table() if label == item and what in PLACES), None)
 
 
 def can_wear(part: Figure, item: str) -> bool:
-    """Whether a figure shows the place where an item goes, and the item is drawn as one that can go there."""
+    """Whether a figure can wear an item in its emoji set: both drawings must have the anchors that this needs.
+
+    item: a label.
+    """
     what = place_of(item)
     if what is None or spot(what, part.source, item) is None:
         return False
@@ -146,18 +158,18 @@ def can_wear(part: Figure, item: str) -> bool:
 
 
 def face(part: Figure) -> Spot | None:
-    """Where a face goes on a thing that has none."""
+    """The spot for a face on a thing that has none; None if there is no room for one."""
     return spot("face", part.source, part.label)
 
 
 def seat(part: Figure) -> Spot | None:
-    """Where a rider sits on a vehicle or an animal."""
+    """The spot where a rider sits on a vehicle or an animal; None if it cannot be ridden."""
     figure = body(part.source, part.label)
     return figure.back if figure and figure.back else spot("seat", part.source, part.label)
 
 
 class Figure(Protocol):
-    """A part, or its picture."""
+    """What finds the anchors of a drawing: a part of a combination, or its sprite."""
 
     @property
     def source(self) -> str: ...

@@ -1,4 +1,4 @@
-"""A combination from the pictures of its parts, which a model has drawn one by one."""
+"""Assembles the picture of a combination from the pictures of its parts, which the model drew separately."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -13,14 +13,15 @@ from .rasterize import Frame, cut, draw, frame
 from .scenes import arranged, figure, prepared, together
 from .sprites import Sprite
 
-# The least margin at each side, as a fraction; more than that of `scenes`, because edges of drawn parts are soft.
+# The smallest margin at each side, as a fraction of the picture. It is larger than in `scenes`, because the parts that
+# a model draws have soft edges.
 MARGIN = 0.03
 
 
 def put_together(combination: Combination, pictures: Mapping[Part, Image.Image]) -> Image.Image:
-    """The picture of a combination, RGB on white, as large as those of its parts.
+    """The picture of a combination, RGB on white, of the same size as the pictures of its parts.
 
-    pictures: a square one of each of `combination.parts`, on white. A part whose picture is empty is left out.
+    pictures: a square picture on white of each of `combination.parts`. A part whose picture is empty is left out.
     """
     sprites = {}
     for part, picture in pictures.items():
@@ -45,16 +46,19 @@ def put_together(combination: Combination, pictures: Mapping[Part, Image.Image])
 
 
 def _transformed(subject: Sprite, item: Joined, sprites: Mapping[Part, Sprite], size: int) -> Sprite:
-    """The subject in a colour, or with another face."""
-    own = [sprites[item.part]] if item.part else []
-    shown = prepared(item.kind, [subject, *own], item.second)
-    changed = figure(arranged(item.kind, shown, item.second), subject, size)
-    # Its outline is as it was, and so is where its head and eyes are.
+    """The subject in another colour or with another face, as one sprite.
+
+    size: pixels of the square picture that it is drawn in.
+    """
+    second = [sprites[item.part]] if item.part else []
+    drawn = prepared(item.kind, [subject, *second], item.second)
+    changed = figure(arranged(item.kind, drawn, item.second), subject, size)
+    # The outline has not changed, so the label still finds the head and the eyes.
     return replace(changed, label=subject.label)
 
 
 def _around(subject: Sprite, joined: Sequence[Joined], sprites: Mapping[Part, Sprite]) -> Scene:
-    """The subject with all that is about it."""
+    """The subject with everything that is attached to it or floats around it: wings, hats, held things, hearts."""
     sides = [RIGHT, LEFT]
     if any(item.kind == "with" for item in joined):
         sides = [-hand_side(subject)]
@@ -62,39 +66,43 @@ def _around(subject: Sprite, joined: Sequence[Joined], sprites: Mapping[Part, Sp
     for item in joined:
         if item.kind not in ADDITIONS and item.kind != "frozen":
             continue
-        shown = [subject, sprites[item.part]] if item.part else [subject]
+        parts = [subject, sprites[item.part]] if item.part else [subject]
         if item.kind == "beside":
-            scenes.append(beside(shown, item.second, sides.pop(0)))
+            scenes.append(beside(parts, item.second, sides.pop(0)))
         else:
-            scenes.append(arranged(item.kind, shown, item.second))
+            scenes.append(arranged(item.kind, parts, item.second))
     return together(scenes, subject)
 
 
 def _placements(joined: Sequence[Joined], sprites: Mapping[Part, Sprite]) -> Iterator[tuple[Joined, list[Sprite]]]:
-    """What the subject is placed with, step by step; several others beside it are one step."""
-    also = [item for item in joined if item.kind == "and"]
+    """The steps that place the subject on, in or beside other things: each an item and the sprites of its parts.
+
+    All parts beside the subject (kind "and") are placed in one step.
+    """
+    beside_it = [item for item in joined if item.kind == "and"]
     for item in joined:
-        if item.kind in (*PLACEMENTS, *SCENERY) and item not in also[1:]:
-            parts = [one.part for one in (also if item in also else [item]) if one.part]
+        if item.kind in (*PLACEMENTS, *SCENERY) and item not in beside_it[1:]:
+            parts = [each.part for each in (beside_it if item in beside_it else [item]) if each.part]
             yield item, [sprites[part] for part in parts]
 
 
 def _placed(item: Joined, whole: Sprite, others: Sequence[Sprite]) -> Scene:
+    """The scene of one step of `_placements`; whole: the subject with everything that is attached to it."""
     if len(others) > 1:
         return group([whole, *others])
     return arranged(item.kind, [whole, *others], item.second)
 
 
 def _filled(scene: Scene, size: int) -> Frame:
-    """The frame in which the scene fills the picture, as an emoji does, and is centred."""
-    own = frame(scene, size, MARGIN)
-    box = cut(scene.layers, size, own).getchannel("A").getbbox()
+    """The frame that centres a scene in a picture of `size` px and enlarges it up to the margin, as emoji are drawn."""
+    window = frame(scene, size, MARGIN)
+    box = cut(scene.layers, size, window).getchannel("A").getbbox()
     if box is None:
-        return own
+        return window
     left, top, right, bottom = box
     larger = (1 - 2 * MARGIN) * size / max(right - left, bottom - top)
     return Frame(
-        own.scale * larger,
-        size / 2 + (own.x - (left + right) / 2) * larger,
-        size / 2 + (own.y - (top + bottom) / 2) * larger,
+        window.scale * larger,
+        size / 2 + (window.x - (left + right) / 2) * larger,
+        size / 2 + (window.y - (top + bottom) / 2) * larger,
     )

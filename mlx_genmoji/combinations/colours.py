@@ -1,4 +1,4 @@
-"""Colours by name: which one a drawing has, and the drawing in another one."""
+"""Colours by name: finds the colour that a drawing has, and recolours a drawing."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +9,7 @@ from PIL import Image
 
 Plane = NDArray[np.floating[Any]]
 
-# Hues of the wheel, in degrees, where a name begins; what is darker than `BROWN_VALUE` between red and yellow is brown.
+# The largest hue, in degrees, that has each name. Red, orange and yellow with a value below `BROWN_VALUE` are brown.
 HUES = (
     (12, "red"),
     (40, "orange"),
@@ -25,7 +25,7 @@ BROWN_VALUE = 0.62
 
 @dataclass(frozen=True)
 class Target:
-    """A colour to give: its hue in degrees (None: the wheel from top to bottom), and mean saturation and value."""
+    """A colour to give a drawing: hue in degrees (None: a rainbow, top to bottom), mean saturation and value (0 to 1)."""
 
     hue: float | None
     saturation: float
@@ -43,7 +43,7 @@ TARGETS = {
     "rainbow": Target(None, 0.72, 0.95),
 }
 
-# Further ones, which captions of composed datasets do not have: `relations.MORE_COLOURS`.
+# Further colours (`relations.MORE_COLOURS`), which captions of composed datasets do not use.
 MORE_TARGETS = {
     "brown": Target(24, 0.62, 0.52),
     "black": Target(250, 0.12, 0.26),
@@ -54,7 +54,7 @@ MORE_TARGETS = {
     "turquoise": Target(178, 0.68, 0.82),
 }
 
-# Where two names are too near each other to tell a drawing's own colour from the new one.
+# For each colour, the colours that look too much like it: such a drawing is not recoloured to it.
 ALIKE = {
     "red": {"red", "pink"},
     "pink": {"pink", "red", "purple"},
@@ -65,22 +65,22 @@ ALIKE = {
     "purple": {"purple", "blue", "pink"},
 }
 
-# A drawing has one colour where this share of its coloured pixels has it, and these are this share of the figure.
+# A drawing has one colour if this share of its coloured pixels has it and this share of its pixels is coloured.
 DOMINANT_SHARE, COLOURED_SHARE = 0.72, 0.5
 
-# A grey figure, neither white nor black, can be coloured too.
+# A figure is grey if at least this share of its pixels has no colour and its mean value is between these two.
 GREY_SHARE, GREY_VALUES = 0.85, (0.42, 0.84)
 
-# What is less saturated is grey; what is darker is an outline or an eye.
+# Pixels with less saturation are grey; pixels with a smaller value are outlines or eyes.
 GREY_SATURATION, DARK_VALUE = 0.18, 0.22
 
-# How far from the dominant hue, in degrees, a pixel still takes part.
+# Pixels within this distance of the dominant hue, in degrees, have the dominant colour.
 NEAR_HUE = 38
 
 
 @dataclass(frozen=True)
 class Dominant:
-    """A drawing's one colour: its name, hue in degrees, mean saturation and value. Grey has no hue."""
+    """The colour of most of a drawing: its name, hue in degrees (None: grey), mean saturation and value (0 to 1)."""
 
     name: str
     hue: float | None
@@ -89,9 +89,9 @@ class Dominant:
 
 
 def dominant(image: Image.Image, least: float = 1.0) -> Dominant | None:
-    """The colour that most of an RGBA figure has, None where it has several.
+    """The colour of most of an RGBA figure; None if it has several or no colour.
 
-    least: how much of what is asked for is enough; with 0, the colour that more of the figure has than any other.
+    least: a factor for the shares that are required. With 0, the most frequent colour is returned, however rare it is.
     """
     alpha = np.asarray(image.getchannel("A"))
     hue, saturation, value = (band[alpha > 128] for band in _hsv(image))
@@ -116,19 +116,19 @@ def dominant(image: Image.Image, least: float = 1.0) -> Dominant | None:
     return Dominant(_name(centre, mean_value), centre, mean_saturation, mean_value)
 
 
-def recolour(image: Image.Image, own: Dominant, target: Target) -> Image.Image:
-    """The figure in another colour; its shading, its outlines and what has other colours stay."""
+def recolour(image: Image.Image, current: Dominant, target: Target) -> Image.Image:
+    """Recolour the pixels of an RGBA figure that have its current colour; shading, outlines and other colours stay."""
     hue, saturation, value = _hsv(image)
-    if own.hue is None:
+    if current.hue is None:
         share = np.clip((GREY_SATURATION + 0.08 - saturation) / 0.08, 0, 1) * np.clip((value - DARK_VALUE) / 0.15, 0, 1)
         new_saturation = np.clip(target.saturation * 0.8 * np.ones_like(saturation), 0, 1)
-        new_value = np.clip(value * (target.value / own.value) ** 0.7, 0, 1)
+        new_value = np.clip(value * (target.value / current.value) ** 0.7, 0, 1)
         drift = np.zeros_like(hue)
     else:
-        drift = (hue - own.hue + 180) % 360 - 180
+        drift = (hue - current.hue + 180) % 360 - 180
         share = np.clip((NEAR_HUE + 12 - np.abs(drift)) / 12, 0, 1) * np.clip((saturation - 0.06) / 0.1, 0, 1)
-        new_saturation = np.clip(saturation * target.saturation / max(own.saturation, 0.05), 0, 1)
-        new_value = np.clip(value * (target.value / own.value) ** 0.85, 0, 1)
+        new_saturation = np.clip(saturation * target.saturation / max(current.saturation, 0.05), 0, 1)
+        new_value = np.clip(value * (target.value / current.value) ** 0.85, 0, 1)
     wheel = np.linspace(0, 300, hue.shape[0])[:, None] + np.zeros_like(hue)
     painted = _rgb(wheel if target.hue is None else (target.hue + 0.4 * drift) % 360, new_saturation, new_value)
     rgba = np.asarray(image).astype(np.float32)
@@ -136,12 +136,12 @@ def recolour(image: Image.Image, own: Dominant, target: Target) -> Image.Image:
     return Image.fromarray(np.dstack([np.round(mixed), rgba[..., 3]]).astype(np.uint8), "RGBA")
 
 
-# The colours of ice, from its shadows to its light.
+# The colours of ice, RGB, from dark to light.
 ICE = np.array([[30, 84, 150], [110, 190, 240], [236, 250, 255]], np.float32)
 
 
 def icy(image: Image.Image) -> Image.Image:
-    """An RGBA figure in the colours of ice, by its lightness, with a little of its own."""
+    """The RGBA figure in the colours of ice, chosen by lightness and mixed with a little of its own colours."""
     rgba = np.asarray(image).astype(np.float32)
     lightness = np.asarray(image.convert("RGB").convert("L")).astype(np.float32) / 255 * 2
     ice = np.stack([np.interp(lightness, (0, 1, 2), ICE[:, channel]) for channel in range(3)], axis=-1)
@@ -150,17 +150,18 @@ def icy(image: Image.Image) -> Image.Image:
 
 
 def _name(hue: float, value: float) -> str:
+    """The name of a colour of this hue (degrees) and value (0 to 1)."""
     name = next(name for end, name in HUES if hue <= end)
     return "brown" if name in ("orange", "red", "yellow") and value < BROWN_VALUE else name
 
 
 def _hsv(image: Image.Image) -> tuple[Plane, Plane, Plane]:
-    """Hue in degrees, saturation and value, each (H, W)."""
+    """Hue in degrees, saturation and value (0 to 1) of a picture, each (H, W)."""
     hsv = np.asarray(image.convert("RGB").convert("HSV")).astype(np.float32) / 255
     return hsv[..., 0] * 360, hsv[..., 1], hsv[..., 2]
 
 
 def _rgb(hue: Plane, saturation: Plane, value: Plane) -> Plane:
-    """HSV as RGB in [0, 1], (H, W, 3)."""
+    """RGB in [0, 1], (H, W, 3), of hue in degrees, saturation and value (0 to 1), each (H, W)."""
     k = (np.array([5, 3, 1], np.float32) + hue[..., None] / 60) % 6
     return value[..., None] * (1 - saturation[..., None] * np.clip(np.minimum(k, 4 - k), 0, 1))

@@ -1,8 +1,11 @@
-"""Where each part of a composition goes.
+"""Layouts: each places the sprites of one kind of combination on a plane.
 
-Layers are in units of the subject (or of what it is put on or in): its longer side is 1, its box's upper left corner
-the origin, down is positive. A window says what of the plane is then shown: the same for all that are put together in
-the same way, so that a figure lies in all of these pictures as it does in its own, only smaller.
+The unit of length is the longer side of the subject, or of the thing that it stands on or sits in. The origin is the
+upper left corner of that sprite's box; x grows to the right, y downwards. A layout also returns a window, the square
+of the plane that the picture shows. All combinations of a kind use the same window, so a figure keeps its place in
+the picture and is only drawn smaller.
+
+A layout is called with the sprites, the subject's first, and with the name of the second part ("cloud", "two").
 """
 
 from collections.abc import Callable, Sequence
@@ -17,14 +20,15 @@ from .sprites import Sprite
 
 LEFT, RIGHT = -1, 1
 
-# By how many degrees each set's wing is turned, clockwise on the right side, to rise beside a figure, and from a back.
+# Degrees by which each emoji set's wing is rotated, clockwise for the right wing: for a pair beside a figure that is
+# seen from the front, and for wings on the back of a figure that is seen from the side.
 WINGS_RAISED = {"fluent": -35.0, "noto": -30.0, "twemoji": -30.0, "openmoji": -20.0}
 WINGS_ON_BACK = {"fluent": -52.0, "noto": -20.0, "twemoji": -20.0, "openmoji": -10.0}
 
 
 @dataclass(frozen=True)
 class Opening:
-    """The ellipse of a container's rim: what is in the container ends at its front edge."""
+    """The ellipse of a container's rim. A figure in the container is hidden below the ellipse's front (lower) edge."""
 
     x: float
     y: float
@@ -34,7 +38,11 @@ class Opening:
 
 @dataclass(frozen=True)
 class Layer:
-    """A sprite and the box it fills. turned: degrees clockwise, about the box's middle; mirrored: left to right."""
+    """A sprite and the box that it fills.
+
+    mirrored: the sprite is flipped left to right. turned: degrees clockwise about the middle of the box. inside: the
+    opening of the container that the sprite is in, or None.
+    """
 
     sprite: Sprite
     left: float
@@ -48,24 +56,29 @@ class Layer:
 
 @dataclass(frozen=True)
 class Box:
-    """A sprite's size when its longer side is `side`."""
+    """A sprite with a size, not placed yet; its methods return it as a layer at a place."""
 
     sprite: Sprite
     width: float
     height: float
 
     def at(self, left: float, top: float, mirrored: bool = False, turned: float = 0.0) -> Layer:
+        """The layer whose box has its upper left corner at (left, top)."""
         return Layer(self.sprite, left, top, self.width, self.height, mirrored, turned)
 
     def centred(self, x: float, y: float, mirrored: bool = False, turned: float = 0.0) -> Layer:
+        """The layer whose box has its middle at (x, y)."""
         return self.at(x - self.width / 2, y - self.height / 2, mirrored, turned)
 
     def standing(self, x: float, y: float, mirrored: bool = False) -> Layer:
-        """With the middle of its lower edge at a point."""
+        """The layer whose box has the middle of its lower edge at (x, y)."""
         return self.at(x - self.width / 2, y - self.height, mirrored)
 
     def about(self, root: Spot, x: float, y: float, turned: float, mirrored: bool = False) -> Layer:
-        """With its own spot `root` at a point, turned about it; a mirrored one turns the other way."""
+        """The layer rotated by `turned` degrees about `root`, a spot of the sprite that is placed at (x, y).
+
+        A mirrored layer is rotated the other way.
+        """
         across, down = (root.x - 0.5) * self.width, (root.y - 0.5) * self.height
         turned, across = (-turned, -across) if mirrored else (turned, across)
         angle = radians(turned)
@@ -75,10 +88,12 @@ class Box:
 
 
 def longer(sprite: Sprite, side: float) -> Box:
+    """The sprite with a longer side of `side`."""
     return Box(sprite, side * min(sprite.aspect, 1), side * min(1 / sprite.aspect, 1))
 
 
 def wide(sprite: Sprite, width: float) -> Box:
+    """The sprite with a width of `width`."""
     return Box(sprite, width, width / sprite.aspect)
 
 
@@ -91,7 +106,7 @@ class Window(NamedTuple):
 
 
 class Scene(NamedTuple):
-    """Layers, back to front, and what is shown of the plane."""
+    """Layers, back to front, and the window of the plane that the picture shows."""
 
     layers: list[Layer]
     window: Window
@@ -99,32 +114,35 @@ class Scene(NamedTuple):
 
 Layout = Callable[[Sequence[Sprite], str], Scene]
 
-# How large a figure is drawn, against its own picture, where others are about it, or on or in it.
+# The scale of a figure relative to its own picture: with other things around it (AMONG), and as the ground, container
+# or vehicle of another figure (UNDER).
 AMONG, UNDER = 0.66, 0.74
 
 
-# Two beside each other, each 1 at most.
+# The window for two figures side by side, each with a longer side of 1 at most.
 PAIR = Window(-1.02, -1.02, 2.04)
 
 
 def around(sprite: Sprite, scale: float = 1.0) -> Window:
-    """The window in which a figure that fills (0, 0) to (width, height), the longer of them 1, is as in its own
-    picture, but `scale` times as large, about the middle of the picture's lower edge.
+    """The window that shows a sprite as its own picture does, scaled by `scale`.
+
+    The sprite's box has its upper left corner at the origin and a longer side of 1. The fixed point of the scaling is
+    the middle of the picture's lower edge.
     """
     left, top, right, bottom = sprite.home
-    own = 1 / max(right - left, bottom - top, 1e-3)
-    side = own / scale
-    return Window((0.5 - left) * own - side / 2, (1 - top) * own - side, side)
+    picture_side = 1 / max(right - left, bottom - top, 1e-3)
+    side = picture_side / scale
+    return Window((0.5 - left) * picture_side - side / 2, (1 - top) * picture_side - side, side)
 
 
 def wings(sprites: Sequence[Sprite], second: str) -> Scene:
-    """From the back of a figure seen from the side; else a mirrored pair behind it."""
+    """Two wings on the back of a figure that is seen from the side, or a mirrored pair behind any other figure."""
     figure, wing = longer(sprites[0], 1), sprites[1]
     root = anchors.spot("root", wing.source, wing.label) or Spot(0.05, 0.6)
     body = anchors.body_of(sprites[0])
     window = around(sprites[0], AMONG)
     if body and body.back:
-        # Raised from the back, so that the figure shows below them.
+        # The wings point up, so that they do not hide the figure.
         side, far_side = longer(wing, 0.62), longer(wing, 0.56)
         x, y = body.back.x * figure.width, body.back.y * figure.height
         raised = WINGS_ON_BACK.get(wing.source, WINGS_ON_BACK["noto"])
@@ -143,25 +161,29 @@ def wings(sprites: Sequence[Sprite], second: str) -> Scene:
 
 
 def wearing(sprites: Sequence[Sprite], second: str) -> Scene:
+    """A hat, glasses or a scarf on the figure."""
     figure, item = longer(sprites[0], 1), sprites[1]
-    what = general_anchors.worn_at(item.label) or "hat"
+    place_kind = general_anchors.worn_at(item.label) or "hat"
     hold = general_anchors.hold(item.source, item.label)
-    place = _place(sprites[0], what)
+    place = _place(sprites[0], place_kind)
     worn = wide(item, place.width * figure.width * hold.width)
     left = place.x * figure.width - hold.x * worn.width
     top = place.y * figure.height - hold.y * worn.height
-    scale = 0.94 if what in ("eyes", "neck") else 0.74
+    scale = 0.94 if place_kind in ("eyes", "neck") else 0.74
     return Scene([figure.at(0, 0), worn.at(left, top)], around(sprites[0], scale))
 
 
-def _place(sprite: Sprite, what: str) -> Spot:
-    """Where on a figure a thing is worn, and how wide the figure is there."""
+def _place(sprite: Sprite, place_kind: str) -> Spot:
+    """The spot of a figure where an item is worn, with the figure's width there.
+
+    place_kind: "neck", "eyes", or any other for the top of the head.
+    """
     body = anchors.body_of(sprite)
-    if what == "neck":
+    if place_kind == "neck":
         if not general_anchors.is_head(sprite):
             return general_anchors.neck(sprite)
         return Spot(0.5, 0.86, 0.75 * (body.head.width if body and body.head else 1))
-    if what == "eyes":
+    if place_kind == "eyes":
         eyes = general_anchors.own_eyes(sprite) or (body and body.eyes)
         if eyes:
             return eyes
@@ -176,23 +198,24 @@ def _place(sprite: Sprite, what: str) -> Spot:
 
 
 def beside_hand(sprites: Sequence[Sprite], second: str) -> Scene:
-    """The second part smaller, in front, low at the side that the first looks to."""
+    """The second part in front of the figure, smaller and low, on the side that the figure looks to."""
     figure, held = longer(sprites[0], 1), longer(sprites[1], 0.56)
     side = hand_side(sprites[0])
     x = (0.94 if side == RIGHT else 0.06) * figure.width
-    # Room at that side alone.
+    # The window gets more room on that side only.
     window = around(sprites[0], 0.8)
     window = window._replace(left=window.left + side * 0.1 * window.side)
     return Scene([figure.at(0, 0), held.centred(x, figure.height * 0.76)], window)
 
 
 def hand_side(sprite: Sprite) -> int:
-    """The side that a figure looks to, where it holds things: -1 (left) or 1 (right)."""
+    """The side that a figure looks to, on which it holds things: LEFT (-1) or RIGHT (1)."""
     body = anchors.body_of(sprite)
     return LEFT if (body and body.head and body.head.x < 0.4) else RIGHT
 
 
 def contained(sprites: Sequence[Sprite], second: str) -> Scene:
+    """The figure in a container, hidden below the front edge of its rim."""
     vessel = longer(sprites[1], 1)
     rim = anchors.rim(sprites[1].source, sprites[1].label)
     assert rim is not None
@@ -208,7 +231,7 @@ def contained(sprites: Sequence[Sprite], second: str) -> Scene:
 
 
 def grounded(sprites: Sequence[Sprite], second: str) -> Scene:
-    """On a plate, on a cloud that it sinks into, on the moon."""
+    """The figure on a plate, on the moon, or on a cloud that it sinks into."""
     ground = longer(sprites[1], 1)
     plate = anchors.spot("plate", sprites[1].source, sprites[1].label)
     if plate:
@@ -216,7 +239,7 @@ def grounded(sprites: Sequence[Sprite], second: str) -> Scene:
         layers = [ground.at(0, 0), figure.centred(plate.x * ground.width, plate.y * ground.height)]
         return Scene(layers, around(sprites[1]))
     seat = anchors.seat(sprites[1]) or Spot(0.5, 0.4)
-    # A cloud is in front, and hides what sinks into it.
+    # The cloud is in front of the figure and hides its lower part.
     sunk, scale = (-0.04, 0.66) if second == "cloud" else (0.06, UNDER)
     standing = longer(sprites[0], 0.68).standing(seat.x * ground.width, seat.y * ground.height + sunk)
     layers = [standing, ground.at(0, 0)] if second == "cloud" else [ground.at(0, 0), standing]
@@ -224,6 +247,7 @@ def grounded(sprites: Sequence[Sprite], second: str) -> Scene:
 
 
 def burning(sprites: Sequence[Sprite], second: str) -> Scene:
+    """A large flame behind the figure and two small ones in front of it."""
     figure, flame = longer(sprites[0], 1), sprites[1]
     behind = Box(flame, 1.3 * max(figure.width, 0.7), 1.4 * max(figure.height, 0.75))
     floor = figure.height * 1.04
@@ -237,7 +261,7 @@ def burning(sprites: Sequence[Sprite], second: str) -> Scene:
 
 
 def scattered(sprites: Sequence[Sprite], second: str) -> Scene:
-    """Three hearts, or sparkles, about the figure's upper half."""
+    """The second part (a heart, sparkles) three times around the figure's upper half."""
     figure = longer(sprites[0], 1)
     layers = [figure.at(0, 0)]
     for x, y, side, turned in ((0.02, 0.12, 0.34, -16), (0.98, 0.06, 0.4, 14), (1.02, 0.56, 0.28, 4)):
@@ -246,6 +270,7 @@ def scattered(sprites: Sequence[Sprite], second: str) -> Scene:
 
 
 def under_a_cloud(sprites: Sequence[Sprite], second: str) -> Scene:
+    """A rain or snow cloud above the figure."""
     figure = longer(sprites[0], 1)
     cloud = wide(sprites[1], 0.95 * max(figure.width, 0.8))
     layers = [figure.at(0, 0), cloud.standing(figure.width / 2, 0.2 * cloud.height)]
@@ -253,6 +278,7 @@ def under_a_cloud(sprites: Sequence[Sprite], second: str) -> Scene:
 
 
 def riding(sprites: Sequence[Sprite], second: str) -> Scene:
+    """The figure on the seat of a vehicle or an animal; behind it for vehicles that it sits inside."""
     vehicle = longer(sprites[1], 1)
     seat = anchors.seat(sprites[1])
     assert seat is not None
@@ -265,35 +291,40 @@ def riding(sprites: Sequence[Sprite], second: str) -> Scene:
 
 
 def several(sprites: Sequence[Sprite], second: str) -> Scene:
-    one = longer(sprites[0], 1)
+    """The subject two, three or four times."""
+    subject = longer(sprites[0], 1)
     if second in MORE_COUNTS:
         rows = [(x, y) for y in (-0.02, 1) for x in (-0.5, 0.5)]
-        return Scene([one.standing(x, y) for x, y in rows], PAIR)
+        return Scene([subject.standing(x, y) for x, y in rows], PAIR)
     if COUNTS[second] == 2:
-        return _row(one, one)
-    layers = [one.standing(0, -0.02), one.standing(-0.5, 1), one.standing(0.5, 1)]
+        return _row(subject, subject)
+    layers = [subject.standing(0, -0.02), subject.standing(-0.5, 1), subject.standing(0.5, 1)]
     return Scene(layers, PAIR)
 
 
 def side_by_side(sprites: Sequence[Sprite], second: str) -> Scene:
+    """Both parts beside each other, equally large."""
     return _row(longer(sprites[0], 1), longer(sprites[1], 1))
 
 
 def _row(left: Box, right: Box) -> Scene:
-    """Both on the same floor, in the middle of the picture."""
+    """Both boxes side by side with their lower edges at the same height, centred in the picture."""
     floor = max(left.height, right.height) / 2
     return Scene([left.standing(-0.49, floor), right.standing(0.49, floor)], PAIR)
 
 
 def tiny(sprites: Sequence[Sprite], second: str) -> Scene:
+    """A small subject on top of a large second part."""
     return _stacked(sprites, 0.36, 0.82)
 
 
 def on_top(sprites: Sequence[Sprite], second: str) -> Scene:
+    """The subject on top of the second part."""
     return _stacked(sprites, 0.72, 0.6)
 
 
 def _stacked(sprites: Sequence[Sprite], side: float, scale: float) -> Scene:
+    """The subject, with a longer side of `side`, standing on the second part; scale: see `around`."""
     base, figure = longer(sprites[1], 1), longer(sprites[0], side)
     half = min(0.3 * figure.width / base.width, 0.2)
     floor = sprites[1].top(0.5 - half, 0.5 + half) * base.height
@@ -302,16 +333,18 @@ def _stacked(sprites: Sequence[Sprite], side: float, scale: float) -> Scene:
 
 
 def alone(sprites: Sequence[Sprite], second: str) -> Scene:
+    """The subject as in its own picture."""
     return Scene([longer(sprites[0], 1).at(0, 0)], around(sprites[0]))
 
 
 def faced(sprites: Sequence[Sprite], second: str) -> Scene:
+    """A smiley's eyes and mouth (the second sprite) on the subject, over its eyes if it has some."""
     figure = longer(sprites[0], 1)
     eyes = general_anchors.own_eyes(sprites[0])
     if eyes:
         known = anchors.FACES.get(sprites[0].source, anchors.FACES["noto"]).eyes
         assert known is not None
-        # No wider than that the mouth lies on the figure too.
+        # The features are at most so wide that the mouth still lies on the figure.
         room = (0.97 - eyes.y) * figure.height / (0.88 - known.y) * sprites[1].aspect
         larger = 1.35 if eyes.width < 0.25 else 1.0
         features = wide(sprites[1], min(larger * eyes.width * figure.width / known.width, room))
