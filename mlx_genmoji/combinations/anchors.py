@@ -66,8 +66,8 @@ def read_table(file: Path) -> dict[tuple[str, str, str], tuple[float, ...]]:
     return rows
 
 
-# The emoji sets that were measured, by their letter in the file. Other sets use Noto's anchors, because Apple's drawings
-# and most others resemble Noto's.
+# The emoji sets that were measured, by their letter in the file. Other sets use Noto's anchors, because Apple's
+# drawings and most others resemble Noto's.
 SOURCES = {"f": "fluent", "n": "noto", "t": "twemoji", "o": "openmoji", "a": "any"}
 
 

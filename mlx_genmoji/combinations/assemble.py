@@ -7,7 +7,8 @@ from PIL import Image
 
 from ..sticker import Sticker
 from .combination import ADDITIONS, PLACEMENTS, SCENERY, TRANSFORMS, Combination, Joined, Part
-from .layouts import LEFT, RIGHT, Scene, hand_side
+from .layers import Scene
+from .layouts import LEFT, RIGHT, hand_side
 from .more_layouts import beside, group
 from .rasterize import Frame, cut, draw, frame
 from .scenes import arranged, figure, prepared, together

@@ -25,7 +25,7 @@ BROWN_VALUE = 0.62
 
 @dataclass(frozen=True)
 class Target:
-    """A colour to give a drawing: hue in degrees (None: a rainbow, top to bottom), mean saturation and value (0 to 1)."""
+    """A colour to give a drawing: hue in degrees (None: a rainbow), mean saturation and mean value (both 0 to 1)."""
 
     hue: float | None
     saturation: float

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from math import ceil
 
 from . import anchors, general_anchors
-from .layouts import PAIR, RIGHT, UNDER, Box, Layer, Layout, Opening, Scene, Window, around, longer, wide
+from .layers import Box, Layer, Opening, Scene, Window, around, longer, wide
+from .layouts import PAIR, RIGHT, UNDER, Layout
 from .sprites import Sprite
 
 # The hand that what is tiny stands on, where nothing else is named.

@@ -1,10 +1,10 @@
-"""What captions call the things on emoji, and which of them can be a part of a combination."""
+"""The names of emoji in captions, and the roles in which emoji can be parts of combinations."""
 
 import re
 
 from .emoji_lists import listed
 
-# Labels of Unicode that nobody would say -> what one says. Several labels may have one name: two looks of one thing.
+# Unicode's labels that nobody would say -> the everyday name. Two labels may share a name: two looks of one thing.
 NAMES = {
     "automobile": "car",
     "baby chick": "chick",
@@ -83,7 +83,7 @@ NAMES = {
     **{f"{animal} face": animal for animal in "monkey dog tiger horse cow pig mouse rabbit dragon cat".split()},
 }
 
-# The roles that a part can have, by Unicode's subgroups of emoji.
+# Role of a part -> Unicode's subgroups whose emoji have that role.
 ROLES = {
     "animal": (
         "animal-mammal animal-bird animal-amphibian animal-reptile animal-marine animal-bug cat-face monkey-face"
@@ -107,18 +107,21 @@ ROLES = {
 
 ROLE_OF_SUBGROUP = {subgroup: role for role, subgroups in ROLES.items() for subgroup in subgroups}
 
-# Labels of emoji that are never a part.
+# Labels of emoji that are never a part of a combination.
 EXCLUDED = frozenset(listed("excluded"))
 CLOCK_FACE = re.compile(r"\w+( o'clock|-thirty)")
 
 
 def name_of(label: str) -> str:
-    """What a caption calls the emoji of this label."""
+    """The name of an emoji in captions; its label if it has no other."""
     return NAMES.get(label, label)
 
 
 def role_of(label: str, subgroup: str | None) -> str | None:
-    """The role of an emoji as a part (a key of `ROLES`); None if it cannot be one."""
+    """The role of an emoji as a part of a combination (a key of `ROLES`); None if it cannot be a part.
+
+    subgroup: Unicode's, such as "animal-mammal".
+    """
     if label in EXCLUDED or CLOCK_FACE.fullmatch(label):
         return None
     return ROLE_OF_SUBGROUP.get(subgroup or "")

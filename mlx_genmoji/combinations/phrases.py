@@ -1,4 +1,8 @@
-"""The wordings of combinations: the phrases of `relations.KINDS` and more, split at their names; and names of parts."""
+"""The wordings of combinations, as patterns to match a prompt with; and everyday names of emoji.
+
+A pattern is a phrase such as "{x} wearing {y}": {x} is the subject, {xs} its plural, {y} the second part with its
+article, {Y} without. Those of `relations.KINDS` also write captions; those here are only read.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +13,10 @@ from functools import cache
 
 from .relations import KINDS
 
-# Kinds with ambiguous phrases, which are tried after the others.
+# Kinds whose phrases are ambiguous ("{x} with {y}"); they are tried after the others.
 OPEN = ("count", "with", "and", "on top")
 
-# What people say besides the phrases that captions have; by kind, or by kind and second part.
+# Phrases that people type and captions do not use: by kind, and by kind and second part.
 MORE: Mapping[str, tuple[str, ...]] = {
     "wearing": ("{x} who wears {y}", "{x} has {y}", "{x} in {Y}"),
     "with": ("{x} with {Y}", "{x} eating {y}", "{x} drinking {y}", "{x} playing {y}", "{x} reading {y}"),
@@ -49,7 +53,7 @@ MORE_OF: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("emotion", "happy"): ("{x} with a face", "{x} with a smile"),
 }
 
-# Other words for colours and emotions.
+# Synonyms of colours and emotions -> the name in `relations`.
 ALSO = {
     **dict.fromkeys(("violet", "lilac"), "purple"),
     **dict.fromkeys(("gold", "golden"), "yellow"),
@@ -63,7 +67,7 @@ ALSO = {
     "rainbow-coloured": "rainbow",
 }
 
-# What people call emoji, where WordNet and Unicode's tags have another meaning, or none.
+# Everyday names -> labels, where WordNet and Unicode's tags give another meaning or none.
 CALLED = {
     "beer": "beer mug",
     "bike": "bicycle",
@@ -105,14 +109,14 @@ CALLED = {
     "world": "globe showing europe-africa",
 }
 
-# Names of one thing that look like a combination.
+# Names of a single thing that look like combinations.
 WHOLE = frozenset(
     "angel food cake; black tea; flying fish; flying squirrel; green tea; orange juice; pink panther; rainbow trout;"
     " red panda; red wine; white wine; pair of glasses; pair of sunglasses; pair of scissors; pair of shoes;"
     " pair of jeans; pair of socks; angel fish; fire truck; fire fighter".split("; ")
 )
 
-# Words before and after a subject that say nothing of the picture.
+# Words before and after a subject that do not change the picture.
 BEFORE = re.compile(
     r"^(?:(?:please|can you|could you|i want|i'd like|give me|show me|draw|make|create|generate|me"
     r"|(?:picture|image|drawing|emoji|genmoji|sticker) of|an?|the|my|some|one|very|really"
@@ -120,7 +124,7 @@ BEFORE = re.compile(
 )
 AFTER = re.compile(r"(?:[\s,]+(?:emoji|genmoji|sticker|icon|please))+$")
 
-# After these words comes another thing than the one before them.
+# Words that cannot be an adjective of the noun after them.
 NO_ADJECTIVES = frozenset(
     "and with in on at of to for from by under over next beside inside without no not two three 2 3 another other"
     " i you he she it we they is are who that can could".split()
@@ -129,31 +133,34 @@ NO_ADJECTIVES = frozenset(
 
 @dataclass(frozen=True)
 class Phrase:
-    """A phrase taken apart: what stands before, between and after its one or two names."""
+    """A pattern, split into the text before, between and after its one or two names."""
 
     kind: str
+    """The name of one of `relations.KINDS`."""
     before: str
     between: str | None
+    """None for a pattern with one name."""
     after: str
     turned: bool
-    """Whether the second part stands first."""
+    """Whether the second part comes before the subject."""
     second: str | None
-    """The second part, where the phrase itself says it."""
+    """The second part, if the pattern implies it, as "flying {x}" implies wings; else it is in the prompt."""
 
     @classmethod
     def of(cls, kind: str, phrase: str, second: str) -> Phrase:
+        """Split a phrase; second: the second part if the phrase has no place for one."""
         before, *rest = re.split(r"\{(?:xs|x|y|Y)\}", phrase)
         turned = re.match(r"[^{]*\{[yY]\}", phrase) is not None
         named = re.search(r"\{[yY]\}", phrase) is not None
         return cls(kind, before, rest[0] if len(rest) == 2 else None, rest[-1], turned, None if named else second)
 
     @property
-    def says(self) -> int:
-        """The number of characters of the phrase besides its names."""
+    def fixed_length(self) -> int:
+        """The number of characters of the pattern without its names."""
         return len(self.before) + len(self.between or "") + len(self.after)
 
     def matches(self, text: str) -> Iterator[tuple[str, str]]:
-        """The subject and the second part ("" where the phrase has none), for each way that the text is this phrase."""
+        """All ways to match a text: the subject and the second part ("" if the pattern has no place for one)."""
         if not (text.startswith(self.before) and text.endswith(self.after)):
             return
         middle = text[len(self.before) : len(text) - len(self.after)]
@@ -171,17 +178,17 @@ class Phrase:
 
 @cache
 def phrases() -> tuple[Phrase, ...]:
-    """The phrases of all kinds, split at their names, the longest first."""
-    found = [
+    """The patterns of all kinds, those with the longest fixed text first."""
+    patterns = [
         *(
             Phrase.of(kind.name, phrase, second)
             for kind in KINDS
-            for second, own in kind.more.items()
-            for phrase in own
+            for second, wordings in kind.more.items()
+            for phrase in wordings
         ),
         *(Phrase.of(kind.name, phrase, kind.name) for kind in KINDS for phrase in kind.phrases),
-        *(Phrase.of(kind, phrase, kind) for kind, own in MORE.items() for phrase in own),
-        *(Phrase.of(kind, phrase, second) for (kind, second), own in MORE_OF.items() for phrase in own),
+        *(Phrase.of(kind, phrase, kind) for kind, wordings in MORE.items() for phrase in wordings),
+        *(Phrase.of(kind, phrase, second) for (kind, second), wordings in MORE_OF.items() for phrase in wordings),
     ]
     order = {kind.name: place for place, kind in enumerate(sorted(KINDS, key=lambda kind: kind.name in OPEN))}
-    return tuple(sorted(dict.fromkeys(found), key=lambda phrase: (-phrase.says, order[phrase.kind])))
+    return tuple(sorted(dict.fromkeys(patterns), key=lambda phrase: (-phrase.fixed_length, order[phrase.kind])))

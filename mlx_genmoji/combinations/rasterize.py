@@ -1,4 +1,4 @@
-"""Draws the layers of a scene as one square picture."""
+"""Draws the layers of a scene as one square picture, and computes which part of the plane the picture shows."""
 
 from collections.abc import Iterator, Sequence
 from math import cos, radians, sin
@@ -7,11 +7,11 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageChops
 
-from .layouts import Layer, Opening, Scene
+from .layers import Layer, Opening, Scene
 
 
 class Frame(NamedTuple):
-    """How a layout maps to a picture: pixels per unit, and the pixel at which the layout's origin lies."""
+    """The mapping from a layout to a picture: pixels per unit, and the layout's origin in pixels."""
 
     scale: float
     x: float
@@ -19,10 +19,10 @@ class Frame(NamedTuple):
 
 
 def frame(scene: Scene, size: int, margin: float) -> Frame:
-    """The frame in which a scene's window fills a picture of `size` x `size` px.
+    """The frame that shows a scene's window in a picture of `size` x `size` px.
 
-    If layers reach out of the window, the frame shows more: it grows about the middle of the window's lower edge until
-    all layers fit, with `margin` (a fraction of the picture) free at each side.
+    If layers extend beyond the window, the window grows about the middle of its lower edge until all layers fit, with
+    `margin` (a fraction of the picture) free at each side.
     """
     left, top, side = scene.window
     middle, floor = left + side / 2, top + side
@@ -38,7 +38,7 @@ def frame(scene: Scene, size: int, margin: float) -> Frame:
 
 
 def draw(layers: Sequence[Layer], size: int, frame: Frame) -> Image.Image:
-    """`layers`, back to front, as `(size, size)` RGB on white."""
+    """Draw `layers`, given back to front: RGB on white, `size` x `size` px."""
     canvas = Image.new("RGB", (size, size), "white")
     for image, corner, mask in _placed(layers, frame):
         canvas.paste(image.convert("RGB"), corner, mask)
@@ -46,7 +46,7 @@ def draw(layers: Sequence[Layer], size: int, frame: Frame) -> Image.Image:
 
 
 def cut(layers: Sequence[Layer], size: int, frame: Frame) -> Image.Image:
-    """`layers`, back to front, as `(size, size)` RGBA, transparent around the figure."""
+    """Draw `layers`, given back to front: RGBA, transparent around the figure, `size` x `size` px."""
     uncovered = Image.new("L", (size, size), 255)
     for _, corner, mask in _placed(layers, frame):
         uncovered.paste(0, corner, mask)
@@ -56,7 +56,10 @@ def cut(layers: Sequence[Layer], size: int, frame: Frame) -> Image.Image:
 
 
 def _placed(layers: Sequence[Layer], frame: Frame) -> Iterator[tuple[Image.Image, tuple[int, int], Image.Image]]:
-    """Each layer's image in pixels of the picture, its upper left corner, and the mask of its visible pixels."""
+    """For each layer: its image at the picture's scale, the pixel of its upper left corner, its mask of visible pixels.
+
+    A mask is 0 to 255, of the size of its image.
+    """
     scale, x0, y0 = frame
     for layer in layers:
         width, height = max(round(layer.width * scale), 1), max(round(layer.height * scale), 1)
@@ -74,7 +77,7 @@ def _placed(layers: Sequence[Layer], frame: Frame) -> Iterator[tuple[Image.Image
 
 
 def bounds(layer: Layer) -> tuple[float, float, float, float]:
-    """Left, top, right and bottom of the visible part of a layer, in the layout's units."""
+    """The box of the visible part of a layer: left, top, right and bottom, in the layout's units."""
     x, y = layer.left + layer.width / 2, layer.top + layer.height / 2
     angle = radians(layer.turned)
     half_width = (abs(cos(angle)) * layer.width + abs(sin(angle)) * layer.height) / 2
@@ -86,7 +89,10 @@ def bounds(layer: Layer) -> tuple[float, float, float, float]:
 
 
 def _above(opening: Opening, scale: float, x: float, y: float, size: tuple[int, int]) -> Image.Image:
-    """A mask, 255 above the front edge of an opening. x, y: where the layout's origin lies in the image, in pixels."""
+    """The mask of an image, `size` px, that is 255 above the front edge of an opening and 0 below.
+
+    scale: pixels per unit. x, y: the layout's origin in the image, in pixels.
+    """
     columns = (np.arange(size[0]) + 0.5 - x) / scale - opening.x
     reach = np.sqrt(np.clip(1 - (columns / opening.half_width) ** 2, 0, 1))
     edge = (opening.y + opening.half_height * reach) * scale + y

@@ -1,7 +1,7 @@
 """Reading a combination from a prompt: "flying pig" is a pig with wings.
 
-Which emoji can be combined depends on their drawings in a set of emoji (`anchors`), so a combination belongs to the set
-whose style it is drawn in. The wordings are in `phrases`. Nothing here draws, or imports what draws.
+A combination is read for one emoji set, the style that it is drawn in, because whether two emoji can be combined
+depends on that set's drawings (`anchors`). The wordings are in `phrases`. This module imports no code that draws.
 """
 
 from __future__ import annotations
@@ -23,26 +23,27 @@ from .relations import ATTRIBUTES, CONTAINERS, EMOTIONS, GROUNDS, HEARTS, KINDS,
 
 __all__ = ["ORDER", "SOURCES", "Combination", "Joined", "Part", "read"]
 
-# A combination has at most so many words and characters in its prompt, and so many parts besides the subject.
+# The longest prompt, in words and in characters, and the most parts besides the subject.
 MAX_WORDS, MAX_CHARACTERS, MAX_JOINED = 18, 300, 3
 
-# So many ways to read a piece of a prompt are tried, and so many words may describe an emoji.
+# The most ways to read a piece of a prompt that are tried, and the most adjectives before an emoji's name.
 MAX_READINGS, MAX_ADJECTIVES = 8, 2
 
-# The kinds that are read, in the order in which they apply.
+# The kinds of combinations that are read, in the order in which they are applied to the subject.
 ORDER = tuple(kind for kind in ALL_KINDS if kind in {kind.name for kind in KINDS})
 
-# The attribute that an emoji means next to a subject: in "pig + wing", wings. Not hearts, for a heart can be held.
+# Label of an emoji -> the attribute that it means beside a subject: in "pig + wing", wings. Hearts are not in it: they
+# can also be held.
 ATTRIBUTE_OF = {label: name for name, label in ATTRIBUTES.items() if name != HEARTS}
 KIND_OF = {RAIN: "weather", SNOW: "weather"}
 
 _WITHOUT = re.compile(r"\bw/o(?:ut)?\b")
 _OTHER_SIGNS = re.compile(r"[^\w\s&+,'’-]")
 
-# Words that do not merely describe the emoji after them.
+# Words that are not adjectives of the emoji's name after them: colours and emotions are parts of a combination.
 _NO_ADJECTIVES = NO_ADJECTIVES | NAMES_OF["colour"] | NAMES_OF["emotion"] | ALSO.keys()
 
-# A comma before a joining word says nothing: "a cat, with a hat", "wings, and a crown".
+# A comma, with the joining word after it: "a cat, with a hat" means the same without the comma.
 _COMMAS = re.compile(r"[\s,]*,[\s,]*(?:(and|with|wearing|holding|in|on)\s+)?")
 
 Reading = tuple[Sequence[Part], tuple[Joined, ...]]
@@ -51,16 +52,16 @@ Reading = tuple[Sequence[Part], tuple[Joined, ...]]
 def read(prompt: str, words: Words, source: str) -> Combination | None:
     """The combination that a prompt names; None if it names none, or one that cannot be drawn in this style.
 
-    words: the model's synonyms, for "hog with wings"; source: the set of emoji whose style the model draws. Every part
-    must be an emoji. A prompt that is itself an emoji's name ("heart on fire") is no combination.
+    words: the model's synonyms, which turn "hog" into "pig". source: the emoji set whose style the model draws. Every
+    part must be an emoji. A prompt that is the name of an emoji ("heart on fire") is not a combination.
     """
     text = " ".join(_WITHOUT.sub("without ", prompt.lower()).replace("w/", "with ").split())
     if len(text) > MAX_CHARACTERS or len(text.split()) > MAX_WORDS or _is_emoji(text, words):
         return None
     text = " ".join(_OTHER_SIGNS.sub(" ", text).split())
-    text = _COMMAS.sub(lambda found: f" {found[1]} " if found[1] else ", ", text).strip(" ,")
+    text = _COMMAS.sub(lambda match: f" {match[1]} " if match[1] else ", ", text).strip(" ,")
     text = AFTER.sub("", text)
-    # A skin tone that the parser has left in the text belongs to one of several people.
+    # The parser leaves a skin tone in the text if it belongs to one of several people; such a text is not read.
     if not text or "skin" in text.split() or _is_emoji(text, words):
         return None
     reader = _Reader(words)
@@ -74,7 +75,7 @@ def read(prompt: str, words: Words, source: str) -> Combination | None:
 
 @cache
 def _parts() -> dict[str, list[Part]]:
-    """The emoji that can be parts, by their names; of several with one name, the one with that label is first."""
+    """Name -> the emoji of that name that can be parts; one whose label is the name comes first."""
     by_name: dict[str, list[Part]] = {}
     smileys = {label for labels in EMOTIONS.values() for label in labels}
     needed = {*ATTRIBUTES.values(), *WORN, *CONTAINERS, *GROUNDS, *smileys}
@@ -91,12 +92,14 @@ def _parts() -> dict[str, list[Part]]:
 
 @cache
 def _singulars() -> dict[str, str]:
+    """Plural of a name -> the name."""
     called = {plural(name): label for name, label in CALLED.items() if not name.endswith("s")}
     return called | {plural(name): name for name in _parts()}
 
 
 @cache
 def _labels() -> frozenset[str]:
+    """The labels of all emoji."""
     return frozenset(entry.label for entry in emojis().values())
 
 
@@ -106,20 +109,20 @@ def _bare(text: str) -> str:
 
 
 def _is_emoji(text: str, words: Words) -> bool:
-    """Whether a text is the name of one emoji, or a synonym of it."""
+    """Whether a text names a single emoji, by its label, its name in captions or a synonym."""
     bare = _bare(text)
     return bare in _labels() or bare in NAMES.values() or bare in words.meant or bare in WHOLE
 
 
 class _Reader:
-    """Reads the pieces of one prompt, and each piece only once."""
+    """Reads the pieces of one prompt; the readings of a piece are cached."""
 
     def __init__(self, words: Words):
         self._words = words
         self._known: dict[tuple[str, int], list[Reading]] = {}
 
     def readings(self, text: str, most: int) -> list[Reading]:
-        """The ways to read a text: the emoji that its subject may be, and at most `most` things combined with it."""
+        """The ways to read a text: the candidates for its subject, and up to `most` parts combined with the subject."""
         text = _bare(text)
         if (text, most) not in self._known:
             self._known[text, most] = list(islice(self._read(text, most), MAX_READINGS))
@@ -139,7 +142,10 @@ class _Reader:
             yield described, ()
 
     def _combined(self, phrase: Phrase, first: str, second: str, most: int) -> Iterator[Reading]:
-        """The readings of a text that is `phrase`, with its pieces `first` and `second` in it."""
+        """The readings of a text that matches `phrase`.
+
+        first, second: the text of the subject and of the second part ("" if the phrase implies it).
+        """
         if phrase.second is not None:
             others = [_attribute(phrase.kind, phrase.second)]
         else:
@@ -151,12 +157,15 @@ class _Reader:
                 yield subjects, (*joined, self._as_before(other, joined, second))
 
     def _named(self, text: str) -> list[Part]:
-        """The emoji that a text may name."""
+        """The emoji that a text may name, by a name or a synonym."""
         meant = self._words.meant.get(_bare(text))
         return _called(text) or (_called(meant.within) if meant else [])
 
     def _described(self, text: str, most: int = MAX_ADJECTIVES) -> list[Part]:
-        """The emoji at the end of a text, with the whole text as its caption: "baby penguin" is the emoji penguin."""
+        """The emoji that a text with adjectives ends in, drawn with the whole text as its caption.
+
+        "baby penguin" is the emoji penguin with the caption "baby penguin". most: how many adjectives may precede it.
+        """
         first, _, rest = _bare(text).partition(" ")
         if not rest or not most or first in _NO_ADJECTIVES or first.endswith((",", "ing")):
             return []
@@ -164,7 +173,7 @@ class _Reader:
         return [Part(self._words.own(f"{first} {rest}"), part.label, part.role) for part in found]
 
     def _seconds(self, kind: str, text: str) -> Iterator[Joined]:
-        """The meanings that a text may have as the second part of a kind."""
+        """The parts or attributes that a text may mean as the second part of a kind."""
         bare = _bare(text)
         if kind in NAMES_OF:
             if (name := ALSO.get(bare, bare)) in NAMES_OF[kind]:
@@ -183,7 +192,10 @@ class _Reader:
                 yield Joined(kind, name_of(part.label), part)
 
     def _as_before(self, other: Joined, before: Sequence[Joined], second: str) -> Joined:
-        """`other`, or what it is after `before`: in "with wings and a crown" the crown is worn too."""
+        """`other`, or its meaning after `before`: in "with wings and a crown" the crown is worn, not put beside.
+
+        second: the text that `other` was read from.
+        """
         if other.kind == "and" and before and before[-1].kind in ADDITIONS:
             for kind in ("wearing", "with"):
                 for better in self._seconds(kind, second):
@@ -193,14 +205,14 @@ class _Reader:
 
 
 def _called(text: str) -> list[Part]:
-    """The emoji with this name, or with the name that this is the plural of."""
+    """The emoji of this name, which may be in the plural; empty if there is none."""
     bare = _bare(text)
     names = (CALLED.get(bare), bare, _singulars().get(bare))
     return next((_parts()[name] for name in names if name in _parts()), [])
 
 
 def _attribute(kind: str, second: str) -> Joined:
-    """A second part that is a colour, a number, an emotion or an attribute, by its name."""
+    """The second part of this name: a colour, a number, an emotion or an attribute such as wings."""
     if kind in ("colour", "count"):
         return Joined(kind, second)
     label = EMOTIONS[second][0] if kind == "emotion" else ATTRIBUTES.get(second, second)
@@ -208,7 +220,10 @@ def _attribute(kind: str, second: str) -> Joined:
 
 
 def _drawable(subjects: Sequence[Part], joined: Sequence[Joined], source: str) -> Combination | None:
-    """The combination with the first of the subjects that it can be drawn with; None if there is none."""
+    """The combination with the first candidate for the subject that can be drawn; None if none can.
+
+    source: the emoji set whose style it is drawn in.
+    """
     joined = list(dict.fromkeys(_seated(item, source) for item in joined))
     kinds = [item.kind for item in joined]
     # "a cat and a dog with hats" does not say who wears what.
@@ -220,7 +235,7 @@ def _drawable(subjects: Sequence[Part], joined: Sequence[Joined], source: str) -
 
 
 def _can_be_drawn(subject: Part, joined: Sequence[Joined], source: str) -> bool:
-    """Whether no place is taken twice, and the subject has a place for everything."""
+    """Whether the subject's drawing has a place for each part, and no two parts need the same place."""
     places = [_place(item) for item in joined]
     others = {item.part.label for item in joined if item.part}
     return (
@@ -232,14 +247,14 @@ def _can_be_drawn(subject: Part, joined: Sequence[Joined], source: str) -> bool:
 
 
 def _place(item: Joined) -> str:
-    """The place that something takes, which has room for only one: two hats would be on the same head."""
+    """The place that a part takes. Each place has room for one part, so a subject cannot wear two hats."""
     if item.kind == "wearing" and item.part:
         return f"wearing {anchors.place_of(item.part.label)}"
     return "placement" if item.kind in PLACEMENTS else item.kind
 
 
 def _seated(item: Joined, source: str) -> Joined:
-    """`item`; but a vehicle that has no seat in its drawing is stood upon, not ridden."""
+    """`item`, unchanged or, for a vehicle whose drawing has no seat, changed from riding to standing on top."""
     seatless = item.kind == "riding" and item.part is not None and item.part.role == "vehicle"
     if seatless and item.part and anchors.seat(Drawing(source, item.part.label, item.part.role)) is None:
         return replace(item, kind="on top")
@@ -247,7 +262,7 @@ def _seated(item: Joined, source: str) -> Joined:
 
 
 def _allowed(subject: Part, item: Joined, source: str) -> bool:
-    """Whether the drawings have the places that `item` needs: a head for a hat, a seat for a rider."""
+    """Whether the drawings have the anchors that `item` needs: a head for a hat, a seat for a rider."""
     figure = Drawing(source, subject.label, subject.role)
     if item.part is None:
         return item.kind != "colour" or subject.role != "person"
@@ -255,7 +270,7 @@ def _allowed(subject: Part, item: Joined, source: str) -> bool:
     if item.kind == "emotion":
         return anchors.face(figure) is not None
     if item.kind == "wearing":
-        # A thing without eyes wears glasses where its eyes might be.
+        # A thing without eyes wears glasses where a face would have its eyes.
         eyeless = figure.role not in ("animal", "face", "person") and anchors.place_of(other.label) == "eyes"
         return anchors.can_wear(figure, other.label) or (eyeless and bool(anchors.spot("eyes", source, other.label)))
     if item.kind == "in":

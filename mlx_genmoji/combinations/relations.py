@@ -1,4 +1,4 @@
-"""The kinds of combinations, the emoji that each is made of, and the phrases that captions have for each."""
+"""The kinds of combinations, the emoji that each kind can use, and its phrases in captions."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,8 +11,8 @@ from .names import name_of
 class Kind:
     """A way to combine a subject with something else.
 
-    phrases: captions, the plainest first, with {x} for the subject, {xs} for its plural, {y} for the second part with
-    its article and {Y} without. more: further phrases by the second part's name.
+    phrases: patterns of captions, the plainest first: {x} is the subject, {xs} its plural, {y} the second part with its
+    article, {Y} without. more: name of a second part -> further phrases for it.
     """
 
     name: str
@@ -20,7 +20,7 @@ class Kind:
     more: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
-# The name of an attribute -> the label of the emoji that is drawn for it.
+# Name of an attribute -> label of the emoji that is drawn for it.
 WINGS, FIRE, HEARTS, SPARKLES, RAIN, SNOW = "wings", "fire", "hearts", "sparkles", "rain cloud", "snow cloud"
 ATTRIBUTES = {
     WINGS: "wing",
@@ -31,7 +31,7 @@ ATTRIBUTES = {
     SNOW: "cloud with snow",
 }
 
-# An emotion -> the smileys whose eyes and mouth are drawn for it.
+# Emotion -> labels of the smileys whose eyes and mouth are drawn for it.
 EMOTIONS = {
     "happy": ("slightly smiling face", "smiling face with smiling eyes"),
     "sad": ("frowning face", "slightly frowning face"),
@@ -50,11 +50,11 @@ COUNTS = {"two": 2, "three": 3}
 # The colours that a subject can be drawn in: the keys of `colours.TARGETS`, here so that reading needs no drawing code.
 COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "rainbow")
 
-# Colours and numbers that `arrange` takes and `reading` does not.
+# Further colours and numbers, which `arrange` accepts but `reading` does not read.
 MORE_COLOURS = ("brown", "black", "white", "grey", "gold", "silver", "turquoise")
 MORE_COUNTS = {"four": 4}
 
-# The second parts of kinds that have no other.
+# Kind -> all names that its second part can have, for the kinds that allow only these.
 NAMES_OF = {kind: frozenset(names) for kind, names in (("colour", COLOURS), ("emotion", EMOTIONS), ("count", COUNTS))}
 
 HATS = ("top hat", "crown", "billed cap", "graduation cap", "military helmet", "rescue worker's helmet", "woman's hat")

@@ -6,7 +6,8 @@ from dataclasses import replace
 from PIL import Image
 
 from . import general_anchors
-from .layouts import LAYOUTS, Scene, alone
+from .layers import Scene
+from .layouts import LAYOUTS, alone
 from .more_layouts import general_layout
 from .rasterize import cut, draw, frame
 from .refacing import painted_over, without_mouth, zones

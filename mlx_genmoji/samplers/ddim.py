@@ -1,4 +1,4 @@
-"""DDIM."""
+"""The DDIM sampler."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from .schedule import History, Schedule
 
 
 class DDIM(Schedule):
-    """DDIM with eta 0: Song et al. 2020, https://arxiv.org/abs/2010.02502, formula (12).
+    """DDIM with eta 0, which adds no noise: Song et al. 2020, https://arxiv.org/abs/2010.02502, formula (12).
 
-    `DDIMScheduler` in diffusers.
+    Equal to `DDIMScheduler` in diffusers.
     """
 
     defaults: ClassVar[Mapping[str, Any]] = {"timestep_spacing": "leading"}

@@ -1,4 +1,4 @@
-"""DPM-Solver++."""
+"""The DPM-Solver++ sampler."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from .schedule import History, Schedule
 
 
 class DPMSolverPlusPlus2M(Schedule):
-    """DPM-Solver++(2M): Lu et al. 2022, https://arxiv.org/abs/2211.01095, algorithm 2.
+    """DPM-Solver++(2M), of second order: Lu et al. 2022, https://arxiv.org/abs/2211.01095, algorithm 2.
 
-    `DPMSolverMultistepScheduler` in diffusers, with `solver_order` 2 and `solver_type` midpoint.
+    Equal to `DPMSolverMultistepScheduler` in diffusers with `solver_order` 2 and `solver_type` midpoint. Its history is
+    the x0 that the previous step predicted.
     """
 
     checks: ClassVar[Mapping[str, Check]] = {

@@ -1,4 +1,4 @@
-"""Euler's method, and its ancestral variant."""
+"""The Euler sampler and the Euler ancestral sampler."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from .schedule import History, Schedule
 
 
 class _Euler(Schedule):
-    """Latents `x0 + sigma * epsilon`, where sigma is what the other samplers call `sigma / alpha`."""
+    """The base of both: latents are `x0 + sigma * epsilon`, with the sigma that other samplers call `sigma / alpha`."""
 
     def _set_sigmas(self, config: NoiseConfig, timesteps: np.ndarray, sigmas: np.ndarray) -> None:
+        """Set the timesteps (steps,), and the sigmas (steps + 1,) whose last one is that of the result."""
         self.timesteps = timesteps.astype(np.float32)
         self._sigmas = sigmas.astype(np.float32).tolist()
         self._alphas = [1.0] * len(sigmas)
@@ -29,8 +30,9 @@ class _Euler(Schedule):
 
 
 class Euler(_Euler):
-    """Euler's method on the probability flow ODE: Karras et al. 2022, https://arxiv.org/abs/2206.00364, algorithm 2
-    without churn. `EulerDiscreteScheduler` in diffusers.
+    """Euler's method for the probability flow ODE: Karras et al. 2022, https://arxiv.org/abs/2206.00364, algorithm 2.
+
+    It adds no noise (no "churn" of the paper). Equal to `EulerDiscreteScheduler` in diffusers.
     """
 
     checks: ClassVar[Mapping[str, Check]] = {
@@ -61,8 +63,10 @@ class Euler(_Euler):
 
 
 class EulerAncestral(_Euler):
-    """Euler's method with part of the noise drawn anew at each step: `sample_euler_ancestral` of
-    https://github.com/crowsonkb/k-diffusion. `EulerAncestralDiscreteScheduler` in diffusers.
+    """Euler's method that replaces part of the noise by new noise at each step.
+
+    Equal to `EulerAncestralDiscreteScheduler` in diffusers; it was first `sample_euler_ancestral` of
+    https://github.com/crowsonkb/k-diffusion.
     """
 
     stochastic: ClassVar[bool] = True

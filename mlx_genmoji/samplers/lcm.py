@@ -1,4 +1,4 @@
-"""Latent consistency."""
+"""The LCM sampler, for latent consistency models."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _SIGMA_DATA = 0.5
 class LCM(Schedule):
     """Multistep latent consistency sampling: Luo et al. 2023, https://arxiv.org/abs/2310.04378, algorithm 3.
 
-    `LCMScheduler` in diffusers. A few of the `original_inference_steps` that the model was distilled at; each predicts
-    x0 outright and all but the last add new noise.
+    Equal to `LCMScheduler` in diffusers. The model was distilled at `original_inference_steps` timesteps; the sampler
+    uses a few of them. Each step predicts x0 directly; all steps but the last add new noise to it.
     """
 
     defaults: ClassVar[Mapping[str, Any]] = {
@@ -53,7 +53,7 @@ class LCM(Schedule):
         self._choose(original)
 
     def _choose(self, count: int) -> None:
-        """The steps, out of the `count` least noisy ones that the model was distilled at."""
+        """Choose the timesteps, evenly among the `count` least noisy ones that the model was distilled at."""
         config = self._config
         distilled = np.arange(count, 0, -1) * (config.num_train_timesteps // config.original_inference_steps) - 1
         timesteps = distilled[np.floor(np.linspace(0, count, self._steps, endpoint=False)).astype(np.int64)]
@@ -64,8 +64,10 @@ class LCM(Schedule):
         self._scaled: list[float] = (timesteps * float(config.timestep_scaling)).tolist()
 
     def of_strength(self, strength: float) -> LCM:
-        """The schedule that changes a picture as diffusers' pipeline of latent consistency models does: with as many
-        steps, from less noise on. Raises UserError where there are not as many.
+        """The schedule for image to image with a `strength` from 0 to 1, as in diffusers' LCM pipeline.
+
+        It has as many steps as this one and starts at less noise. Raises UserError if the model was distilled at fewer
+        steps below that noise.
         """
         self._check_strength(strength)
         original = self._config.original_inference_steps

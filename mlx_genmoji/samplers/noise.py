@@ -1,6 +1,8 @@
-"""Noise: how much of it a model was trained with at each timestep, how it is added, and how a seed makes it.
+"""The noise schedule of a model, for training and sampling; the noise that a seed gives.
 
-The second half plans a generation: its timesteps, and its sigmas, the ratios `sigma / alpha` of noise to signal.
+Latents at a timestep are `alpha * x0 + sigma * noise` with `alpha**2 + sigma**2 == 1`; `signal` is `alpha**2`, which
+diffusers calls `alphas_cumprod`. The functions from `spaced_timesteps` on compute the timesteps of a generation and its
+ratios `sigma / alpha`, which diffusers calls sigmas.
 """
 
 from __future__ import annotations
@@ -17,10 +19,10 @@ from .config import NoiseConfig
 
 
 def alphas_cumprod(config: Mapping[str, Any] | NoiseConfig) -> np.ndarray:
-    """The share of signal in a sample's variance at each training timestep: float32 `(num_train_timesteps,)`.
+    """The signal `alpha**2` at each training timestep: float32, `(num_train_timesteps,)`, decreasing.
 
-    Training and sampling both use it. Rounded as in diffusers' schedulers. Raises UserError if a field is not supported
-    or the betas leave no signal at all.
+    config: the fields of `scheduler_config.json`. Values are rounded as in diffusers' schedulers. Raises UserError if a
+    field is not supported or the betas leave no signal at all.
     """
     if not isinstance(config, NoiseConfig):
         config = NoiseConfig.read(config)
@@ -31,6 +33,7 @@ def alphas_cumprod(config: Mapping[str, Any] | NoiseConfig) -> np.ndarray:
 
 
 def _betas(config: NoiseConfig) -> np.ndarray:
+    """The variance of the noise that each training timestep adds: float32, `(num_train_timesteps,)`."""
     count = config.num_train_timesteps
     if config.trained_betas is not None:
         return np.array(config.trained_betas, dtype=np.float32)
@@ -44,7 +47,7 @@ def _betas(config: NoiseConfig) -> np.ndarray:
 
 
 def linspace(start: float, end: float, count: int) -> np.ndarray:
-    """The same numbers as `torch.linspace` in float32, which counts from both ends."""
+    """`count` evenly spaced numbers, rounded as by `torch.linspace` in float32, which computes from both ends."""
     first, last = np.float32(start), np.float32(end)
     step = float((last - first) / np.float32(count - 1))
     i = np.arange(count)
@@ -52,12 +55,14 @@ def linspace(start: float, end: float, count: int) -> np.ndarray:
 
 
 def _cumulative_product(factors: np.ndarray) -> np.ndarray:
-    # In float64, as torch does it on a CPU.
+    """The cumulative product, computed in float64 as by torch on a CPU; returned in float32."""
     return np.cumprod(factors.astype(np.float64)).astype(np.float32)
 
 
 def _rescaled_to_zero_terminal_snr(signal: np.ndarray) -> np.ndarray:
-    """Algorithm 1 of Lin et al. 2023, https://arxiv.org/abs/2305.08891: the last timestep becomes pure noise."""
+    """Rescale the signal so that the last timestep is pure noise: Lin et al. 2023, https://arxiv.org/abs/2305.08891,
+    algorithm 1.
+    """
     alphas = np.sqrt(signal)
     first, last = alphas[0], alphas[-1]
     signal = ((alphas - last) * (first / (first - last))) ** 2
@@ -67,13 +72,19 @@ def _rescaled_to_zero_terminal_snr(signal: np.ndarray) -> np.ndarray:
 
 
 def add_noise(x0: mx.array, noise: mx.array, signal: mx.array) -> mx.array:
-    """Noisy samples for training, `alpha * x0 + sigma * noise`. signal: `alphas_cumprod` of each sample, (B,)."""
+    """Noisy latents for training, `alpha * x0 + sigma * noise`, of the shape of `x0`, (B, ...).
+
+    noise: standard normal, of the same shape. signal: `alphas_cumprod` at each sample's timestep, (B,).
+    """
     alpha, sigma = _broadcast(signal, x0)
     return alpha * x0 + sigma * noise
 
 
 def training_target(prediction_type: str, x0: mx.array, noise: mx.array, signal: mx.array) -> mx.array:
-    """The output that a model with this `prediction_type` should have for `add_noise(x0, noise, signal)`."""
+    """The target of a model's output for the input `add_noise(x0, noise, signal)`, of the shape of `x0`.
+
+    prediction_type: "epsilon", "v_prediction" or "sample".
+    """
     if prediction_type == "epsilon":
         return noise
     if prediction_type == "v_prediction":
@@ -83,19 +94,24 @@ def training_target(prediction_type: str, x0: mx.array, noise: mx.array, signal:
 
 
 def step_noise(seed: int, i: int, shape: tuple[int, ...]) -> mx.array:
-    """The standard normal noise of step `i`. It does not depend on the number of steps or of pictures."""
+    """Standard normal noise of `shape` for step `i`; the same whatever the number of steps and of pictures."""
     # The seed is hashed before the step is added, so that another pair with the same sum has other noise.
     key = mx.random.split(mx.random.key(seed))[1] + mx.array([0, i], mx.uint32)
     return mx.random.normal(shape, key=key)
 
 
 def _broadcast(signal: mx.array, x0: mx.array) -> tuple[mx.array, mx.array]:
+    """alpha and sigma of `signal` (B,), with as many axes as `x0` has."""
     signal = signal.reshape(-1, *[1] * (x0.ndim - 1))
     return mx.sqrt(signal), mx.sqrt(1 - signal)
 
 
 def spaced_timesteps(config: NoiseConfig, steps: int, points: int, last: int | None = None) -> np.ndarray:
-    """The first `steps` of `points` timesteps from below `last` down: Lin et al. 2023, table 2. Not rounded."""
+    """The timesteps of a generation, decreasing, not rounded: Lin et al. 2023, table 2.
+
+    The timesteps below `last` (the number of training timesteps if None) are divided into `points` points, of which the
+    first `steps` are returned.
+    """
     last = config.num_train_timesteps if last is None else last
     timesteps: np.ndarray
     if config.timestep_spacing == "linspace":
@@ -109,7 +125,7 @@ def spaced_timesteps(config: NoiseConfig, steps: int, points: int, last: int | N
 
 
 def sigma_table(config: NoiseConfig) -> np.ndarray:
-    """The ratio `sigma / alpha` at each training timestep, increasing, float32."""
+    """The ratio `sigma / alpha` at each training timestep: float32, `(num_train_timesteps,)`, increasing."""
     signal = alphas_cumprod(config)
     if not config.rescale_betas_zero_snr:
         return np.sqrt((1 - signal) / signal)
@@ -120,10 +136,10 @@ def sigma_table(config: NoiseConfig) -> np.ndarray:
 def multistep_sigmas(
     config: NoiseConfig, steps: int, table: np.ndarray, *, last: int | None = None, rounded: bool = True
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Whole timesteps and their ratios, decreasing, for a multistep solver.
+    """Whole timesteps and their ratios `sigma / alpha` for a multistep solver, both decreasing, `(steps,)` each.
 
-    rounded: a Karras ratio between two timesteps gets the nearer one, otherwise the lower one. Raises UserError if the
-    ratios do not decrease.
+    table: see `sigma_table`. last: see `spaced_timesteps`. rounded: whether a Karras ratio between two timesteps is
+    given the nearer of them; otherwise the lower one. Raises UserError if the ratios do not decrease.
     """
     timesteps = np.round(spaced_timesteps(config, steps, steps + 1, last))
     sigmas = np.interp(timesteps, np.arange(len(table)), table)
@@ -138,7 +154,10 @@ def multistep_sigmas(
 
 
 def karras_sigmas(config: NoiseConfig, largest: float, smallest: float, steps: int) -> np.ndarray:
-    """Karras et al. 2022, formula (5), with rho 7."""
+    """`steps` ratios from `largest` down to `smallest`: Karras et al. 2022, formula (5), with rho 7.
+
+    `sigma_max` and `sigma_min` of the config come first. Raises UserError if the smallest is not below the largest.
+    """
     largest = config.sigma_max if config.sigma_max is not None else float(largest)
     smallest = config.sigma_min if config.sigma_min is not None else float(smallest)
     if steps > 1 and smallest >= largest:
@@ -148,24 +167,30 @@ def karras_sigmas(config: NoiseConfig, largest: float, smallest: float, steps: i
 
 
 def timesteps_of(sigmas: np.ndarray, table: np.ndarray) -> np.ndarray:
-    """The timesteps, interpolated, at which these are the ratios."""
+    """The timesteps that have the ratios `sigmas`, interpolated in `table` (see `sigma_table`) on a log scale."""
     return np.interp(np.log(sigmas), np.log(table), np.arange(len(table)))
 
 
 def with_final(sigmas: np.ndarray, config: NoiseConfig, smallest: float) -> np.ndarray:
-    """The ratios, and the final one after the last step: 0, or `smallest` if the config says so. float32."""
+    """The ratios with the one after the last step appended: `smallest` if `final_sigmas_type` is "sigma_min", else 0.
+
+    float32, one more than `sigmas`.
+    """
     final = smallest if config.final_sigmas_type == "sigma_min" else 0
     return np.append(sigmas, final).astype(np.float32)
 
 
 def alphas_and_sigmas(signal: np.ndarray) -> tuple[list[float], list[float]]:
-    """alpha and sigma, the square roots of the shares of signal and noise in the variance."""
+    """alpha and sigma of each step, from its signal `alpha**2`."""
     # Python floats: multiplied with a NumPy float, an MLX array would become a NumPy array.
     return np.sqrt(signal).tolist(), np.sqrt(1 - signal).tolist()
 
 
 def check_signal(config: NoiseConfig, signal: float, sampler: str) -> None:
-    """Raise UserError if the first timestep is pure noise, where x0 cannot be computed from epsilon."""
+    """Raise UserError if a model that predicts epsilon starts at pure noise, where x0 cannot be computed from epsilon.
+
+    signal: that of the first step. sampler: its name in the message.
+    """
     if config.prediction_type == "epsilon" and signal == 0:
         raise UserError(
             "scheduler_config.json: prediction_type 'epsilon' is not supported with rescale_betas_zero_snr in"

@@ -1,4 +1,4 @@
-"""Schedule: the interface that all samplers share."""
+"""The interface of all samplers."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ History = tuple[mx.array, ...]
 
 
 class Schedule(ABC):
-    """The timesteps of a generation, and the step from each to the next.
+    """A sampler for a number of steps: its timesteps, and the update of the latents at each step.
 
-    `timesteps` (float32) has one entry for each step; with `lambda_min_clipped` and trailing spacing there are fewer
-    than requested. The initial latents are standard normal noise times `init_noise_sigma`; to start from a picture,
-    `add_noise` of its latents at step `start(strength)`.
+    `timesteps` (float32) has an entry for each step; `lambda_min_clipped` and trailing spacing can give fewer than
+    requested. Text to image starts from standard normal noise times `init_noise_sigma`; image to image starts at step
+    `start(strength)`, from the picture's latents with the noise of that step (`add_noise`).
     """
 
     defaults: ClassVar[Mapping[str, Any]] = {}
-    """The defaults of diffusers' scheduler that differ from those of `NoiseConfig`."""
+    """Defaults of config fields in diffusers' scheduler, where they differ from those of `NoiseConfig`."""
     checks: ClassVar[Mapping[str, Check]] = {}
-    """Checks of further fields of the config, or stricter ones, beside those of `NoiseConfig`."""
+    """Checks of config fields, in addition to those of `NoiseConfig`: of further fields, or stricter ones."""
     stochastic: ClassVar[bool] = False
     """Whether `step` needs noise."""
 
@@ -42,9 +42,9 @@ class Schedule(ABC):
         self._steps = steps
 
     def start(self, strength: float) -> int:
-        """The first step of image to image with a `strength` from 0 (no change) to 1 (all steps).
+        """The first step of image to image, as in diffusers' pipelines.
 
-        As in diffusers' image-to-image pipelines. Raises UserError if the strength leaves no step.
+        strength: from 0 (no change) to 1 (all steps). Raises UserError if the strength leaves no step.
         """
         self._check_strength(strength)
         begin = self._steps - min(int(self._steps * strength), self._steps)
@@ -59,26 +59,26 @@ class Schedule(ABC):
             raise UserError(f"The strength must be from 0 to 1, not {strength:g}.")
 
     def add_noise(self, x0: mx.array, noise: mx.array, i: int) -> mx.array:
-        """The latents of step `i` for a picture's latents `x0` and standard normal `noise`."""
+        """The noisy latents of step `i`, from a picture's latents `x0` and standard normal `noise` of their shape."""
         return self._alphas[i] * x0 + self._sigmas[i] * noise
 
     def scale_model_input(self, x: mx.array, i: int) -> mx.array:
-        """The model's input at step `i`: latents of variance near one."""
+        """The model's input at step `i`: the latents, scaled to a variance of about 1."""
         return x
 
     @abstractmethod
     def step(
         self, model_output: mx.array, i: int, x: mx.array, history: History = (), noise: mx.array | None = None
     ) -> tuple[mx.array, History]:
-        """The latents of step `i + 1` from those of step `i`, and the new history. The last step returns the result.
+        """Return the latents of step `i + 1` and the new history; after the last step, the final latents.
 
-        history: returned by the previous step, empty at the first. Its first entry is the current prediction of the
-        final latents, for previews. noise: standard normal, of the shape of `x`; needed if `stochastic` is true.
-        `noise.step_noise` makes it from a seed.
+        model_output: the model's prediction at step `i`, of the shape of `x`. x: the latents of step `i`. history: that
+        of the previous step, empty at the first; its first entry is the current prediction of the final latents, for
+        previews. noise: standard normal, of the shape of `x`, needed if `stochastic` is true (`noise.step_noise`).
         """
 
     def _predictions(self, model_output: mx.array, x: mx.array, i: int) -> tuple[mx.array, mx.array]:
-        """The model's output at step `i` as predictions of x0 and epsilon."""
+        """The predictions of x0 and of epsilon that the model's output at step `i` gives."""
         alpha, sigma = self._alphas[i], self._sigmas[i]
         model_output = model_output.astype(mx.float32)
         if self.prediction_type == "epsilon":

@@ -1,4 +1,4 @@
-"""UniPC."""
+"""The UniPC sampler."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ from .schedule import History, Schedule
 
 
 class UniPC(Schedule):
-    """UniPC of order 1 to 3, each step a predictor, UniP, and one evaluation later a corrector, UniC: Zhao et al. 2023,
-    https://arxiv.org/abs/2302.04867, algorithms 5 to 8. `UniPCMultistepScheduler` in diffusers.
+    """UniPC of order 1 to 3: Zhao et al. 2023, https://arxiv.org/abs/2302.04867, algorithms 5 to 8.
 
-    Its history is the prediction of x0, the latents of the step before, and the predictions of up to `solver_order`
-    steps, newest first: of x0, or with `predict_x0` false of the noise.
+    A step predicts the next latents (UniP). The step after it first corrects them with its own model output (UniC) and
+    then predicts in turn. Equal to `UniPCMultistepScheduler` in diffusers.
+
+    The history is: the prediction of x0; the latents of the previous step; the model's predictions at up to
+    `solver_order` steps, newest first. These are of x0, or of the noise if `predict_x0` is false.
     """
 
     checks: ClassVar[Mapping[str, Check]] = {
@@ -62,10 +64,11 @@ class UniPC(Schedule):
         return self._advance(i, x, models), (x0, x, *models)
 
     def _advance(self, i: int, x: mx.array, models: History, ahead: mx.array | None = None) -> mx.array:
-        """The latents of step `i + 1` from those of step `i`: by UniP, or by UniC if `ahead`, the prediction at step
-        `i + 1`, is known.
+        """Compute the latents of step `i + 1` from those of step `i`.
 
-        Names are the paper's; h has the sign of diffusers and is the logarithm of the factor of x.
+        models: the predictions at step `i` and before, newest first. ahead: the prediction at step `i + 1`; with it the
+        result is UniC's, without it UniP's. Variables are named as in the paper; h is the logarithm of the factor of x,
+        with diffusers' sign.
         """
         scales, other = (self._sigmas, self._alphas) if self._config.predict_x0 else (self._alphas, self._sigmas)
         kept = scales[i + 1] / scales[i]
@@ -87,7 +90,7 @@ class UniPC(Schedule):
         return x
 
     def _order(self, i: int, known: int) -> int:
-        """The order of step `i` if there are `known` predictions."""
+        """The order of the solver at step `i`, with `known` predictions in the history."""
         if self._lambdas[i + 1] in (math.inf, self._lambdas[i]):
             return 1
         left = len(self.timesteps) - i if self._config.lower_order_final else known
@@ -95,7 +98,10 @@ class UniPC(Schedule):
 
 
 def _rho(r: list[float], h: float, b: float) -> list[float]:
-    """The weights of the differences: the solution of the paper's equation (5)."""
+    """The weights of the differences of predictions, by solving the paper's equation (5).
+
+    r: the places of the earlier predictions relative to the step; h: the step in log SNR / 2; b: the paper's B(h).
+    """
     if len(r) == 1:
         return [0.5]
     # h phi_k+1(h) of the paper, from k = 1 on.

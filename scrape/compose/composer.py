@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from mlx_genmoji.combinations.layouts import Layer
+from mlx_genmoji.combinations.layers import Layer
 from mlx_genmoji.combinations.rasterize import Frame, bounds, frame
 from mlx_genmoji.combinations.scenes import MARGIN, arranged, picture, prepared
 from mlx_genmoji.combinations.sprites import Sprite

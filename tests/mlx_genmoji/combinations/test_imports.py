@@ -11,7 +11,7 @@ import mlx_genmoji
 from mlx_genmoji.combinations import colours, relations
 
 PACKAGE = Path(mlx_genmoji.__file__).parent
-DRAWING = "layouts rasterize scenes sprites assemble face_features colours".split()
+DRAWING = "layers layouts rasterize scenes sprites assemble face_features colours".split()
 
 
 def imported_by(statement: str) -> set[str]:
