@@ -1,7 +1,7 @@
-"""Adapters on the built-in model: what exchanging one costs beside loading the model, and what drawing with it costs.
+"""Measures adapters on the built-in model: the time to exchange one, and the time to draw with one.
 
-The adapter has rank 16 on every layer of the groups attention, feed-forward and conv. With and without it are timed in
-turn in one run, so that whatever else the machine does slows both alike.
+The adapter has rank 16 on every layer of the groups attention, feed-forward and conv. Runs with
+and without it alternate, so that other work on the machine slows both equally.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""The demo under twenty clients for two minutes, some of which leave: what they got, what it cost, how fast it starts.
+"""Loads the demo with twenty clients for two minutes, and measures answers, memory, waiting times and the start.
 
-The server is a process of its own, as `genmoji app` starts it. Of the clients, twelve ask over and over through
-`/generate`, and eight do what an open page does: its event draws with previews, and what is drawn is taken away, every
-third time as a zip too; now and then they close the page and open another. One in three requests is left while it waits
-or is drawn. Traffic stays on this machine.
+The server runs in a process of its own, as `genmoji app` starts it. Twelve clients send one request after another to
+`/generate`. Eight behave like an open page: they draw with previews and download each result, every third time as a zip
+too; now and then they close the page and open another. A third of all requests are abandoned while they wait or are
+drawn. Traffic stays on this machine.
 """
 
 from __future__ import annotations
@@ -67,17 +67,17 @@ with server.running_server({"builtin": "builtin"}, {}, port=int(sys.argv[1])) as
 
 @dataclass
 class Tally:
-    """What the clients saw, together."""
+    """The results of all clients."""
 
     answers: list[tuple[str, int, bytes]] = field(default_factory=list)
-    """Prompt, seed and the PNG that came."""
+    """Prompt, seed and the PNG in the answer."""
     left: int = 0
     refused: list[str] = field(default_factory=list)
     pages: int = 0
     """Pages opened."""
     previews: int = 0
     taken: int = 0
-    """Downloads of pages, the PNGs among `answers` and the zips."""
+    """Downloads by pages: the PNGs, which are also in `answers`, and the zips."""
     seconds: list[float] = field(default_factory=list)
 
 
@@ -187,7 +187,7 @@ def _visitor(url: str, index: int, until: float, tally: Tally) -> None:
 
 
 class _Page:
-    """What an open page does, without a browser."""
+    """A client that behaves like an open page, without a browser."""
 
     def __init__(self, http: httpx.Client, name: str):
         self.http = http
@@ -196,7 +196,7 @@ class _Page:
         self.event = next(event["id"] for event in events if event["api_name"] == "on_draw")
 
     def draw(self, prompt: str, seed: int, steps: int, seconds: float = float("inf")) -> dict[str, Any]:
-        """The stage's last state and its number of previews; hangs up after `seconds`."""
+        """Draw; return the last state of the page's stage and the number of previews. Hangs up after `seconds`."""
         data = [prompt, 1, str(seed), ANY, ANY, "", steps, None, ANY, None, ANY]
         body = {"data": data, "fn_index": self.event, "session_hash": self.name}
         self.http.post("gradio_api/queue/join", json=body).raise_for_status()
@@ -230,7 +230,7 @@ def _page(url: str) -> Iterator[_Page]:
 
 
 def _ask(url: str, prompt: str, seed: int) -> bytes | str:
-    """The PNG of one candidate, or what was said instead."""
+    """Request one sticker; return its PNG, or the error message."""
     name = _submit(url, prompt, seed, STEPS)
     answer = httpx.get(f"{url}gradio_api/call/generate/{name}", timeout=300).text
     found = re.search(r"event: complete\ndata: (.*)", answer)
@@ -242,7 +242,7 @@ def _ask(url: str, prompt: str, seed: int) -> bytes | str:
 
 
 def _leave(url: str, prompt: str, seed: int, seconds: float) -> None:
-    """Ask for a long drawing, and hang up after `seconds`."""
+    """Request a drawing of many steps and hang up after `seconds`."""
     name = _submit(url, prompt, seed, LEFT_STEPS)
     with httpx.stream("GET", f"{url}gradio_api/call/generate/{name}", timeout=60):
         time.sleep(seconds)
@@ -260,7 +260,7 @@ def _is_right(genmoji: Genmoji, prompt: str, seed: int, png: bytes) -> bool:
 
 
 def _start() -> float:
-    """Seconds until the command's page answers."""
+    """Start `genmoji app`; return the seconds until its page answers."""
     port = _free_port()
     started = time.perf_counter()
     command = [sys.executable, "-m", "mlx_genmoji", "app", "--port", str(port)]
@@ -289,7 +289,7 @@ def _server() -> Iterator[tuple[str, subprocess.Popen[str]]]:
 
 
 def _state(process: subprocess.Popen[str]) -> tuple[bool, int]:
-    """Whether the worker is idle, which it has ten seconds to become, and the most steps after a cancel."""
+    """Whether the worker becomes idle within ten seconds, and the most steps that it took after a cancel."""
     assert process.stdin is not None and process.stdout is not None
     for _ in range(100):
         print("state", file=process.stdin, flush=True)

@@ -1,17 +1,17 @@
-"""What the built-in model makes of what it never saw: held-out combinations, synonyms, tones; and a sticker's form.
+"""Measures the built-in model on prompts outside its training data: held-out combinations, synonyms and skin tones.
 
-`rows()` draws, each once, with seeds that training never saw:
+`rows()` draws each prompt once, with seeds that training did not use:
 
-- the hundred captions of compositions.txt, combinations that `scrape.compose` holds out, as `Genmoji.generate` draws
-  them, by parts where it reads what they combine. A recogniser of parts (part_recogniser.py, taught by other vendors'
-  drawings) looks for both parts among its five likeliest. The same combinations, put together by rule from Noto's and
-  Fluent's own drawings, are judged in the same run, and as controls plain pictures of the first part, and the captions
-  in another order. Last, the same captions drawn in one go: what the model composes by itself;
-- for each of these the nearest of the training pictures: every emoji, and `NEIGHBOURS` compositions;
-- the hundred synonyms of paraphrases.txt and the emoji names they stand for, judged by recogniser.py;
-- twenty people in five skin tones, judged by tones.py, their originals beside them;
-- the captions of captions.txt: a white border, and one figure (figures.py), their originals beside them; and how many
-  are recognised after 4 steps without guidance and after 25 with it.
+- The hundred captions of compositions.txt, whose combinations `scrape.compose` holds out. They are drawn by
+  `Genmoji.generate`: part by part where it can read the combination. The recogniser of parts (part_recogniser.py,
+  trained on other vendors' drawings) must name both parts among its five most likely labels. It also judges the same
+  combinations assembled from Noto's and Fluent's own drawings; as controls, plain pictures of the first part, and the
+  pictures against captions in shuffled order; and the same captions drawn without parts.
+- For each of these pictures, the nearest training picture: among all emoji and `NEIGHBOURS` compositions.
+- The hundred synonyms of paraphrases.txt, and the names of the same emoji, judged by recogniser.py.
+- Twenty people in five skin tones, and the emoji sets' drawings of them, judged by tones.py.
+- The captions of captions.txt: whether a picture has a white border and a single figure (figures.py), compared with the
+  emoji sets' drawings; how many are recognised after 4 steps without guidance, and after 25 steps with guidance.
 
     python tests/benchmarks/bench_compositions.py [MODEL]     # prints the figures of any model, and writes nothing
 """
@@ -75,7 +75,7 @@ class Combination(NamedTuple):
 
 
 class Found(NamedTuple):
-    """Which parts of a picture were found, and what the recogniser named."""
+    """Whether the recogniser found the first and the second part in a picture, and the labels that it named."""
 
     first: bool
     second: bool
@@ -93,7 +93,7 @@ def rows() -> Iterator[Row]:
 
 
 def measure(genmoji: Genmoji, write: bool) -> Iterator[Row]:
-    """The figures of a model; with `write`, sheets and verdicts too."""
+    """Measure a model; write: whether sheets and verdicts are written to files too."""
     data = sets()
     yield from compositions(genmoji, data, write)
     yield paraphrases(genmoji, data)
@@ -103,7 +103,7 @@ def measure(genmoji: Genmoji, write: bool) -> Iterator[Row]:
 
 
 def sets() -> Path:
-    """Fluent and Noto with their originals, collected now where they are missing."""
+    """The folder of the Fluent and Noto datasets with originals; they are collected now if they are missing."""
     folder = CACHE.parent / "sets"
     for source in SOURCES:
         if not (folder / source / "metadata.jsonl").exists():
@@ -177,13 +177,13 @@ def planned(composer: Composer, combination: Combination) -> Plan:
 
 
 def combined(genmoji: Genmoji, combination: Combination, seed: int, combine: bool = True) -> Sticker:
-    """What a user gets who asks for the caption in the style of the combination's set."""
+    """Draw a combination's caption in the style of its set, as a user would; combine: whether parts are allowed."""
     template = f"{{prompt}}, {STYLES[combination.source]}"
     return genmoji.generate(combination.caption, seed=seed, template=template, combine=combine)[0]
 
 
 def plain_picture(composer: Composer, data: Path, combination: Combination) -> Image.Image:
-    """The emoji that the combination by rule has as its first part."""
+    """The plain picture of the combination's first part, RGB."""
     plan = planned(composer, combination)
     with Image.open(data / combination.source / plan.pictures[0].fields["file_name"]) as picture:
         return picture.convert("RGB")
@@ -226,7 +226,10 @@ def neighbours(
     data: Path,
     write: bool,
 ) -> Row:
-    """How far each picture is from its nearest training picture; those by rule, which are none, say what is usual."""
+    """The distance from each picture to its nearest training picture.
+
+    by_rule: pictures that are not in the training data, to compare with.
+    """
     folders = [data / source for source in SOURCES]
 
     def training() -> Iterator[Image.Image]:
@@ -254,7 +257,7 @@ def neighbours(
 
 
 def paraphrases(genmoji: Genmoji, data: Path) -> Row:
-    """How often what a synonym draws is recognised, against what the emoji's own name draws."""
+    """How many pictures of synonyms are recognised, compared with pictures of the emoji's own names."""
     pairs = [line.split("\t") for line in PARAPHRASES.read_text(encoding="utf-8").splitlines()[1:]]
     tags = {}
     for source in SOURCES:
@@ -311,7 +314,7 @@ def tones(genmoji: Genmoji, data: Path) -> Row:
 
 
 def form(genmoji: Genmoji) -> Iterator[Row]:
-    """White border and one figure, of the captions of captions.txt and of their originals."""
+    """How many pictures of captions.txt, and how many of the originals, have a white border and a single figure."""
     captions = read_single_captions()
     files = {}
     for source in SOURCES:
@@ -338,7 +341,7 @@ def form(genmoji: Genmoji) -> Iterator[Row]:
 
 
 def few_steps(genmoji: Genmoji, data: Path) -> Iterator[Row]:
-    """The captions of captions.txt in 4 steps without guidance, and in 25 with the model's own: recognised, seconds."""
+    """Pictures recognised and seconds for captions.txt: in 4 steps without guidance, in 25 with the model's."""
     captions, recogniser = read_single_captions(), Recogniser.load(data)
     found, took = [], []
     for steps, guidance in ((4, 1.0), (25, genmoji.defaults.guidance)):

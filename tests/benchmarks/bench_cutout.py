@@ -1,9 +1,10 @@
-"""`Sticker.cutout` against the transparency that pictures were drawn with, and how long it takes.
+"""Compares the transparency that `Sticker.cutout` finds with the one that pictures were drawn with; times it.
 
-Faultless pictures of the Fluent 3D and Noto packages, 256 px square, are flattened on white and cut out again; plain
-flood fill (white from 244 on that joins the border is clear, all else is solid) does the same in the same run. The
-constants of its edges were chosen on pictures with an even `zlib.crc32` of their file's name, and those with an odd one
-are judged. The rule for gaps came from a first look at 400 pictures of each set, odd ones among them.
+Pictures without defects of the Fluent 3D and Noto packages, 256 px square, are flattened on white and cut out again.
+For comparison, plain flood fill does the same: white (244 or more) that is connected with the border becomes
+transparent, all else opaque. Pictures whose file name has an even `zlib.crc32` were used to choose the cutout's
+constants for edges; only those with an odd one are judged. The rule for gaps was found on 400 pictures of each set,
+some of them odd.
 
 | measure | of one picture |
 |---|---|
@@ -11,10 +12,10 @@ are judged. The rule for gaps came from a first look at 400 pictures of each set
 | alpha error | mean absolute difference of alpha, in [0, 1], over all pixels |
 | fringe | mean absolute difference to the original laid on black, in levels, where true alpha is from 0.02 to 0.98 |
 
-An enclosed white is a 4-connected part of at least 1/2000 of the picture, solid (true alpha at least 0.95) and white
-(flattened, every channel at least 244), that the flood fill does not reach. It is kept where at least 90 % of its alpha
-is left, and a picture has kept its enclosed whites if it has kept each of them. A gap is such a part that is clear
-(true alpha at most 0.05); it is opened where at most 10 % of it is left.
+An enclosed white area is a 4-connected part of at least 1/2000 of the picture, solid (true alpha at least 0.95) and
+white (flattened, every channel at least 244), that the flood fill does not reach. It is kept where at least 90 % of
+its alpha is left, and a picture has kept its enclosed whites if it has kept each of them. A gap is such a part that
+is clear (true alpha at most 0.05); it is opened where at most 10 % of it is left.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ Mask = NDArray[np.bool_]
 
 
 class Verdict(NamedTuple):
-    """What one way of cutting made of one picture; `whites` and `gaps` are (kept or opened, of how many)."""
+    """The measures of one cutout of one picture; `whites` and `gaps` are (number kept or opened, total)."""
 
     iou: float
     error: float
@@ -78,7 +79,7 @@ def rows() -> Iterator[Row]:
 
 
 def pictures(source: Source) -> Iterator[tuple[str, Image.Image]]:
-    """Names and originals, RGBA, of those that chose nothing."""
+    """Names and RGBA originals of the pictures that were not used to choose constants."""
     for art in source.read(source.package.read()):
         name = PurePosixPath(art.file).stem
         if art.fault is None and zlib.crc32(name.encode()) % 2 == 1:
@@ -125,7 +126,7 @@ def alpha_of(image: Image.Image) -> Alpha:
 
 
 def flood_fill(picture: Image.Image) -> Mask:
-    """What plain flood fill reaches from the border."""
+    """The white pixels that are connected with the border."""
     labels, at_border = components(np.asarray(picture).min(-1) >= WHITE)
     return at_border[labels]
 
@@ -183,7 +184,7 @@ def mean(verdicts: list[Verdict], what: str) -> float:
 
 
 def share(verdicts: list[Verdict], what: str) -> tuple[int, int]:
-    """How many pictures have all right, of those that have any."""
+    """The number of pictures with all areas right, and the number with any; what: `whites` or `gaps`."""
     counts = [getattr(one, what) for one in verdicts]
     return sum(right == total for right, total in counts if total), sum(total > 0 for _, total in counts)
 
@@ -194,12 +195,12 @@ def shown(counts: tuple[int, int]) -> str:
 
 
 def failures(judged: list[Judged], most: int = 30) -> list[Judged]:
-    """The pictures with the largest errors of alpha."""
+    """The `most` pictures with the largest alpha errors."""
     return sorted(judged, key=lambda one: -one.ours.error)[:most]
 
 
 def sheet(worst: list[Judged], columns: int = 5) -> Image.Image:
-    """Of each picture, on blue, what it should be and what it came out as, above its name and error."""
+    """A contact sheet: for each picture the original and the cutout on blue, above its name and its error."""
     side, width, height = 96, 2 * 96 + 8, 96 + 18
     font = ImageFont.load_default(size=10)
     canvas = Image.new("RGB", (columns * width, -(-len(worst) // columns) * height), "white")

@@ -1,8 +1,8 @@
-"""Core ML packages: how exact they are, read back and run in numpy; their size; what writing them takes.
+"""Measures Core ML packages: their errors when run in NumPy, their size, and the time and memory of writing them.
 
-Small models of each family, the built-in model, and one of Stable Diffusion 1.5's size with random weights. In parts,
-the cheap ones first, which can be run by themselves (`run.py export:chains`): coremltools' own palettization of the
-large UNet, which the time is held against, takes a quarter of an hour on free cores.
+Models: small ones of each family, the built-in model, and one of Stable Diffusion 1.5's size with random weights. The
+benchmark has parts, the cheap ones first, which can be run separately (`run.py export:chains`). The time is compared
+with coremltools' palettization of the large UNet, which takes a quarter of an hour on free cores.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Cost(NamedTuple):
 
 
 def rows(parts: Sequence[str] = ()) -> Iterator[Row]:
-    """The rows of `parts`, or of all parts. A part that fails has a row that says so, and the next one begins."""
+    """The rows of `parts`, or of all parts. If a part fails, a row reports it and the next part begins."""
     with tempfile.TemporaryDirectory() as name:
         for part in parts or PARTS:
             yield from _or_a_failed_row(part, PARTS[part](Path(name)))
@@ -108,7 +108,7 @@ def _exactness_of(family: str, folder: Path) -> Iterator[Row]:
 
 
 def _chains(folder: Path) -> Iterator[Row]:
-    """A picture drawn by packages with Apple's schedule, against `Genmoji.generate` with the same schedule."""
+    """Compares a picture drawn by packages with one by `Genmoji.generate`, both with Apple's schedule."""
     expected = draw_with_apples_schedule(Genmoji.load())
     for bits in (6, 4, 8, 16):
         target = folder / f"built-in-{bits}"
@@ -125,7 +125,7 @@ def _chains(folder: Path) -> Iterator[Row]:
 
 
 class _PredictsEpsilon:
-    """The built-in UNet as an export converts it: epsilon at Apple's timesteps."""
+    """The built-in UNet converted, as an export does it, to predict epsilon at Apple's timesteps."""
 
     def __init__(self, genmoji: Genmoji):
         self.unet = genmoji.unet
@@ -147,7 +147,7 @@ def draw_with_apples_schedule(genmoji: Genmoji, steps: int = STEPS) -> Image.Ima
 
 
 def draw_in_packages(folder: Path, half: bool = False, steps: int = STEPS) -> Image.Image:
-    """The picture of an export, its packages run in NumPy as Apple's pipeline runs them."""
+    """The picture of an export whose packages run in NumPy, in the order of Apple's pipeline."""
     genmoji = Genmoji.load()
     text, unet, decoder = (Program.open(folder / f"{name}.mlpackage") for name in ("TextEncoder", "Unet", "VAEDecoder"))
     prompt = genmoji.defaults.template.replace("{prompt}", PROMPT)
@@ -180,7 +180,7 @@ def psnr_of_pictures(expected: Image.Image, picture: Image.Image) -> float:
 
 
 def write_full_pipeline(folder: Path) -> Path:
-    """A model of Stable Diffusion 1.5's size."""
+    """Write a model of Stable Diffusion 1.5's size with random weights."""
     write_unet("SD 1.5", folder / "unet")
     for name, config in (("text_encoder", TEXT_ENCODER), ("vae", VAE)):
         save_model(create_model(config), folder / name, mx.float16)
@@ -191,7 +191,7 @@ def write_full_pipeline(folder: Path) -> Path:
 
 
 def write_attention_adapter(model: Path, path: Path, seed: int, rank: int = 16) -> Path:
-    """A LoRA of the UNet's attention."""
+    """Write a random LoRA for the UNet's attention layers."""
     models = {"unet": open_model(model / "unet")}
     random = np.random.default_rng(seed)
 
@@ -212,7 +212,7 @@ def _full_model(folder: Path) -> Path:
 
 
 def _full_export(folder: Path, name: str, *options: str) -> Path:
-    """An export of the large model, made once for all parts of a run; unverified, which takes minutes."""
+    """The export of the large model, written once for all parts of a run, without verification (it takes minutes)."""
     if not (folder / name).exists():
         _export(_full_model(folder), folder / name, *options, "--verify", "off")
     return folder / name
@@ -283,7 +283,7 @@ def _size_row(what: str, most: float, measured: float) -> Row:
 
 
 def size_of(folder: Path) -> int:
-    """Bytes of an export's UNet."""
+    """The size of an export's UNet in bytes."""
     return json.loads((folder / "export.json").read_text())["packages"]["Unet"]["bytes"]
 
 
@@ -292,9 +292,11 @@ def _export(model: Path, output: Path, *options: str) -> Cost:
 
 
 def palettize_by_coremltools(package: Path, bits: int = 6) -> tuple[Cost, str]:
-    """The cost of coremltools' own k-means in a process of its own, the seconds of the call alone; and how it ended.
+    """Palettize by coremltools' k-means in a separate process; return its cost and how it ended.
 
-    Constants of fewer than 10,000 numbers are left out, since coremltools needs scikit-learn for them.
+    The cost's seconds are those of the call alone.
+
+    Constants of fewer than 10,000 numbers are left out, because coremltools needs scikit-learn for them.
     """
     script = f"""
 import time, coremltools as ct, coremltools.optimize as cto
@@ -315,7 +317,7 @@ print("SECONDS", time.perf_counter() - begun)
 
 
 def _run(*arguments: str) -> tuple[Cost, list[str]]:
-    """Run Python; its cost and the lines that it printed. A line `SECONDS x` among them counts as the time."""
+    """Run Python in a process; return its cost and its output. A line `SECONDS x` in the output sets the time."""
     script = (
         "import json, resource, subprocess, sys, time; begun = time.perf_counter();"
         " done = subprocess.run([sys.executable, *sys.argv[1:]], capture_output=True, text=True);"

@@ -1,14 +1,12 @@
-"""A new style learned over 4-bit weights: Twemoji's drawings, by the built-in model, within the 500 steps of a recipe.
+"""Measures an adapter over 4-bit weights: the built-in model learns Twemoji's style in the 500 steps of a recipe.
 
-`train/recipes/lora-4bit.yaml` is run twice, over the base in 4 bits as it stands there and over the base as it is. The
-pictures that are judged are among those that the recipe holds out of the training: of each of the five tones the first
-`PER_TONE` held-out ones, in the dataset's order, in which enough skin can be seen (skin.py). Each is asked for with
-one seed as a user would, of the base alone, which draws in its own first style, and of the base with the adapter; the
-sheet shows both beside the original.
+`train/recipes/lora-4bit.yaml` is run twice: over the base in 4 bits, as written, and over the unquantized base. Judged
+are held-out pictures: for each of the five tones, the first `PER_TONE` in the dataset's order that show enough skin
+(skin.py). Each is drawn with one seed by the base alone, in the first of its styles, and by the base with the adapter;
+the contact sheet shows both with the original.
 
-The validation loss is that of the recipe's held-out pictures on fixed noise. How much of the improvement the 4-bit run
-keeps is counted from where the base that is not quantized starts: (its loss before - that of the 4-bit run after) /
-(its loss before - its loss after).
+The validation loss is that of the recipe's held-out pictures on fixed noise. The share of the improvement that the
+4-bit run keeps is (unquantized loss before - 4-bit loss after) / (unquantized loss before - unquantized loss after).
 """
 
 from __future__ import annotations
@@ -50,7 +48,7 @@ class Judged(NamedTuple):
 
 
 class Run(NamedTuple):
-    """What a training run left."""
+    """The result of a training run."""
 
     adapter: Path
     before: float
@@ -77,7 +75,7 @@ def rows() -> Iterator[Row]:
 
 
 def train(settings: dict[str, object]) -> None:
-    """Run the recipe in a process of its own, in which two stepper share the cores."""
+    """Run the recipe in a process of its own, with two threads that share the cores."""
     sets = [argument for key, value in settings.items() for argument in ("--set", f"{key}={value}")]
     command = [sys.executable, "-m", "mlx_genmoji", "train", str(RECIPE), *sets]
     subprocess.run(command, check=True, cwd=ROOT, env=os.environ | {"OPENBLAS_NUM_THREADS": "1"})
@@ -102,7 +100,7 @@ def validation_rows(four: Run, full: Run) -> Iterator[Row]:
 
 
 def held_out_skins() -> list[Judged]:
-    """The pictures that are judged; see the module's docstring."""
+    """The held-out pictures to judge; see the module's docstring."""
     from train.adapter.recipe import LoRARecipe
     from train.adapter.validation import held_out
     from train.data.dataset import Dataset

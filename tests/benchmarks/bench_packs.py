@@ -1,4 +1,4 @@
-"""Sticker packs: how long twelve stickers of a subject take, and whether each messenger takes what is written.
+"""Measures sticker packs: the time for twelve stickers of a subject, and whether the files keep each messenger's rules.
 
 The checks are those of `tests/mlx_genmoji/packs/known_formats.py`, written from the messengers' documents. All contact
 sheets are on one picture, docs/pictures/packs.png.

@@ -1,12 +1,13 @@
-"""How recognisable the built-in model's pictures are: 200 training captions, judged by a recogniser of emoji.
+"""Measures how recognisable the built-in model's pictures are: 200 training captions, judged by a recogniser of emoji.
 
-`rows()` draws every caption of captions.txt once, with a seed that training never saw, and asks the recogniser
-(recogniser.py, taught by other vendors' drawings alone) for the label of each picture. The real pictures of the same
-200 rows are judged in the same run, through the same resize: the recogniser is far from perfect, so what counts is the
-model's figure beside theirs. Judging the same pictures against captions in shuffled order says what chance would give.
+`rows()` draws every caption of captions.txt once, with a seed that training did not use. The recogniser (recogniser.py,
+trained on other vendors' drawings only) labels each picture. It is far from perfect, so the real pictures of the same
+200 rows are judged in the same run and at the same size, and the model's figure is compared with theirs. Judging the
+same pictures against captions in shuffled order gives the rate of chance.
 
-A picture is right at top-1 where the recogniser's first label, of all its classes, is the caption's own; at top-5 where
-it is among the first five. No classes are merged, however alike they look, and a label the recogniser lacks is a miss.
+A picture is right at top-1 if the recogniser's first label, of all its classes, is the caption's label, and at top-5 if
+that label is among the first five. No classes are merged, however similar they look, and a label that the recogniser
+does not have counts as a miss.
 
     python tests/benchmarks/bench_pictures.py FOLDER
 
@@ -47,7 +48,7 @@ SHUFFLE_SEED = 1
 
 
 class Caption(NamedTuple):
-    """A line of captions.txt: what the model is asked for, and the training picture it was asked about."""
+    """A line of captions.txt: a caption, and the training picture that has it."""
 
     text: str
     label: str
@@ -56,7 +57,7 @@ class Caption(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What the recogniser said of one picture, and whether the caption's label was first, or among the first five."""
+    """The recogniser's labels of one picture, and whether the right one is first or among the first five."""
 
     top1: bool
     top5: bool
@@ -64,8 +65,10 @@ class Verdict(NamedTuple):
 
 
 def rows() -> Iterator[Row]:
-    """Draws, judges, and writes the contact sheet and the verdicts; three figures, each at top-1 and top-5, and the
-    autoencoder's own."""
+    """Draw and judge the captions, and write the contact sheet and the verdicts.
+
+    Returns the rates of generated pictures, of real ones and of chance, at top-1 and top-5, and the autoencoder's rate.
+    """
     from mlx_genmoji import Genmoji
 
     captions = read_captions()
@@ -96,19 +99,19 @@ def rows() -> Iterator[Row]:
 
 
 def draw(genmoji: Genmoji, caption: str, seed: int) -> Image.Image:
-    """One picture of exactly this caption."""
+    """Draw a caption as it is, without a template."""
     return genmoji.generate(caption, count=1, seed=seed, template="{prompt}")[0].image
 
 
 def through_autoencoder(genmoji: Genmoji, picture: Image.Image) -> Image.Image:
-    """A picture of the model's size, encoded and decoded."""
+    """A picture encoded and decoded by the model's autoencoder, at the model's size."""
     config = genmoji.vae.config
     mean, _ = genmoji.vae.encode(to_array(picture))
     return genmoji.preview((mean - (config.shift_factor or 0.0)) * config.scaling_factor)
 
 
 def decibels(originals: Sequence[Image.Image], decoded: Sequence[Image.Image], size: int) -> float:
-    """The peak signal-to-noise ratio of all pictures together, each made `size` px square by mean of areas."""
+    """The PSNR over all pictures, in dB, each first reduced to `size` x `size` px by averaging areas."""
     difference = [
         np.subtract(
             *(
@@ -122,7 +125,7 @@ def decibels(originals: Sequence[Image.Image], decoded: Sequence[Image.Image], s
 
 
 def collected_data() -> Path:
-    """The folder of the training pictures, which are collected now where they are missing."""
+    """The folder of the training pictures; they are collected now if they are missing."""
     for source in ("fluent", "noto"):
         if not (DATA / source / "metadata.jsonl").exists():
             collect(source, DATA / source)
@@ -153,7 +156,7 @@ def judge(recogniser: Recogniser, pictures: Sequence[Image.Image], captions: Seq
 
 
 def on_white(picture: Image.Image) -> Image.Image:
-    """The one path of generated and real pictures to the recogniser: `SIZE` px square, RGB, on white."""
+    """A picture as the recogniser gets it, generated or real: `SIZE` px square, RGB, on white."""
     picture = picture.convert("RGBA")
     white = Image.new("RGBA", picture.size, "white")
     return Image.alpha_composite(white, picture).convert("RGB").resize((SIZE, SIZE), Image.Resampling.LANCZOS)
@@ -166,7 +169,7 @@ def compare(
     generated: Sequence[Verdict],
     real: Sequence[Verdict],
 ) -> Iterator[Row]:
-    """The figures of `generated` beside those of `real` and of chance."""
+    """The rows of the generated pictures' rates, with those of the real ones and of chance."""
     shuffled = list(captions)
     random.Random(SHUFFLE_SEED).shuffle(shuffled)
     control = judge(recogniser, pictures, shuffled)
@@ -205,7 +208,7 @@ def contact_sheet(
     verdicts: Sequence[Verdict] | None = None,
     columns: int = 20,
 ) -> Image.Image:
-    """Pictures in rows, each above its caption: green where recognised at top-1, amber at top-5, grey where not."""
+    """A contact sheet; captions are green if recognised at top-1, amber at top-5, else grey."""
     side, width, height, lines = 96, 116, 146, 3
     font = ImageFont.load_default(size=11)
     sheet = Image.new("RGB", (columns * width, -(-len(pictures) // columns) * height), "white")
@@ -232,7 +235,7 @@ def _wrap(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: 
 
 
 def score(folder: Path) -> list[Row]:
-    """The rows for the pictures in `folder`, one per caption and in the captions' order when sorted by name."""
+    """The rows for the pictures in `folder`: one for each caption, whose sorted names follow the captions' order."""
     captions = read_captions()
     pictures = [Image.open(path) for path in sorted(folder.glob("*.png"))]
     if len(pictures) != len(captions):

@@ -1,7 +1,7 @@
-"""How prompts are read for the built-in model: what reaches its text encoder, what is said, and how long it takes.
+"""Measures how prompts are read for the built-in model: the captions and notes of 160 prompts, and the time it takes.
 
-`prompts.tsv` holds 160 prompts that people type for a genmoji; `draw_prompts.py` draws them into one sheet, on which
-they were judged by eye (`prompts-results.tsv`).
+`prompts.tsv` holds 160 prompts such as people type for a genmoji. `draw_prompts.py` draws them into sheets, which were
+judged by eye (`prompts-results.tsv`).
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def rows() -> Iterator[Row]:
 
 
 def judged() -> Row:
-    """The verdicts by eye."""
+    """The verdicts of the judgement by eye."""
     with RESULTS.open(encoding="utf-8") as file:
         verdicts = [row["verdict"] for row in csv.DictReader(file, delimiter="\t")]
     good = sum(verdict in ("good", "recognisable") for verdict in verdicts) / len(verdicts)
@@ -103,7 +103,7 @@ def read_prompts() -> list[str]:
 
 
 def made_up_prompts() -> Iterator[str]:
-    """Prompts of words of the reader's tables, of labels, and of words that nobody knows, in any order."""
+    """Random prompts: words of the reader's tables, labels and unknown words, in random order."""
     rng = random.Random(7)
     nouns = [row[0] for row in table("nouns.tsv")] + LABELS
     adjectives = [row[0] for name in ("moods.tsv", "looks.tsv", "roles.tsv") for row in table(name)] or ["happy"]
@@ -118,7 +118,7 @@ def made_up_prompts() -> Iterator[str]:
 
 
 def read(reader: ClosedReader, prompt: str) -> Reading | str:
-    """What is drawn, or the sentence that says why nothing is."""
+    """The reading of a prompt, or the message of the error that refuses it."""
     try:
         return reader.read(prompt, Options())
     except UserError as error:
@@ -126,13 +126,13 @@ def read(reader: ClosedReader, prompt: str) -> Reading | str:
 
 
 def captions(reading: Reading) -> list[str]:
-    """What reaches the text encoder."""
+    """The captions that reach the text encoder."""
     combination = reading.combination
     return [reading.final_prompt] if combination is None else [part.text for part in combination.parts]
 
 
 def is_plain(reader: ClosedReader, wording: str, label: str) -> bool:
-    """Whether a wording of a label is drawn from the label's own caption, with no note."""
+    """Whether a wording of a label is read as exactly that label, without a note."""
     reading = read(reader, wording.format(label, plural=plural(label), upper=label.upper()))
     own = reader.read(label, Options())
     return isinstance(reading, Reading) and captions(reading) == captions(own) and not reading.notes

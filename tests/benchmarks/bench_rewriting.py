@@ -1,4 +1,4 @@
-"""The prompt rewriter with SmolLM2: 200 prompts judged, strange texts survived, seconds, and what becomes of pictures.
+"""Measures the prompt rewriter with SmolLM2: the plans of 200 prompts, strange texts, seconds, and the pictures.
 
 The prompts and the rules of judgement are in rewriting-prompts.tsv and rewriting_judge.py. The plan of each prompt and
 its verdict are written to rewriting-results.tsv, those without the adapter to rewriting-results-untuned.tsv.
@@ -57,7 +57,7 @@ POSITIONS = 500
 
 
 def rows(parts: Sequence[str] = ()) -> Iterator[Row]:
-    """All rows; of the part `pictures`, those of the pictures alone."""
+    """All rows; for the part `pictures`, only those of the pictures."""
     warnings.simplefilter("ignore")
     if parts:
         if list(parts) != ["pictures"]:
@@ -78,14 +78,14 @@ def rows(parts: Sequence[str] = ()) -> Iterator[Row]:
 
 
 def general_form() -> CaptionForm:
-    """Captions of up to CLIP's 77 tokens, counted with the built-in model's vocabulary, which takes more of them."""
+    """Captions limited to CLIP's 77 tokens, counted with the built-in model's vocabulary, which needs more tokens."""
     tokenizer = CLIPTokenizer.load(BUILTIN / "tokenizer")
     longer = CLIPTokenizer(tokenizer._backend, CLIP_LENGTH, "<|startoftext|>", "<|endoftext|>", "<|endoftext|>")
     return CaptionForm("{prompt}, 3d", lambda text: not longer.truncated(text))
 
 
 def judged(rewriter: Rewriter, path: Path, who: str, goals: bool) -> Iterator[Row]:
-    """The 200 prompts: the goals, and the table of all of them."""
+    """The rows of the 200 prompts; writes the table of their plans and verdicts."""
     form, wanted = general_form(), read_prompts()
     # Other work on the machine is no fault of a plan's.
     rewriter.max_seconds = 3600.0
@@ -122,7 +122,7 @@ def judged(rewriter: Rewriter, path: Path, who: str, goals: bool) -> Iterator[Ro
 
 
 def fuzzed(rewriter: Rewriter) -> Iterator[Row]:
-    """Strange texts through everything but the model's own arithmetic, which says strange things in their place."""
+    """Strange texts as prompts, and as output of a fake model, through all other code of the rewriter."""
     own = set(rewriter.tokenizer.all_special_ids)
     tail = Counter(token for token in rewriter._ids("") if token in own)
     clip = CLIPTokenizer.load(BUILTIN / "tokenizer")
@@ -206,7 +206,7 @@ def strange_answer(asked: Sequence[str], random_: random.Random) -> str:
 
 
 def timed(rewriter: Rewriter, who: str, goals: bool) -> Iterator[Row]:
-    """Seconds of a rewrite: as it is, with the instructions read anew, and of its generated tokens alone."""
+    """Seconds of a rewrite: as users get it, with the instructions read again, and of the generated tokens only."""
     prompts = [each.prompt for each in read_prompts()[::25]]
     kept, anew, alone, lengths = [], [], [], []
     for prompt in prompts[:1] + prompts:  # the first warms up
@@ -249,7 +249,7 @@ def seconds(work: Callable[..., Any], *arguments: Any) -> tuple[float, Any]:
 
 
 def decoding(rewriter: Rewriter, length: int, count: int) -> float:
-    """Seconds of `count` steps of one token each, behind as many as a rewrite has before them."""
+    """Seconds of `count` steps of one token each, after a context as long as a rewrite's."""
     from mlx_lm.models.cache import make_prompt_cache
 
     cache = make_prompt_cache(rewriter.model)
@@ -263,7 +263,7 @@ def decoding(rewriter: Rewriter, length: int, count: int) -> float:
 
 
 def compared() -> Iterator[Row]:
-    """The converted model against transformers' reading of the same GGUF file, unpacked by llama.cpp's own code."""
+    """Compares the converted model with transformers on the same GGUF file, unpacked by llama.cpp's code."""
     from importlib.metadata import distribution
 
     import mlx_lm
@@ -292,7 +292,7 @@ def compared() -> Iterator[Row]:
 
 
 def drawn(rewriter: Rewriter, each_field: bool = False) -> Iterator[Row]:
-    """Pictures of 50 labels without rewriting, with what the built-in model takes of a plan, and with all of it."""
+    """How many pictures of 50 labels are recognised: without a plan, with the model's fields, with all fields."""
     from recogniser import Recogniser
 
     captions = read_captions()[::4]
@@ -339,8 +339,10 @@ def pair_sheet(
     verdicts: dict[str, list[Verdict]],
     columns: int = 5,
 ) -> Image.Image:
-    """Of each label three pictures side by side: without a plan, with what is shipped, with all fields; framed where
-    recognised at top-5."""
+    """A contact sheet with three pictures of each label: without a plan, as shipped, with all fields.
+
+    Pictures that are recognised at top-5 have a frame.
+    """
     side, text_height, gap = 96, 44, 10
     width, height = 3 * side + 2 * gap, side + text_height
     font = ImageFont.load_default(size=11)

@@ -1,9 +1,9 @@
-"""The Fluent 3D and Noto imports against what is known of the packages: counts, repairs, and tones told by colour.
+"""Checks the Fluent 3D and Noto imports against the packages: numbers of pictures, repairs, and skin tones by colour.
 
-Both sets are collected anew, 64 px square, into a folder that is thrown away. What Fluent's files are named after is
-not trusted: `fluentui-emoji`, another packing of Microsoft's drawings, names them in words, so each of ours is compared
-by mean colour with the five that it has of the same emoji. Ours agrees where the nearest of the five has its tone. The
-same files under the names they come with, unrepaired, say what the repairs are worth.
+Both sets are collected anew, 64 px square, into a temporary folder. The tones in Fluent's file names are not
+reliable, so each picture is compared by mean colour with the five tones of the same emoji in `fluentui-emoji`,
+another package of Microsoft's drawings that names the tones in words. A picture agrees if the nearest of the five has
+its tone. The same comparison with the tones of the file names, before our repairs, shows what the repairs change.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def count(report: Report) -> Row:
 
 
 def per_tone(report: Report) -> Row:
-    """Of each tone alike, and as many as there should be."""
+    """Whether each tone has the expected number of images."""
     counts = Counter((kind(fields), fields["skin_tone"][0]) for fields in read(report.output) if tone_of(fields))
     found = {name: [counts[name, tone] for tone in SKIN_TONES] for name in PER_TONE}
     return Row(
@@ -113,7 +113,7 @@ def defects(report: Report) -> Row:
 
 
 def tones(dataset: Path) -> Iterator[Row]:
-    """The share of Fluent's toned pictures whose colour is that of their tone, repaired and as they come."""
+    """The share of Fluent's toned pictures whose colour agrees with their tone, with our repairs and without."""
     named = NAMED.read()
     colours: dict[str, Vector] = {}
     repaired: dict[str, dict[str, str]] = {}
@@ -131,7 +131,10 @@ def tones(dataset: Path) -> Iterator[Row]:
 def agreement(
     how: str, emojis: Mapping[str, Mapping[str, str]], colours: Mapping[str, Vector], named: Mapping[str, bytes]
 ) -> Row:
-    """`emojis`: of each label, the file of each tone; those that have not all five are passed over."""
+    """The share of pictures whose colour agrees with their tone.
+
+    emojis: label -> tone -> file; labels without all five tones are left out.
+    """
     whole = {label: of for label, of in emojis.items() if len(of) == len(SKIN_TONES)}
     agreed, other = 0, []
     for label, of in tqdm(whole.items(), how, disable=None):
@@ -153,7 +156,7 @@ def agreement(
 
 
 def standard(colours: list[Vector]) -> Vector:
-    """Colours (5, 3) relative to their mean and to how far they lie apart, which differ by the way of drawing."""
+    """Five colours, (5, 3), with their mean and scale removed, because these differ between packages."""
     centred = np.array(colours) - np.mean(colours, axis=0)
     return centred / np.linalg.norm(centred)
 
@@ -170,13 +173,13 @@ def their_name(label: str, tone: str) -> str:
 
 
 def named_tone(file: str) -> str:
-    """The tone that a file of the Fluent package is named after."""
+    """The skin tone in the name of a file of the Fluent package."""
     code_points = key(PurePosixPath(file).stem).split("-")
     return next(tone for code_point, tone in zip(TONES, SKIN_TONES, strict=True) if code_point in code_points)
 
 
 def tone_of(fields: Mapping[str, Any]) -> str | None:
-    """The one skin tone of a row, None where there is none, or two."""
+    """The skin tone of a row; None if it has none or two."""
     tones = fields["skin_tone"]
     return tones[0] if len(tones) == 1 else None
 

@@ -1,6 +1,6 @@
-"""From the shell's prompt to a picture: a cold `genmoji generate`, beside what `import torch, diffusers` alone takes.
+"""Measures the time of a cold `genmoji generate`, compared with that of `import torch, diffusers` alone.
 
-Both are timed in turn in one run, so that whatever else the machine does slows both alike.
+Both are timed alternately, so that other work on the machine slows both equally.
 """
 
 from __future__ import annotations

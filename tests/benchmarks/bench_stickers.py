@@ -1,6 +1,7 @@
-"""Each sticker target, for fifty stickers of the built-in model: whether the files open, their pixels and their bytes.
+"""Checks each sticker target with fifty stickers of the built-in model: whether files open, their pixels and bytes.
 
-The sizes and limits are those of `tests/mlx_genmoji/sticker/known_limits.py`, written apart from the library's table.
+The sizes and limits are those of `tests/mlx_genmoji/sticker/known_limits.py`, written independently of the library's
+table.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""LoRA over a base in 4 bits, at the size of Stable Diffusion 1.5 and XL: memory, time for a step, and size.
+"""Measures LoRA training over a 4-bit base of Stable Diffusion 1.5's and XL's size: memory, time of a step, size.
 
-UNets with random weights, their folders in half precision. Rank 16 on attention, blocks computed again in the backward
-pass, batch 1, latents of 64x64, activations in float32. Memory is MLX's own count (`mx.get_peak_memory`), from the
-start of a process that loads the folder, packs it tensor by tensor, and takes two steps of AdamW. For the time, one
-process holds both bases and they take turns, so that whatever else the machine does slows both alike.
+UNets with random weights, loaded from half precision. Rank 16 on attention, gradient checkpointing, batch 1, latents of
+64x64, activations in float32. Memory is MLX's peak (`mx.get_peak_memory`) from the start of a process that loads the
+folder, quantizes it tensor by tensor and takes two steps of AdamW. For the time, one process holds both bases and
+alternates between them, so that other work on the machine slows both equally.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def _child(*arguments: object) -> Any:
 
 
 def memory(folder: Path, bits: int) -> dict[str, float]:
-    """Peak memory of loading and two steps, in GB; the packed weights' number and bytes."""
+    """Peak memory of loading and of two steps, in GB; the number of packed weights and their bytes."""
     import resource
 
     import mlx.core as mx
@@ -104,7 +104,7 @@ def memory(folder: Path, bits: int) -> dict[str, float]:
 
 
 def compare(folder: Path, rounds: int) -> dict[str, list[float]]:
-    """Seconds of each step over a packed and over a dense base, in turn."""
+    """Seconds of each step over a packed and over a dense base, measured alternately."""
     from mlx_genmoji.checkpoint.components import load_model
     from mlx_genmoji.quantization import Quantization
 

@@ -1,9 +1,8 @@
-"""A UNet of Stable Diffusion 1.5's size in float32 on this CPU, beside diffusers on torch: a step's time, peak memory,
-and the time from the start of a process to its first step.
+"""Compares a UNet of Stable Diffusion 1.5's size on this CPU with diffusers on torch, both in float32.
 
-Each side loads the same folder of random weights, in half precision as hubs have them, in a process of its own; the
-processes take turns, so that whatever else the machine does slows both alike. Memory is what the operating system says
-of a process at its end (`ru_maxrss`).
+Measured: the time of a step, the peak memory, and the time from the start of a process to its first step. Each side
+loads the same folder of random weights, in half precision as on hubs, in a process of its own. The processes alternate,
+so that other work on the machine slows both equally. Memory is the operating system's peak of a process (`ru_maxrss`).
 """
 
 from __future__ import annotations

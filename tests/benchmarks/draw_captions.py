@@ -2,8 +2,8 @@
 
     python tests/benchmarks/draw_captions.py [DATA]     # DATA holds the folders fluent/ and noto/
 
-Drawn once, before the model was trained, and committed, so that no caption was chosen for how well it came out. The
-draw is uniform over the distinct training captions of the rows without a skin tone, with a fixed seed.
+They were drawn once, before the model was trained, and committed, so that no caption was chosen for its picture. The
+draw is uniform over the distinct training captions of rows without a skin tone, with a fixed seed.
 """
 
 from __future__ import annotations

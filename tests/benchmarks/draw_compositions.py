@@ -2,9 +2,9 @@
 
     python tests/benchmarks/draw_compositions.py [DATA]     # DATA holds the folders fluent/ and noto/, with originals
 
-Drawn once, before any model was trained on compositions, and committed: of each combination one of the phrasings that
-its kind has, the sets in turn. The number in the last column draws the same combination by rule, from the set's own
-emoji: `Composer.combine(source, kind, first, second, number)`.
+They were drawn once, before any model was trained on compositions, and committed. Each combination has one of the
+phrases of its kind; the emoji sets alternate. The number in the last column assembles the same combination from the
+set's emoji: `Composer.combine(source, kind, first, second, number)`.
 """
 
 from __future__ import annotations

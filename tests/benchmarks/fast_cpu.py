@@ -1,4 +1,4 @@
-"""Imported first by whatever computes with MLX here: as fast as the `genmoji` command is."""
+"""Prepares the process as the `genmoji` command does. Benchmarks that compute with MLX import it first."""
 
 import mlx_genmoji
 

@@ -1,4 +1,4 @@
-"""What can be said of a sticker without knowing what it shows: its border, its figure, and what it is nearest to."""
+"""Measures of a sticker that need no recogniser: white border, single figure, nearest training picture."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def has_white_border(picture: Image.Image) -> bool:
 
 
 def is_one_figure(picture: Image.Image) -> bool:
-    """Whether what is not white hangs together, corners included, but for specks. A blank picture is none."""
+    """Whether the pixels that are not white are one 8-connected part, specks aside. False for a blank picture."""
     figure = np.asarray(picture.convert("RGB")).min(-1) < WHITE
     return bool(figure.any() and largest_component(figure) >= CONNECTED * figure.sum())
 
 
 def largest_component(mask: NDArray[np.bool_]) -> int:
-    """The pixels of the largest 8-connected part of a mask."""
+    """The number of pixels of the largest 8-connected part of a mask."""
     left, largest = mask.copy(), 0
     while left.any():
         part = np.zeros_like(mask)
@@ -58,7 +58,7 @@ def _dilated(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def small(picture: Image.Image) -> NDArray[np.float32]:
-    """A picture cropped to its figure, `SIDE` px square, in [0, 1]: what two of them are compared by."""
+    """A picture as it is compared with others: cropped to its figure, `SIDE` px square, flat, in [0, 1]."""
     rgb = picture.convert("RGB")
     figure = Image.fromarray(np.where(np.asarray(rgb).min(-1) < WHITE, 255, 0).astype(np.uint8))
     square = rgb.crop(figure.getbbox() or (0, 0, *rgb.size)).resize((SIDE, SIDE), Image.Resampling.BOX)
@@ -66,7 +66,7 @@ def small(picture: Image.Image) -> NDArray[np.float32]:
 
 
 def nearest(pictures: Sequence[Image.Image], others: Iterable[Image.Image]) -> list[tuple[float, Image.Image]]:
-    """For each picture, the one of `others` with the smallest root mean square difference, and that difference."""
+    """For each picture: the smallest root mean square difference to one of `others`, and that picture."""
     wanted = np.stack([small(picture) for picture in pictures])
     best: list[tuple[float, Image.Image]] = [(float("inf"), picture) for picture in pictures]
     for other in others:
@@ -82,7 +82,7 @@ def sheet(
     captions: Sequence[str],
     columns: int = 10,
 ) -> Image.Image:
-    """Each picture beside its nearest, above its caption and the distance between them."""
+    """A contact sheet: each picture beside its nearest one, above its caption and their distance."""
     side, width, height = 72, 2 * 72 + 8, 72 + 28
     font = ImageFont.load_default(size=10)
     canvas = Image.new("RGB", (columns * width, -(-len(pictures) // columns) * height), "white")

@@ -128,7 +128,7 @@ def main() -> int:
 
 
 def outputs_of(checkout: Path, folder: Path, cases: Sequence[Case]) -> dict[str, dict[str, str]]:
-    """By a case's name: the SHA-256 of each of its outputs, or under "failed" the last line of its stderr."""
+    """Case's name -> output -> SHA-256; of a case that failed, "failed" -> the last line of its stderr."""
     folder.mkdir(parents=True)
     write_inputs(folder)
     environment = os.environ | {"PYTHONPATH": str(checkout), "HF_HUB_OFFLINE": "1"}
@@ -178,7 +178,7 @@ def write_inputs(folder: Path) -> None:
 
 
 def fingerprints(folder: Path, patterns: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """The outputs of a case by their path within `folder`, and the SHA-256 of what is compared of each."""
+    """Path within `folder` -> SHA-256 of the compared content, for each output of a case."""
     for pattern in patterns:
         found = [path for path in sorted(folder.glob(pattern)) if path.is_file() and path.name not in IGNORED_NAMES]
         if not found:
@@ -191,7 +191,7 @@ def fingerprints(folder: Path, patterns: Sequence[str]) -> Iterator[tuple[str, s
 
 
 def content(path: Path) -> Iterable[bytes]:
-    """What is compared of a file."""
+    """The content of a file that is compared, as bytes; see the module's docstring."""
     if path.suffix == ".safetensors":
         return tensors(path)
     if path.suffix == ".mlmodel":

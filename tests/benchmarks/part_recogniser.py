@@ -1,24 +1,25 @@
-"""A recogniser of what compositions are put together of, taught by drawings of vendors whose emoji no model here saw.
+"""A recogniser of the parts of compositions, trained on drawings of vendors that no model here was trained on.
 
-    python tests/benchmarks/part_recogniser.py [DATA]     # teaches it; DATA holds fluent/ and noto/
-    python tests/benchmarks/part_recogniser.py DATA twemoji     # teaches it without Twemoji, and tries it on that
+    python tests/benchmarks/part_recogniser.py [DATA]     # trains it; DATA holds fluent/ and noto/
+    python tests/benchmarks/part_recogniser.py DATA twemoji     # trains it without Twemoji and tests it there
 
-In: pictures of any size. Out: a score for each label: the names that compositions have for animals, for what these
-wear, hold, ride or are in, and for what is done with them (wings, two, blue, sad).
+Input: pictures of any size. Output: a score for each label. Labels are the names in compositions of animals, of things
+that they wear, hold, ride or sit in, and of attributes (wings, two, blue, sad).
 
-It is taught by the vendors of `recogniser.py` and EmojiOne 3, with compositions of their drawings, put together by the
-rules of `mlx_genmoji.combinations`, and with their plain drawings. It looks in two ways, and adds up what they say:
+The training data are drawings of the vendors of `recogniser.py` and of EmojiOne 3: plain, and assembled into
+compositions by the rules of `mlx_genmoji.combinations`. A label's score is the sum of two:
 
-- at pieces, through the frozen network of `recogniser.py`. A piece shows both parts of a composition, one, or nothing
-  whole; a perceptron with one hidden layer learns from the network's features which. To its log-probabilities `COSINES`
-  times the cosines of a linear discriminant are added, which learns from the pieces that show one part alone: it knows
-  less, and errs less about another hand's drawings. Of a picture, pieces of three sizes are looked at, and a label's
-  score is its best in any of them;
-- at the whole, through a network that is taught all of it (`whole_network.py`): `WHOLE` times its log-probabilities.
+- Crops, through the frozen network of `recogniser.py`. A crop shows both parts of a composition, one part, or none
+  completely. A perceptron with one hidden layer predicts the labels from the network's features. `COSINES` times the
+  cosines of a linear discriminant are added to its log-probabilities. The discriminant is trained on crops that show
+  a single part; it is weaker, but errs less on drawings of other vendors. A picture is cropped in three sizes, and a
+  label gets its best score of all crops.
+- The whole picture, through a network that is trained in all its layers (`whole_network.py`): `WHOLE` times its
+  log-probabilities.
 
-A composition is found where both its labels are among the `TOP` that score highest, of all that there are. `TOP` was
-set before a picture of Noto, of Fluent or of a model was judged. What is learned is cached, for exactly these files,
-the rules and the icons.
+A composition is found if both its labels are among the `TOP` labels with the highest scores. `TOP` was set before any
+picture of Noto, of Fluent or of a model was judged. The trained recogniser is cached under a hash of these files, the
+rules and the icons.
 """
 
 from __future__ import annotations
@@ -109,14 +110,14 @@ Square = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Lessons:
-    """Features `(N, D)`, and the numbers of each piece's two labels `(N, 2)`: twice the same where it has one."""
+    """Features of crops, `(N, D)`, and the indices of their two labels, `(N, 2)`; a single label stands twice."""
 
     features: Tensor
     labels: Tensor
 
 
 class Features(Backbone):
-    """Pictures `(N, 3, 128, 128)` in [0, 1] -> features `(N, D)` that keep apart what is in different places."""
+    """Pictures `(N, 3, 128, 128)` in [0, 1] -> features `(N, D)` that keep the positions of what they show."""
 
     def _features(self, pictures: Tensor) -> Tensor:
         network = self._network
@@ -133,7 +134,7 @@ class Features(Backbone):
 
 
 class PartRecogniser:
-    """Names the parts of compositions. `cpu_minutes` is what teaching took."""
+    """Names the parts of compositions. `cpu_minutes`: the CPU time of its training."""
 
     def __init__(self, labels: Sequence[str], tensors: Mapping[str, Tensor], cpu_minutes: float):
         self.labels = list(labels)
@@ -147,7 +148,10 @@ class PartRecogniser:
 
     @classmethod
     def load(cls, data: Path, without: str | None = None) -> PartRecogniser:
-        """The recogniser, taught now if the cache has none for these files and icons; `without` a vendor on request."""
+        """Load the recogniser from the cache, or train it if files or icons have changed.
+
+        without: a vendor whose drawings are left out.
+        """
         icons = icons_of(data)
         files = [*(Path(module.__file__ or "") for module in (recogniser, whole_network)), Path(__file__), *RULES]
         known = b"".join(path.read_bytes() for path in files) + json.dumps([icons, without]).encode()
@@ -175,7 +179,7 @@ class PartRecogniser:
         return cls(names, tensors, (time.process_time() - begun) / 60)
 
     def share_found(self, vendor: str, icons: dict[str, dict[str, str]], data: Path) -> float:
-        """Of `TRIED` compositions of a vendor, of parts that the recogniser knows: how many are found."""
+        """How many of `TRIED` compositions of a vendor are found; their parts are labels of the recogniser."""
         with tempfile.TemporaryDirectory() as folder:
             datasets = [path for path in write_datasets(icons, data, Path(folder)) if path.name == vendor]
             composer = Composer(datasets, recogniser.SIZE, SEED)
@@ -194,7 +198,7 @@ class PartRecogniser:
         os.replace(part, path)
 
     def top(self, count: int, pictures: Sequence[Image.Image]) -> list[list[str]]:
-        """The `count` likeliest labels of each picture (RGB, on white), the likeliest first."""
+        """The `count` most likely labels of each picture (RGB, on white), the most likely first."""
         said = []
         for picture in pictures:
             content = centred(picture)
@@ -207,7 +211,7 @@ class PartRecogniser:
 
 
 def grid() -> Iterator[Square]:
-    """The pieces of a picture that are looked at."""
+    """The squares of a picture that are cropped."""
     for share, across in PIECES:
         side = share * recogniser.SIZE
         step = (recogniser.SIZE - side) / max(across - 1, 1)
@@ -217,7 +221,7 @@ def grid() -> Iterator[Square]:
 
 
 def cut(picture: Tensor, square: Square) -> Tensor:
-    """A piece `(3, SIZE, SIZE)` of a picture `(3, SIZE, SIZE)`; white where it reaches over the edge."""
+    """A crop `(3, SIZE, SIZE)` of a picture `(3, SIZE, SIZE)`, padded with white beyond its edges."""
     left, top, side = square
     scale, size = side / recogniser.SIZE, recogniser.SIZE
     middle = [2 * (corner + side / 2) / size - 1 for corner in (left, top)]
@@ -227,7 +231,7 @@ def cut(picture: Tensor, square: Square) -> Tensor:
 
 
 def lessons_of(composer: Composer, plans: Sequence[Plan], plain: PlainDrawings, names: Sequence[str]) -> Lessons:
-    """What the pieces are learned from: two of each composition, and plain drawings."""
+    """The training data: two crops of each composition, and the plain drawings."""
     backbone, random = Features(), torch.Generator().manual_seed(SEED)
     chances = np.random.default_rng(SEED)
     numbers = {name: number for number, name in enumerate(names)}
@@ -257,7 +261,7 @@ def lessons_of(composer: Composer, plans: Sequence[Plan], plain: PlainDrawings, 
 
 @dataclass(frozen=True)
 class Centred:
-    """A composition cropped to its content, as every picture that is judged, and where its parts then are, in px."""
+    """A composition cropped to its content, as pictures are before they are judged, and its parts' boxes in px."""
 
     pixels: Tensor
     boxes: list[tuple[int, tuple[float, float, float, float]]]
@@ -278,7 +282,7 @@ def centred_composition(composer: Composer, plan: Plan) -> Centred:
 
 
 def aimed(boxes: Sequence[tuple[int, tuple[float, float, float, float]]], chances: np.random.Generator) -> Square:
-    """A square about one of the parts, not quite in its middle."""
+    """A square around a random part, slightly off its centre."""
     wanted = chances.choice(sorted({part for part, _ in boxes}))
     mine = [box for part, box in boxes if part == wanted]
     left, top, right, bottom = mine[chances.integers(len(mine))]
@@ -288,7 +292,7 @@ def aimed(boxes: Sequence[tuple[int, tuple[float, float, float, float]]], chance
 
 
 def anywhere(chances: np.random.Generator) -> Square:
-    """One of the sizes that a picture is looked at in, at any place; each size as often."""
+    """A square at a random place, of a random size of `PIECES`."""
     side = PIECES[chances.integers(len(PIECES))][0] * recogniser.SIZE
     left, top = chances.uniform(0, recogniser.SIZE - side, 2) if side < recogniser.SIZE else (0.0, 0.0)
     return left, top, side
@@ -297,8 +301,9 @@ def anywhere(chances: np.random.Generator) -> Square:
 def within(
     plan: Plan, boxes: Sequence[tuple[int, tuple[float, float, float, float]]], square: Square
 ) -> tuple[str, ...]:
-    """The names of what a piece shows whole enough. What is no drawing goes with what it is done to; a number, with
-    all of them.
+    """The names of the parts that a crop shows (nearly) completely.
+
+    A colour is shown if the subject is, a number if all copies of the subject are.
     """
     left, top, side = square
     seen = []
@@ -316,7 +321,7 @@ def within(
 
 
 def labels_of(icons: dict[str, dict[str, str]], data: Path) -> list[str]:
-    """The labels that take part: animals, and what the rules name for them to wear, hold, ride, be in, or be like."""
+    """The labels to recognise: animals, and everything that the rules let them wear, hold, ride, sit in or be like."""
     subgroups = subgroups_of(data)
     lists = ("vehicles", "mounts", "held", "instruments", "winged")
     things = (*relations.WORN, *relations.CONTAINERS, *relations.GROUNDS)
@@ -342,8 +347,9 @@ def subgroups_of(data: Path) -> dict[str, str]:
 
 
 def write_datasets(icons: dict[str, dict[str, str]], data: Path, folder: Path) -> list[Path]:
-    """Every vendor's drawings of the labels that take part, as a dataset for the composer, originals alone. Smileys
-    come along for their features, without a subgroup: they are no parts.
+    """Write each vendor's drawings of the labels to recognise as a dataset for the composer, with originals only.
+
+    Smileys are included for their eyes and mouths, but without a subgroup, because they are not parts.
     """
     subgroups, parts = subgroups_of(data), set(labels_of(icons, data))
     wanted = parts | {label for labels in relations.EMOTIONS.values() for label in labels}
@@ -385,7 +391,7 @@ def emojione_3(data: Path) -> dict[str, tuple[str, bytes]]:
 
 
 def plain_drawings(datasets: Sequence[Path]) -> PlainDrawings:
-    """What the datasets have of parts, on white."""
+    """The datasets' drawings of parts, on white."""
     pictures, names = [], []
     for folder in datasets:
         for row in map(json.loads, (folder / "metadata.jsonl").read_text("utf-8").splitlines()):
@@ -397,8 +403,9 @@ def plain_drawings(datasets: Sequence[Path]) -> PlainDrawings:
 
 
 def fit(lessons: Lessons, names: Sequence[str]) -> dict[str, Tensor]:
-    """On the features' `COMPONENTS`, the perceptron that gives each piece's labels equal shares of its probability, and
-    the discriminant between the parts that pieces show alone.
+    """Train the perceptron and the discriminant on the first `COMPONENTS` principal components of the features.
+
+    The perceptron's target gives a crop's labels equal probability; the discriminant uses crops with a single label.
     """
     features = lessons.features.float()
     mean = features.mean(0)
@@ -440,8 +447,9 @@ def fit(lessons: Lessons, names: Sequence[str]) -> dict[str, Tensor]:
 
 
 def scores(tensors: Mapping[str, Tensor], features: Tensor) -> Tensor:
-    """Features `(N, D)` -> how much each piece looks like each label, `(N, labels)`: the logarithm of the perceptron's
-    probability, and the discriminant's cosine.
+    """Features `(N, D)` -> scores of the labels, `(N, labels)`.
+
+    A score is the perceptron's log-probability plus `COSINES` times the discriminant's cosine.
     """
     features = (features.float() - tensors["mean"]) @ tensors["projection"]
     x = F.relu(F.linear(features, tensors["1.weight"], tensors["1.bias"]))

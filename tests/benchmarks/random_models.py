@@ -1,5 +1,6 @@
-"""Models with random weights: UNets of the published sizes, written as users have them, half precision, in several
-files; and small models of each family."""
+"""Writes models with random weights: UNets of the published sizes, in half precision and several files as on hubs; and
+small models of each family.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +58,7 @@ def write_unet(size: str, folder: Path) -> None:
 
 
 def _write(shard: dict[str, np.ndarray], folder: Path) -> dict[str, str]:
-    """Write the tensors gathered so far into a file more, and tell which it is for each."""
+    """Write the tensors gathered so far to another file, and record the file's name for each."""
     name = f"diffusion_pytorch_model-{len(list(folder.glob('*.safetensors'))):02d}.safetensors"
     save_file(shard, folder / name)
     places = dict.fromkeys(shard, name)
@@ -66,7 +67,7 @@ def _write(shard: dict[str, np.ndarray], folder: Path) -> dict[str, str]:
 
 
 def _tensors(config: dict[str, Any]) -> Iterator[tuple[str, np.ndarray]]:
-    """As files have them. The same million numbers over and over, which is quick and does for speed and memory."""
+    """Random values in the file's dtype. They repeat a million numbers, which suffices to measure speed and memory."""
     model = create_model(config)
     pointwise = {f"{path}.weight" for path, layer in model.named_modules() if isinstance(layer, PointwiseConv)}
     numbers = np.random.default_rng(0).standard_normal(2**20 + 1, np.float32)

@@ -1,8 +1,8 @@
-"""Rules of judgement for rewritten prompts, written down before the first rewrite was read. No model judges here.
+"""Rules that judge rewritten prompts, without a model. They were written before the first rewrite was read.
 
-`rewriting-prompts.tsv` says of each prompt what a plan must keep and what would suit it: `skin_tone` and `person_type`
-as said in the prompt (empty: not said), `keep` the words that the subject must have in this order (empty: all of the
-prompt's), `kind` of thing, `mood` (`+`, `-`, `s` for scary, `any`) and `colours` that it can have (`*` any, `-` none).
+`rewriting-prompts.tsv` lists for each prompt what a plan must keep and what suits it: `skin_tone` and `person_type` of
+the prompt (empty: none), `keep`, the words that the subject must have in this order (empty: all words of the prompt),
+the `kind` of thing, its `mood` (`+`, `-`, `s` for scary, `any`) and the `colours` that it can have (`*` any, `-` none).
 
 A plan is **valid** if it has every field of the contract with the right type, a final prompt within the limit, and
 holds no special token. It **keeps** its words if the subject, and the final prompt, hold `keep` in order; tone and type
@@ -227,7 +227,7 @@ class Verdict:
     chatters: bool
     good: tuple[str, ...]
     why_not: dict[str, str]
-    """Of each optional field that is there and not good, the first rule that it breaks."""
+    """Field -> the first rule that it breaks, for each optional field of the plan that is not good."""
 
 
 def read_prompts() -> list[Wanted]:
@@ -236,7 +236,7 @@ def read_prompts() -> list[Wanted]:
 
 
 def judge(wanted: Wanted, plan: Mapping[str, Any], limit_kept: bool) -> Verdict:
-    """What the rules say of a plan (`PromptPlan.to_dict`); `limit_kept`: whether its final prompt fits the encoder."""
+    """The verdict on a plan (`PromptPlan.to_dict`); limit_kept: whether its final prompt fits the text encoder."""
     said = {name: plan.get(name) for name in OPTIONAL if plan.get(name)}
     final, subject = str(plan.get("final_prompt", "")), str(plan.get("subject", ""))
     keep = _words(wanted.keep or wanted.prompt)

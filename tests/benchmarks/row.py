@@ -1,4 +1,4 @@
-"""What every benchmark reports."""
+"""The row of the results' table that every benchmark yields."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Row(NamedTuple):
-    """One goal and what was measured. `met` is None for a figure without a goal."""
+    """One measured figure and its goal. `met` is None for a figure without a goal."""
 
     what: str
     goal: str

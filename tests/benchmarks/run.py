@@ -57,7 +57,7 @@ def main() -> int:
 
 
 def rows_of(name: str, parts: Sequence[str]) -> Iterator[Row]:
-    """Those of a benchmark or of some of its parts; one that fails ends in a row that says so."""
+    """The rows of a benchmark or of some of its parts; an error ends them with a row that reports it."""
     try:
         benchmark = import_module(f"bench_{name}")
         yield from benchmark.rows(parts) if parts else benchmark.rows()
@@ -66,7 +66,7 @@ def rows_of(name: str, parts: Sequence[str]) -> Iterator[Row]:
 
 
 def with_row(lines: Sequence[str], line: str) -> list[str]:
-    """`lines` with one more, in the place of the one that says the same of the same."""
+    """`lines` with one more line, which replaces the line of the same figure if there is one."""
     about = line.split(" | ")[:2]
     places = [i for i, other in enumerate(lines) if other.split(" | ")[:2] == about]
     return [*lines[: places[0]], line, *lines[places[0] + 1 :]] if places else [*lines, line]

@@ -1,10 +1,9 @@
-"""How far the skin in a picture is from a target tone, as the eye sees it.
+"""Measures how far the skin in a drawn picture is from the original's, as a colour difference in CIE Lab.
 
-The target picture (an original of the set that is learned) says which pixels are skin, and what colour they should
-have: skin is what lies within `NEAR` of the set's own colour for that tone in CIE Lab. Of the drawn picture the same
-pixels are taken; the distance is that of their median colour from the median colour of the original's, in CIE Lab
-(1976: 2.3 is just noticeable). Nothing looks for skin in the drawn picture: where it puts hair or cloth in the place of
-skin, that counts as wrong.
+The original (a picture of the set whose style is learned) defines which pixels are skin: those within `NEAR` of the
+set's colour for that tone. The distance is between the median colours of the original and of the drawn picture at these
+pixels (CIE 1976; 2.3 is just noticeable). Skin is not searched for in the drawn picture: if it has hair or clothes at
+these pixels, that counts as an error.
 """
 
 from __future__ import annotations
@@ -39,13 +38,13 @@ def lab(colours: NDArray[np.uint8]) -> NDArray[np.float64]:
 
 
 def skin_mask(original: Image.Image, tone: str, size: int) -> NDArray[np.bool_]:
-    """(size, size): where the original, on white, shows skin of `tone`."""
+    """The mask of the skin of `tone` in an original on white, (size, size)."""
     fill = tuple(bytes.fromhex(TWEMOJI[tone].removeprefix("#")))
     return np.linalg.norm(lab(_pixels(original, size)) - lab(np.array(fill, np.uint8)), axis=-1) <= NEAR
 
 
 def skin_distance(drawn: Image.Image, original: Image.Image, tone: str, size: int) -> float:
-    """CIE Lab distance of the drawn picture's median colour, where the original shows skin, from the original's."""
+    """The CIE Lab distance between the median colours of both pictures at the original's skin."""
     mask = skin_mask(original, tone, size)
     ours, theirs = (np.median(lab(_pixels(picture, size))[mask], axis=0) for picture in (drawn, original))
     return float(np.linalg.norm(ours - theirs))

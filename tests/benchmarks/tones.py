@@ -1,9 +1,9 @@
-"""Which skin tone a picture of a person has: the nearest of the five in CIE Lab, at the skin that its originals show.
+"""Measures which skin tone a drawn person has: the nearest of the five tones in CIE Lab, at the person's skin.
 
-Where a person's skin is, its five originals say: the pixels whose colour changes with the tone, each time towards the
-darker. A generated picture is laid over them, and the median of its colours there is compared with the five tones.
-These are the medians of the other people of the same set, so that no picture is compared with itself: the originals
-themselves, judged the same way, say how good the measure is.
+The person's skin is found in the five originals: the pixels that get darker from each tone to the next. The median
+colour of the drawn picture at these pixels is compared with the five tones. A tone's colour is the median over the
+other people of the same set, so that no picture is compared with itself. The originals are judged in the same way,
+which shows how good the measure is.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Plane = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Person:
-    """Someone with all five tones in a set: captions' label, set, and the original of each tone, light to dark."""
+    """An emoji with all five tones in a set: its label in captions, the set, the originals from light to dark."""
 
     label: str
     source: str
@@ -48,7 +48,7 @@ class Person:
 
 
 def draw_people(data: Path, sources: Sequence[str]) -> list[Person]:
-    """`PEOPLE` people, as many of each set, drawn by a fixed seed from all whose skin can be judged."""
+    """`PEOPLE` people, equally many of each set, chosen with a fixed seed from all whose skin can be judged."""
     chosen = []
     for source in sources:
         found: dict[str, dict[str, Path]] = {}
@@ -68,7 +68,7 @@ def draw_people(data: Path, sources: Sequence[str]) -> list[Person]:
 
 
 def skin(person: Person) -> NDArray[np.bool_]:
-    """Where a person's skin is, `(SIZE, SIZE)`."""
+    """The mask of a person's skin, `(SIZE, SIZE)`."""
     lightness = np.stack([lab(Image.open(path))[..., 0] for path in person.originals])
     steps = np.diff(lightness, axis=0)
     return (lightness[0] - lightness[-1] > FALL) & (steps < SLACK).all(0)
@@ -80,7 +80,7 @@ def colour(picture: Image.Image, where: NDArray[np.bool_]) -> Plane:
 
 
 class Tones:
-    """The five tones of each set, as its people show them."""
+    """The five tones of each set, measured on its people."""
 
     def __init__(self, people: Sequence[Person]):
         self.skin = {person: skin(person) for person in people}
@@ -90,7 +90,7 @@ class Tones:
         }
 
     def nearest(self, picture: Image.Image, person: Person) -> str:
-        """The tone that a picture of `person` has, by the other people of its set."""
+        """The tone of a picture of `person`: the nearest of the tones of the other people of the same set."""
         others = [its for other, its in self.colours.items() if other != person and other.source == person.source]
         tones = np.median(np.stack(others), axis=0)
         distances = np.linalg.norm(tones - colour(picture, self.skin[person]), axis=-1)
@@ -98,7 +98,10 @@ class Tones:
 
 
 def judge(tones: Tones, pictures: Mapping[tuple[Person, str], Image.Image]) -> tuple[int, int]:
-    """Of pictures by person and tone asked for: how many have it, and how many are at most one tone off."""
+    """How many pictures have the requested tone, and how many are at most one tone off.
+
+    pictures: (person, requested tone) -> picture.
+    """
     off = [
         abs(SKIN_TONES.index(tones.nearest(picture, person)) - SKIN_TONES.index(tone))
         for (person, tone), picture in pictures.items()

@@ -1,8 +1,8 @@
-"""A network that names the parts of a composition, looking at the whole of it; part_recogniser.py teaches it.
+"""A network that names the parts of a composition from the whole picture; part_recogniser.py trains it.
 
-EfficientNet-Lite0 as ImageNet left it, but all of it goes on learning, from compositions that are drawn as needed and
-from plain drawings, distorted and half of them mirrored. A linear layer gives each cell of the last feature map a score
-for each label; their mean over the cells, in the sense of exponentials, is the picture's.
+EfficientNet-Lite0, pretrained on ImageNet and fine-tuned in all layers on compositions, which are drawn as needed, and
+on plain drawings, all of them distorted and half of them mirrored. A linear layer scores each label in each cell of the
+last feature map; the picture's score is the log of the mean of the exponentials over the cells.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class PlainDrawings:
 
 
 class Trunk(Backbone):
-    """The network of `recogniser.py`, to go on learning."""
+    """The network of `recogniser.py`, to be fine-tuned."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -70,12 +70,12 @@ class WholeNetwork(nn.Module):
 
     @torch.inference_mode()
     def judge(self, pictures: Tensor) -> Tensor:
-        """The mean over `SIZES` of what is said of pictures, `(N, labels)`."""
+        """The mean over `SIZES` of the log-probabilities of pictures, `(N, labels)`."""
         return sum(self(pictures, size) for size in SIZES) / len(SIZES)
 
 
 def teach(composer: Composer, first: int, plain: PlainDrawings, names: Sequence[str], seed: int) -> WholeNetwork:
-    """A network taught by the compositions of `composer` from index `first` on, and by plain drawings."""
+    """Train a network on the compositions of `composer` from index `first` on, and on plain drawings."""
     torch.manual_seed(seed)
     network = WholeNetwork(len(names))
     # The network's statistics stay ImageNet's: batches are small, and most of each picture is white.
@@ -102,7 +102,7 @@ def teach(composer: Composer, first: int, plain: PlainDrawings, names: Sequence[
 def _batches(
     composer: Composer, first: int, plain: PlainDrawings, names: Sequence[str], seed: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Pictures, and the numbers of their two labels `(N, 2)`: twice the same for a plain drawing."""
+    """Pictures, and the indices of their two labels, `(N, 2)`; a plain drawing's label stands twice."""
     numbers = {name: number for number, name in enumerate(names)}
     chances, random = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
     index = first
