@@ -45,7 +45,7 @@ def test_a_phrase_stands_once_in_a_table(name: str) -> None:
 )
 def test_every_label_is_one_that_the_model_draws(name: str, column: int, vocabulary: Vocabulary) -> None:
     labels = {row[column] for row in rows(f"{name}.tsv")} - {""}
-    assert sorted(label for label in labels if label not in vocabulary) == []
+    assert sorted(label for label in labels if label not in vocabulary and label not in PLACES) == []
 
 
 @pytest.mark.parametrize("name", NOUNS)
