@@ -164,6 +164,7 @@ class Genmoji:
         the finished latents, which `preview` decodes. If it returns False, Cancelled is raised.
         combine: whether a model of single emoji draws a combination ("flying pig") part by part and assembles the parts
         (`combinations.assemble`). Not with `image`, `latents` or the template "{prompt}". Or the combination itself.
+        Warns of what is left out of the prompt or drawn as something else (`Sticker.notes`).
         Raises UserError for an argument that is out of range or contradicts the plan.
         """
         options = Options(

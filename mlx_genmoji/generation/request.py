@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import secrets
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -82,6 +83,9 @@ def prepare(prompt: str, options: Options, reader: OpenReader, facts: Callable[[
         notes=reading.notes,
         **facts(),
     )
+    for note in reading.notes:
+        # At the line that called `Genmoji.generate`.
+        warnings.warn(note, stacklevel=3)
     return Request(captions_of(recipe), recipe, schedule, start, options.count, seed, options.latents)
 
 

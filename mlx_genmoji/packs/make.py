@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import secrets
 import shutil
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -207,7 +208,10 @@ def _draw_all(
             sticker = _kept(path, prompt, seed)
             if sticker is None:
                 step = (lambda *_, mood=mood: report(mood, None)) if callback else None
-                sticker = genmoji.generate(prompt, seed=seed, callback=step, **options)[0]
+                with warnings.catch_warnings():
+                    # The pack says them itself, once for each mood.
+                    warnings.simplefilter("ignore", UserWarning)
+                    sticker = genmoji.generate(prompt, seed=seed, callback=step, **options)[0]
                 write_bytes(path, sticker.encoded(".png"))
             drawn[mood] = sticker
             if not report(mood, sticker):

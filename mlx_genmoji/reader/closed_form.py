@@ -52,13 +52,16 @@ class ClosedReader(OpenReader):
         if options.template == AS_IS:
             return super().read(prompt, options)
         plan = self.plan(prompt, options)
-        text, style = self._without_style(_text_of(plan) if plan else _in_english(prompt))
+        english = _text_of(plan) if plan else _in_english(prompt)
+        text, style = self._without_style(english)
         parsed = parse(text, max_characters=None)
         skin_tone, person_type = _people(parsed, plan, options)
         self.adapters.route(skin_tone, person_type)
         template = self._template(options.template, style)
         scene, combination, notes = self._understood(prompt, parsed.subject, person_type, template, options)
         assert scene.subject is not None
+        if plan is None and english != prompt:
+            notes = (f"Read in English: {quoted(repr(english), 80)}.", *notes)
         final_prompt = self.caption(scene.subject, template, skin_tone)
         negative_prompt = clean_final(options.negative_prompt or (plan.negative_prompt if plan else ""))
         if combination is not None:
