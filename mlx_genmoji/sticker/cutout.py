@@ -39,11 +39,15 @@ MIN_GAP = 1 / 3000
 # Isolated parts are noise if their contrast (levels) is below the first limit, or below the second if they are small
 # (a share of the picture).
 SPECK_CONTRAST, SMALL_SPECK_CONTRAST, SMALL_SPECK = 24.0, 64.0, 1 / 1500
+# Up to this contrast (levels) a pixel has the alpha of the known outline, if there is one; above it, its own.
+FAINT_EDGE = 40.0
 
 
-def cut_out(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def cut_out(rgb: NDArray[np.uint8], outline: Floats | None = None) -> NDArray[np.uint8]:
     """Cut out `(H, W, 3)` on white: `(H, W, 4)`, not premultiplied, black where transparent.
 
+    outline: the alpha, `(H, W)` from 0 to 1, that the figure is known to have to about a pixel (`outlines`). White
+    inside it belongs to the figure, and white outside it does not.
     A picture whose border is not white is returned opaque.
     """
     levels = rgb.astype(np.float32)
@@ -57,7 +61,11 @@ def cut_out(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
         background |= _gaps(levels, contrast, labels, at_border)[labels]
     else:
         background |= _specks(contrast, background)
+    if outline is not None:
+        background = (background & (outline < 0.5)) | ((contrast <= noise) & ~_grown(outline > 0))
     alpha = _alpha(white - levels, noise, background)
+    if outline is not None:
+        alpha = _known(alpha, outline, contrast)
     share = np.maximum(alpha, 1 / 255)[..., None]
     colour = np.where(alpha[..., None] > 0, (levels - (1 - share) * white) / share, 0)
     rgba = np.concatenate([colour, 255 * alpha[..., None]], axis=-1)
@@ -193,6 +201,13 @@ def _alpha(depth: Floats, noise: float, background: Mask) -> Floats:
     along = (pixel * framed[at]).sum(-1) / np.maximum((framed[at] ** 2).sum(-1), 1e-6)
     alpha.reshape(-1)[edge] = np.clip(along, 0, 1)
     return alpha
+
+
+def _known(alpha: Floats, outline: Floats, contrast: Floats) -> Floats:
+    """The alpha of a figure whose outline is known to about a pixel."""
+    inside = ~_grown(outline < 0.5)
+    edge = np.where((outline > 0) & (contrast <= FAINT_EDGE), outline, 0)
+    return np.where(inside, 1, np.maximum(alpha, edge)).astype(np.float32)
 
 
 def _grown(mask: Mask) -> Mask:
