@@ -26,12 +26,20 @@ MARGIN = 0.02
 FIGURE = 244
 """What is darker than this in a channel is figure, not background."""
 
+COLOURED = 60
+"""The saturation, of 255, from which a pixel counts for the main colour."""
+NEAR_HUE, FAR_HUE = 45.0, 65.0
+"""Degrees from the main colour within which a pixel has it, and from which it has another."""
+
 
 @dataclass(frozen=True)
 class Shade:
-    """A change of colour. hue: degrees; saturation, brightness: factors."""
+    """A change of colour. hue: degrees; paint: further degrees for the picture's main colour alone; saturation,
+    brightness: factors.
+    """
 
     hue: float = 0.0
+    paint: float = 0.0
     saturation: float = 1.0
     brightness: float = 1.0
 
@@ -42,11 +50,19 @@ class Shade:
         hsv: NDArray[Any] = np.asarray(picture.convert("HSV")).astype(np.float32)
         hue, saturation, value = hsv[..., 0], hsv[..., 1], hsv[..., 2]
         lightest = (value * (1 - saturation / 255) / 255) ** 2
-        hue = (hue + self.hue * 256 / 360) % 256
+        hue = (hue + (self.hue + self.paint * near_main(hue, saturation)) * 256 / 360) % 256
         saturation = saturation * self.saturation
         value = value * (1 + (self.brightness - 1) * (1 - lightest))
         planes = np.stack([np.floor(hue), *(np.clip(np.round(x), 0, 255) for x in (saturation, value))], -1)
         return Image.fromarray(planes.astype(np.uint8), "HSV").convert("RGB")
+
+
+def near_main(hue: NDArray[Any], saturation: NDArray[Any]) -> NDArray[Any]:
+    """How much of each pixel is of the main colour, from 0 to 1. hue, saturation: (H, W), 0 to 255."""
+    counts = np.histogram(hue, bins=32, range=(0, 256), weights=np.where(saturation > COLOURED, saturation, 0))[0]
+    main = 8 * int((counts + np.roll(counts, 1) + np.roll(counts, -1)).argmax()) + 4
+    distance = np.abs((hue - main + 128) % 256 - 128) * 360 / 256
+    return np.clip((FAR_HUE - distance) / (FAR_HUE - NEAR_HUE), 0, 1)
 
 
 @dataclass(frozen=True)
@@ -124,6 +140,7 @@ class Variation:
             shades=tuple(
                 Shade(
                     _number(shade, "hue", (-360.0, 360.0), 0.0),
+                    _number(shade, "paint", (-360.0, 360.0), 0.0),
                     _number(shade, "saturation", FACTORS, 1.0),
                     _number(shade, "brightness", FACTORS, 1.0),
                 )
