@@ -35,29 +35,19 @@ SMALLEST = 0.88
 """The least scale."""
 STRETCH = 0.06
 
-NATURAL = Shade(9.0, 0.14, 0.07)
+NATURAL = Shade(hue=9.0, saturation=0.14, brightness=0.07)
 """How far hue, saturation and brightness go to each side."""
-NAMED = Shade(4.0, 0.1, 0.05)
+NAMED = Shade(hue=4.0, saturation=0.1, brightness=0.05)
 """Of a thing whose colour has a name in its label or the prompt."""
-YELLOW = Shade(2.5, 0.08, 0.04)
+YELLOW = Shade(hue=2.5, saturation=0.08, brightness=0.04)
 """Of smileys."""
 
 PEOPLE = ("person", "family", "hand", "body-parts", "hair-style", "skin-tone")
 """Subgroups with skin: their colours stay."""
-FIXED: tuple[str, ...] = (
-    "alphanum",
-    "arrow",
-    "av-symbol",
-    "country-flag",
-    "currency",
-    "flag",
-    "gender",
-    "geometric",
-    "hotel",
-    "keycap",
+FIXED = frozenset(
+    "alphanum arrow av-symbol country-flag currency flag gender geometric heart hotel keycap math other-symbol"
+    " punctuation religion subdivision-flag time transport-sign warning zodiac".split()
 )
-FIXED += ("math", "other-symbol", "punctuation", "religion", "subdivision-flag", "time", "transport-sign", "warning")
-FIXED += ("zodiac", "heart")
 """Subgroups that are not mirrored: letters, digits, clocks, flags, symbols; hearts, whose light falls from the left."""
 DIRECTIONS = {"left", "right", "leftwards", "rightwards", "down-left", "down-right", "up-left", "up-right"}
 GENDERS = frozenset("he she him her his man woman men women boy girl male female".split())
@@ -150,9 +140,10 @@ def shade_of(label: str, words: Sequence[str], coloured: bool, lexicon: Lexicon,
     colours = _colours() & {*label.split(), *words}
     limits = YELLOW if group.startswith("face-") else NAMED if colours or coloured else NATURAL
     free = hues().get(label, ()) if limits is NATURAL else ()
-    hue = free[choices.option(len(free))] if free else 0.0
+    paint = free[choices.option(len(free))] if free else 0.0
     return Shade(
-        round(hue + choices.amount(limits.hue), 4),
+        choices.amount(limits.hue),
+        paint,
         round(1 + choices.amount(limits.saturation), 4),
         round(1 + choices.amount(limits.brightness), 4),
     )
