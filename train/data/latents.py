@@ -17,7 +17,6 @@ from mlx_genmoji.models.vae import AutoencoderKL
 from .cached import cached
 from .dataset import Dataset, to_model
 
-
 Autoencoder = AutoencoderKL | AutoencoderTiny
 MAX_PIXELS = 512 * 512
 """Pixels that an autoencoder encodes at once: one picture of 512 x 512, or several smaller ones."""
