@@ -36,6 +36,7 @@ class DrawingOptions:
     sampler: str | None = None
     strength: float | None = None
     combine: bool = True
+    variety: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from .errors import UserError, quoted
 from .families import load_family
 from .families.base import Family
 from .families.stable_diffusion import StableDiffusion
-from .generation.decode import put_together, to_picture
+from .generation.decode import finished, to_picture
 from .generation.denoise import Callback, Progress, denoise
 from .generation.recipe import ModelFacts, Recipe, package_version
 from .generation.request import Request, prepare, request_again
@@ -147,6 +147,7 @@ class Genmoji:
         latents: mx.array | None = None,
         callback: Callback | None = None,
         combine: bool | Combination = True,
+        variety: float = 1.0,
     ) -> list[Sticker]:
         """Draw `count` candidates of `prompt`. Candidate i is the same as a single one with the seed `seed + i`.
 
@@ -164,27 +165,13 @@ class Genmoji:
         the finished latents, which `preview` decodes. If it returns False, Cancelled is raised.
         combine: whether a model of single emoji draws a combination ("flying pig") part by part and assembles the parts
         (`combinations.assemble`). Not with `image`, `latents` or the template "{prompt}". Or the combination itself.
+        variety: how much the candidates of a model with a closed vocabulary differ, from 0 (the plain caption and its
+        picture) to 1 (`reader.variety`); those of other models differ by their noise alone.
         Warns of what is left out of the prompt or drawn as something else (`Sticker.notes`).
         Raises UserError for an argument that is out of range or contradicts the plan.
         """
-        options = Options(
-            count=count,
-            seed=seed,
-            steps=steps,
-            guidance=guidance,
-            negative_prompt=negative_prompt,
-            skin_tone=skin_tone,
-            person_type=person_type,
-            template=template,
-            rewrite=rewrite,
-            sampler=sampler,
-            image=image,
-            strength=strength,
-            mask=mask,
-            latents=latents,
-            combine=combine,
-        )
-        return self._draw(prepare(prompt, options, self._reader, self._facts), callback)
+        arguments = {name: value for name, value in locals().items() if name not in ("self", "prompt", "callback")}
+        return self._draw(prepare(prompt, Options(**arguments), self._reader, self._facts), callback)
 
     @inference()
     @wired_memory()
@@ -200,7 +187,7 @@ class Genmoji:
         self._check_replay(stored, image, mask)
         options = Options(seed=stored.seed, image=image, strength=stored.image.get("strength"), mask=mask)
         request = request_again(stored, options, self.family)
-        return self._draw(replace(request, recipe=replace(stored, version=package_version())), None)[0]
+        return self._draw(replace(request, recipes=[replace(stored, version=package_version())]), None)[0]
 
     def caption_form(self, template: str | None = None) -> CaptionForm:
         """The form of the model's captions, from which a plan's final prompt is made."""
@@ -299,7 +286,7 @@ class Genmoji:
         recipe, schedule, start = request.recipe, request.schedule, request.start
         kept = self._drawings if request.repeatable else None
         settings = (recipe.negative_prompt, recipe.guidance, recipe.steps, recipe.sampler, repr(recipe.adapters))
-        keys = [[(caption, request.seed + i, *settings) for caption in request.captions] for i in range(request.count)]
+        keys = [[(caption, request.seed + i, *settings) for caption in row] for i, row in enumerate(request.captions)]
         drawings = {} if kept is None else kept
         missing = {key: None for row in keys for key in row if key not in drawings}
         conditions = {}
@@ -320,7 +307,7 @@ class Genmoji:
             if kept is not None:
                 kept |= pictures
             parts = [pictures[key] if key in pictures else drawings[key] for key in row]
-            stickers.append(Sticker(put_together(recipe.combination, parts), request.recipe_of(i).to_dict()))
+            stickers.append(Sticker(finished(request.recipes[i], parts), request.recipes[i].to_dict()))
         return stickers
 
     def _check_replay(self, recipe: Recipe, image: Image.Image | None, mask: Image.Image | None) -> None:

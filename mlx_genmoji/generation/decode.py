@@ -12,7 +12,7 @@ from PIL import Image
 from ..errors import UserError
 
 if TYPE_CHECKING:
-    from ..combinations.combination import Combination
+    from .recipe import Recipe
 
 
 def to_picture(pixels: mx.array) -> Image.Image:
@@ -23,13 +23,17 @@ def to_picture(pixels: mx.array) -> Image.Image:
     return Image.fromarray(np.round(np.clip(values / 2 + 0.5, 0, 1) * 255).astype(np.uint8))
 
 
-def put_together(combination: Combination | None, pictures: Sequence[Image.Image]) -> Image.Image:
-    """Assemble the pictures of a combination's parts, in the order of `request.captions_of`, into one picture.
+def finished(recipe: Recipe, pictures: Sequence[Image.Image]) -> Image.Image:
+    """The sticker of a recipe, from the pictures of its captions in the order of `request.captions_of`.
 
-    Without a combination this is the only picture.
+    The parts of a combination are put together; the recipe's variation is applied.
     """
-    if combination is None:
-        return pictures[0]
-    from ..combinations import assemble
+    if recipe.variation is not None:
+        pictures = recipe.variation.shaded(pictures)
+    picture = pictures[0]
+    if recipe.combination is not None:
+        from ..combinations import assemble
 
-    return assemble.put_together(combination, dict(zip(reversed(combination.parts), pictures, strict=True)))
+        parts = reversed(recipe.combination.parts)
+        picture = assemble.put_together(recipe.combination, dict(zip(parts, pictures, strict=True)))
+    return picture if recipe.variation is None else recipe.variation.moved(picture)

@@ -83,7 +83,8 @@ def make_pack(
 
     messengers: names in `messengers.MESSENGERS`, None for all. moods: names in `moods.MOODS`, None for
     `moods.DEFAULT_MOODS`. title: by default the subject. options: what else `Genmoji.generate` takes of a prompt, such
-    as steps, guidance, template, skin_tone; the same for each sticker, as is the seed, so that all show one figure.
+    as steps, guidance, template, skin_tone; the same for each sticker, as is the seed, so that all show one figure
+    (`variety` is 0 unless given).
     callback: called after each step of a drawing and after each sticker; if it returns False, Cancelled is raised.
 
     A sticker that is in the folder is kept; one that is missing or damaged is drawn. A mood that the model cannot draw
@@ -211,7 +212,7 @@ def _draw_all(
                 with warnings.catch_warnings():
                     # The pack says them itself, once for each mood.
                     warnings.simplefilter("ignore", UserWarning)
-                    sticker = genmoji.generate(prompt, seed=seed, callback=step, **options)[0]
+                    sticker = genmoji.generate(prompt, seed=seed, callback=step, **{"variety": 0.0, **options})[0]
                 write_bytes(path, sticker.encoded(".png"))
             drawn[mood] = sticker
             if not report(mood, sticker):

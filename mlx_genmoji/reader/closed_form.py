@@ -6,6 +6,7 @@ the reading's notes.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -31,6 +32,7 @@ from .vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from ..combinations.combination import Combination
+    from ..generation.variation import Variation
     from ..prompt.plan import PromptPlan
 
 MAX_SUGGESTIONS = 3
@@ -68,7 +70,34 @@ class ClosedReader(OpenReader):
             combination = combination.captioned(lambda part: self.caption(part.label, template, skin_tone))
         if plan is not None:
             plan = replace(plan, final_prompt=final_prompt, composed_prompt=final_prompt)
-        return Reading(final_prompt, template, skin_tone, person_type, negative_prompt, plan, combination, notes)
+        return Reading(
+            final_prompt,
+            template,
+            skin_tone,
+            person_type,
+            negative_prompt,
+            plan,
+            combination,
+            notes,
+            label=scene.subject,
+            words=parsed.subject,
+            shown=any(unicodedata.category(char) == "So" for char in prompt),
+        )
+
+    def vary(self, reading: Reading, seed: int, options: Options) -> tuple[Reading, Variation | None]:
+        drawn_freely = options.image is None and options.latents is None and isinstance(options.combine, bool)
+        if not options.variety or not drawn_freely or not reading.words:
+            return reading, None
+        from .variety import vary
+
+        def caption(label: str) -> str:
+            return self.caption(label, reading.template, reading.skin_tone)
+
+        varied, variation = vary(reading, seed, options.variety, self.lexicon, caption)
+        if varied.plan is not None:
+            prompt = varied.final_prompt
+            varied = replace(varied, plan=replace(varied.plan, final_prompt=prompt, composed_prompt=prompt))
+        return varied, variation
 
     def _without_style(self, text: str) -> tuple[str, str | None]:
         """A prompt without the style that it ends with ("octopus, flat"), and that style."""
