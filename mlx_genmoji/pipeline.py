@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
 import mlx.nn as nn
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from .checkpoint.defaults import DEFAULTS_FILE, Defaults
@@ -37,6 +39,7 @@ from .reader.open_form import AS_IS
 from .reader.options import Options
 from .reader.vocabulary import Vocabulary
 from .sticker import Sticker
+from .sticker.outlines import Outlines
 
 if TYPE_CHECKING:
     from .combinations.combination import Combination
@@ -78,6 +81,7 @@ class Genmoji:
         self.family.name = name
         self.adapters = Adapters(family)
         self._reader = make_reader(family, defaults, self.words, self.adapters, vocabulary)
+        self._outlines: Outlines | None = None
         self._drawings: dict[tuple[Any, ...], Image.Image] | None = None
         """Pictures drawn within `keeping_drawings`, by caption, seed and settings; None outside of it."""
 
@@ -303,12 +307,21 @@ class Genmoji:
                     part = conditions[key[0]]
                     latents[key] = denoise(self.family, schedule, start, noise, seed, part, recipe.guidance, progress)
             for key, x in latents.items():
-                pictures[key] = to_picture(self.family.decode(x))
+                pictures[key] = to_picture(self.family.decode(x), on_white=bool(self.defaults.parts))
             if kept is not None:
                 kept |= pictures
             parts = [pictures[key] if key in pictures else drawings[key] for key in row]
-            stickers.append(Sticker(finished(request.recipes[i], parts), request.recipes[i].to_dict()))
+            outlines = [self._outline(key[0], request.recipes[i]) for key in row]
+            stickers.append(finished(request.recipes[i], parts, outlines))
         return stickers
+
+    def _outline(self, caption: str, recipe: Recipe) -> NDArray[np.bool_] | None:
+        """The outline of a caption's drawing, if it is known: an adapter, or a picture to start from, changes it."""
+        if not self.defaults.parts or self.folder is None or recipe.adapters or recipe.image:
+            return None
+        if self._outlines is None:
+            self._outlines = Outlines(self.folder)
+        return self._outlines.of(caption, dict(self.defaults.parts))
 
     def _check_replay(self, recipe: Recipe, image: Image.Image | None, mask: Image.Image | None) -> None:
         """Raise UserError if this model, with these pictures and adapters, would draw another sticker."""

@@ -86,14 +86,19 @@ class Variation:
             return list(drawings)
         return [shade.apply(drawing) for shade, drawing in zip(self.shades, drawings, strict=True)]
 
-    def moved(self, picture: Image.Image) -> Image.Image:
-        """An RGB picture on white, mirrored, turned and scaled about its figure's centre, within the frame."""
+    def moved(
+        self, picture: Image.Image, outline: NDArray[np.bool_] | None
+    ) -> tuple[Image.Image, NDArray[np.bool_] | None]:
+        """An RGB picture on white, mirrored, turned and scaled about its figure's centre, within the frame.
+
+        outline: the pixels of the figure, `(H, W)`, if they are known; they are moved likewise.
+        """
         if (self.mirrored, self.turn, self.scale, self.stretch) == (False, 0.0, 1.0, 1.0):
-            return picture
+            return picture, outline
         pixels = np.asarray(picture.convert("RGB"))
         rows, columns = np.nonzero(pixels.min(-1) < FIGURE)
         if not len(rows):
-            return picture
+            return picture, outline
         points = np.stack([columns + 0.5, rows + 0.5])
         low, high = points.min(1), points.max(1)
         centre = (low + high) / 2
@@ -108,9 +113,12 @@ class Variation:
         back = np.linalg.inv(linear)
         shift = centre - back @ target
         matrix = (back[0, 0], back[0, 1], shift[0], back[1, 0], back[1, 1], shift[1])
-        return picture.convert("RGB").transform(
-            picture.size, Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC, fillcolor="white"
-        )
+        affine = (picture.size, Image.Transform.AFFINE, matrix)
+        moved = picture.convert("RGB").transform(*affine, Image.Resampling.BICUBIC, fillcolor="white")
+        if outline is not None:
+            mask = Image.fromarray(outline.astype(np.uint8) * 255)
+            outline = np.asarray(mask.transform(*affine, Image.Resampling.BILINEAR)) >= 128
+        return moved, outline
 
     def _linear(self) -> NDArray[np.float64]:
         """The 2 x 2 matrix of the mirroring, the scale and the turn; y goes down."""

@@ -19,7 +19,7 @@ from typing import Any
 
 from ..errors import Cancelled, UserError, quoted
 from ..files import read_json, whole_folder, write_bytes, write_json
-from ..pictures import UNREADABLE, open_picture
+from ..pictures import UNREADABLE
 from ..pipeline import Genmoji
 from ..prompt.safety import clean
 from ..sticker import Sticker, read_recipe
@@ -226,7 +226,7 @@ def _kept(path: Path, prompt: str, seed: int) -> Sticker | None:
         recipe = read_recipe(path)
         if recipe is None or (recipe.get("prompt"), recipe.get("seed")) != (prompt, seed):
             return None
-        return Sticker(open_picture(path), recipe)
+        return Sticker.open(path)
     except (UserError, *UNREADABLE):
         return None
 

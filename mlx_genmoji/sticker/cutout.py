@@ -41,6 +41,8 @@ MIN_GAP = 1 / 3000
 SPECK_CONTRAST, SMALL_SPECK_CONTRAST, SMALL_SPECK = 24.0, 64.0, 1 / 1500
 # Up to this contrast (levels) a pixel has the alpha of the known outline, if there is one; above it, its own.
 FAINT_EDGE = 40.0
+# The edge beside a pixel of more contrast than this (levels) is dark.
+DARK = 140.0
 
 
 def cut_out(rgb: NDArray[np.uint8], outline: Floats | None = None) -> NDArray[np.uint8]:
@@ -62,10 +64,13 @@ def cut_out(rgb: NDArray[np.uint8], outline: Floats | None = None) -> NDArray[np
     else:
         background |= _specks(contrast, background)
     if outline is not None:
-        background = (background & (outline < 0.5)) | ((contrast <= noise) & ~_grown(outline > 0))
+        # Beside dark pixels the picture's own edge is better than the outline's.
+        pale = ~_grown(contrast > DARK) | _grown(_grown(_inside(outline) & (contrast <= FAINT_EDGE)))
+        background = (background & ~(pale & (outline >= 0.5))) | ((contrast <= noise) & ~_grown(outline >= 0.5))
     alpha = _alpha(white - levels, noise, background)
     if outline is not None:
-        alpha = _known(alpha, outline, contrast)
+        edge = np.where(pale & (contrast <= FAINT_EDGE), outline, 0)
+        alpha = np.where(_inside(outline), 1, np.maximum(alpha, edge)).astype(np.float32)
     share = np.maximum(alpha, 1 / 255)[..., None]
     colour = np.where(alpha[..., None] > 0, (levels - (1 - share) * white) / share, 0)
     rgba = np.concatenate([colour, 255 * alpha[..., None]], axis=-1)
@@ -203,11 +208,9 @@ def _alpha(depth: Floats, noise: float, background: Mask) -> Floats:
     return alpha
 
 
-def _known(alpha: Floats, outline: Floats, contrast: Floats) -> Floats:
-    """The alpha of a figure whose outline is known to about a pixel."""
-    inside = ~_grown(outline < 0.5)
-    edge = np.where((outline > 0) & (contrast <= FAINT_EDGE), outline, 0)
-    return np.where(inside, 1, np.maximum(alpha, edge)).astype(np.float32)
+def _inside(outline: Floats) -> Mask:
+    """The pixels that are in the figure if its outline is right to a pixel."""
+    return ~_grown(outline < 0.5)
 
 
 def _grown(mask: Mask) -> Mask:

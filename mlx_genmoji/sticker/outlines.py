@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from ..errors import UserError
 
@@ -23,6 +23,9 @@ FILE = "outlines.tsv"
 
 SIDE = 128
 """An outline's width and height, in pixels."""
+
+SOFT = 0.6
+"""The blur of an outline's edge, in pixels of `SIDE`."""
 
 Mask = NDArray[np.bool_]
 
@@ -51,19 +54,23 @@ class Outlines:
 
 
 def packed(mask: Mask) -> str:
-    """A mask, `(SIDE, SIDE)`, as text: its bits, compressed, in base64."""
+    """A mask as text: its bits, row by row, compressed, in base64."""
     return base64.b64encode(zlib.compress(np.packbits(mask).tobytes(), 9)).decode()
 
 
-def unpacked(text: str) -> Mask:
-    """The inverse of `packed`. Raises UserError for other text."""
+def unpacked(text: str, size: tuple[int, int] = (SIDE, SIDE)) -> Mask:
+    """The mask, `(height, width)`, that `packed` made into a text. size: (width, height). Raises UserError for other
+    text.
+    """
+    width, height = size
+    length = -(-width * height // 8)
     try:
-        unpacker = zlib.decompressobj()
-        data = unpacker.decompress(base64.b64decode(text, validate=True), SIDE * SIDE // 8)
-        bits = np.unpackbits(np.frombuffer(data, np.uint8), count=SIDE * SIDE)
+        data = zlib.decompressobj().decompress(base64.b64decode(text, validate=True), length + 1)
     except (ValueError, zlib.error):
-        raise UserError("An outline is damaged.") from None
-    return bits.reshape(SIDE, SIDE).astype(bool)
+        data = b""
+    if len(data) != length:
+        raise UserError("An outline is damaged.")
+    return np.unpackbits(np.frombuffer(data, np.uint8), count=width * height).reshape(height, width).astype(bool)
 
 
 def fitted(mask: Mask, size: tuple[int, int]) -> NDArray[np.float32]:
@@ -71,4 +78,5 @@ def fitted(mask: Mask, size: tuple[int, int]) -> NDArray[np.float32]:
     image: Any = Image.fromarray(mask.astype(np.uint8) * 255)
     if size != image.size:
         image = image.resize(size, Image.Resampling.BICUBIC)
+    image = image.filter(ImageFilter.GaussianBlur(SOFT * max(size) / SIDE))
     return np.asarray(image, np.float32) / np.float32(255)
