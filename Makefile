@@ -5,11 +5,10 @@ PYTHON ?= $(firstword $(foreach python,python3 python3.14 python3.13 python3.12 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench docs clean
 
-demo: .venv/core .venv/llm
+demo: .venv/core
 	$(BIN)/genmoji generate "flying pig" --output flying-pig.png
-	@if test -s .venv/llm; then $(BIN)/genmoji rewrite "flying pig"; fi
 
 # A test file is one process's, each process one core's.
 test: lint
@@ -24,8 +23,13 @@ lint: .venv/dev
 bench: .venv/dev
 	$(BIN)/python tests/benchmarks/run.py $(ONLY)
 
+# The pages of docs/ as a site, in site/.
+docs: .venv/python pyproject.toml constraints.txt
+	$(PIP) mkdocs-material
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir site
+
 clean:
-	rm -rf .venv dist .hypothesis .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv dist site .hypothesis .pytest_cache .mypy_cache .ruff_cache
 
 .venv/python:
 	$(if $(PYTHON),,$(error Python 3.11 or newer is needed; name it with PYTHON=...))

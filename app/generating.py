@@ -36,6 +36,7 @@ class DrawingOptions:
     sampler: str | None = None
     strength: float | None = None
     combine: bool = True
+    variety: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -83,8 +84,8 @@ def run(request: DrawingRequest) -> Iterator[Path]:
         model = request.model or model_of(recipe, request.source)
         pipeline = Genmoji.load(model, adapters=request.adapters)
         stickers = [pipeline.replay(recipe, image=image, mask=mask)]
-    for note in dict.fromkeys(note for sticker in stickers for note in sticker.notes):
-        print("genmoji:", note, file=sys.stderr)
+        for note in stickers[0].notes:
+            print("genmoji:", note, file=sys.stderr)
     for sticker, path in zip(stickers, paths, strict=True):
         write(sticker, path, request)
         yield path

@@ -1,8 +1,8 @@
 """A repository of the Hugging Face hub: which of its files are needed to draw, and whether the hub's cache has them.
 
-Needed are `model_index.json`, `genmoji.json`, `words.tsv` and `vocabulary.tsv`, and of each component that the index
-lists the configuration and the weights in one precision. Only safetensors, never pickles. Files lie in the hub's own
-cache, where other programs find them. `HF_HOME` and `HF_HUB_CACHE` are read at each call.
+Needed are `model_index.json` and the files of `OPTIONAL`, and of each component that the index lists the configuration
+and the weights in one precision. Only safetensors, never pickles. Files lie in the hub's own cache, where
+other programs find them. `HF_HOME` and `HF_HUB_CACHE` are read at each call.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .errors import UserError
 from .files import read_json
 
 INDEX = "model_index.json"
-OPTIONAL = ("genmoji.json", "words.tsv", "vocabulary.tsv")
+OPTIONAL = ("genmoji.json", "words.tsv", "vocabulary.tsv", "outlines.tsv")
 
 # The entries of a model_index.json that are read; the others (a safety checker is 1.2 GB) stay where they are.
 WEIGHTED = ("unet", "vae", "text_encoder", "text_encoder_2")

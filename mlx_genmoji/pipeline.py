@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
 import mlx.nn as nn
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from .checkpoint.defaults import DEFAULTS_FILE, Defaults
@@ -21,7 +23,7 @@ from .errors import UserError, quoted
 from .families import load_family
 from .families.base import Family
 from .families.stable_diffusion import StableDiffusion
-from .generation.decode import put_together, to_picture
+from .generation.decode import finished, to_picture
 from .generation.denoise import Callback, Progress, denoise
 from .generation.recipe import ModelFacts, Recipe, package_version
 from .generation.request import Request, prepare, request_again
@@ -37,6 +39,7 @@ from .reader.open_form import AS_IS
 from .reader.options import Options
 from .reader.vocabulary import Vocabulary
 from .sticker import Sticker
+from .sticker.outlines import Outlines
 
 if TYPE_CHECKING:
     from .combinations.combination import Combination
@@ -78,6 +81,7 @@ class Genmoji:
         self.family.name = name
         self.adapters = Adapters(family)
         self._reader = make_reader(family, defaults, self.words, self.adapters, vocabulary)
+        self._outlines: Outlines | None = None
         self._drawings: dict[tuple[Any, ...], Image.Image] | None = None
         """Pictures drawn within `keeping_drawings`, by caption, seed and settings; None outside of it."""
 
@@ -147,6 +151,7 @@ class Genmoji:
         latents: mx.array | None = None,
         callback: Callback | None = None,
         combine: bool | Combination = True,
+        variety: float = 1.0,
     ) -> list[Sticker]:
         """Draw `count` candidates of `prompt`. Candidate i is the same as a single one with the seed `seed + i`.
 
@@ -164,26 +169,13 @@ class Genmoji:
         the finished latents, which `preview` decodes. If it returns False, Cancelled is raised.
         combine: whether a model of single emoji draws a combination ("flying pig") part by part and assembles the parts
         (`combinations.assemble`). Not with `image`, `latents` or the template "{prompt}". Or the combination itself.
+        variety: how much the candidates of a model with a closed vocabulary differ, from 0 (the plain caption and its
+        picture) to 1 (`reader.variety`); those of other models differ by their noise alone.
+        Warns of what is left out of the prompt or drawn as something else (`Sticker.notes`).
         Raises UserError for an argument that is out of range or contradicts the plan.
         """
-        options = Options(
-            count=count,
-            seed=seed,
-            steps=steps,
-            guidance=guidance,
-            negative_prompt=negative_prompt,
-            skin_tone=skin_tone,
-            person_type=person_type,
-            template=template,
-            rewrite=rewrite,
-            sampler=sampler,
-            image=image,
-            strength=strength,
-            mask=mask,
-            latents=latents,
-            combine=combine,
-        )
-        return self._draw(prepare(prompt, options, self._reader, self._facts), callback)
+        arguments = {name: value for name, value in locals().items() if name not in ("self", "prompt", "callback")}
+        return self._draw(prepare(prompt, Options(**arguments), self._reader, self._facts), callback)
 
     @inference()
     @wired_memory()
@@ -199,7 +191,7 @@ class Genmoji:
         self._check_replay(stored, image, mask)
         options = Options(seed=stored.seed, image=image, strength=stored.image.get("strength"), mask=mask)
         request = request_again(stored, options, self.family)
-        return self._draw(replace(request, recipe=replace(stored, version=package_version())), None)[0]
+        return self._draw(replace(request, recipes=[replace(stored, version=package_version())]), None)[0]
 
     def caption_form(self, template: str | None = None) -> CaptionForm:
         """The form of the model's captions, from which a plan's final prompt is made."""
@@ -298,7 +290,7 @@ class Genmoji:
         recipe, schedule, start = request.recipe, request.schedule, request.start
         kept = self._drawings if request.repeatable else None
         settings = (recipe.negative_prompt, recipe.guidance, recipe.steps, recipe.sampler, repr(recipe.adapters))
-        keys = [[(caption, request.seed + i, *settings) for caption in request.captions] for i in range(request.count)]
+        keys = [[(caption, request.seed + i, *settings) for caption in row] for i, row in enumerate(request.captions)]
         drawings = {} if kept is None else kept
         missing = {key: None for row in keys for key in row if key not in drawings}
         conditions = {}
@@ -315,12 +307,21 @@ class Genmoji:
                     part = conditions[key[0]]
                     latents[key] = denoise(self.family, schedule, start, noise, seed, part, recipe.guidance, progress)
             for key, x in latents.items():
-                pictures[key] = to_picture(self.family.decode(x))
+                pictures[key] = to_picture(self.family.decode(x), on_white=bool(self.defaults.parts))
             if kept is not None:
                 kept |= pictures
             parts = [pictures[key] if key in pictures else drawings[key] for key in row]
-            stickers.append(Sticker(put_together(recipe.combination, parts), request.recipe_of(i).to_dict()))
+            outlines = [self._outline(key[0], request.recipes[i]) for key in row]
+            stickers.append(finished(request.recipes[i], parts, outlines))
         return stickers
+
+    def _outline(self, caption: str, recipe: Recipe) -> NDArray[np.bool_] | None:
+        """The outline of a caption's drawing, if it is known: an adapter, or a picture to start from, changes it."""
+        if not self.defaults.parts or self.folder is None or recipe.adapters or recipe.image:
+            return None
+        if self._outlines is None:
+            self._outlines = Outlines(self.folder)
+        return self._outlines.of(caption, dict(self.defaults.parts))
 
     def _check_replay(self, recipe: Recipe, image: Image.Image | None, mask: Image.Image | None) -> None:
         """Raise UserError if this model, with these pictures and adapters, would draw another sticker."""

@@ -20,6 +20,7 @@ from mlx_genmoji.lora.layer_tree import adaptable, attached, detach
 from mlx_genmoji.lora.layers import dense_weight
 from mlx_genmoji.pipeline import Genmoji
 from mlx_genmoji.quantization import Quantization, QuantizedLayer, quantize_model
+from mlx_genmoji.sticker.outlines import FILE as OUTLINES_FILE
 
 from .model_folder import check_unused, copy_component, copy_model_files, dense_copy
 
@@ -78,6 +79,8 @@ def fuse(
 
     with whole_folder(output.resolve()) as folder:
         copy_model_files(genmoji.folder, folder)
+        # With the adapter it draws other outlines.
+        (folder / OUTLINES_FILE).unlink(missing_ok=True)
         for name in read_json(genmoji.folder / "model_index.json"):
             if name not in models and (genmoji.folder / name).is_dir():
                 copy_component(genmoji.folder / name, folder / name)

@@ -17,9 +17,10 @@ from mlx_genmoji.errors import UserError
 from mlx_genmoji.prompt.words import FILE as WORDS_FILE
 from mlx_genmoji.quantization import CONFIG_KEY, DENSE_KEY, QuantizedLayer, packed_parts
 from mlx_genmoji.reader.vocabulary import FILE as VOCABULARY_FILE
+from mlx_genmoji.sticker.outlines import FILE as OUTLINES_FILE
 
 # The files of a model that are read besides its components' folders.
-MODEL_FILES = ("model_index.json", DEFAULTS_FILE, WORDS_FILE, VOCABULARY_FILE)
+MODEL_FILES = ("model_index.json", DEFAULTS_FILE, WORDS_FILE, VOCABULARY_FILE, OUTLINES_FILE)
 
 TEXT_ENCODERS = ("text_encoder", "text_encoder_2")
 

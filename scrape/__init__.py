@@ -3,7 +3,7 @@
 `collect("noto", Path("data/noto"))` makes a dataset of an image set (`SOURCES` lists them), `collect_font` of a colour
 font, `collect_folder` of a user's pictures, `collect_emojigraph` of a web site. `merge` joins datasets, `compose`
 combines their emoji to new pictures, `synonyms` gives their emoji other names, `languages` lists their names in other
-languages, and `summarize` counts their pictures.
+languages, `outlines` the outlines of pale ones, and `summarize` counts their pictures.
 """
 
 from .compose import Composer, compose
@@ -13,6 +13,7 @@ from .errors import ScrapeError
 from .font import collect_font
 from .languages import languages
 from .merge import merge
+from .outlines import outlines
 from .own_pictures import collect_folder
 from .sets import Source
 from .sources import SOURCES, collect
@@ -34,6 +35,7 @@ __all__ = [
     "compose",
     "languages",
     "merge",
+    "outlines",
     "summarize",
     "synonyms",
 ]

@@ -134,7 +134,8 @@ def word_table(rows: Sequence[Mapping[str, Any]], wordnet: WordNet) -> str:
     """The table by which a model trained on these rows replaces unknown words, as tab-separated lines, sorted.
 
     A line has a word or phrase, the label for a prompt of that word alone, and the words for a longer prompt, which are
-    missing where the word may mean something else there. For a label the line has only the label.
+    missing where the word may mean something else there. For a label the line has only the label. A plural is replaced
+    by the singular, as captions have it.
     """
     table = {row["label"].lower(): (row["label"].lower(),) * 2 for row in rows}
     # Of two emoji for a thing, the one with the shorter label comes first and gets the word.
@@ -145,8 +146,10 @@ def word_table(rows: Sequence[Mapping[str, Any]], wordnet: WordNet) -> str:
                 continue
             certain = word == name or (claim.certain and word not in CAPTION_WORDS and not wordnet.is_modifier(word))
             table.setdefault(word, (label, name if certain else ""))
-            if certain and name not in UNCOUNTED and (more := several(word)):
-                table.setdefault(more, (plural(name), plural(name)))
+    for word, (label, name) in sorted(table.items(), key=lambda item: (item[0] != name_of(item[0]), item[0])):
+        own_name = name_of(label)
+        if own_name not in UNCOUNTED and word[-1].isalpha() and (more := several(word)):
+            table.setdefault(more, (label, own_name if name else ""))
     lines = [(word, *(() if (word, word) == meant else filter(None, meant))) for word, meant in sorted(table.items())]
     return "".join("\t".join(line) + "\n" for line in lines)
 

@@ -1,4 +1,6 @@
-"""Runs the commands in the README. Those that take hours or a network are checked up to that point."""
+"""Runs the commands in the README and in the pages of docs/. Those that take hours or a network are checked up to that
+point.
+"""
 
 import json
 import re
@@ -24,9 +26,13 @@ from train.recipe import build, read_recipe
 from train.stages import read_stages
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, re.DOTALL)
-COMMANDS = [line.split("#")[0].strip() for kind, block in BLOCKS if not kind for line in block.splitlines()]
+README = ROOT / "README.md"
+PAGES = {path: path.read_text(encoding="utf-8") for path in (README, *sorted((ROOT / "docs").glob("*.md")))}
+BLOCKS = [block for text in PAGES.values() for block in re.findall(r"```(\w*)\n(.*?)```", text, re.DOTALL)]
+LINES = [line.split("#")[0].strip() for kind, block in BLOCKS if not kind for line in block.splitlines()]
+# A command that stands in two pages is run once, as is one that stands before a --replay in each.
+COMMANDS = list(dict.fromkeys(LINES))
+MAX_README_WORDS = 1_400
 
 
 def commands(beginning: str) -> list[str]:
@@ -49,7 +55,8 @@ def adapters(folder: Path) -> None:
     """The adapters that the commands name, in their places."""
     genmoji = Genmoji.load()
     attach(genmoji.models, LoRAConfig(rank=1, targets=("conv",)), seed=1)
-    for path in ("style.safetensors", "other.safetensors", "runs/personas/adapters/style.safetensors"):
+    files = ("style.safetensors", "other.safetensors", "runs/lora-4bit/adapter.safetensors")
+    for path in (*files, "runs/personas/adapters/style.safetensors"):
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         save_adapter(adapter_of(genmoji.models), Path(path))
     write_index(Path("runs/personas/adapters"), Index((Entry("style.safetensors"),)))
@@ -79,6 +86,19 @@ def test_a_command_that_draws_draws(command: str, folder: Path, adapters: None) 
     assert len(pictures) == (int(arguments[arguments.index("-n") + 1]) if "-n" in arguments else 1)
     for picture in pictures:
         assert Image.open(picture).size[0] >= 128
+
+
+@pytest.mark.parametrize("command", commands("genmoji stickers"))
+def test_a_command_that_makes_stickers_makes_some(
+    command: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("pig.png", "cat.jpg"):
+        picture = Image.new("RGB", (64, 64), "white")
+        picture.paste("red", (16, 16, 48, 48))
+        picture.save(name)
+    assert cli.main(shlex.split(command)[1:]) == 0
+    places = capsys.readouterr().out.split()
+    assert "list" in command or (places and all((folder / place).exists() for place in places))
 
 
 @pytest.mark.parametrize("command", commands("genmoji rewrite"))
@@ -166,6 +186,16 @@ def test_a_make_target_that_is_named_exists(command: str) -> None:
     assert re.search(rf"^{command.split()[1]}:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
 
 
-@pytest.mark.parametrize("path", re.findall(r"\]\(([^):]+)\)", README))
-def test_a_file_that_is_linked_exists(path: str) -> None:
-    assert (ROOT / path).exists()
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_each_file_that_a_page_links_exists(page: Path) -> None:
+    links = re.findall(r"\]\(([^):#]+)\)", PAGES[page])
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_the_readme_is_short() -> None:
+    assert len(PAGES[README].split()) <= MAX_README_WORDS
+
+
+def test_each_page_is_in_the_site_s_navigation() -> None:
+    config = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    assert [page.name for page in PAGES if page != README and page.name not in config] == []

@@ -66,6 +66,12 @@ def generate(
             help="Draw a combination in one piece, where the built-in model would draw it in parts: pig, wings.",
         ),
     ] = False,
+    variety: Annotated[
+        float,
+        typer.Option(
+            help="How much the built-in model's candidates differ, from 0 (each as the plain prompt draws it) to 1."
+        ),
+    ] = 1.0,
     sampler: Annotated[SamplerName | None, typer.Option(help="The sampler. [default: the model's]")] = None,
     image: Annotated[
         Path | None, typer.Option(help="A picture to start from (PNG, JPEG or WebP): it becomes an emoji.")
@@ -112,6 +118,7 @@ def generate(
         sampler=sampler,
         strength=strength,
         combine=not whole,
+        variety=variety,
     )
     source = prompt if replay is None else replay
     if source is None or (prompt is not None and replay is not None):

@@ -179,6 +179,19 @@ def languages(
 
 
 @scraping.command()
+def outlines(
+    datasets: Annotated[
+        list[Path], typer.Argument(metavar="DATASETS", help="The image sets that a model is trained on.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The table to write.")],
+) -> None:
+    """List the outlines of the emoji that are as white as their background at the edge."""
+    from scrape import outlines
+
+    typer.echo(outlines(datasets, output))
+
+
+@scraping.command()
 def report(
     dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="The dataset.")],
     output: Annotated[

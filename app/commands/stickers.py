@@ -35,7 +35,6 @@ def stickers(
 ) -> None:
     """Turn pictures into stickers for Slack, Discord, Telegram, WhatsApp, Signal, iMessage, iOS or a web page."""
     from mlx_genmoji.files import write_bytes
-    from mlx_genmoji.pictures import open_picture
     from mlx_genmoji.sticker import Sticker, target_named
 
     if "list" in targets:
@@ -53,7 +52,7 @@ def stickers(
         raise UserError(f"{quoted(output)} is not a folder; give --output another name.")
     output.mkdir(parents=True, exist_ok=True)
     for image, files in planned.items():
-        sticker = Sticker(open_picture(image))
+        sticker = Sticker.open(image)
         for target, file in files.items():
             try:
                 data = sticker.export_file(target, image.stem)[1]

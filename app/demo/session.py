@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from mlx_genmoji import Sticker
@@ -47,6 +49,8 @@ class HistoryEntry:
     """The pictures, at most `MAX_TILE_SIDE` wide."""
     icon: bytes
     """The first picture, at most `MAX_ICON_SIDE` wide."""
+    outlines: tuple[NDArray[np.bool_] | None, ...]
+    """See `Sticker.outline`."""
     moods: tuple[str, ...] = ()
     """Of a pack: the names of the pictures' moods."""
     pack: bytes | None = None
@@ -64,13 +68,14 @@ class HistoryEntry:
         recipes = tuple(sticker.recipe for sticker in done.stickers)
         icon = _png(images[0], MAX_ICON_SIDE)
         token = secrets.token_urlsafe(16)
-        return cls(
-            token, request, done.plan, done.seed, done.notes, pictures, recipes, tiles, icon, done.moods, done.pack
-        )
+        outlines = tuple(sticker.outline for sticker in done.stickers)
+        shown = (pictures, recipes, tiles, icon, outlines)
+        return cls(token, request, done.plan, done.seed, done.notes, *shown, done.moods, done.pack)
 
     def sticker(self, index: int) -> Sticker:
         """Candidate `index`, as it was drawn."""
-        return Sticker(Image.open(io.BytesIO(self.pictures[index])).convert("RGB"), self.recipes[index])
+        image = Image.open(io.BytesIO(self.pictures[index])).convert("RGB")
+        return Sticker(image, self.recipes[index], self.outlines[index])
 
     @property
     def size(self) -> int:

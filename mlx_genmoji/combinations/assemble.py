@@ -22,8 +22,14 @@ MARGIN = 0.03
 def put_together(combination: Combination, pictures: Mapping[Part, Image.Image]) -> Image.Image:
     """The picture of a combination, RGB on white, of the same size as the pictures of its parts.
 
-    pictures: a square picture on white of each of `combination.parts`. A part whose picture is empty is left out.
+    pictures: a square picture of each of `combination.parts`, RGB on white, or RGBA. A part whose picture is empty is
+    left out.
     """
+    return assembled(combination, pictures)[0]
+
+
+def assembled(combination: Combination, pictures: Mapping[Part, Image.Image]) -> tuple[Image.Image, Image.Image | None]:
+    """The picture of `put_together`, and its alpha (mode L); None where the subject's picture is empty."""
     sprites = {}
     for part, picture in pictures.items():
         sprite = Sprite.cut(Sticker(picture).cutout(), combination.source, part.label, part.role)
@@ -32,7 +38,7 @@ def put_together(combination: Combination, pictures: Mapping[Part, Image.Image])
     subject, size = sprites.get(combination.subject), pictures[combination.subject].width
     joined = [item for item in combination.joined if item.part is None or item.part in sprites]
     if subject is None:
-        return pictures[combination.subject].convert("RGB")
+        return pictures[combination.subject].convert("RGB"), None
     for item in joined:
         if item.kind in TRANSFORMS and item.kind != "frozen":
             subject = _transformed(subject, item, sprites, size)
@@ -43,7 +49,8 @@ def put_together(combination: Combination, pictures: Mapping[Part, Image.Image])
     for item, others in _placements(joined, sprites):
         whole = figure(scene, subject, size) if placed else subject
         scene, placed = _placed(item, whole, others), True
-    return draw(scene.layers, size, _filled(scene, size))
+    placing = _filled(scene, size)
+    return draw(scene.layers, size, placing), cut(scene.layers, size, placing).getchannel("A")
 
 
 def _transformed(subject: Sprite, item: Joined, sprites: Mapping[Part, Sprite], size: int) -> Sprite:

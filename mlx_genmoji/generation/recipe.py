@@ -16,6 +16,7 @@ from ..errors import UserError, quoted
 if TYPE_CHECKING:
     from ..combinations.combination import Combination
     from ..prompt.plan import PromptPlan
+    from .variation import Variation
 
 _TEXT, _TEXT_OR_NONE = (str,), (str, type(None))
 _WHOLE, _WHOLE_OR_NONE, _NUMBER = (int,), (int, type(None)), (int, float)
@@ -36,6 +37,7 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
     "image_sha256": _TEXT,
     "mask_sha256": _TEXT,
     "combination": (Mapping,),
+    "variation": (Mapping,),
     "notes": (list,),
     "model": (Mapping,),
     "adapters": (list,),
@@ -102,6 +104,8 @@ class Recipe:
     image: Mapping[str, Any] = field(default_factory=dict)
     """`strength`, `image_sha256` and `mask_sha256` for image to image; empty without a picture."""
     combination: Combination | None = None
+    variation: Variation | None = None
+    """What was done to the picture after it was drawn; None if it is as drawn."""
     notes: tuple[str, ...] = ()
     """Sentences: what of the prompt was left out, or is drawn as something else."""
     adapters: tuple[Mapping[str, Any], ...] = ()
@@ -125,6 +129,7 @@ class Recipe:
             "sampler": self.sampler,
             **self.image,
             **({} if self.combination is None else {"combination": self.combination.to_dict()}),
+            **({} if self.variation is None else {"variation": self.variation.to_dict()}),
             **({"notes": list(self.notes)} if self.notes else {}),
             "model": self.model.to_dict(),
             "adapters": [dict(adapter) for adapter in self.adapters],
@@ -156,6 +161,8 @@ class Recipe:
             parsed["plan"] = _plan(parsed["plan"])
         if "combination" in parsed:
             parsed["combination"] = _combination(parsed["combination"])
+        if "variation" in parsed:
+            parsed["variation"] = _variation(parsed["variation"], parsed.get("combination"))
         return cls(**parsed, image=image)
 
 
@@ -186,6 +193,16 @@ def _combination(values: Mapping[str, Any]) -> Combination:
         return Combination.from_dict(values)
     except (AttributeError, KeyError, TypeError, ValueError):
         raise UserError("The recipe's 'combination' is not valid.") from None
+
+
+def _variation(values: Mapping[str, Any], combination: Combination | None) -> Variation:
+    from .variation import Variation
+
+    variation = Variation.from_dict(values)
+    drawings = 1 if combination is None else len(combination.parts)
+    if variation.shades and len(variation.shades) != drawings:
+        raise UserError(f"The recipe's variation has {len(variation.shades)} shades for a picture of {drawings} parts.")
+    return variation
 
 
 @cache

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import secrets
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -23,16 +24,21 @@ from .recipe import Recipe
 class Request:
     """What to draw, and how."""
 
-    captions: Sequence[str]
-    """One for each drawing: a prompt's only caption, or those of a combination's parts, the subject last."""
-    recipe: Recipe
-    """The recipe of the first candidate."""
+    recipes: Sequence[Recipe]
+    """One for each candidate."""
+    captions: Sequence[Sequence[str]]
+    """Of each candidate, one for each drawing: its only caption, or those of its combination's parts, the subject last.
+    """
     schedule: Schedule
     start: ImageStart
-    count: int = 1
     seed: int = 0
     latents: mx.array | None = None
     """(count, h, w, c): the initial noise, if the caller gave it."""
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe of the first candidate, which shares all but drawings and seeds with the others."""
+        return self.recipes[0]
 
     @property
     def repeatable(self) -> bool:
@@ -42,10 +48,6 @@ class Request:
     def noise(self, family: Family, i: int) -> mx.array:
         """The initial noise of candidate `i`, (1, h, w, c)."""
         return family.noise(self.seed + i) if self.latents is None else self.latents[i : i + 1]
-
-    def recipe_of(self, i: int) -> Recipe:
-        """The recipe of candidate `i`."""
-        return replace(self.recipe, seed=self.seed + i if self.latents is None else None)
 
 
 def prepare(prompt: str, options: Options, reader: OpenReader, facts: Callable[[], Mapping[str, Any]]) -> Request:
@@ -64,7 +66,6 @@ def prepare(prompt: str, options: Options, reader: OpenReader, facts: Callable[[
     strength = None if options.image is None else STRENGTH if options.strength is None else options.strength
     sampler, schedule = family.schedule(options.sampler, steps, strength)
     start = family.start(schedule, options.image, options.strength, options.mask)
-    combination = reading.combination if isinstance(options.combine, bool) else options.combine
     recipe = Recipe(
         prompt=prompt,
         final_prompt=reading.final_prompt,
@@ -73,16 +74,31 @@ def prepare(prompt: str, options: Options, reader: OpenReader, facts: Callable[[
         person_type=reading.person_type,
         template=reading.template,
         plan=reading.plan,
-        seed=seed,
+        seed=None,
         steps=steps,
         guidance=guidance,
         sampler=sampler,
         image=start.recipe,
-        combination=combination,
         notes=reading.notes,
         **facts(),
     )
-    return Request(captions_of(recipe), recipe, schedule, start, options.count, seed, options.latents)
+    recipes = []
+    for i in range(options.count):
+        drawn, variation = reader.vary(reading, seed + i, options)
+        recipes.append(
+            replace(
+                recipe,
+                seed=seed + i if options.latents is None else None,
+                final_prompt=drawn.final_prompt,
+                plan=drawn.plan,
+                combination=drawn.combination if isinstance(options.combine, bool) else options.combine,
+                variation=variation,
+            )
+        )
+    for note in reading.notes:
+        # At the line that called `Genmoji.generate`.
+        warnings.warn(note, stacklevel=3)
+    return Request(recipes, list(map(captions_of, recipes)), schedule, start, seed, options.latents)
 
 
 def request_again(recipe: Recipe, options: Options, family: Family) -> Request:
@@ -97,7 +113,7 @@ def request_again(recipe: Recipe, options: Options, family: Family) -> Request:
     strength = options.strength
     _, schedule = family.schedule(recipe.sampler, recipe.steps, strength)
     start = family.start(schedule, options.image, strength, options.mask)
-    return Request(captions_of(recipe), recipe, schedule, start, seed=seed)
+    return Request([recipe], [captions_of(recipe)], schedule, start, seed)
 
 
 def captions_of(recipe: Recipe) -> list[str]:
@@ -117,6 +133,9 @@ def check_numbers(options: Options, guidance: float) -> int:
     """The seed, a random one if none is given. Raises UserError for a number that is out of range."""
     if options.count < 1:
         raise UserError(f"The count must be 1 or more, not {options.count}.")
+    variety = options.variety
+    if not (isinstance(variety, int | float) and not isinstance(variety, bool) and 0 <= variety <= 1):
+        raise UserError(f"The variety must be a number from 0 to 1, not {variety}.")
     if not (math.isfinite(guidance) and guidance >= 0):
         raise UserError(f"The guidance must be 0 or more, not {guidance}.")
     seed = secrets.randbelow(2**31) if options.seed is None else options.seed

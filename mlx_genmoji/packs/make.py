@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import secrets
 import shutil
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any
 
 from ..errors import Cancelled, UserError, quoted
 from ..files import read_json, whole_folder, write_bytes, write_json
-from ..pictures import UNREADABLE, open_picture
+from ..pictures import UNREADABLE
 from ..pipeline import Genmoji
 from ..prompt.safety import clean
 from ..sticker import Sticker, read_recipe
@@ -82,7 +83,8 @@ def make_pack(
 
     messengers: names in `messengers.MESSENGERS`, None for all. moods: names in `moods.MOODS`, None for
     `moods.DEFAULT_MOODS`. title: by default the subject. options: what else `Genmoji.generate` takes of a prompt, such
-    as steps, guidance, template, skin_tone; the same for each sticker, as is the seed, so that all show one figure.
+    as steps, guidance, template, skin_tone; the same for each sticker, as is the seed, so that all show one figure
+    (`variety` is 0 unless given).
     callback: called after each step of a drawing and after each sticker; if it returns False, Cancelled is raised.
 
     A sticker that is in the folder is kept; one that is missing or damaged is drawn. A mood that the model cannot draw
@@ -207,7 +209,10 @@ def _draw_all(
             sticker = _kept(path, prompt, seed)
             if sticker is None:
                 step = (lambda *_, mood=mood: report(mood, None)) if callback else None
-                sticker = genmoji.generate(prompt, seed=seed, callback=step, **options)[0]
+                with warnings.catch_warnings():
+                    # The pack says them itself, once for each mood.
+                    warnings.simplefilter("ignore", UserWarning)
+                    sticker = genmoji.generate(prompt, seed=seed, callback=step, **{"variety": 0.0, **options})[0]
                 write_bytes(path, sticker.encoded(".png"))
             drawn[mood] = sticker
             if not report(mood, sticker):
@@ -221,7 +226,7 @@ def _kept(path: Path, prompt: str, seed: int) -> Sticker | None:
         recipe = read_recipe(path)
         if recipe is None or (recipe.get("prompt"), recipe.get("seed")) != (prompt, seed):
             return None
-        return Sticker(open_picture(path), recipe)
+        return Sticker.open(path)
     except (UserError, *UNREADABLE):
         return None
 

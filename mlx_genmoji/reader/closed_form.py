@@ -6,6 +6,7 @@ the reading's notes.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -31,6 +32,7 @@ from .vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from ..combinations.combination import Combination
+    from ..generation.variation import Variation
     from ..prompt.plan import PromptPlan
 
 MAX_SUGGESTIONS = 3
@@ -52,20 +54,50 @@ class ClosedReader(OpenReader):
         if options.template == AS_IS:
             return super().read(prompt, options)
         plan = self.plan(prompt, options)
-        text, style = self._without_style(_text_of(plan) if plan else _in_english(prompt))
+        english = _text_of(plan) if plan else _in_english(prompt)
+        text, style = self._without_style(english)
         parsed = parse(text, max_characters=None)
         skin_tone, person_type = _people(parsed, plan, options)
         self.adapters.route(skin_tone, person_type)
         template = self._template(options.template, style)
         scene, combination, notes = self._understood(prompt, parsed.subject, person_type, template, options)
         assert scene.subject is not None
+        if plan is None and english != prompt:
+            notes = (f"Read in English: {quoted(repr(english), 80)}.", *notes)
         final_prompt = self.caption(scene.subject, template, skin_tone)
         negative_prompt = clean_final(options.negative_prompt or (plan.negative_prompt if plan else ""))
         if combination is not None:
             combination = combination.captioned(lambda part: self.caption(part.label, template, skin_tone))
         if plan is not None:
             plan = replace(plan, final_prompt=final_prompt, composed_prompt=final_prompt)
-        return Reading(final_prompt, template, skin_tone, person_type, negative_prompt, plan, combination, notes)
+        return Reading(
+            final_prompt,
+            template,
+            skin_tone,
+            person_type,
+            negative_prompt,
+            plan,
+            combination,
+            notes,
+            label=scene.subject,
+            words=parsed.subject,
+            shown=any(unicodedata.category(char) == "So" for char in prompt),
+        )
+
+    def vary(self, reading: Reading, seed: int, options: Options) -> tuple[Reading, Variation | None]:
+        drawn_freely = options.image is None and options.latents is None and isinstance(options.combine, bool)
+        if not options.variety or not drawn_freely or not reading.words:
+            return reading, None
+        from .variety import vary
+
+        def caption(label: str) -> str:
+            return self.caption(label, reading.template, reading.skin_tone)
+
+        varied, variation = vary(reading, seed, options.variety, self.lexicon, caption)
+        if varied.plan is not None:
+            prompt = varied.final_prompt
+            varied = replace(varied, plan=replace(varied.plan, final_prompt=prompt, composed_prompt=prompt))
+        return varied, variation
 
     def _without_style(self, text: str) -> tuple[str, str | None]:
         """A prompt without the style that it ends with ("octopus, flat"), and that style."""

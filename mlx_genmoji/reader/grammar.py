@@ -165,9 +165,11 @@ def _adjectives(phrase: Phrase, scene: Scene, first: bool) -> list[Token]:
                 if meanings.number > 4:
                     scene.unknown.append(token.text)
         elif meanings.mood and (not meanings.noun or follows or (not first and scene.subject)):
-            if any(wish.kind == "emotion" for wish in scene.wishes):
+            moods = [wish.label for wish in scene.wishes if wish.kind == "emotion"]
+            if moods and meanings.mood not in moods:
                 scene.unknown.append(token.text)
-            scene.wish("emotion", meanings.mood)
+            if meanings.mood not in moods:
+                scene.wish("emotion", meanings.mood)
         elif meanings.look and (not meanings.noun or follows):
             _look(token, meanings.look, scene, about_subject=first)
         elif meanings.verb and meanings.verb[1] and not meanings.noun:
@@ -213,26 +215,44 @@ def _subject(nouns: Sequence[Token], scene: Scene, lexicon: Lexicon) -> None:
         scene.subject, scene.subject_words = together, " ".join(token.text for token in named)
         return
     candidates = [token for token in named if not token.meanings.roles] or named  # type: ignore[union-attr]
-    head = candidates[-1]
+    doers = [token for token in candidates if not _is_activity(token)]
+    head = (doers or candidates)[-1]
     _draw(head, scene)
     for token in nouns:
         if token is head:
             continue
-        if token.meanings and token.meanings.roles:
+        if doers and _is_activity(token):
+            scene.unknown.append(token.text)
+        elif token.meanings and token.meanings.roles:
             _as_role([token], scene)
         else:
             _object("beside", token, scene)
 
 
 def _compound(named: Sequence[Token], lexicon: Lexicon) -> str | None:
-    """The label that two nouns make together: "firefighter woman" is "woman firefighter"."""
+    """The label that two nouns make together: "firefighter woman" is "woman firefighter".
+
+    Somebody who does something is one label too: "woman doing yoga" is "woman in lotus position".
+    """
     if len(named) != 2:
         return None
     first, second = (token.meanings.noun.label for token in named)  # type: ignore[union-attr]
-    for label in (f"{first} {second}", f"{second} {first}"):
+    doing = second.removeprefix("person ")
+    who = {"boy": "man", "girl": "woman"}.get(first, first)
+    active = (f"{who} {doing}",) if who in ("man", "woman", "person") and doing != second else ()
+    for label in (f"{first} {second}", f"{second} {first}", *active):
         if label in lexicon.vocabulary:
             return label
     return None
+
+
+def _is_activity(token: Token) -> bool:
+    """Whether a noun is what a person does, such as yoga, whose label is "person in lotus position"."""
+    return (
+        token.meanings is not None
+        and token.meanings.noun is not None
+        and token.meanings.noun.label.startswith("person ")
+    )
 
 
 def _draw(token: Token, scene: Scene) -> None:

@@ -18,6 +18,7 @@ from .reading import Reading
 
 if TYPE_CHECKING:
     from ..combinations.combination import Part
+    from ..generation.variation import Variation
     from ..prompt import CaptionForm, PromptPlan, Rewriter
 
 AS_IS = "{prompt}"
@@ -78,6 +79,13 @@ class OpenReader:
             negative_prompt,
         )
         return self._by_parts(parsed.subject, reading, options)
+
+    def vary(self, reading: Reading, seed: int, options: Options) -> tuple[Reading, Variation | None]:
+        """The reading of the candidate with a seed, and the changes of its picture; None where it is left as it is.
+
+        The candidates of a model without a closed vocabulary differ by their noise alone.
+        """
+        return reading, None
 
     def _read_plan(self, plan: PromptPlan, options: Options) -> Reading:
         self.adapters.route(plan.skin_tone, plan.person_type)

@@ -26,3 +26,9 @@ class Reading:
     """The parts to draw, each with its caption, and how they are put together; None for a drawing in one go."""
     notes: tuple[str, ...] = ()
     """Sentences for the user: what of the prompt was left out, or is drawn as something else."""
+    label: str = ""
+    """What a closed vocabulary's model draws in one go."""
+    words: str = ""
+    """What the prompt says, in English."""
+    shown: bool = False
+    """Whether the prompt has emoji characters, which stand for exactly their drawings."""

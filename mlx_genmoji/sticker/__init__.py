@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import io
 import json
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -34,6 +36,7 @@ __all__ = [
 ]
 
 RECIPE_KEY = "genmoji"
+OUTLINE_KEY = "genmoji-outline"
 
 SUFFIXES = (".png", ".webp", ".heic")
 
@@ -46,6 +49,27 @@ class Sticker:
     """RGB on white; or RGBA, if it has transparency already."""
     recipe: dict[str, Any] = field(default_factory=dict)
     """The arguments that it was drawn with, such as prompt, seed and steps, and the model's name and hash."""
+    outline: NDArray[np.bool_] | None = field(default=None, repr=False, compare=False)
+    """The pixels of the figure, `(H, W)`, if they are known; a white figure on white can then be cut out too."""
+
+    @classmethod
+    def open(cls, path: str | Path) -> Sticker:
+        """Read a picture of any format that `pictures.open_picture` reads; a PNG of `save` has its recipe and outline.
+
+        Raises UserError if it cannot be read.
+        """
+        from ..pictures import open_picture
+
+        image = open_picture(Path(path))
+        if Path(path).suffix.lower() != ".png":
+            return cls(image)
+        try:
+            with Image.open(path) as file:
+                recipe, outline = file.info.get(RECIPE_KEY), file.info.get(OUTLINE_KEY)
+            read = json.loads(recipe) if isinstance(recipe, str) else {}
+        except (OSError, ValueError):
+            return cls(image)
+        return cls(image, read if isinstance(read, dict) else {}, _read_outline(outline, image.size))
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -63,7 +87,12 @@ class Sticker:
             return self.image.convert("RGBA")
         from .cutout import cut_out
 
-        return Image.fromarray(cut_out(np.asarray(self.image.convert("RGB"))), "RGBA")
+        outline = None
+        if self.outline is not None:
+            from .outlines import fitted
+
+            outline = fitted(self.outline, self.image.size)
+        return Image.fromarray(cut_out(np.asarray(self.image.convert("RGB")), outline), "RGBA")
 
     def export(self, kind: str, name: str = "sticker", recipe: bool = True) -> dict[str, bytes]:
         """The files of one of `TARGETS` (`slack`, `telegram`, ...): file names, which begin with `name`, and bytes.
@@ -110,12 +139,27 @@ class Sticker:
             info = PngInfo()
             if recipe:
                 info.add_itxt(RECIPE_KEY, json.dumps(self.recipe, ensure_ascii=False))
+            if self.outline is not None and not transparent:
+                from .outlines import packed
+
+                info.add_text(OUTLINE_KEY, packed(self.outline))
             image.save(buffer, format="PNG", pnginfo=info)
         return buffer.getvalue()
 
     def _description(self) -> str:
         prompt = self.recipe.get("prompt")
         return prompt if isinstance(prompt, str) else ""
+
+
+def _read_outline(text: object, size: tuple[int, int]) -> NDArray[np.bool_] | None:
+    """The outline in a PNG's metadata; None where there is none, or the picture was changed since."""
+    from .outlines import unpacked
+
+    if not isinstance(text, str):
+        return None
+    with suppress(UserError):
+        return unpacked(text, size)
+    return None
 
 
 def read_recipe(path: str | Path) -> dict[str, Any] | None:

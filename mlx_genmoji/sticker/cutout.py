@@ -39,11 +39,17 @@ MIN_GAP = 1 / 3000
 # Isolated parts are noise if their contrast (levels) is below the first limit, or below the second if they are small
 # (a share of the picture).
 SPECK_CONTRAST, SMALL_SPECK_CONTRAST, SMALL_SPECK = 24.0, 64.0, 1 / 1500
+# Up to this contrast (levels) a pixel has the alpha of the known outline, if there is one; above it, its own.
+FAINT_EDGE = 40.0
+# The edge beside a pixel of more contrast than this (levels) is dark.
+DARK = 140.0
 
 
-def cut_out(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def cut_out(rgb: NDArray[np.uint8], outline: Floats | None = None) -> NDArray[np.uint8]:
     """Cut out `(H, W, 3)` on white: `(H, W, 4)`, not premultiplied, black where transparent.
 
+    outline: the alpha, `(H, W)` from 0 to 1, that the figure is known to have to about a pixel (`outlines`). White
+    inside it belongs to the figure, and white outside it does not.
     A picture whose border is not white is returned opaque.
     """
     levels = rgb.astype(np.float32)
@@ -57,7 +63,14 @@ def cut_out(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
         background |= _gaps(levels, contrast, labels, at_border)[labels]
     else:
         background |= _specks(contrast, background)
+    if outline is not None:
+        # Beside dark pixels the picture's own edge is better than the outline's.
+        pale = ~_grown(contrast > DARK) | _grown(_grown(_inside(outline) & (contrast <= FAINT_EDGE)))
+        background = (background & ~(pale & (outline >= 0.5))) | ((contrast <= noise) & ~_grown(outline >= 0.5))
     alpha = _alpha(white - levels, noise, background)
+    if outline is not None:
+        edge = np.where(pale & (contrast <= FAINT_EDGE), outline, 0)
+        alpha = np.where(_inside(outline), 1, np.maximum(alpha, edge)).astype(np.float32)
     share = np.maximum(alpha, 1 / 255)[..., None]
     colour = np.where(alpha[..., None] > 0, (levels - (1 - share) * white) / share, 0)
     rgba = np.concatenate([colour, 255 * alpha[..., None]], axis=-1)
@@ -193,6 +206,11 @@ def _alpha(depth: Floats, noise: float, background: Mask) -> Floats:
     along = (pixel * framed[at]).sum(-1) / np.maximum((framed[at] ** 2).sum(-1), 1e-6)
     alpha.reshape(-1)[edge] = np.clip(along, 0, 1)
     return alpha
+
+
+def _inside(outline: Floats) -> Mask:
+    """The pixels that are in the figure if its outline is right to a pixel."""
+    return ~_grown(outline < 0.5)
 
 
 def _grown(mask: Mask) -> Mask:

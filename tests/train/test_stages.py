@@ -47,6 +47,7 @@ def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (folder / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (tmp_path / "data" / "synonyms").mkdir()
     (tmp_path / "data" / "synonyms" / "words.tsv").write_text("")
+    (tmp_path / "data" / "outlines.tsv").write_text("")
     return tmp_path
 
 

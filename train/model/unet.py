@@ -28,6 +28,7 @@ from mlx_genmoji.pipeline import Genmoji
 from mlx_genmoji.prompt.words import FILE as WORDS_FILE
 from mlx_genmoji.reader.vocabulary import write_vocabulary
 from mlx_genmoji.samplers import make_sampler
+from mlx_genmoji.sticker.outlines import FILE as OUTLINES_FILE
 from mlx_genmoji.tokenizer import CLIPTokenizer
 
 from ..data.dataset import Dataset
@@ -75,6 +76,8 @@ class DiffusionRecipe(DenoisingRecipe):
     """The `genmoji.json` of the finished model: template, steps, guidance."""
     words: Path | None = None
     """The file of synonyms that `genmoji scrape synonyms` writes, copied into the finished model."""
+    outlines: Path | None = None
+    """The file of pale emoji's outlines that `genmoji scrape outlines` writes, copied into the finished model."""
     closed: bool = False
     """Whether the finished model is given its training captions alone: its folder then declares them."""
     caption_dropout: float = 0.1
@@ -166,10 +169,9 @@ def train_diffusion(recipe: DiffusionRecipe, options: Options) -> Path:
 def _check_result(recipe: DiffusionRecipe) -> None:
     """Raise UserError, before the training, for a sampler, defaults or words that the result could not use."""
     make_sampler(recipe.scheduler).schedule(Defaults.read(recipe.defaults).steps)
-    if recipe.words is not None and not recipe.words.is_file():
-        raise UserError(
-            f"Recipe: there is no file {recipe.words}, which 'words' names; make it: genmoji scrape synonyms."
-        )
+    for key, path, maker in (("words", recipe.words, "synonyms"), ("outlines", recipe.outlines, "outlines")):
+        if path is not None and not path.is_file():
+            raise UserError(f"Recipe: there is no file {path}, which '{key}' names; make it: genmoji scrape {maker}.")
 
 
 def _start_sha256(recipe: DiffusionRecipe) -> str | None:
@@ -279,6 +281,8 @@ def write_model(folder: Path, recipe: DiffusionRecipe, parts: Parts) -> None:
     write_json(folder / DEFAULTS_FILE, recipe.defaults)
     if recipe.words is not None:
         shutil.copyfile(recipe.words, folder / WORDS_FILE)
+    if recipe.outlines is not None:
+        shutil.copyfile(recipe.outlines, folder / OUTLINES_FILE)
     write_json(
         folder / "model_index.json",
         {

@@ -1,5 +1,7 @@
 """How a prompt reaches the text encoder."""
 
+import inspect
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,7 @@ import pytest
 from diffusers import DDIMScheduler, StableDiffusionPipeline
 
 from mlx_genmoji import Genmoji
+from mlx_genmoji.reader.options import Options
 
 pytestmark = pytest.mark.usefixtures("cpu")
 
@@ -46,3 +49,10 @@ def test_an_option_is_added_to_a_prompt_that_is_otherwise_as_it_is(folder: Path)
 def test_the_built_in_model_is_called_builtin_or_nothing() -> None:
     mx.set_default_device(mx.cpu)
     assert Genmoji.load("builtin").name == Genmoji.load().name == "builtin"
+
+
+def test_generate_takes_each_option_with_its_default() -> None:
+    parameters = inspect.signature(Genmoji.generate).parameters
+    for option in fields(Options):
+        assert parameters[option.name].default == option.default
+    assert parameters.keys() - {option.name for option in fields(Options)} == {"self", "prompt", "callback"}

@@ -149,7 +149,7 @@ def test_all_stickers_show_one_figure(genmoji: Genmoji, tmp_path: Path) -> None:
 def test_what_is_drawn_once_is_the_same_to_the_pixel(genmoji: Genmoji, pack: make.Pack) -> None:
     for name in ("love", "good-night", "wow"):
         sticker = pack.stickers[name]
-        alone = genmoji.generate(sticker.recipe["prompt"], seed=7, steps=STEPS)[0]
+        alone = genmoji.generate(sticker.recipe["prompt"], seed=7, steps=STEPS, variety=0)[0]
         assert np.array_equal(np.asarray(alone.image), np.asarray(sticker.image)) and alone.recipe == sticker.recipe
 
 
