@@ -28,7 +28,8 @@ from recogniser import Recogniser
 from row import Row
 from tqdm import tqdm
 
-from mlx_genmoji.pictures import fit_picture, to_array
+from mlx_genmoji.generation.image_start import to_array
+from mlx_genmoji.pictures import fit_picture
 from scrape.sources import collect
 
 if TYPE_CHECKING:
