@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ..english import stem
 from .language_tables import CYRILLIC, LATIN, MAX_PHRASE_WORDS, UNSPACED, Entry, Language, fold, language, split
-from .lexicon import rows
+from .lexicon import TABLES
 from .word_order import CONTENT, Token, european
 from .word_order_asian import chinese, japanese_or_korean
 
@@ -60,6 +60,7 @@ NOT_ENGLISH = frozenset(
 """Words of those tables that are as likely another language's."""
 
 PACKAGE = Path(__file__).parents[1]
+WORD_FILES = (PACKAGE / "builtin" / "words.tsv", PACKAGE / "prompt" / "words.tsv")
 
 NAMING = frozenset(("name", "noun", "adj", "state", "verb"))
 TIE = 0.3
@@ -71,6 +72,7 @@ COMPOUND_LINKS = ("", "s", "n", "en", "es", "er")
 MIN_COMPOUND, MIN_PART = 7, 3
 CERTAINTY_OF_A_COMPOUND = 0.6
 _WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*|&")
+_FIRST_CELL = re.compile(r"^[^#\t\n][^\t\n]*", re.MULTILINE)
 _HEAD_LAST_ROLES = re.compile(r"pirate|astronaut|cowboy|king|queen|wizard|witch|ninja|chef|cook|santa|superhero|knight")
 
 _ACTIVITY = re.compile(r"(?:person|man|woman) \w+ing\b")
@@ -273,7 +275,9 @@ def _english_words(words: Sequence[str]) -> list[bool]:
 @cache
 def _english() -> frozenset[str]:
     """The English phrases and words: of the reader's tables, the prompt's words, and the labels with their synonyms."""
-    lines = [row[0] for table in ENGLISH_TABLES for row in rows(table)]
-    for path in (PACKAGE / "builtin" / "words.tsv", PACKAGE / "prompt" / "words.tsv"):
-        lines += [line.partition("\t")[0] for line in path.read_text("utf-8").splitlines()]
-    return frozenset(" ".join(_WORD.findall(line.lower())) for line in lines)
+    phrases: set[str] = set()
+    for path in (*(TABLES / name for name in ENGLISH_TABLES), *WORD_FILES):
+        phrases.update(_FIRST_CELL.findall(path.read_text("utf-8").lower()))
+    # Most phrases are letters, digits and spaces alone, and their words are joined as they are: a cold start is faster.
+    others = {phrase for phrase in phrases if not phrase.replace(" ", "").isalnum()}
+    return frozenset(phrases - others | {" ".join(_WORD.findall(phrase)) for phrase in others})

@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from row import Row
 from tqdm import tqdm
 
+from mlx_genmoji.prompt import SKIN_TONES
 from scrape import Report, collect
-from scrape.emojibase import SKIN_TONES, key
+from scrape.emojibase import key
 from scrape.own_pictures import slug
 from scrape.packages import Package
 from scrape.pictures import render

@@ -11,6 +11,7 @@ from mlx_genmoji.hub import BUILTIN
 from mlx_genmoji.reader import languages
 from mlx_genmoji.reader.language_tables import FOLDER, LATIN, NAME, TAGS, Language, language
 from mlx_genmoji.reader.languages import translate
+from mlx_genmoji.reader.lexicon import rows
 from mlx_genmoji.reader.vocabulary import Vocabulary
 
 CODES = sorted(path.stem for path in FOLDER.glob("??.tsv"))
@@ -285,3 +286,9 @@ def test_the_tables_of_names_are_small() -> None:
 def test_a_word_that_is_written_in_full_is_surer_than_a_stem(code: str) -> None:
     lookup: Language = language(code)
     assert all((found := lookup.find(word.split(" "))) is not None and found[1] == 1 for word in lookup.words)
+
+
+def test_english_is_the_words_of_each_phrase_of_the_english_tables() -> None:
+    cells = [row[0] for table in languages.ENGLISH_TABLES for row in rows(table)]
+    cells += [line.split("\t")[0] for path in languages.WORD_FILES for line in path.read_text("utf-8").splitlines()]
+    assert languages._english() == {" ".join(languages._WORD.findall(cell.lower())) for cell in cells}
