@@ -32,9 +32,9 @@ from .models.ops.metal import wired_memory
 from .prompt import PERSON_TYPES, SKIN_TONES
 from .prompt.words import Words
 from .quantization import Quantization
-from .reader import make_reader
+from .reader import Options
+from .reader.closed_form import make_reader
 from .reader.open_form import AS_IS
-from .reader.options import Options
 from .reader.vocabulary import Vocabulary
 from .sticker import Sticker
 

@@ -10,11 +10,9 @@ from ..checkpoint.defaults import EMOJI_SETS, Defaults
 from ..errors import UserError
 from ..families.base import Family
 from ..lora.active import Adapters
-from ..prompt import compose, parse
 from ..prompt.safety import clean_final
 from ..prompt.words import Words
-from .options import Options
-from .reading import Reading
+from . import Options, Reading
 
 if TYPE_CHECKING:
     from ..combinations.combination import Part
@@ -56,6 +54,8 @@ class OpenReader:
         plan = self.plan(prompt, options)
         if plan is not None:
             return self._read_plan(plan, options)
+        from ..prompt import compose, parse
+
         negative_prompt = clean_final(options.negative_prompt)
         template = self.template if options.template is None else options.template
         skin_tone, person_type = options.skin_tone, options.person_type
@@ -109,6 +109,7 @@ class OpenReader:
         if not self.defaults.parts or reading.template == AS_IS or not wants_parts(options):
             return reading
         from ..combinations.reading import read
+        from ..prompt import compose
 
         def caption(part: Part) -> str:
             person = (reading.skin_tone, reading.person_type) if part.role == "person" else ()

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING
 
 from ..generation.variation import Shade, Variation
 from ..prompt.lexicon import emojis
+from . import Reading
 from .lexicon import Key, Lexicon, key, rows, words_of
-from .reading import Reading
 
 if TYPE_CHECKING:
     from ..combinations.combination import Combination, Part
@@ -122,7 +122,7 @@ def drawings(label: str, reading: Reading, words: Sequence[str], lexicon: Lexico
     named = variants()
     options = [label, *named.get((label,), ())]
     for word, labels in named.items():
-        if label in labels and _is_generic(key(word[0]), words, lexicon) and not _contains(words, key(label)):
+        if label in labels and not _contains(words, key(label)) and _is_generic(key(word[0]), words, lexicon):
             options += labels
     bare = label.removeprefix("person ")
     genders = [f"man {bare}", f"woman {bare}"]

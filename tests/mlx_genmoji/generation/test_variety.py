@@ -18,8 +18,8 @@ from mlx_genmoji.generation.recipe import Recipe
 from mlx_genmoji.generation.request import Request, prepare
 from mlx_genmoji.generation.variation import Shade, Variation
 from mlx_genmoji.hub import BUILTIN
+from mlx_genmoji.reader import Options
 from mlx_genmoji.reader.lexicon import rows
-from mlx_genmoji.reader.options import Options
 from mlx_genmoji.reader.variety import Choices
 from mlx_genmoji.reader.vocabulary import Vocabulary
 
