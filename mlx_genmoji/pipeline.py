@@ -1,7 +1,7 @@
 """Genmoji: a prompt in, stickers out.
 
 prompt -> request (`generation.request`) -> latents, once for each caption (`generation.denoise`) -> picture
-(`generation.decode`) -> sticker with its recipe (`generation.recipe`)
+(`generation.finished`) -> sticker with its recipe (`generation.recipe`)
 """
 
 from __future__ import annotations
@@ -16,22 +16,20 @@ import mlx.core as mx
 import mlx.nn as nn
 from PIL import Image
 
-from .checkpoint.defaults import DEFAULTS_FILE, Defaults
+from .checkpoint import DEFAULTS_FILE, Defaults
 from .errors import UserError, quoted
 from .families import load_family
 from .families.base import Family
 from .families.stable_diffusion import StableDiffusion
-from .generation.decode import finished, to_picture
+from .generation import finished, to_picture
 from .generation.denoise import Callback, Progress, denoise
 from .generation.recipe import ModelFacts, Recipe, package_version
 from .generation.request import Request, prepare, request_again
 from .hub import BUILTIN, BUILTIN_NAME, locate
-from .lora.active import Adapters, AdapterSpec
-from .models.ops import inference
-from .models.ops.metal import wired_memory
+from .models import CONFIG_KEY
+from .models.ops import drawing
 from .prompt import PERSON_TYPES, SKIN_TONES
 from .prompt.words import Words
-from .quantization import Quantization
 from .reader import Options
 from .reader.closed_form import make_reader
 from .reader.open_form import AS_IS
@@ -40,8 +38,8 @@ from .sticker import Sticker
 
 if TYPE_CHECKING:
     from .combinations.combination import Combination
-    from .families.clip_text import TextTowers
-    from .families.stable_diffusion import Autoencoder
+    from .families.stable_diffusion import Autoencoder, TextTowers
+    from .lora.active import Adapters, AdapterSpec
     from .models.unet import UNet2DConditionModel
     from .prompt import CaptionForm, PromptPlan, Rewriter
 
@@ -76,8 +74,7 @@ class Genmoji:
         self.revision = revision
         self.words = words or Words({})
         self.family.name = name
-        self.adapters = Adapters(family)
-        self._reader = make_reader(family, defaults, self.words, self.adapters, vocabulary)
+        self._reader = make_reader(family, defaults, self.words, vocabulary)
         self._drawings: dict[tuple[Any, ...], Image.Image] | None = None
         """Pictures drawn within `keeping_drawings`, by caption, seed and settings; None outside of it."""
 
@@ -100,7 +97,11 @@ class Genmoji:
         bits: quantizes the UNet while it is loaded; text encoders get at least 8 bits, the autoencoder none.
         Raises UserError if a file is missing, damaged or not supported.
         """
-        quantization = None if bits is None else Quantization(bits)
+        quantization = None
+        if bits is not None:
+            from .quantization import Quantization
+
+            quantization = Quantization(bits)
         folder, name, commit = locate(model, revision)
         family, defaults = load_family(folder, name, quantization=quantization, preview=preview)
         genmoji = cls(
@@ -123,10 +124,19 @@ class Genmoji:
         stays loaded. Raises UserError if an adapter cannot be read or is for another model; warns if it was trained
         for other weights.
         """
-        self.adapters.set(adapters)
+        if isinstance(adapters, str | Path) or adapters or self._reader.adapters is not None:
+            self.adapters.set(adapters)
 
-    @inference()
-    @wired_memory()
+    @property
+    def adapters(self) -> Adapters:
+        """The adapters that it draws with."""
+        if self._reader.adapters is None:
+            from .lora.active import Adapters
+
+            self._reader.adapters = Adapters(self.family)
+        return self._reader.adapters
+
+    @drawing()
     def generate(
         self,
         prompt: str,
@@ -189,8 +199,7 @@ class Genmoji:
         )
         return self._draw(prepare(prompt, options, self._reader, self._facts), callback)
 
-    @inference()
-    @wired_memory()
+    @drawing()
     def replay(
         self, recipe: Mapping[str, Any], *, image: Image.Image | None = None, mask: Image.Image | None = None
     ) -> Sticker:
@@ -290,13 +299,19 @@ class Genmoji:
     @property
     def quantization(self) -> dict[str, Any] | None:
         """How the weights are quantized, by component; None if none are."""
+        if all(model.raw_config.get(CONFIG_KEY) is None for model in self.models.values()):
+            return None
+        from .quantization import Quantization
+
         configs = {name: Quantization.read(model.raw_config) for name, model in self.models.items()}
         return {name: config.as_config() for name, config in configs.items() if config is not None} or None
 
     def _facts(self) -> dict[str, Any]:
         """The fields of a recipe about the model and its adapters."""
         model = ModelFacts(self.name, self.revision, self.sha256, self.quantization)
-        return {"model": model, "adapters": tuple(self.adapters.recipe), "version": package_version()}
+        adapters = self._reader.adapters
+        used = () if adapters is None else tuple(adapters.recipe)
+        return {"model": model, "adapters": used, "version": package_version()}
 
     def _draw(self, request: Request, callback: Callback | None) -> list[Sticker]:
         recipe, schedule, start = request.recipe, request.schedule, request.start

@@ -10,8 +10,8 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
+from mlx_genmoji.checkpoint import DEFAULTS_FILE
 from mlx_genmoji.checkpoint.components import save_model
-from mlx_genmoji.checkpoint.defaults import DEFAULTS_FILE
 from mlx_genmoji.errors import UserError
 from mlx_genmoji.files import read_json, whole_folder, write_json
 from mlx_genmoji.lora.active import AdapterSpec

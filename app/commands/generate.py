@@ -11,7 +11,16 @@ import typer
 from mlx_genmoji.choices import SamplerName, SkinTone
 from mlx_genmoji.errors import UserError
 
-from ..generating import DrawingOptions, DrawingRequest, run
+from ..generating import (
+    DrawingOptions,
+    DrawingRequest,
+    checked_paths,
+    open_optional,
+    print_notes,
+    progress_bar,
+    replayed,
+    write,
+)
 from . import AdapterFiles, parse_adapter
 
 
@@ -139,7 +148,19 @@ def generate(
         transparent=transparent,
         recipe=not no_recipe,
     )
-    for path in run(request):
+    paths = checked_paths(request)
+    start, repainted = open_optional(image), open_optional(mask)
+    if isinstance(source, str):
+        from mlx_genmoji import Genmoji
+
+        pipeline = Genmoji.load(model, adapters=request.adapters)
+        with progress_bar() as callback:
+            stickers = pipeline.generate(source, image=start, mask=repainted, callback=callback, **vars(options))
+    else:
+        stickers = [replayed(request, source, start, repainted)]
+    print_notes(stickers)
+    for sticker, path in zip(stickers, paths, strict=True):
+        write(sticker, path, request)
         typer.echo(path)
 
 

@@ -11,10 +11,9 @@ from dataclasses import replace
 from functools import cache, cached_property
 from typing import TYPE_CHECKING
 
-from ..checkpoint.defaults import Defaults
+from ..checkpoint import Defaults
 from ..errors import UserError, quoted
 from ..families.base import Family
-from ..lora.active import Adapters
 from ..prompt.lexicon import PERSON_TYPES, SKIN_TONES, emojis
 from ..prompt.safety import check_safe, clean_final
 from ..prompt.words import Words
@@ -36,8 +35,8 @@ MAX_SUGGESTIONS = 3
 class ClosedReader(OpenReader):
     """Reads prompts for a model that declares what it draws."""
 
-    def __init__(self, family: Family, defaults: Defaults, words: Words, adapters: Adapters, vocabulary: Vocabulary):
-        super().__init__(family, defaults, words, adapters)
+    def __init__(self, family: Family, defaults: Defaults, words: Words, vocabulary: Vocabulary):
+        super().__init__(family, defaults, words)
         self.vocabulary = vocabulary
 
     @cached_property
@@ -56,7 +55,7 @@ class ClosedReader(OpenReader):
         """The same as `_read_text` for a prompt that is exactly the label of a thing, without reading its words."""
         check_safe(label)
         skin_tone, person_type = _people(None, None, options)
-        self.adapters.route(skin_tone, person_type)
+        self.route(skin_tone, person_type)
         template = self._template(options.template, None)
         return Reading(
             self.caption(label, template, skin_tone),
@@ -76,7 +75,7 @@ class ClosedReader(OpenReader):
         text, style = self._without_style(_text_of(plan) if plan else _in_english(prompt))
         parsed = parse(text, max_characters=None)
         skin_tone, person_type = _people(parsed, plan, options)
-        self.adapters.route(skin_tone, person_type)
+        self.route(skin_tone, person_type)
         template = self._template(options.template, style)
         scene, combination, notes = self._understood(prompt, parsed.subject, person_type, template, options)
         assert scene.subject is not None
@@ -272,13 +271,11 @@ def _notes(scene: Scene, left_out: Sequence[str], combination: Combination | Non
     return tuple(notes)
 
 
-def make_reader(
-    family: Family, defaults: Defaults, words: Words, adapters: Adapters, vocabulary: Vocabulary | None
-) -> OpenReader:
+def make_reader(family: Family, defaults: Defaults, words: Words, vocabulary: Vocabulary | None) -> OpenReader:
     """The reader for a model. vocabulary: what it draws, if that is a closed list."""
     if vocabulary is None:
-        return OpenReader(family, defaults, words, adapters)
-    return ClosedReader(family, defaults, words, adapters, vocabulary)
+        return OpenReader(family, defaults, words)
+    return ClosedReader(family, defaults, words, vocabulary)
 
 
 def _in_words(kind: str, label: str) -> str:

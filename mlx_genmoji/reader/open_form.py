@@ -6,10 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..checkpoint.defaults import EMOJI_SETS, Defaults
+from ..checkpoint import EMOJI_SETS, Defaults
 from ..errors import UserError
 from ..families.base import Family
-from ..lora.active import Adapters
 from ..prompt.safety import clean_final
 from ..prompt.words import Words
 from . import Options, Reading
@@ -17,6 +16,7 @@ from . import Options, Reading
 if TYPE_CHECKING:
     from ..combinations.combination import Part
     from ..generation.variation import Variation
+    from ..lora.active import Adapters
     from ..prompt import CaptionForm, PromptPlan, Rewriter
 
 AS_IS = "{prompt}"
@@ -26,17 +26,24 @@ AS_IS = "{prompt}"
 class OpenReader:
     """Reads prompts for one model: its defaults, its words, and the adapters that it draws with."""
 
-    def __init__(self, family: Family, defaults: Defaults, words: Words, adapters: Adapters):
+    adapters: Adapters | None = None
+    """Set with the first adapter."""
+
+    def __init__(self, family: Family, defaults: Defaults, words: Words):
         self.family = family
         self.defaults = defaults
         self.words = words
-        self.adapters = adapters
         self._rewriters: dict[str, Rewriter] = {}
 
     @property
     def template(self) -> str:
         """The adapter's template where it has one, else the model's."""
-        return self.adapters.template or self.defaults.template
+        return (self.adapters and self.adapters.template) or self.defaults.template
+
+    def route(self, skin_tone: str | None, person_type: str | None) -> None:
+        """Choose the adapter for a skin tone and person type, where there is a folder of them."""
+        if self.adapters is not None:
+            self.adapters.route(skin_tone, person_type)
 
     def caption_form(self, template: str | None = None) -> CaptionForm:
         """How a plan's final prompt is made for the model."""
@@ -59,12 +66,12 @@ class OpenReader:
         negative_prompt = clean_final(options.negative_prompt)
         template = self.template if options.template is None else options.template
         skin_tone, person_type = options.skin_tone, options.person_type
-        if template == AS_IS and not self.adapters.routes:
+        if template == AS_IS and not (self.adapters and self.adapters.routes):
             final_prompt = compose(prompt, template, skin_tone, person_type)
             return Reading(final_prompt, template, skin_tone, person_type, negative_prompt)
         parsed = parse(prompt, max_characters=None)
         skin_tone, person_type = parsed.skin_tone or skin_tone, parsed.person_type or person_type
-        self.adapters.route(skin_tone, person_type)
+        self.route(skin_tone, person_type)
         template = self.template if options.template is None else options.template
         if template == AS_IS:
             final_prompt = compose(prompt, template, options.skin_tone, options.person_type)
@@ -88,7 +95,7 @@ class OpenReader:
         return reading, None
 
     def _read_plan(self, plan: PromptPlan, options: Options) -> Reading:
-        self.adapters.route(plan.skin_tone, plan.person_type)
+        self.route(plan.skin_tone, plan.person_type)
         template = self.template if options.template is None else options.template
         # Only now is it known which adapter draws, and so which captions it was trained on.
         plan = plan.finished(self.caption_form(template))

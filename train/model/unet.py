@@ -14,12 +14,11 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
+from mlx_genmoji.checkpoint import DEFAULTS_FILE, Defaults
 from mlx_genmoji.checkpoint.components import create_model, load_model, save_model
-from mlx_genmoji.checkpoint.defaults import DEFAULTS_FILE, Defaults
 from mlx_genmoji.checkpoint.weight_files import weights_sha256
 from mlx_genmoji.errors import UserError
-from mlx_genmoji.families.clip_text import TextTowers
-from mlx_genmoji.families.stable_diffusion import StableDiffusion
+from mlx_genmoji.families.stable_diffusion import StableDiffusion, TextTowers
 from mlx_genmoji.files import read_json, write_json
 from mlx_genmoji.models.clip import CLIPTextModel
 from mlx_genmoji.models.unet import UNet2DConditionModel
