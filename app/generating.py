@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from mlx_genmoji.errors import UserError
 
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from mlx_genmoji import Sticker
 
 MAX_NAME_LENGTH = 60
+
+SamplerName = Literal["ddim", "euler", "euler-ancestral", "dpm++2m", "lcm", "unipc"]
+SAMPLER_NAMES: tuple[str, ...] = get_args(SamplerName)
+"""The keys of `mlx_genmoji.samplers.SAMPLERS`, in their order, without importing MLX: for help texts."""
 
 
 @dataclass(frozen=True)

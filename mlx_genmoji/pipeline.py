@@ -21,8 +21,7 @@ from .errors import UserError, quoted
 from .families import load_family
 from .families.base import Family
 from .families.stable_diffusion import StableDiffusion
-from .generation import finished, to_picture
-from .generation.denoise import Callback, Progress, denoise
+from .generation import Callback, Progress, denoise, finished, to_picture
 from .generation.recipe import ModelFacts, Recipe, package_version
 from .generation.request import Request, prepare, request_again
 from .hub import BUILTIN, BUILTIN_NAME, locate
@@ -30,9 +29,8 @@ from .models import CONFIG_KEY
 from .models.ops import drawing
 from .prompt import PERSON_TYPES, SKIN_TONES
 from .prompt.words import Words
-from .reader import Options
+from .reader import AS_IS, Options
 from .reader.closed_form import make_reader
-from .reader.open_form import AS_IS
 from .reader.vocabulary import Vocabulary
 from .sticker import Sticker
 

@@ -8,12 +8,13 @@ from typing import Annotated
 
 import typer
 
-from mlx_genmoji.choices import SamplerName, SkinTone
 from mlx_genmoji.errors import UserError
+from mlx_genmoji.prompt.lexicon import SkinTone
 
 from ..generating import (
     DrawingOptions,
     DrawingRequest,
+    SamplerName,
     checked_paths,
     open_optional,
     print_notes,

@@ -8,10 +8,10 @@ from typing import Any
 
 import gradio as gr
 
-from mlx_genmoji.choices import SAMPLER_NAMES
 from mlx_genmoji.prompt import PERSON_TYPES, SKIN_TONES
 from mlx_genmoji.prompt.plan import OPTIONAL
 
+from ..generating import SAMPLER_NAMES
 from .request import MAX_COUNT, MAX_GUIDANCE, MAX_LETTERS, MAX_STEPS
 
 FOLDER = Path(__file__).parent

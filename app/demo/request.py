@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mlx_genmoji.choices import SAMPLER_NAMES
 from mlx_genmoji.english import with_article
 from mlx_genmoji.errors import UserError, quoted
 from mlx_genmoji.packs.moods import DEFAULT_MOODS
@@ -15,6 +14,8 @@ from mlx_genmoji.prompt.lexicon import GARMENTS, Entry
 from mlx_genmoji.prompt.parser import spell_out
 from mlx_genmoji.prompt.plan import OPTIONAL
 from mlx_genmoji.prompt.safety import MAX_CHARACTERS, check_safe, clean
+
+from ..generating import SAMPLER_NAMES
 
 MAX_LETTERS = 500
 MAX_COUNT = 8

@@ -1,21 +1,84 @@
-"""One drawing, step by step: `request` -> `denoise` -> picture, and its `recipe`.
+"""One drawing, step by step: `request` -> `denoise` -> `finished` picture, and its `recipe`.
 
-Here: the last step, from decoded pixels to the finished picture.
+Here: from noise to latents, the loop over a sampler's steps, which is the same for all families of models; and from
+decoded pixels to the finished picture.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
 import numpy as np
 from PIL import Image
 
-from ..errors import UserError
+from ..errors import Cancelled, UserError
+from ..families.base import Conditions, Family, ImageStart
+from ..models.ops import on_cpu
+from ..samplers import History, Schedule, step_noise
 
 if TYPE_CHECKING:
     from .recipe import Recipe
+
+Callback = Callable[[int, int, mx.array], Any]
+
+
+class Progress:
+    """Calls a user's callback once for each step of a whole generation. Raises Cancelled if it returns False."""
+
+    def __init__(self, callback: Callback | None, total: int):
+        """total: the number of steps of all candidates and parts."""
+        self.callback = callback
+        self.total = total
+        self._done = 0
+
+    def step(self, finished: mx.array) -> None:
+        """finished: the prediction of the finished latents, (1, h, w, c)."""
+        if self.callback is not None and self.callback(self._done, self.total, finished) is False:
+            raise Cancelled
+        self._done += 1
+
+
+def denoise(
+    family: Family,
+    schedule: Schedule,
+    start: ImageStart,
+    noise: mx.array,
+    seed: int,
+    conditions: Conditions,
+    guidance: float,
+    progress: Progress,
+) -> mx.array:
+    """The finished latents of one picture, (1, h, w, c).
+
+    noise: standard normal, (1, h, w, c). seed: of the noise that a stochastic sampler adds at each step.
+    On a CPU each step is evaluated before the next. On a GPU the next step is submitted while one is computed, so that
+    the GPU never waits for Python; the callback is called for a step after the next one was submitted.
+    """
+    if start.latents is None:
+        latents = noise * schedule.init_noise_sigma
+    else:
+        latents = schedule.add_noise(start.latents, noise, start.step)
+    history: History = ()
+    pending: mx.array | None = None
+    for i in range(start.step, len(schedule.timesteps)):
+        scaled = schedule.scale_model_input(latents, i)
+        output = family.predict(scaled, schedule.timesteps[i], conditions, guidance, start)
+        drawn = step_noise(seed, i, latents.shape) if schedule.stochastic else None
+        latents, history = schedule.step(output, i, latents, history, drawn)
+        finished = latents if i + 1 == len(schedule.timesteps) else history[0]
+        if on_cpu():
+            mx.eval(latents, history)
+            progress.step(finished)
+        else:
+            mx.async_eval(latents, history)
+            if pending is not None:
+                progress.step(pending)
+            pending = finished
+    if pending is not None:
+        progress.step(pending)
+    return latents
 
 
 def to_picture(pixels: mx.array) -> Image.Image:

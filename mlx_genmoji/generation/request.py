@@ -13,8 +13,7 @@ import mlx.core as mx
 from ..errors import UserError
 from ..families.base import STRENGTH, Family, ImageStart
 from ..prompt.safety import check_safe
-from ..reader import Options
-from ..reader.open_form import OpenReader
+from ..reader import OpenReader, Options
 from ..samplers import Schedule
 from .recipe import Recipe
 

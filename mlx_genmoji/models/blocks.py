@@ -180,7 +180,7 @@ class Attention(nn.Module):
             q, k, v = (array.astype(mx.float32) for array in projected)
         else:
             q, k, v = projected
-        attend = attention
+        attend: Callable[..., mx.array] = attention
         if self.checkpointing:
             from .checkpointing import attention_in_chunks
 

@@ -17,9 +17,8 @@ from ..families.base import Family
 from ..prompt.lexicon import PERSON_TYPES, SKIN_TONES, emojis
 from ..prompt.safety import check_safe, clean_final
 from ..prompt.words import Words
-from . import Options, Reading
+from . import AS_IS, OpenReader, Options, Reading, wants_parts
 from .lexicon import Lexicon, key
-from .open_form import AS_IS, OpenReader, wants_parts
 from .vocabulary import Vocabulary
 
 if TYPE_CHECKING:

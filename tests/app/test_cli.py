@@ -16,8 +16,9 @@ from PIL import Image
 import mlx_genmoji
 import train
 from app import cli
+from app.generating import SAMPLER_NAMES
 from mlx_genmoji.checkpoint import single_file
-from mlx_genmoji.choices import SAMPLER_NAMES, SKIN_TONES
+from mlx_genmoji.prompt import SKIN_TONES
 from mlx_genmoji.sticker import Sticker
 
 GENMOJI = Path(sys.executable).with_name("genmoji")

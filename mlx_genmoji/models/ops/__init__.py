@@ -160,7 +160,7 @@ def attention(
         out = (cpu_eager if eager else cpu).attention(q, k, v, scale).reshape(B, heads, L, D)
     else:
         # MLX's fused kernel has no gradient: where one is asked for, padding would only add work.
-        attend = mx.fast.scaled_dot_product_attention
+        attend: Callable[..., mx.array] = mx.fast.scaled_dot_product_attention
         if on_metal() and _infers.get():
             from . import metal
 
