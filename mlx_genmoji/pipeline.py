@@ -156,17 +156,16 @@ class Genmoji:
         (`prompt.words`). guidance (Ho and Salimans, 2022): 1 or less disables it, as in diffusers.
         sampler: a name of `samplers.SAMPLERS`; None is the model's own.
         rewrite: None draws the prompt itself. "smollm2", the id or folder of another mlx-lm model, or a `Rewriter`
-        first makes a plan of the prompt. A `PromptPlan`, such as an edited one, is drawn as it is; its final prompt is
-        made from its fields unless you wrote one. The plan is in the recipe.
+        first makes a plan, which is in the recipe. A `PromptPlan`, such as an edited one, is drawn as it is; its final
+        prompt is made from its fields unless you wrote one.
         image: a picture to start from. strength: how much of it changes, from 0 (hardly) to 1 (entirely); 0.8 by
         default, with a mask 1. mask: for an inpainting model, white where `image` is repainted.
         latents: the initial noise before the sampler's scaling, float32 (count, height / f, width / f, channels).
-        callback: called after each step with its number, the number of steps of all candidates, and a prediction of
-        the finished latents, which `preview` decodes. If it returns False, Cancelled is raised.
+        callback: called after each step with its number, the number of all candidates' steps, and predicted latents,
+        which `preview` decodes. If it returns False, Cancelled is raised.
         combine: whether a model of single emoji draws a combination ("flying pig") part by part and assembles the parts
         (`combinations.assemble`). Not with `image`, `latents` or the template "{prompt}". Or the combination itself.
-        variety: how much the candidates of a model with a closed vocabulary differ, from 0 (the plain caption and its
-        picture) to 1 (`reader.variety`); those of other models differ by their noise alone.
+        variety: how much candidates differ, 0 to 1 (`reader.variety`). Without a closed vocabulary it does nothing.
         Raises UserError for an argument that is out of range or contradicts the plan.
         """
         options = Options(

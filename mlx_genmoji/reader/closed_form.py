@@ -16,7 +16,7 @@ from ..english import with_article
 from ..errors import UserError, quoted
 from ..families.base import Family
 from ..lora.active import Adapters
-from ..prompt.lexicon import PERSON_TYPES, SKIN_TONES
+from ..prompt.lexicon import PERSON_TYPES, SKIN_TONES, emojis
 from ..prompt.parser import Parsed, parse
 from ..prompt.safety import check_safe, clean_final
 from ..prompt.words import Words
@@ -77,6 +77,7 @@ class ClosedReader(OpenReader):
             notes,
             label=scene.subject,
             words=parsed.subject,
+            has_emoji=any(char in emojis() for char in prompt),
         )
 
     def vary(self, reading: Reading, seed: int, options: Options) -> tuple[Reading, Variation | None]:
