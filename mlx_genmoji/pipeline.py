@@ -17,13 +17,13 @@ import mlx.nn as nn
 from PIL import Image
 
 from .checkpoint import DEFAULTS_FILE, Defaults
-from .errors import UserError, quoted
+from .errors import UserError
 from .families import load_family
 from .families.base import Family
 from .families.stable_diffusion import StableDiffusion
 from .generation import Callback, Progress, denoise, finished, to_picture
 from .generation.recipe import ModelFacts, Recipe, package_version
-from .generation.request import Request, prepare, request_again
+from .generation.request import Request, check_same, prepare, request_again
 from .hub import BUILTIN, BUILTIN_NAME, locate
 from .models import CONFIG_KEY
 from .models.ops import drawing
@@ -164,17 +164,16 @@ class Genmoji:
         (`prompt.words`). guidance (Ho and Salimans, 2022): 1 or less disables it, as in diffusers.
         sampler: a name of `samplers.SAMPLERS`; None is the model's own.
         rewrite: None draws the prompt itself. "smollm2", the id or folder of another mlx-lm model, or a `Rewriter`
-        first makes a plan of the prompt. A `PromptPlan`, such as an edited one, is drawn as it is; its final prompt is
-        made from its fields unless you wrote one. The plan is in the recipe.
+        first makes a plan, which is in the recipe. A `PromptPlan`, such as an edited one, is drawn as it is; its final
+        prompt is made from its fields unless you wrote one.
         image: a picture to start from. strength: how much of it changes, from 0 (hardly) to 1 (entirely); 0.8 by
         default, with a mask 1. mask: for an inpainting model, white where `image` is repainted.
         latents: the initial noise before the sampler's scaling, float32 (count, height / f, width / f, channels).
-        callback: called after each step with its number, the number of steps of all candidates, and a prediction of
-        the finished latents, which `preview` decodes. If it returns False, Cancelled is raised.
+        callback: called after each step with its number, the number of all candidates' steps, and predicted latents,
+        which `preview` decodes. If it returns False, Cancelled is raised.
         combine: whether a model of single emoji draws a combination ("flying pig") part by part and assembles the parts
         (`combinations.assemble`). Not with `image`, `latents` or the template "{prompt}". Or the combination itself.
-        variety: how much the candidates of a model with a closed vocabulary differ, from 0 (the plain caption and its
-        picture) to 1 (`reader.variety`); those of other models differ by their noise alone.
+        variety: how much candidates differ, 0 to 1 (`reader.variety`). Without a closed vocabulary it does nothing.
         Raises UserError for an argument that is out of range or contradicts the plan.
         """
         options = Options(
@@ -304,12 +303,14 @@ class Genmoji:
         configs = {name: Quantization.read(model.raw_config) for name, model in self.models.items()}
         return {name: config.as_config() for name, config in configs.items() if config is not None} or None
 
+    @property
+    def _model_facts(self) -> ModelFacts:
+        return ModelFacts(self.name, self.revision, self.sha256, self.quantization)
+
     def _facts(self) -> dict[str, Any]:
         """The fields of a recipe about the model and its adapters."""
-        model = ModelFacts(self.name, self.revision, self.sha256, self.quantization)
-        adapters = self._reader.adapters
-        used = () if adapters is None else tuple(adapters.recipe)
-        return {"model": model, "adapters": used, "version": package_version()}
+        adapters = () if self._reader.adapters is None else tuple(self._reader.adapters.recipe)
+        return {"model": self._model_facts, "adapters": adapters, "version": package_version()}
 
     def _draw(self, request: Request, callback: Callback | None) -> list[Sticker]:
         recipe, schedule, start = request.recipe, request.schedule, request.start
@@ -341,21 +342,7 @@ class Genmoji:
 
     def _check_replay(self, recipe: Recipe, image: Image.Image | None, mask: Image.Image | None) -> None:
         """Raise UserError if this model, with these pictures and adapters, would draw another sticker."""
-        from .pictures import fingerprint, fit_mask, fit_picture
-
-        model = recipe.model
-        if model.sha256 != self.sha256:
-            raise UserError(f"The sticker was drawn with other weights, those of {model.name!r}: load that model.")
-        if model.quantization != self.quantization:
-            theirs, ours = (quoted(value or "none") for value in (model.quantization, self.quantization))
-            raise UserError(f"The sticker was drawn with the quantization {theirs}; this model has {ours}.")
-        if recipe.seed is None:
-            raise UserError("The sticker was drawn from noise that a program gave, which is not in the recipe.")
-        for what, given, fit in (("image", image, fit_picture), ("mask", mask, fit_mask)):
-            expected = recipe.image.get(f"{what}_sha256")
-            if expected != (None if given is None else fingerprint(fit(given, *self.size))):
-                wanted = f"needs the {what} that it started from" if expected else f"started from no {what}"
-                raise UserError(f"The sticker {wanted}; {'another one' if given else 'none'} was given.")
+        check_same(recipe, self._model_facts, self.size, image, mask)
         self.adapters.route(recipe.skin_tone, recipe.person_type)
         if list(recipe.adapters) != self.adapters.recipe:
             names = ", ".join(f"{adapter['name']} with a weight of {adapter['weight']}" for adapter in recipe.adapters)

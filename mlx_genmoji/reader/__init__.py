@@ -71,7 +71,7 @@ class Reading:
     """What a closed vocabulary's model draws in one go."""
     words: str = ""
     """What the prompt says, in English."""
-    shown: bool = False
+    has_emoji: bool = False
     """Whether the prompt shows emoji as characters, which stand for exactly their drawings."""
 
 

@@ -95,6 +95,7 @@ class ClosedReader(OpenReader):
             notes,
             label=scene.subject,
             words=parsed.subject,
+            has_emoji=any(char in emojis() for char in prompt),
         )
 
     def vary(self, reading: Reading, seed: int, options: Options) -> tuple[Reading, Variation | None]:

@@ -117,7 +117,7 @@ def vary(
 
 def drawings(label: str, reading: Reading, words: Sequence[str], lexicon: Lexicon) -> list[str]:
     """The labels that show what the prompt names as this one, itself first; it alone where it is named exactly."""
-    if any(label in note for note in reading.notes) or any(char in emojis() for char in reading.words):
+    if reading.has_emoji or any(label in note for note in reading.notes):
         return [label]
     named = variants()
     options = [label, *named.get((label,), ())]
