@@ -53,8 +53,6 @@ class DrawingRequest:
     adapters: Path | list[tuple[Path, float]]
     """A folder of adapters with an index, or adapter files with their weights."""
     options: DrawingOptions
-    image: Path | None
-    mask: Path | None
     output: Path | None
     """The file to write; None is a name made of the prompt."""
     target: str | None

@@ -142,8 +142,6 @@ def generate(
         model=model,
         adapters=[parse_adapter(text) for text in adapter] if adapters is None else adapters,
         options=options,
-        image=image,
-        mask=mask,
         output=output,
         target=format,
         transparent=transparent,
