@@ -79,7 +79,8 @@ def generate(
     variety: Annotated[
         float,
         typer.Option(
-            help="How much the built-in model's candidates differ, from 0 (each as the plain prompt draws it) to 1."
+            help="How much the built-in model's candidates differ, from 0 (each as the plain prompt draws it) to 1: for"
+            " example genmoji generate pig -n 4 --variety 0.5."
         ),
     ] = 1.0,
     sampler: Annotated[SamplerName | None, typer.Option(help="The sampler. [default: the model's]")] = None,

@@ -40,6 +40,8 @@ class Request:
     steps: int | None = None
     guidance: float | None = None
     sampler: str | None = None
+    variety: float | None = None
+    """How much candidates differ, from 0 to 1; None is 1, or 0 for the stickers of a pack."""
     model: str | None = None
     """The name of one of the demo's models; None is the first."""
     adapter: str | None = None
@@ -68,6 +70,7 @@ class Request:
             steps=_whole(given, "steps", 1, MAX_STEPS),
             guidance=_number(given, "guidance", 0, MAX_GUIDANCE),
             sampler=_choice(given, "sampler", SAMPLER_NAMES),
+            variety=_number(given, "variety", 0, 1),
             model=_text(given, "model") or None,
             adapter=_text(given, "adapter") or None,
             plan=plan,

@@ -240,7 +240,7 @@ def test_pictures_are_named_after_the_prompt_or_as_asked(
 def test_every_option_reaches_the_library(library: FakeGenmoji) -> None:
     options = (
         "-n 2 --seed 7 --skin-tone medium-dark --person-type woman --model some/model --steps 4 --guidance 2.5"
-        " --negative-prompt blur --sampler dpm++2m --rewrite some/llm --no-recipe --whole"
+        " --negative-prompt blur --sampler dpm++2m --rewrite some/llm --no-recipe --whole --variety 0.5"
     )
     assert cli.main(["generate", "flying pig", *options.split()]) == 0
     assert (library.model, library.prompt) == ("some/model", "flying pig")
@@ -256,6 +256,7 @@ def test_every_option_reaches_the_library(library: FakeGenmoji) -> None:
         "sampler": "dpm++2m",
         "strength": None,
         "combine": False,
+        "variety": 0.5,
         "image": None,
         "mask": None,
     }
