@@ -11,18 +11,27 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from importlib import import_module
 from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, Any, NamedTuple
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from mlx_genmoji.errors import UserError
-
-from .lazy_group import LazyGroup, Verb
 
 USER_MISTAKE = 2
 INTERRUPTED = 130
 BROKEN_PIPE = 1
+
+
+class Verb(NamedTuple):
+    """A verb that is not imported yet."""
+
+    target: str
+    """`module:name` of a command function or of a `typer.Typer`."""
+    help: str
+    """Its line in the group's help: the first sentence of its own help."""
 
 
 VERBS = {
@@ -59,10 +68,29 @@ VERBS = {
 }
 
 
-class Verbs(LazyGroup):
-    """The verbs of `genmoji`, in the order in which its help lists them."""
+class Verbs(TyperGroup):
+    """The verbs of `genmoji`, in the order in which its help lists them: listed and suggested without an import."""
 
-    verbs = VERBS
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        # The base class lists and suggests from `commands`; for that a name and a line of help are enough.
+        for name, verb in VERBS.items():
+            self.add_command(TyperCommand(name, help=verb.help))
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """The verb that `args` begin with, imported, and the arguments after it."""
+        name, _, rest = super().resolve_command(ctx, args)
+        return name, None if name is None else load(VERBS[name].target), rest
+
+
+def load(target: str) -> Any:
+    """The command that `target` ("module:name") names."""
+    module, _, name = target.partition(":")
+    loaded = getattr(import_module(module), name)
+    if not isinstance(loaded, typer.Typer):
+        function, loaded = loaded, typer.Typer(add_completion=False, rich_markup_mode=None)
+        loaded.command()(function)
+    return typer.main.get_command(loaded)
 
 
 app = typer.Typer(

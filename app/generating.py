@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from mlx_genmoji.errors import UserError
 
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from mlx_genmoji import Sticker
 
 MAX_NAME_LENGTH = 60
+
+SamplerName = Literal["ddim", "euler", "euler-ancestral", "dpm++2m", "lcm", "unipc"]
+SAMPLER_NAMES: tuple[str, ...] = get_args(SamplerName)
+"""The keys of `mlx_genmoji.samplers.SAMPLERS`, in their order, without importing MLX: for help texts."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +53,6 @@ class DrawingRequest:
     adapters: Path | list[tuple[Path, float]]
     """A folder of adapters with an index, or adapter files with their weights."""
     options: DrawingOptions
-    image: Path | None
-    mask: Path | None
     output: Path | None
     """The file to write; None is a name made of the prompt."""
     target: str | None
@@ -60,35 +62,30 @@ class DrawingRequest:
     """Whether the files hold how they were made."""
 
 
-def run(request: DrawingRequest) -> Iterator[Path]:
-    """Draw what is requested, and yield the path of each file once it is written.
-
-    Raises UserError, before the model is loaded, if a file could not be written or a picture cannot be read.
-    """
+def checked_paths(request: DrawingRequest) -> list[Path]:
+    """The files to write, one for each sticker. Raises UserError if one could not be written."""
     suffixes = output_suffixes(request.target)
     output = request.output or default_output(request)
     check_writable(output, suffixes)
     paths = output_paths(output, request.options.count)
     for path in paths:
         check_writable(path, suffixes)
-    image, mask = open_optional(request.image), open_optional(request.mask)
+    return paths
+
+
+def replayed(request: DrawingRequest, source: Path, image: Image.Image | None, mask: Image.Image | None) -> Sticker:
+    """The sticker of the PNG `source`, drawn again. Raises UserError if it has no recipe, or by another model."""
     from mlx_genmoji import Genmoji
 
-    if isinstance(request.source, str):
-        pipeline = Genmoji.load(request.model, adapters=request.adapters)
-        with progress_bar() as callback:
-            options = vars(request.options)
-            stickers = pipeline.generate(request.source, image=image, mask=mask, callback=callback, **options)
-    else:
-        recipe = recipe_of(request.source)
-        model = request.model or model_of(recipe, request.source)
-        pipeline = Genmoji.load(model, adapters=request.adapters)
-        stickers = [pipeline.replay(recipe, image=image, mask=mask)]
-        for note in stickers[0].notes:
-            print("genmoji:", note, file=sys.stderr)
-    for sticker, path in zip(stickers, paths, strict=True):
-        write(sticker, path, request)
-        yield path
+    recipe = recipe_of(source)
+    model = request.model or model_of(recipe, source)
+    return Genmoji.load(model, adapters=request.adapters).replay(recipe, image=image, mask=mask)
+
+
+def print_notes(stickers: Sequence[Sticker]) -> None:
+    """Print each note of the stickers once, on stderr."""
+    for note in dict.fromkeys(note for sticker in stickers for note in sticker.notes):
+        print("genmoji:", note, file=sys.stderr)
 
 
 def open_optional(path: Path | None) -> Image.Image | None:

@@ -10,7 +10,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from mlx_genmoji.backend import use_fast_cpu
+from mlx_genmoji import use_fast_cpu
 
 PACKAGES = ("app", "scrape", "train", "quantize", "mlx_genmoji")
 ROOT = Path(__file__).resolve().parent.parent

@@ -1,7 +1,7 @@
 """Genmoji: a prompt in, stickers out.
 
 prompt -> request (`generation.request`) -> latents, once for each caption (`generation.denoise`) -> picture
-(`generation.decode`) -> sticker with its recipe (`generation.recipe`)
+(`generation.finished`) -> sticker with its recipe (`generation.recipe`)
 """
 
 from __future__ import annotations
@@ -18,33 +18,28 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from .checkpoint.defaults import DEFAULTS_FILE, Defaults
-from .errors import UserError, quoted
+from .checkpoint import DEFAULTS_FILE, Defaults
+from .errors import UserError
 from .families import load_family
 from .families.base import Family
 from .families.stable_diffusion import StableDiffusion
-from .generation.decode import finished, to_picture
-from .generation.denoise import Callback, Progress, denoise
+from .generation import Callback, Progress, denoise, finished, to_picture
 from .generation.recipe import ModelFacts, Recipe, package_version
-from .generation.request import Request, prepare, request_again
+from .generation.request import Request, check_same, prepare, request_again
 from .hub import BUILTIN, BUILTIN_NAME, locate
-from .lora.active import Adapters, AdapterSpec
-from .models.ops import inference
-from .models.ops.metal import wired_memory
+from .models import CONFIG_KEY
+from .models.ops import drawing
 from .prompt import PERSON_TYPES, SKIN_TONES
 from .prompt.words import Words
-from .quantization import Quantization
-from .reader import make_reader
-from .reader.open_form import AS_IS
-from .reader.options import Options
+from .reader import AS_IS, Options
+from .reader.closed_form import make_reader
 from .reader.vocabulary import Vocabulary
-from .sticker import Sticker
-from .sticker.outlines import Outlines
+from .sticker import Outlines, Sticker
 
 if TYPE_CHECKING:
     from .combinations.combination import Combination
-    from .families.clip_text import TextTowers
-    from .families.stable_diffusion import Autoencoder
+    from .families.stable_diffusion import Autoencoder, TextTowers
+    from .lora.active import Adapters, AdapterSpec
     from .models.unet import UNet2DConditionModel
     from .prompt import CaptionForm, PromptPlan, Rewriter
 
@@ -79,8 +74,7 @@ class Genmoji:
         self.revision = revision
         self.words = words or Words({})
         self.family.name = name
-        self.adapters = Adapters(family)
-        self._reader = make_reader(family, defaults, self.words, self.adapters, vocabulary)
+        self._reader = make_reader(family, defaults, self.words, vocabulary)
         self._outlines: Outlines | None = None
         self._drawings: dict[tuple[Any, ...], Image.Image] | None = None
         """Pictures drawn within `keeping_drawings`, by caption, seed and settings; None outside of it."""
@@ -104,7 +98,11 @@ class Genmoji:
         bits: quantizes the UNet while it is loaded; text encoders get at least 8 bits, the autoencoder none.
         Raises UserError if a file is missing, damaged or not supported.
         """
-        quantization = None if bits is None else Quantization(bits)
+        quantization = None
+        if bits is not None:
+            from .quantization import Quantization
+
+            quantization = Quantization(bits)
         folder, name, commit = locate(model, revision)
         family, defaults = load_family(folder, name, quantization=quantization, preview=preview)
         genmoji = cls(
@@ -127,10 +125,19 @@ class Genmoji:
         stays loaded. Raises UserError if an adapter cannot be read or is for another model; warns if it was trained
         for other weights.
         """
-        self.adapters.set(adapters)
+        if isinstance(adapters, str | Path) or adapters or self._reader.adapters is not None:
+            self.adapters.set(adapters)
 
-    @inference()
-    @wired_memory()
+    @property
+    def adapters(self) -> Adapters:
+        """The adapters that it draws with."""
+        if self._reader.adapters is None:
+            from .lora.active import Adapters
+
+            self._reader.adapters = Adapters(self.family)
+        return self._reader.adapters
+
+    @drawing()
     def generate(
         self,
         prompt: str,
@@ -160,25 +167,23 @@ class Genmoji:
         (`prompt.words`). guidance (Ho and Salimans, 2022): 1 or less disables it, as in diffusers.
         sampler: a name of `samplers.SAMPLERS`; None is the model's own.
         rewrite: None draws the prompt itself. "smollm2", the id or folder of another mlx-lm model, or a `Rewriter`
-        first makes a plan of the prompt. A `PromptPlan`, such as an edited one, is drawn as it is; its final prompt is
-        made from its fields unless you wrote one. The plan is in the recipe.
+        first makes a plan, which is in the recipe. A `PromptPlan`, such as an edited one, is drawn as it is; its final
+        prompt is made from its fields unless you wrote one.
         image: a picture to start from. strength: how much of it changes, from 0 (hardly) to 1 (entirely); 0.8 by
         default, with a mask 1. mask: for an inpainting model, white where `image` is repainted.
         latents: the initial noise before the sampler's scaling, float32 (count, height / f, width / f, channels).
-        callback: called after each step with its number, the number of steps of all candidates, and a prediction of
-        the finished latents, which `preview` decodes. If it returns False, Cancelled is raised.
+        callback: called after each step with its number, the number of all candidates' steps, and predicted latents,
+        which `preview` decodes. If it returns False, Cancelled is raised.
         combine: whether a model of single emoji draws a combination ("flying pig") part by part and assembles the parts
         (`combinations.assemble`). Not with `image`, `latents` or the template "{prompt}". Or the combination itself.
-        variety: how much the candidates of a model with a closed vocabulary differ, from 0 (the plain caption and its
-        picture) to 1 (`reader.variety`); those of other models differ by their noise alone.
+        variety: how much candidates differ, 0 to 1 (`reader.variety`). Without a closed vocabulary it does nothing.
         Warns of what is left out of the prompt or drawn as something else (`Sticker.notes`).
         Raises UserError for an argument that is out of range or contradicts the plan.
         """
         arguments = {name: value for name, value in locals().items() if name not in ("self", "prompt", "callback")}
         return self._draw(prepare(prompt, Options(**arguments), self._reader, self._facts), callback)
 
-    @inference()
-    @wired_memory()
+    @drawing()
     def replay(
         self, recipe: Mapping[str, Any], *, image: Image.Image | None = None, mask: Image.Image | None = None
     ) -> Sticker:
@@ -278,13 +283,21 @@ class Genmoji:
     @property
     def quantization(self) -> dict[str, Any] | None:
         """How the weights are quantized, by component; None if none are."""
+        if all(model.raw_config.get(CONFIG_KEY) is None for model in self.models.values()):
+            return None
+        from .quantization import Quantization
+
         configs = {name: Quantization.read(model.raw_config) for name, model in self.models.items()}
         return {name: config.as_config() for name, config in configs.items() if config is not None} or None
 
+    @property
+    def _model_facts(self) -> ModelFacts:
+        return ModelFacts(self.name, self.revision, self.sha256, self.quantization)
+
     def _facts(self) -> dict[str, Any]:
         """The fields of a recipe about the model and its adapters."""
-        model = ModelFacts(self.name, self.revision, self.sha256, self.quantization)
-        return {"model": model, "adapters": tuple(self.adapters.recipe), "version": package_version()}
+        adapters = () if self._reader.adapters is None else tuple(self._reader.adapters.recipe)
+        return {"model": self._model_facts, "adapters": adapters, "version": package_version()}
 
     def _draw(self, request: Request, callback: Callback | None) -> list[Sticker]:
         recipe, schedule, start = request.recipe, request.schedule, request.start
@@ -321,25 +334,11 @@ class Genmoji:
             return None
         if self._outlines is None:
             self._outlines = Outlines(self.folder)
-        return self._outlines.of(caption, dict(self.defaults.parts))
+        return self._outlines.of(caption, dict(self.defaults.parts), self.size[::-1])
 
     def _check_replay(self, recipe: Recipe, image: Image.Image | None, mask: Image.Image | None) -> None:
         """Raise UserError if this model, with these pictures and adapters, would draw another sticker."""
-        from .pictures import fingerprint, fit_mask, fit_picture
-
-        model = recipe.model
-        if model.sha256 != self.sha256:
-            raise UserError(f"The sticker was drawn with other weights, those of {model.name!r}: load that model.")
-        if model.quantization != self.quantization:
-            theirs, ours = (quoted(value or "none") for value in (model.quantization, self.quantization))
-            raise UserError(f"The sticker was drawn with the quantization {theirs}; this model has {ours}.")
-        if recipe.seed is None:
-            raise UserError("The sticker was drawn from noise that a program gave, which is not in the recipe.")
-        for what, given, fit in (("image", image, fit_picture), ("mask", mask, fit_mask)):
-            expected = recipe.image.get(f"{what}_sha256")
-            if expected != (None if given is None else fingerprint(fit(given, *self.size))):
-                wanted = f"needs the {what} that it started from" if expected else f"started from no {what}"
-                raise UserError(f"The sticker {wanted}; {'another one' if given else 'none'} was given.")
+        check_same(recipe, self._model_facts, self.size, image, mask)
         self.adapters.route(recipe.skin_tone, recipe.person_type)
         if list(recipe.adapters) != self.adapters.recipe:
             names = ", ".join(f"{adapter['name']} with a weight of {adapter['weight']}" for adapter in recipe.adapters)

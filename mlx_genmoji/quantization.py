@@ -18,6 +18,8 @@ import mlx.nn as nn
 import numpy as np
 
 from .errors import UserError, quoted
+from .models import CONFIG_KEY as CONFIG_KEY
+from .models import DENSE_KEY as DENSE_KEY
 from .models.blocks import Conv2d, Convolution, PointwiseConv
 from .models.clip import CLIPTextModel
 from .models.ops import conv2d, on_cpu
@@ -38,10 +40,6 @@ DENSE: dict[type[nn.Module], tuple[str, ...]] = {
     UNet2DConditionModel: ("conv_in.", "conv_out.", "time_embedding.", "add_embedding."),
     CLIPTextModel: ("text_model.embeddings.position_embedding.", "text_projection."),
 }
-
-CONFIG_KEY = "quantization"
-DENSE_KEY = "_dense_sha256"
-"""In a UNet's config.json: the hash of the whole model's weights before they were packed. Adapters refer to it."""
 
 
 @dataclass(frozen=True)
@@ -263,12 +261,6 @@ def expect_packed(model: nn.Module, quantization: Quantization, paths: Iterable[
         raise UserError(f"config.json's {CONFIG_KEY!r} says that weights are packed, but none is.")
     for path in matches:
         replace_layer(model, path, PACKED[type(layers[path])](layers[path], quantization))
-
-
-def packed_parts(model: nn.Module) -> set[str]:
-    """The paths of all parameters that are parts of packed weights."""
-    layers = [(path, layer) for path, layer in model.named_modules() if isinstance(layer, QuantizedLayer)]
-    return {f"{path}.{part}" for path, layer in layers for part in layer.PARTS if part in layer}
 
 
 def _either(values: Iterable[object]) -> str:

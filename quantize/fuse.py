@@ -10,8 +10,8 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
+from mlx_genmoji.checkpoint import DEFAULTS_FILE
 from mlx_genmoji.checkpoint.components import save_model
-from mlx_genmoji.checkpoint.defaults import DEFAULTS_FILE
 from mlx_genmoji.errors import UserError
 from mlx_genmoji.files import read_json, whole_folder, write_json
 from mlx_genmoji.lora.active import AdapterSpec
@@ -20,7 +20,7 @@ from mlx_genmoji.lora.layer_tree import adaptable, attached, detach
 from mlx_genmoji.lora.layers import dense_weight
 from mlx_genmoji.pipeline import Genmoji
 from mlx_genmoji.quantization import Quantization, QuantizedLayer, quantize_model
-from mlx_genmoji.sticker.outlines import FILE as OUTLINES_FILE
+from mlx_genmoji.sticker import OUTLINES_FILE
 
 from .model_folder import check_unused, copy_component, copy_model_files, dense_copy
 

@@ -10,14 +10,14 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten, tree_unflatten
 
-from mlx_genmoji.checkpoint.components import Model, create_model
-from mlx_genmoji.checkpoint.defaults import DEFAULTS_FILE
+from mlx_genmoji.checkpoint import DEFAULTS_FILE
+from mlx_genmoji.checkpoint.components import Model, create_model, packed_parts
 from mlx_genmoji.checkpoint.weight_files import PICKLES
 from mlx_genmoji.errors import UserError
 from mlx_genmoji.prompt.words import FILE as WORDS_FILE
-from mlx_genmoji.quantization import CONFIG_KEY, DENSE_KEY, QuantizedLayer, packed_parts
+from mlx_genmoji.quantization import CONFIG_KEY, DENSE_KEY, QuantizedLayer
 from mlx_genmoji.reader.vocabulary import FILE as VOCABULARY_FILE
-from mlx_genmoji.sticker.outlines import FILE as OUTLINES_FILE
+from mlx_genmoji.sticker import OUTLINES_FILE
 
 # The files of a model that are read besides its components' folders.
 MODEL_FILES = ("model_index.json", DEFAULTS_FILE, WORDS_FILE, VOCABULARY_FILE, OUTLINES_FILE)

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mlx_genmoji.files import write_text
+from mlx_genmoji.sticker import SIDE, packed
 from mlx_genmoji.sticker.cutout import cut_out
-from mlx_genmoji.sticker.outlines import SIDE, packed
 
 from .dataset import cannot_write
 from .errors import ScrapeError

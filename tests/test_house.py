@@ -14,6 +14,8 @@ function within it count too.
 from __future__ import annotations
 
 import ast
+import json
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -32,6 +34,11 @@ UPWARD_IMPORTS = {
 MAX_FILE_LINES = 350
 MAX_FUNCTION_LINES = 60
 MAX_BRANCHES = 15
+
+MAX_FILES_OF_A_DRAWING = 45
+MAX_FRAMES_OF_A_DRAWING = 15
+"""Of `genmoji generate "red apple"` on a CPU: files of code with a Python frame, that of their import too, and how many
+frames of ours are on the stack at once."""
 
 TABLES: dict[str, str] = {}
 """Files that may be longer, and the reason: they hold data."""
@@ -234,6 +241,50 @@ def test_every_exemption_is_needed() -> None:
 
 def test_every_room_and_file_says_what_it_is_for() -> None:
     assert [place(path) for path in files().values() if not summary(path)] == []
+
+
+TRACE = """
+import json, sys, threading
+root, output = sys.argv[1:]
+files, deepest = set(), 0
+
+def is_ours(frame):
+    return frame.f_code.co_filename.startswith(root) and "/.venv/" not in frame.f_code.co_filename
+
+def enter(frame, event, argument):
+    global deepest
+    if event != "call" or not is_ours(frame):
+        return
+    files.add(frame.f_code.co_filename.removeprefix(root))
+    if frame.f_code.co_name == "<module>":
+        return
+    depth = 0
+    while frame is not None:
+        depth += is_ours(frame)
+        frame = frame.f_back
+    deepest = max(deepest, depth)
+
+if sys.platform == "darwin":
+    import mlx.core as mx
+    mx.set_default_device(mx.cpu)
+sys.argv = ["genmoji", "generate", "red apple", "--steps", "1", "--output", output]
+sys.setprofile(enter)
+threading.setprofile(enter)
+from mlx_genmoji.__main__ import main
+code = main()
+sys.setprofile(None)
+print(json.dumps({"code": code, "files": sorted(files), "frames": deepest}))
+"""
+
+
+def test_drawing_a_label_enters_few_files_and_few_frames(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", TRACE, f"{ROOT}/", str(tmp_path / "apple.png")]
+    run = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    trace = json.loads(run.stdout.splitlines()[-1])
+    assert trace["code"] == 0 and (tmp_path / "apple.png").exists()
+    assert "mlx_genmoji/pipeline.py" in trace["files"]
+    assert len(trace["files"]) <= MAX_FILES_OF_A_DRAWING, trace["files"]
+    assert trace["frames"] <= MAX_FRAMES_OF_A_DRAWING
 
 
 def print_house(with_files: bool) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlx_genmoji.families.base import Conditions
-from mlx_genmoji.families.clip_text import TextTowers, time_ids
+from mlx_genmoji.families.stable_diffusion import TextTowers, time_ids
 from mlx_genmoji.models.clip import CLIPTextModel
 
 from .data.cached import cached

@@ -8,10 +8,20 @@ from typing import Annotated
 
 import typer
 
-from mlx_genmoji.choices import SamplerName, SkinTone
 from mlx_genmoji.errors import UserError
+from mlx_genmoji.prompt.lexicon import SkinTone
 
-from ..generating import DrawingOptions, DrawingRequest, run
+from ..generating import (
+    DrawingOptions,
+    DrawingRequest,
+    SamplerName,
+    checked_paths,
+    open_optional,
+    print_notes,
+    progress_bar,
+    replayed,
+    write,
+)
 from . import AdapterFiles, parse_adapter
 
 
@@ -69,7 +79,8 @@ def generate(
     variety: Annotated[
         float,
         typer.Option(
-            help="How much the built-in model's candidates differ, from 0 (each as the plain prompt draws it) to 1."
+            help="How much the built-in model's candidates differ, from 0 (each as the plain prompt draws it) to 1: for"
+            " example genmoji generate pig -n 4 --variety 0.5."
         ),
     ] = 1.0,
     sampler: Annotated[SamplerName | None, typer.Option(help="The sampler. [default: the model's]")] = None,
@@ -132,14 +143,24 @@ def generate(
         model=model,
         adapters=[parse_adapter(text) for text in adapter] if adapters is None else adapters,
         options=options,
-        image=image,
-        mask=mask,
         output=output,
         target=format,
         transparent=transparent,
         recipe=not no_recipe,
     )
-    for path in run(request):
+    paths = checked_paths(request)
+    start, repainted = open_optional(image), open_optional(mask)
+    if isinstance(source, str):
+        from mlx_genmoji import Genmoji
+
+        pipeline = Genmoji.load(model, adapters=request.adapters)
+        with progress_bar() as callback:
+            stickers = pipeline.generate(source, image=start, mask=repainted, callback=callback, **vars(options))
+    else:
+        stickers = [replayed(request, source, start, repainted)]
+        print_notes(stickers)
+    for sticker, path in zip(stickers, paths, strict=True):
+        write(sticker, path, request)
         typer.echo(path)
 
 

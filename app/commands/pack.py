@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mlx_genmoji.choices import SkinTone
 from mlx_genmoji.errors import UserError
+from mlx_genmoji.prompt.lexicon import SkinTone
 
 from ..generating import slug
 from . import AdapterFiles, parse_adapter

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlx_genmoji.choices import SkinTone
+from mlx_genmoji.prompt.lexicon import SkinTone
 
 if TYPE_CHECKING:
     from mlx_genmoji.prompt import CaptionForm, PromptPlan

@@ -8,10 +8,10 @@ from typing import Any
 
 import gradio as gr
 
-from mlx_genmoji.choices import SAMPLER_NAMES
 from mlx_genmoji.prompt import PERSON_TYPES, SKIN_TONES
 from mlx_genmoji.prompt.plan import OPTIONAL
 
+from ..generating import SAMPLER_NAMES
 from .request import MAX_COUNT, MAX_GUIDANCE, MAX_LETTERS, MAX_STEPS
 
 FOLDER = Path(__file__).parent
@@ -73,6 +73,7 @@ class Components:
             "steps": self.steps,
             "guidance": self.guidance,
             "sampler": self.sampler,
+            "variety": self.variety,
             "model": self.model,
             "adapter": self.adapter,
         }
@@ -148,6 +149,15 @@ class Components:
 
     def _add_settings(self, steps: int, guidance: float) -> None:
         self.count = gr.Slider(1, MAX_COUNT, 4, step=1, label="Candidates", elem_id="count")
+        self.variety = gr.Slider(
+            0,
+            1,
+            1,
+            step=0.05,
+            label="Variety",
+            info="How much candidates differ. 0: each as the plain prompt draws it.",
+            elem_id="variety",
+        )
         self.seed = gr.Textbox(label="Seed", placeholder="random", max_length=10, elem_id="seed", max_lines=1)
         self.steps = gr.Slider(1, MAX_STEPS, steps, step=1, label="Steps", elem_id="steps")
         self.guidance = gr.Slider(0, MAX_GUIDANCE, guidance, step=0.5, label="Guidance", elem_id="guidance")

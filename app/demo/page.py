@@ -189,7 +189,7 @@ class Page:
         """The inputs that give `request`; the seed is empty if it was random."""
         values = vars(request) | {"seed": "" if request.seed is None else str(request.seed)}
         defaults = {"steps": self.worker.defaults["steps"], "guidance": self.worker.defaults["guidance"]}
-        defaults |= {"model": next(iter(self.worker.models))}
+        defaults |= {"variety": 1.0, "model": next(iter(self.worker.models))}
         return {
             component: defaults.get(name, ANY) if values[name] is None else values[name]
             for name, component in self.components.inputs.items()

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mlx_genmoji.choices import SAMPLER_NAMES
 from mlx_genmoji.english import with_article
 from mlx_genmoji.errors import UserError, quoted
 from mlx_genmoji.packs.moods import DEFAULT_MOODS
@@ -15,6 +14,8 @@ from mlx_genmoji.prompt.lexicon import GARMENTS, Entry
 from mlx_genmoji.prompt.parser import spell_out
 from mlx_genmoji.prompt.plan import OPTIONAL
 from mlx_genmoji.prompt.safety import MAX_CHARACTERS, check_safe, clean
+
+from ..generating import SAMPLER_NAMES
 
 MAX_LETTERS = 500
 MAX_COUNT = 8
@@ -39,6 +40,8 @@ class Request:
     steps: int | None = None
     guidance: float | None = None
     sampler: str | None = None
+    variety: float | None = None
+    """How much candidates differ, from 0 to 1; None is 1, or 0 for the stickers of a pack."""
     model: str | None = None
     """The name of one of the demo's models; None is the first."""
     adapter: str | None = None
@@ -67,6 +70,7 @@ class Request:
             steps=_whole(given, "steps", 1, MAX_STEPS),
             guidance=_number(given, "guidance", 0, MAX_GUIDANCE),
             sampler=_choice(given, "sampler", SAMPLER_NAMES),
+            variety=_number(given, "variety", 0, 1),
             model=_text(given, "model") or None,
             adapter=_text(given, "adapter") or None,
             plan=plan,

@@ -217,6 +217,7 @@ class Worker:
                 steps=request.steps,
                 guidance=request.guidance,
                 sampler=request.sampler,
+                variety=1.0 if request.variety is None else request.variety,
                 negative_prompt=plan.negative_prompt or request.negative_prompt,
                 callback=Progress(job, genmoji, Drawing(plan, seed, previews=(None,) * request.count)),
             )

@@ -5,6 +5,8 @@ OHWI, squeeze a 1x1 convolution that is a linear layer here, rename the few lega
 exactly one tensor.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
@@ -17,10 +19,10 @@ from mlx.utils import tree_flatten, tree_unflatten
 
 from ..errors import UserError, first_few, quoted
 from ..files import read_json, whole_file, write_json
+from ..models import CONFIG_KEY
 from ..models.blocks import PointwiseConv
 from ..models.ops import on_cpu
 from ..models.ops.parallel_cast import parallel_cast, worth_parallel_cast
-from ..quantization import Quantization, expect_packed, packed_parts, quantize_model
 from .weight_files import STEMS, check_safetensors, find_weights
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from ..models.tiny_vae import AutoencoderTiny
     from ..models.unet import UNet2DConditionModel
     from ..models.vae import AutoencoderKL
+    from ..quantization import Quantization
 
 Model: TypeAlias = "AutoencoderKL | AutoencoderTiny | CLIPTextModel | UNet2DConditionModel"
 
@@ -76,14 +79,22 @@ def load_model(
     if kinds and not is_kind(model, *kinds):
         raise UserError(f"{folder}: config.json describes another kind of model than {kinds[0]}.")
     _load_weights_of(Path(folder), model, variant, defer_casts=on_cpu() and quantization is None)
-    packed = Quantization.read(model.raw_config)
-    if quantization is not None and packed is None:
-        quantize_model(model, quantization, measure=False)
-    elif quantization not in (None, packed):
-        raise UserError(f"{folder} is packed already, as {packed}: start from the dense model.")
+    if quantization is not None:
+        _pack(model, quantization, folder)
     _cast_deferred(model)
     mx.eval(model.parameters())
     return model
+
+
+def _pack(model: Model, quantization: Quantization, folder: str | Path) -> None:
+    """Pack a model's dense weights. Raises UserError if its folder has them packed in another way."""
+    from ..quantization import Quantization, quantize_model
+
+    packed = Quantization.read(model.raw_config)
+    if packed is None:
+        quantize_model(model, quantization, measure=False)
+    elif packed != quantization:
+        raise UserError(f"{folder} is packed already, as {packed}: start from the dense model.")
 
 
 def open_model(folder: str | Path, variant: str | None = None) -> Model:
@@ -126,6 +137,12 @@ def _cast_deferred(model: Model) -> None:
         module[name] = weight
 
 
+def packed_parts(model: nn.Module) -> set[str]:
+    """The paths of all parameters that are parts of packed weights (`quantization.QuantizedLayer`)."""
+    layers = [(path, layer) for path, layer in model.named_modules() if is_kind(layer, "QuantizedLayer")]
+    return {f"{path}.{part}" for path, layer in layers for part in layer.PARTS if part in layer}
+
+
 def is_kind(model: nn.Module, *names: str) -> bool:
     """Whether the class of `model`, or one that it derives from, has one of these names. It need not be imported."""
     return any(kind.__name__ in names for kind in type(model).__mro__)
@@ -152,8 +169,11 @@ def load_weights(model: Model, paths: Sequence[Path], dtype: mx.Dtype = mx.float
     dtype, defer_casts: see `assign`. Raises UserError with a list of the tensors that do not fit.
     """
     tensors = list(_tensors(paths))
-    quantization = Quantization.read(model.raw_config)
-    if quantization is not None:
+    if model.raw_config.get(CONFIG_KEY) is not None:
+        from ..quantization import Quantization, expect_packed
+
+        quantization = Quantization.read(model.raw_config)
+        assert quantization is not None
         scales = [key for key, _ in tensors if key.endswith(".scales")]
         expect_packed(model, quantization, [key.removesuffix(".scales") for key in scales])
     assign(model, tensors, dtype, f"{paths[0]} does not fit its config.json", defer_casts)

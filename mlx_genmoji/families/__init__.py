@@ -8,14 +8,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..checkpoint.defaults import Defaults
+from ..checkpoint import Defaults
 from ..errors import UserError
 from ..files import read_json
-from ..quantization import Quantization
 from .base import Family
 from .stable_diffusion import StableDiffusion
+
+if TYPE_CHECKING:
+    from ..quantization import Quantization
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,18 +16,18 @@ from ..checkpoint.components import is_kind, load_model, weight_paths
 from ..checkpoint.weight_files import Weights
 from ..errors import UserError
 from ..hub import resolve
+from ..models import DENSE_KEY
 from ..models.ops import on_cpu
-from ..quantization import DENSE_KEY, Quantization
 from ..samplers import NoiseConfig, Schedule, make_sampler
 from ..tokenizer import CLIPTokenizer
 from .base import STRENGTH, Conditions, Family, ImageStart
-from .clip_text import TextTowers
 
 if TYPE_CHECKING:
     from ..models.clip import CLIPTextModel
     from ..models.tiny_vae import AutoencoderTiny
     from ..models.unet import UNet2DConditionModel
     from ..models.vae import AutoencoderKL
+    from ..quantization import Quantization
 
     Autoencoder = AutoencoderKL | AutoencoderTiny
 
@@ -35,6 +35,51 @@ if TYPE_CHECKING:
 UNET = ("UNet2DConditionModel",)
 CLIP = ("CLIPTextModel",)
 AUTOENCODERS = ("AutoencoderKL", "AutoencoderTiny")
+
+
+class TextTowers:
+    """The text encoders of a model, each with its tokenizer: one, or the two of XL."""
+
+    def __init__(
+        self, tokenizers: Sequence[CLIPTokenizer], encoders: Sequence[CLIPTextModel], zeros_for_empty: bool = False
+    ):
+        """zeros_for_empty: XL's `force_zeros_for_empty_prompt`: an empty negative prompt is encoded as zeros."""
+        self.tokenizers = tokenizers
+        self.encoders = encoders
+        self.zeros_for_empty = zeros_for_empty
+
+    @property
+    def width(self) -> int:
+        """Channels of the states."""
+        return sum(encoder.config.hidden_size for encoder in self.encoders)
+
+    def __call__(self, prompt: str, negative_prompt: str | None, size: tuple[int, int]) -> Conditions:
+        """Conditions for a prompt: two rows, the negative prompt's first; one row if that is None.
+
+        size: height and width of the picture in pixels, a condition of XL.
+        """
+        texts = [prompt] if negative_prompt is None else [negative_prompt, prompt]
+        states, pooled = self.encode(self.tokenize(texts))
+        if pooled is None:
+            return Conditions(states, {})
+        if negative_prompt == "" and self.zeros_for_empty:
+            kept = mx.array([0.0, 1.0])
+            states, pooled = states * kept[:, None, None], pooled * kept[:, None]
+        return Conditions(states, {"text_embeds": pooled, "time_ids": time_ids(size, len(texts))})
+
+    def tokenize(self, texts: Sequence[str]) -> list[mx.array]:
+        """Token ids, (B, L) for each tower."""
+        return [mx.array(tokenizer(texts)) for tokenizer in self.tokenizers]
+
+    def encode(self, ids: Sequence[mx.array]) -> tuple[mx.array, mx.array | None]:
+        """Token ids, (B, L) for each tower -> states (B, L, D) and, for XL, `text_embeds` (B, P), else None."""
+        outputs = []
+        for tower_ids, encoder in zip(ids, self.encoders, strict=True):
+            outputs.append(encoder(tower_ids))
+        if len(outputs) == 1:
+            return outputs[0].last_hidden_state, None
+        # Podell et al. 2023, https://arxiv.org/abs/2307.01952: the last layer but one of both, the second's pooled.
+        return mx.concatenate([output.hidden_states[-2] for output in outputs], axis=-1), outputs[-1].pooled
 
 
 class StableDiffusion(Family):
@@ -127,8 +172,7 @@ class StableDiffusion(Family):
         made = make_sampler(self.scheduler, sampler)
         schedule = made.schedule(steps)
         if self.guidance_distilled and strength is not None:
-            # Imported here: the name loads the sampler's file.
-            from ..samplers import LCM
+            from ..samplers.lcm import LCM
 
             if isinstance(schedule, LCM):
                 schedule = schedule.of_strength(strength)
@@ -218,6 +262,11 @@ class StableDiffusion(Family):
                 "The model's parts do not fit: two text encoders and an addition_embed_type of text_time go together."
             )
         _sample_size(self.unet.raw_config)
+
+
+def time_ids(size: tuple[int, int], count: int) -> mx.array:
+    """The size conditions of XL for `count` pictures, (count, 6): original size, crop offset (0, 0), target size."""
+    return mx.array([[*size, 0, 0, *size]] * count, mx.float32)
 
 
 def guidance_embedding(guidance: float, channels: int) -> mx.array:

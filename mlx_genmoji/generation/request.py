@@ -10,14 +10,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import mlx.core as mx
+from PIL import Image
 
-from ..errors import UserError
+from ..errors import UserError, quoted
 from ..families.base import STRENGTH, Family, ImageStart
 from ..prompt.safety import check_safe
-from ..reader.open_form import OpenReader
-from ..reader.options import Options
+from ..reader import OpenReader, Options
 from ..samplers import Schedule
-from .recipe import Recipe
+from .recipe import ModelFacts, Recipe
 
 
 @dataclass(frozen=True)
@@ -114,6 +114,30 @@ def request_again(recipe: Recipe, options: Options, family: Family) -> Request:
     _, schedule = family.schedule(recipe.sampler, recipe.steps, strength)
     start = family.start(schedule, options.image, strength, options.mask)
     return Request([recipe], [captions_of(recipe)], schedule, start, seed)
+
+
+def check_same(
+    recipe: Recipe, model: ModelFacts, size: tuple[int, int], image: Image.Image | None, mask: Image.Image | None
+) -> None:
+    """Raise UserError if a model, with these pictures to start from, would draw another sticker than the recipe's.
+
+    size: the height and width of the model's pictures.
+    """
+    from ..pictures import fingerprint, fit_mask, fit_picture
+
+    drawn_by = recipe.model
+    if drawn_by.sha256 != model.sha256:
+        raise UserError(f"The sticker was drawn with other weights, those of {drawn_by.name!r}: load that model.")
+    if drawn_by.quantization != model.quantization:
+        theirs, ours = (quoted(value or "none") for value in (drawn_by.quantization, model.quantization))
+        raise UserError(f"The sticker was drawn with the quantization {theirs}; this model has {ours}.")
+    if recipe.seed is None:
+        raise UserError("The sticker was drawn from noise that a program gave, which is not in the recipe.")
+    for what, given, fit in (("image", image, fit_picture), ("mask", mask, fit_mask)):
+        expected = recipe.image.get(f"{what}_sha256")
+        if expected != (None if given is None else fingerprint(fit(given, *size))):
+            wanted = f"needs the {what} that it started from" if expected else f"started from no {what}"
+            raise UserError(f"The sticker {wanted}; {'another one' if given else 'none'} was given.")
 
 
 def captions_of(recipe: Recipe) -> list[str]:

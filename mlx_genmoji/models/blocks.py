@@ -6,11 +6,19 @@ from functools import partial
 import mlx.core as mx
 import mlx.nn as nn
 
-from .checkpointing import attention_in_chunks, recomputed, recomputes
-from .ops import attention, conv2d, downsampled_conv2d, group_norm, silu, upsampled_conv2d
+from .ops import attention, conv2d, downsampled_conv2d, group_norm, silu, upsampled_conv2d, within_block
 
 # (B, H, W, C) and a weight (O, kh, kw, C) -> (B, H', W', O)
 Convolution = Callable[[mx.array, mx.array], mx.array]
+
+
+def recomputes(block: nn.Module) -> bool:
+    """Whether a call of `block` shall go through `checkpointing.recomputed`: checkpointing is on, in training, and this
+    is not its recomputation.
+
+    For blocks that never contain one another.
+    """
+    return bool(block.checkpointing) and not within_block.get()
 
 
 class PointwiseConv(nn.Linear):
@@ -85,6 +93,8 @@ class ResnetBlock2D(nn.Module):
     def __call__(self, x: mx.array, activated_time: mx.array | None = None) -> mx.array:
         """activated_time: SiLU of the time embedding, (B, time_channels); computed once for all blocks."""
         if recomputes(self):
+            from .checkpointing import recomputed
+
             return recomputed(self, x, activated_time)
         h = self.conv1(silu(self.norm1(x)))
         if activated_time is None:
@@ -170,5 +180,9 @@ class Attention(nn.Module):
             q, k, v = (array.astype(mx.float32) for array in projected)
         else:
             q, k, v = projected
-        attend = attention_in_chunks if self.checkpointing else attention
+        attend: Callable[..., mx.array] = attention
+        if self.checkpointing:
+            from .checkpointing import attention_in_chunks
+
+            attend = attention_in_chunks
         return self.to_out[0](attend(q, k, v, self.heads, self.scale).astype(x.dtype))

@@ -45,14 +45,6 @@ def checkpoint_blocks(model: nn.Module, on: bool = True) -> None:
             module.checkpointing = on
 
 
-def recomputes(block: nn.Module) -> bool:
-    """Whether a call of `block` shall go through `recomputed`: checkpointing is on, and this is not its recomputation.
-
-    For blocks that never contain one another.
-    """
-    return bool(block.checkpointing) and not within_block.get()
-
-
 def recomputed(block: nn.Module, *arguments: mx.array | None) -> mx.array:
     """block(*arguments), whose backward pass calls the block again. A trailing None is left out."""
     inputs = [array for array in arguments if array is not None]

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Self
 import mlx.core as mx
 import mlx.nn as nn
 
-from .config import Count, keep_config, parse_config, require_divisor, require_few_layers
+from . import Count, keep_config, parse_config, require_divisor, require_few_layers
 from .ops import ACTIVATIONS, attention
 
 

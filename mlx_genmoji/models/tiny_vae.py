@@ -12,8 +12,8 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
+from . import Count, Depth, field_error, keep_config, parse_config, require_few_layers
 from .blocks import Conv2d, Convolution
-from .config import Count, Depth, field_error, keep_config, parse_config, require_few_layers
 from .ops import downsampled_conv2d, relu, upsampled_conv2d
 
 

@@ -11,8 +11,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
-from .blocks import Conv2d, GroupNorm, ResnetBlock2D
-from .config import (
+from . import (
     Count,
     Depth,
     field_error,
@@ -23,6 +22,7 @@ from .config import (
     require_few_layers,
     require_per_block,
 )
+from .blocks import Conv2d, GroupNorm, ResnetBlock2D
 from .ops import silu
 from .unet_blocks import (
     DownBlock,

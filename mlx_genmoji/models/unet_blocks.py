@@ -8,8 +8,7 @@ import math
 import mlx.core as mx
 import mlx.nn as nn
 
-from .blocks import Attention, Downsample2D, GroupNorm, PointwiseConv, ResnetBlock2D, Upsample2D
-from .checkpointing import recomputed, recomputes
+from .blocks import Attention, Downsample2D, GroupNorm, PointwiseConv, ResnetBlock2D, Upsample2D, recomputes
 from .ops import attention, gated_gelu, silu
 
 # As in diffusers, which does not use the config's `norm_eps` here.
@@ -76,15 +75,11 @@ class TextTimeEmbedding(nn.Module):
 
 
 class GEGLU(nn.Module):
-    """Gated GELU (Shazeer, 2020)."""
+    """The projection of a gated GELU (Shazeer, 2020), to the values and their gates."""
 
     def __init__(self, channels: int, inner: int):
         super().__init__()
         self.proj = nn.Linear(channels, 2 * inner)
-
-    def __call__(self, x: mx.array) -> mx.array:
-        x, gate = mx.split(self.proj(x), 2, axis=-1)
-        return gated_gelu(x, gate)
 
 
 class FeedForward(nn.Module):
@@ -93,9 +88,8 @@ class FeedForward(nn.Module):
         self.net = [GEGLU(channels, 4 * channels), nn.Identity(), nn.Linear(4 * channels, channels)]
 
     def __call__(self, x: mx.array) -> mx.array:
-        for layer in self.net:
-            x = layer(x)
-        return x
+        values, gates = mx.split(self.net[0].proj(x), 2, axis=-1)
+        return self.net[2](gated_gelu(values, gates))
 
 
 class BasicTransformerBlock(nn.Module):
@@ -116,6 +110,8 @@ class BasicTransformerBlock(nn.Module):
 
     def __call__(self, x: mx.array, text: mx.array) -> mx.array:
         if recomputes(self):
+            from .checkpointing import recomputed
+
             return recomputed(self, x, text)
         x = x + self.attn1(self.norm1(x), text if self.only_cross_attention else None)
         x = x + self.attn2(self.norm2(x), text)

@@ -10,8 +10,8 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
+from . import Count, keep_config, parse_config, require_divisor, require_few_layers, require_per_block
 from .blocks import Attention, Conv2d, Downsample2D, GroupNorm, PointwiseConv, ResnetBlock2D, Upsample2D
-from .config import Count, keep_config, parse_config, require_divisor, require_few_layers, require_per_block
 from .ops import silu
 
 

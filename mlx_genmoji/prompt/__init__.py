@@ -12,20 +12,26 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .final_prompt import compose
 from .lexicon import PERSON_TYPES, SKIN_TONES
-from .parser import parse
 from .safety import UnsafePrompt
 
 if TYPE_CHECKING:
+    from .final_prompt import compose
     from .llm.rewriter import Rewriter
+    from .parser import parse
     from .plan import CaptionForm, PromptPlan
 
 __all__ = ["PERSON_TYPES", "SKIN_TONES", "CaptionForm", "PromptPlan", "Rewriter", "UnsafePrompt", "compose", "parse"]
 
 
-# What reading by rules does not need; the rewriter imports MLX.
-_MODULES = {"CaptionForm": "plan", "PromptPlan": "plan", "Rewriter": "llm.rewriter"}
+# Imported when they are first used: a prompt that is a label of a closed vocabulary needs none of them.
+_MODULES = {
+    "CaptionForm": "plan",
+    "PromptPlan": "plan",
+    "Rewriter": "llm.rewriter",
+    "compose": "final_prompt",
+    "parse": "parser",
+}
 
 
 def __getattr__(name: str) -> Any:

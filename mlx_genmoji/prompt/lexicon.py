@@ -10,11 +10,13 @@ import re
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
-
-from ..choices import SKIN_TONES as SKIN_TONES
+from typing import Literal, NamedTuple, get_args
 
 FOLDER = Path(__file__).parent
+
+SkinTone = Literal["light", "medium-light", "medium", "medium-dark", "dark"]
+SKIN_TONES: tuple[str, ...] = get_args(SkinTone)
+"""From the lightest to the darkest, as Unicode orders its modifiers."""
 
 PERSON_TYPES = ("man", "woman", "person", "boy", "girl", "child", "baby", "old man", "old woman", "old person")
 

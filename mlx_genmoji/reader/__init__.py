@@ -1,25 +1,220 @@
-"""Reading a prompt, once, into one structure (`reading.Reading`) that every later step takes.
+"""Reading a prompt, once: `Options` go in, one `Reading` comes out, which every later step takes.
 
-A model's form decides how: `open_form` for models that take any text, `closed_form` for models whose folder declares
-what they draw (`vocabulary`). `lexicon` looks words up in the tables of `tables/`, `grammar` makes a scene of them.
+A model's form decides how: `OpenReader` for models that take any text, which gets the prompt as it is, or in a template
+and in words that the model knows; `closed_form.ClosedReader` for models whose folder declares what they draw
+(`vocabulary`). A prompt that is exactly one of a vocabulary's labels is read without anything else; for
+other prompts `languages` puts them into English, `lexicon` looks words up in the tables of `tables/`, and `grammar`
+makes a scene of them.
 """
 
 from __future__ import annotations
 
-from ..checkpoint.defaults import Defaults
-from ..families.base import Family
-from ..lora.active import Adapters
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..checkpoint import EMOJI_SETS, Defaults
+from ..errors import UserError
+from ..prompt.safety import clean_final
 from ..prompt.words import Words
-from .open_form import OpenReader
-from .vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    import mlx.core as mx
+    from PIL import Image
+
+    from ..combinations.combination import Combination, Part
+    from ..families.base import Family
+    from ..generation.variation import Variation
+    from ..lora.active import Adapters
+    from ..prompt import CaptionForm, PromptPlan, Rewriter
 
 
-def make_reader(
-    family: Family, defaults: Defaults, words: Words, adapters: Adapters, vocabulary: Vocabulary | None
-) -> OpenReader:
-    """The reader for a model. vocabulary: what it draws, if that is a closed list."""
-    if vocabulary is None:
-        return OpenReader(family, defaults, words, adapters)
-    from .closed_form import ClosedReader
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """The arguments of `Genmoji.generate`, where they are explained."""
 
-    return ClosedReader(family, defaults, words, adapters, vocabulary)
+    count: int = 1
+    seed: int | None = None
+    steps: int | None = None
+    guidance: float | None = None
+    negative_prompt: str = ""
+    skin_tone: str | None = None
+    person_type: str | None = None
+    template: str | None = None
+    rewrite: str | Path | Rewriter | PromptPlan | None = None
+    sampler: str | None = None
+    image: Image.Image | None = None
+    strength: float | None = None
+    mask: Image.Image | None = None
+    latents: mx.array | None = None
+    combine: bool | Combination = True
+    variety: float = 1.0
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a model draws for a prompt."""
+
+    final_prompt: str
+    """The caption of a drawing in one go."""
+    template: str
+    skin_tone: str | None = None
+    person_type: str | None = None
+    negative_prompt: str = ""
+    plan: PromptPlan | None = None
+    """Of a rewriter, or the one that was given."""
+    combination: Combination | None = None
+    """The parts to draw, each with its caption, and how they are put together; None for a drawing in one go."""
+    notes: tuple[str, ...] = ()
+    """Sentences for the user: what of the prompt was left out, or is drawn as something else."""
+    label: str = ""
+    """What a closed vocabulary's model draws in one go."""
+    words: str = ""
+    """What the prompt says, in English."""
+    has_emoji: bool = False
+    """Whether the prompt shows emoji as characters, which stand for exactly their drawings."""
+
+
+AS_IS = "{prompt}"
+"""The template of a model that takes any prompt: its text encoder gets the prompt as it is."""
+
+
+class OpenReader:
+    """Reads prompts for a model that takes any text: its defaults, its words, and the adapters that it draws with."""
+
+    adapters: Adapters | None = None
+    """Set with the first adapter."""
+
+    def __init__(self, family: Family, defaults: Defaults, words: Words):
+        self.family = family
+        self.defaults = defaults
+        self.words = words
+        self._rewriters: dict[str, Rewriter] = {}
+
+    @property
+    def template(self) -> str:
+        """The adapter's template where it has one, else the model's."""
+        return (self.adapters and self.adapters.template) or self.defaults.template
+
+    def route(self, skin_tone: str | None, person_type: str | None) -> None:
+        """Choose the adapter for a skin tone and person type, where there is a folder of them."""
+        if self.adapters is not None:
+            self.adapters.route(skin_tone, person_type)
+
+    def caption_form(self, template: str | None = None) -> CaptionForm:
+        """How a plan's final prompt is made for the model."""
+        from ..prompt import CaptionForm
+
+        template = self.template if template is None else template
+        words = Words({}) if template == AS_IS else self.words
+        return CaptionForm(template, self.family.fits, self.defaults.plan_fields, words.own)
+
+    def read(self, prompt: str, options: Options) -> Reading:
+        """What is drawn for a prompt. Chooses among adapters by the skin tone and person type.
+
+        Raises UserError for an empty or contradictory request, UnsafePrompt for a refused one.
+        """
+        plan = self.plan(prompt, options)
+        if plan is not None:
+            return self._read_plan(plan, options)
+        from ..prompt import compose, parse
+
+        negative_prompt = clean_final(options.negative_prompt)
+        template = self.template if options.template is None else options.template
+        skin_tone, person_type = options.skin_tone, options.person_type
+        if template == AS_IS and not (self.adapters and self.adapters.routes):
+            final_prompt = compose(prompt, template, skin_tone, person_type)
+            return Reading(final_prompt, template, skin_tone, person_type, negative_prompt)
+        parsed = parse(prompt, max_characters=None)
+        skin_tone, person_type = parsed.skin_tone or skin_tone, parsed.person_type or person_type
+        self.route(skin_tone, person_type)
+        template = self.template if options.template is None else options.template
+        if template == AS_IS:
+            final_prompt = compose(prompt, template, options.skin_tone, options.person_type)
+            return Reading(final_prompt, template, skin_tone, person_type, negative_prompt)
+        # A person type that the prompt names is among its words.
+        added = None if parsed.person_type else person_type
+        reading = Reading(
+            compose(self.words.own(parsed.subject), template, skin_tone, added),
+            template,
+            skin_tone,
+            person_type,
+            negative_prompt,
+        )
+        return self._by_parts(parsed.subject, reading, options)
+
+    def vary(self, reading: Reading, seed: int, options: Options) -> tuple[Reading, Variation | None]:
+        """The reading of the candidate with a seed, and the changes of its picture; None where it is left as it is.
+
+        The candidates of a model without a closed vocabulary differ by their noise alone.
+        """
+        return reading, None
+
+    def _read_plan(self, plan: PromptPlan, options: Options) -> Reading:
+        self.route(plan.skin_tone, plan.person_type)
+        template = self.template if options.template is None else options.template
+        # Only now is it known which adapter draws, and so which captions it was trained on.
+        plan = plan.finished(self.caption_form(template))
+        negative_prompt = clean_final(options.negative_prompt or plan.negative_prompt)
+        reading = Reading(plan.final_prompt, template, plan.skin_tone, plan.person_type, negative_prompt, plan)
+        if plan.own_final_prompt or self.defaults.plan_fields:
+            return reading
+        return self._by_parts(plan.subject, reading, options)
+
+    def emoji_set(self, template: str) -> str:
+        """The emoji set whose drawings the model's are like in the style of a template."""
+        styles = dict(self.defaults.parts) | {name: name for name in EMOJI_SETS}
+        words = set(template.lower().replace("{prompt}", " ").replace(",", " ").split())
+        return next((likened for style, likened in styles.items() if style.lower() in words), "noto")
+
+    def _by_parts(self, subject: str, reading: Reading, options: Options) -> Reading:
+        """The reading with the combination that its subject names, for a model that draws combinations by parts."""
+        if not self.defaults.parts or reading.template == AS_IS or not wants_parts(options):
+            return reading
+        from ..combinations.reading import read
+        from ..prompt import compose
+
+        def caption(part: Part) -> str:
+            person = (reading.skin_tone, reading.person_type) if part.role == "person" else ()
+            return compose(part.text, reading.template, *person)
+
+        found = read(subject, self.words, self.emoji_set(reading.template))
+        return replace(reading, combination=found and found.captioned(caption))
+
+    def plan(self, prompt: str, options: Options) -> PromptPlan | None:
+        """The plan to draw; its final prompt is still to be made, unless the user wrote one. None without rewriting."""
+        rewrite = options.rewrite
+        if rewrite is None:
+            return None
+        from ..prompt import PromptPlan, Rewriter
+
+        if isinstance(rewrite, PromptPlan):
+            _check_agreement(rewrite, options)
+            return rewrite
+        if isinstance(rewrite, (str, Path)):
+            name = str(rewrite)
+            if name not in self._rewriters:
+                self._rewriters[name] = Rewriter.load(name)
+            rewrite = self._rewriters[name]
+        return rewrite.rewrite(prompt, options.skin_tone, options.person_type).edited()
+
+
+def wants_parts(options: Options) -> bool:
+    """Whether a combination may be drawn by parts."""
+    return options.combine is True and options.image is None and options.latents is None
+
+
+def _check_agreement(plan: PromptPlan, options: Options) -> None:
+    """Raise UserError where an option would be ignored in favour of the plan."""
+    requested = {
+        "skin tone": options.skin_tone,
+        "person type": options.person_type,
+        "negative prompt": options.negative_prompt,
+    }
+    for what, value in requested.items():
+        planned = getattr(plan, what.replace(" ", "_"))
+        if value and value != planned and (planned or what != "negative prompt"):
+            says = f"says {planned}" if planned else "says none"
+            raise UserError(f"The {what} {value} was asked for and the plan {says}: change the plan's.")
+    if options.template is not None and plan.own_final_prompt:
+        raise UserError("The plan has a final prompt of its own, which stands in no template: leave one of them out.")

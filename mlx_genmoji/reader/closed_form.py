@@ -1,7 +1,7 @@
 """Reading prompts for a model with a closed vocabulary: no caption reaches it that it was not trained on.
 
 A prompt becomes one of the model's labels, or a combination of labels. What is not understood is left out, and said in
-the reading's notes.
+the reading's notes. What only some prompts need (other languages, the grammar, combinations) is imported for them.
 """
 
 from __future__ import annotations
@@ -9,31 +9,25 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING
 
-from ..checkpoint.defaults import Defaults
-from ..english import with_article
+from ..checkpoint import Defaults
 from ..errors import UserError, quoted
 from ..families.base import Family
-from ..lora.active import Adapters
-from ..prompt.lexicon import PERSON_TYPES, SKIN_TONES
-from ..prompt.parser import Parsed, parse
+from ..prompt.lexicon import PERSON_TYPES, SKIN_TONES, emojis
 from ..prompt.safety import check_safe, clean_final
 from ..prompt.words import Words
-from .grammar import understand
-from .languages import translate
+from . import AS_IS, OpenReader, Options, Reading, wants_parts
 from .lexicon import Lexicon, key
-from .open_form import AS_IS, OpenReader, wants_parts
-from .options import Options
-from .reading import Reading
-from .scene import Scene
 from .vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from ..combinations.combination import Combination
     from ..generation.variation import Variation
+    from ..prompt.parser import Parsed
     from ..prompt.plan import PromptPlan
+    from .scene import Scene
 
 MAX_SUGGESTIONS = 3
 
@@ -41,8 +35,8 @@ MAX_SUGGESTIONS = 3
 class ClosedReader(OpenReader):
     """Reads prompts for a model that declares what it draws."""
 
-    def __init__(self, family: Family, defaults: Defaults, words: Words, adapters: Adapters, vocabulary: Vocabulary):
-        super().__init__(family, defaults, words, adapters)
+    def __init__(self, family: Family, defaults: Defaults, words: Words, vocabulary: Vocabulary):
+        super().__init__(family, defaults, words)
         self.vocabulary = vocabulary
 
     @cached_property
@@ -53,12 +47,36 @@ class ClosedReader(OpenReader):
     def read(self, prompt: str, options: Options) -> Reading:
         if options.template == AS_IS:
             return super().read(prompt, options)
+        if options.rewrite is None and prompt in self.vocabulary and prompt in _things():
+            return self._read_label(prompt, options)
+        return self._read_text(prompt, options)
+
+    def _read_label(self, label: str, options: Options) -> Reading:
+        """The same as `_read_text` for a prompt that is exactly the label of a thing, without reading its words."""
+        check_safe(label)
+        skin_tone, person_type = _people(None, None, options)
+        self.route(skin_tone, person_type)
+        template = self._template(options.template, None)
+        return Reading(
+            self.caption(label, template, skin_tone),
+            template,
+            skin_tone,
+            person_type,
+            clean_final(options.negative_prompt),
+            label=label,
+            words=label,
+        )
+
+    def _read_text(self, prompt: str, options: Options) -> Reading:
+        """What any prompt, or the plan that a rewriter makes of it, means."""
+        from ..prompt.parser import parse
+
         plan = self.plan(prompt, options)
         english = _text_of(plan) if plan else _in_english(prompt)
         text, style = self._without_style(english)
         parsed = parse(text, max_characters=None)
         skin_tone, person_type = _people(parsed, plan, options)
-        self.adapters.route(skin_tone, person_type)
+        self.route(skin_tone, person_type)
         template = self._template(options.template, style)
         scene, combination, notes = self._understood(prompt, parsed.subject, person_type, template, options)
         assert scene.subject is not None
@@ -81,7 +99,7 @@ class ClosedReader(OpenReader):
             notes,
             label=scene.subject,
             words=parsed.subject,
-            shown=any(unicodedata.category(char) == "So" for char in prompt),
+            has_emoji=any(unicodedata.category(char) == "So" for char in prompt),
         )
 
     def vary(self, reading: Reading, seed: int, options: Options) -> tuple[Reading, Variation | None]:
@@ -120,6 +138,8 @@ class ClosedReader(OpenReader):
         self, prompt: str, subject: str, person_type: str | None, template: str, options: Options
     ) -> tuple[Scene, Combination | None, tuple[str, ...]]:
         """The scene of a prompt, its combination and its notes. Raises UserError where nothing is understood."""
+        from .scene import Scene
+
         combination = self._plain_combination(subject, template, options)
         if combination is not None:
             return Scene(combination.subject.label, subject), combination, ()
@@ -153,6 +173,9 @@ class ClosedReader(OpenReader):
         return found if plain else None
 
     def _scene(self, text: str) -> Scene:
+        from .grammar import understand
+        from .scene import Scene
+
         label = self.vocabulary.spelled(text) or self.lexicon.label(text)
         if label is not None:
             return Scene(label, text)
@@ -195,6 +218,8 @@ class ClosedReader(OpenReader):
 
 def _in_english(prompt: str) -> str:
     """The prompt in English words, as far as the tables of its language have them."""
+    from .languages import translate
+
     found = translate(prompt)
     if found is None:
         return prompt
@@ -212,7 +237,13 @@ def _text_of(plan: PromptPlan) -> str:
     return ", ".join(part for part in (*fields, *worn) if part)
 
 
-def _people(parsed: Parsed, plan: PromptPlan | None, options: Options) -> tuple[str | None, str | None]:
+@cache
+def _things() -> frozenset[str]:
+    """The labels of emoji that show a thing: none of their words names a person or a skin tone."""
+    return frozenset(entry.label for entry in emojis().values() if entry.kind not in ("person", "symbol"))
+
+
+def _people(parsed: Parsed | None, plan: PromptPlan | None, options: Options) -> tuple[str | None, str | None]:
     """Skin tone and person type: what the prompt says, else the plan, else the options. Raises UserError."""
     for what, value, known in (
         ("skin tone", options.skin_tone, SKIN_TONES),
@@ -220,12 +251,14 @@ def _people(parsed: Parsed, plan: PromptPlan | None, options: Options) -> tuple[
     ):
         if value is not None and value not in known:
             raise UserError(f"There is no {what} {value!r}; there are {', '.join(known)}.")
-    skin_tone = parsed.skin_tone or (plan and plan.skin_tone) or options.skin_tone
-    person_type = parsed.person_type or (plan and plan.person_type) or options.person_type
+    skin_tone = (parsed and parsed.skin_tone) or (plan and plan.skin_tone) or options.skin_tone
+    person_type = (parsed and parsed.person_type) or (plan and plan.person_type) or options.person_type
     return skin_tone, person_type
 
 
 def _notes(scene: Scene, left_out: Sequence[str], combination: Combination | None) -> tuple[str, ...]:
+    from ..english import with_article
+
     notes = []
     drawn = [scene.subject or ""]
     if combination is not None:
@@ -240,6 +273,13 @@ def _notes(scene: Scene, left_out: Sequence[str], combination: Combination | Non
     if left_out:
         notes.append(f"Left out: {', '.join(left_out)}.")
     return tuple(notes)
+
+
+def make_reader(family: Family, defaults: Defaults, words: Words, vocabulary: Vocabulary | None) -> OpenReader:
+    """The reader for a model. vocabulary: what it draws, if that is a closed list."""
+    if vocabulary is None:
+        return OpenReader(family, defaults, words)
+    return ClosedReader(family, defaults, words, vocabulary)
 
 
 def _in_words(kind: str, label: str) -> str:

@@ -10,10 +10,9 @@ import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
-from ..english import IRREGULAR_PLURALS
 from ..prompt.words import Words
 from .vocabulary import Vocabulary
 
@@ -93,31 +92,61 @@ def rows(name: str) -> tuple[tuple[str, ...], ...]:
     return tuple(tuple(line.split("\t")) for line in lines if line and not line.startswith("#"))
 
 
+class Entries(dict[Key, Meanings]):
+    """The known phrases, each with its meanings."""
+
+    def of(self, name: str) -> Meanings:
+        """The meanings of a phrase, to which the caller may add."""
+        return self.setdefault(key(name), Meanings())
+
+    def add_noun(self, name: str, noun: Noun) -> None:
+        """Make a phrase a noun, unless it is one already."""
+        entry = self.of(name)
+        entry.noun = entry.noun or noun
+
+
 class Lexicon:
-    """Everything that can be looked up for one model."""
+    """Everything that can be looked up for one model. The tables are read when something is first looked up."""
 
     def __init__(self, vocabulary: Vocabulary, synonyms: Words):
         self.vocabulary = vocabulary
-        self.entries: dict[Key, Meanings] = {}
         self._synonyms = synonyms
-        self._labels = {key(label): label for label in vocabulary.labels}
-        for label in vocabulary.labels:
-            self._noun(label, Noun(label))
-        self._add_nouns()
-        self._add_the_rest()
-        self.smileys = frozenset(label for _, label in rows("moods.tsv"))
-        self.worn = frozenset(row[1] for row in rows("garments.tsv"))
-        self.misspellings = {key(typed): key(meant) for typed, meant in rows("misspellings.tsv")}
 
-    def _add_nouns(self) -> None:
+    @cached_property
+    def entries(self) -> Entries:
+        """What each known phrase can mean."""
+        entries = Entries()
+        for label in self.vocabulary.labels:
+            entries.add_noun(label, Noun(label))
+        self._add_nouns(entries)
+        self._add_the_rest(entries)
+        return entries
+
+    @cached_property
+    def _labels(self) -> dict[Key, str]:
+        return {key(label): label for label in self.vocabulary.labels}
+
+    @cached_property
+    def smileys(self) -> frozenset[str]:
+        return frozenset(label for _, label in rows("moods.tsv"))
+
+    @cached_property
+    def worn(self) -> frozenset[str]:
+        return frozenset(row[1] for row in rows("garments.tsv"))
+
+    @cached_property
+    def misspellings(self) -> dict[Key, Key]:
+        return {key(typed): key(meant) for typed, meant in rows("misspellings.tsv")}
+
+    def _add_nouns(self, entries: Entries) -> None:
         for name, label, exact, *more in (*rows("nouns.tsv"), *rows("nouns-more.tsv")):
             if label in self.vocabulary and key(name) not in self._labels:
-                self._noun(name, Noun(label, exact == "=", more[0] if more else ""))
+                entries.add_noun(name, Noun(label, exact == "=", more[0] if more else ""))
         for name, label, exact in rows("garments.tsv"):
             if label in self.vocabulary:
-                self._entry(name).garment = Noun(label, exact == "=")
+                entries.of(name).garment = Noun(label, exact == "=")
 
-    def _add_the_rest(self) -> None:
+    def _add_the_rest(self, entries: Entries) -> None:
         for table, field_name in (
             ("moods.tsv", "mood"),
             ("looks.tsv", "look"),
@@ -125,35 +154,28 @@ class Lexicon:
             ("hair.tsv", "hair"),
         ):
             for name, value in rows(table):
-                setattr(self._entry(name), field_name, value)
+                setattr(entries.of(name), field_name, value)
         for name, number in rows("numbers.tsv"):
-            self._entry(name).number = int(number)
+            entries.of(name).number = int(number)
         for name, relation, *more in rows("verbs.tsv"):
             if relation in LOOKS:
-                self._entry(name).look = relation
+                entries.of(name).look = relation
             else:
-                self._entry(name).verb = relation, more[0] if more else ""
+                entries.of(name).verb = relation, more[0] if more else ""
         for name, relation, *more in rows("verbs-alone.tsv"):
-            self._entry(name).alone = relation, more[0] if more else ""
+            entries.of(name).alone = relation, more[0] if more else ""
         for name, relation, label in rows("places.tsv"):
-            self._entry(name).place = relation, label
+            entries.of(name).place = relation, label
         for name, relation, label in rows("roles.tsv"):
-            self._entry(name).roles.append((relation, label))
+            entries.of(name).roles.append((relation, label))
         for (name,) in rows("fillers.txt"):
-            self._entry(name).filler = True
+            entries.of(name).filler = True
         for (name,) in rows("negations.txt"):
-            self._entry(name).negation = True
+            entries.of(name).negation = True
 
     def label(self, text: str) -> str | None:
         """The label that a text is, spelled in any way: "T-REX!", "heart eyes"."""
         return self._labels.get(key(text))
-
-    def _entry(self, name: str) -> Meanings:
-        return self.entries.setdefault(key(name), Meanings())
-
-    def _noun(self, name: str, noun: Noun) -> None:
-        entry = self._entry(name)
-        entry.noun = entry.noun or noun
 
     def longest(self, words: Sequence[str], start: int) -> tuple[int, Meanings] | None:
         """How many words from `start` on make the longest known phrase, and its meanings; None where none is known."""
@@ -211,8 +233,8 @@ class Lexicon:
 def _forms(word: str) -> Iterator[str]:
     """A word, and what it may be the plural of."""
     yield word
-    if word in _SINGULARS:
-        yield _SINGULARS[word]
+    if word in _singular_forms():
+        yield _singular_forms()[word]
     for ending, instead in (("ies", "y"), ("ves", "f"), ("ves", "fe"), ("es", ""), ("s", "")):
         if word.endswith(ending) and len(word) > len(ending) + 2:
             yield word.removesuffix(ending) + instead
@@ -223,16 +245,21 @@ def _singulars(phrase: Key) -> Iterator[Key]:
     yield phrase
     if len(phrase) > 2 and phrase[1] == "of":
         yield from ((form, *phrase[1:]) for form in _forms(phrase[0]))
-    if phrase[-1].endswith("s") or phrase[-1] in _SINGULARS:
+    if phrase[-1].endswith("s") or phrase[-1] in _singular_forms():
         yield from ((*phrase[:-1], form) for form in _forms(phrase[-1]))
 
 
-_SINGULARS = {many: one for one, many in IRREGULAR_PLURALS.items() if " " not in one} | {
-    "men": "man",
-    "women": "woman",
-    "people": "person",
-    "babies": "baby",
-    "feet": "foot",
-    "loaves": "loaf",
-    "dice": "die",
-}
+@cache
+def _singular_forms() -> dict[str, str]:
+    """The singulars of irregular plurals of one word."""
+    from ..english import IRREGULAR_PLURALS
+
+    return {plural: singular for singular, plural in IRREGULAR_PLURALS.items() if " " not in singular} | {
+        "men": "man",
+        "women": "woman",
+        "people": "person",
+        "babies": "baby",
+        "feet": "foot",
+        "loaves": "loaf",
+        "dice": "die",
+    }

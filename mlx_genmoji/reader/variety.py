@@ -20,24 +20,26 @@ from typing import TYPE_CHECKING
 
 from ..generation.variation import Shade, Variation
 from ..prompt.lexicon import emojis
+from . import Reading
 from .lexicon import Key, Lexicon, key, rows, words_of
-from .reading import Reading
 
 if TYPE_CHECKING:
     from ..combinations.combination import Combination, Part
 
-TURN = 8.0
+TURN = 2.5
 """Degrees at most."""
-STEADY_TURN = 4.0
+STEADY_TURN = 1.5
 """Of buildings and vehicles, which stand upright."""
 STEADY = ("place-", "transport-")
-SMALLEST = 0.88
+SMALLEST = 0.95
 """The least scale."""
-STRETCH = 0.06
+STRETCH = 0.02
+MIRRORED_OF = 4
+"""One of so many neighbouring seeds looks the other way."""
 
-NATURAL = Shade(hue=9.0, saturation=0.14, brightness=0.07)
+NATURAL = Shade(hue=6.0, saturation=0.1, brightness=0.05)
 """How far hue, saturation and brightness go to each side."""
-NAMED = Shade(hue=4.0, saturation=0.1, brightness=0.05)
+NAMED = Shade(hue=4.0, saturation=0.08, brightness=0.04)
 """Of a thing whose colour has a name in its label or the prompt."""
 YELLOW = Shade(hue=2.5, saturation=0.08, brightness=0.04)
 """Of smileys."""
@@ -65,6 +67,10 @@ class Choices:
         """One below `number`; neighbouring seeds get different ones. 0 the oftener, the less variety."""
         self._digits, digit = divmod(self._digits, number)
         return digit if self._fraction() < self.variety else 0
+
+    def one_in(self, number: int) -> bool:
+        """True for the last of every `number` neighbouring seeds; the less variety, the more seldom."""
+        return self._seed % number == number - 1 and self._fraction() < self.variety
 
     def amount(self, most: float) -> float:
         """A number from -most to most, times the variety."""
@@ -102,7 +108,7 @@ def vary(
     coloured = combination is not None and any(item.kind == "colour" for item in combination.joined)
     shades = [shade_of(label, words, coloured, lexicon, choices) for label in labels]
     may_turn = not any(is_fixed(label) for label in labels) and not DIRECTIONS & set(words)
-    mirrored = bool(choices.option(2)) if may_turn else False
+    mirrored = may_turn and choices.one_in(MIRRORED_OF)
     steady = any(subgroup(label).startswith(STEADY) for label in labels)
     variation = Variation(
         variety,
@@ -117,12 +123,12 @@ def vary(
 
 def drawings(label: str, reading: Reading, words: Sequence[str], lexicon: Lexicon) -> list[str]:
     """The labels that show what the prompt names as this one, itself first; it alone where it is named exactly."""
-    if reading.shown or any(label in note for note in reading.notes):
+    if reading.has_emoji or any(label in note for note in reading.notes):
         return [label]
     named = variants()
     options = [label, *named.get((label,), ())]
     for word, labels in named.items():
-        if label in labels and _is_generic(key(word[0]), words, lexicon) and not _contains(words, key(label)):
+        if label in labels and not _contains(words, key(label)) and _is_generic(key(word[0]), words, lexicon):
             options += labels
     bare = label.removeprefix("person ")
     genders = [f"man {bare}", f"woman {bare}"]

@@ -15,9 +15,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..choices import SKIN_TONES
 from ..errors import UserError
 from ..files import write_text
+from ..prompt.lexicon import SKIN_TONES
 
 FILE = "vocabulary.tsv"
 

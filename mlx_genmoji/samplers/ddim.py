@@ -9,9 +9,8 @@ import mlx.core as mx
 import numpy as np
 
 from ..errors import UserError
-from .config import Check, NoiseConfig, one_of
-from .noise import alphas_and_sigmas, alphas_cumprod, check_signal, spaced_timesteps
-from .schedule import History, Schedule
+from . import History, Schedule
+from .noise import Check, NoiseConfig, alphas_and_sigmas, alphas_cumprod, check_signal, one_of, spaced_timesteps
 
 
 class DDIM(Schedule):

@@ -8,9 +8,8 @@ from typing import ClassVar
 import mlx.core as mx
 import numpy as np
 
-from .config import OFF, Check, NoiseConfig, one_of
-from .noise import alphas_and_sigmas, multistep_sigmas, sigma_table, with_final
-from .schedule import History, Schedule
+from . import History, Schedule
+from .noise import OFF, Check, NoiseConfig, alphas_and_sigmas, multistep_sigmas, one_of, sigma_table, with_final
 
 
 class DPMSolverPlusPlus2M(Schedule):

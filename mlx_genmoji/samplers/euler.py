@@ -9,9 +9,19 @@ from typing import ClassVar
 import mlx.core as mx
 import numpy as np
 
-from .config import OFF, Check, NoiseConfig, one_of
-from .noise import karras_sigmas, linspace, sigma_table, spaced_timesteps, timesteps_of, with_final
-from .schedule import History, Schedule
+from . import History, Schedule
+from .noise import (
+    OFF,
+    Check,
+    NoiseConfig,
+    karras_sigmas,
+    linspace,
+    one_of,
+    sigma_table,
+    spaced_timesteps,
+    timesteps_of,
+    with_final,
+)
 
 
 class _Euler(Schedule):

@@ -11,9 +11,8 @@ import mlx.core as mx
 import numpy as np
 
 from ..errors import UserError
-from .config import Check, NoiseConfig, number, one_of, whole
-from .noise import alphas_and_sigmas, alphas_cumprod, check_signal
-from .schedule import History, Schedule
+from . import History, Schedule
+from .noise import Check, NoiseConfig, alphas_and_sigmas, alphas_cumprod, check_signal, number, one_of, whole
 
 _SIGMA_DATA = 0.5
 

@@ -9,9 +9,21 @@ from typing import ClassVar
 import mlx.core as mx
 import numpy as np
 
-from .config import FLAG, OFF, Check, NoiseConfig, list_of, number, one_of, whole
-from .noise import alphas_and_sigmas, multistep_sigmas, sigma_table, with_final
-from .schedule import History, Schedule
+from . import History, Schedule
+from .noise import (
+    FLAG,
+    OFF,
+    Check,
+    NoiseConfig,
+    alphas_and_sigmas,
+    list_of,
+    multistep_sigmas,
+    number,
+    one_of,
+    sigma_table,
+    whole,
+    with_final,
+)
 
 
 class UniPC(Schedule):

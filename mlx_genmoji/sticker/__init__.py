@@ -5,8 +5,11 @@ The code for cutting out and exporting is imported when it is first used, not wi
 
 from __future__ import annotations
 
+import base64
 import io
 import json
+import zlib
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFilter
 from PIL.PngImagePlugin import PngInfo
 
 from ..errors import UserError
@@ -39,6 +42,23 @@ RECIPE_KEY = "genmoji"
 OUTLINE_KEY = "genmoji-outline"
 
 SUFFIXES = (".png", ".webp", ".heic")
+
+
+OUTLINES_FILE = "outlines.tsv"
+"""The outlines of drawings that a model knows, for those whose edges are as white as the background.
+
+A white ghost on white cannot be cut out by its pixels alone. A model that draws its training pictures draws their
+outlines too, to about a pixel; this file in its folder has them, made by `genmoji scrape outlines`. A line has the
+label, the source of its picture, and the outline as `packed` gives it.
+"""
+
+SIDE = 128
+"""An outline's width and height, in pixels."""
+
+SOFT = 0.6
+"""The blur of an outline's edge, in pixels of `SIDE`."""
+
+Mask = NDArray[np.bool_]
 
 
 @dataclass
@@ -89,8 +109,6 @@ class Sticker:
 
         outline = None
         if self.outline is not None:
-            from .outlines import fitted
-
             outline = fitted(self.outline, self.image.size)
         return Image.fromarray(cut_out(np.asarray(self.image.convert("RGB")), outline), "RGBA")
 
@@ -140,8 +158,6 @@ class Sticker:
             if recipe:
                 info.add_itxt(RECIPE_KEY, json.dumps(self.recipe, ensure_ascii=False))
             if self.outline is not None and not transparent:
-                from .outlines import packed
-
                 info.add_text(OUTLINE_KEY, packed(self.outline))
             image.save(buffer, format="PNG", pnginfo=info)
         return buffer.getvalue()
@@ -153,13 +169,67 @@ class Sticker:
 
 def _read_outline(text: object, size: tuple[int, int]) -> NDArray[np.bool_] | None:
     """The outline in a PNG's metadata; None where there is none, or the picture was changed since."""
-    from .outlines import unpacked
-
     if not isinstance(text, str):
         return None
     with suppress(UserError):
         return unpacked(text, size)
     return None
+
+
+class Outlines:
+    """The outlines of a model's folder, by label and source; none where the folder has no such file."""
+
+    def __init__(self, folder: Path):
+        """Raises UserError for a damaged file."""
+        path = folder / OUTLINES_FILE
+        lines = path.read_text("utf-8").splitlines() if path.exists() else []
+        try:
+            self._packed = {(label, source): text for label, source, text in (line.split("\t") for line in lines)}
+        except ValueError:
+            raise UserError(f"{path} must have a label, a source and an outline on each line.") from None
+
+    def of(self, caption: str, sources: Mapping[str, str], size: tuple[int, int] = (SIDE, SIDE)) -> Mask | None:
+        """The outline of a caption's drawing, `(height, width)`, True in the figure; None where it is not known.
+
+        caption: such as "ghost, 3d" or "bride, dark skin tone, 3d". sources: the source of each style. size: the
+        picture's width and height.
+        """
+        rest, _, style = caption.rpartition(", ")
+        label = rest.rpartition(", ")[0] if rest.endswith(" skin tone") else rest
+        text = self._packed.get((label, sources.get(style, "")))
+        if text is None:
+            return None
+        mask = unpacked(text)
+        return mask if size == (SIDE, SIDE) else fitted(mask, size) >= 0.5
+
+
+def packed(mask: Mask) -> str:
+    """A mask as text: its bits, row by row, compressed, in base64."""
+    return base64.b64encode(zlib.compress(np.packbits(mask).tobytes(), 9)).decode()
+
+
+def unpacked(text: str, size: tuple[int, int] = (SIDE, SIDE)) -> Mask:
+    """The mask, `(height, width)`, that `packed` made into a text. size: (width, height). Raises UserError for other
+    text.
+    """
+    width, height = size
+    length = -(-width * height // 8)
+    try:
+        data = zlib.decompressobj().decompress(base64.b64decode(text, validate=True), length + 1)
+    except (ValueError, zlib.error):
+        data = b""
+    if len(data) != length:
+        raise UserError("An outline is damaged.")
+    return np.unpackbits(np.frombuffer(data, np.uint8), count=width * height).reshape(height, width).astype(bool)
+
+
+def fitted(mask: Mask, size: tuple[int, int]) -> NDArray[np.float32]:
+    """A mask scaled to a picture's size (width, height) with a soft edge: `(height, width)`, from 0 to 1."""
+    image: Any = Image.fromarray(mask.astype(np.uint8) * 255)
+    if size != image.size:
+        image = image.resize(size, Image.Resampling.BICUBIC)
+    image = image.filter(ImageFilter.GaussianBlur(SOFT * max(size) / SIDE))
+    return np.asarray(image, np.float32) / np.float32(255)
 
 
 def read_recipe(path: str | Path) -> dict[str, Any] | None:

@@ -48,8 +48,8 @@ DARK = 140.0
 def cut_out(rgb: NDArray[np.uint8], outline: Floats | None = None) -> NDArray[np.uint8]:
     """Cut out `(H, W, 3)` on white: `(H, W, 4)`, not premultiplied, black where transparent.
 
-    outline: the alpha, `(H, W)` from 0 to 1, that the figure is known to have to about a pixel (`outlines`). White
-    inside it belongs to the figure, and white outside it does not.
+    outline: the alpha, `(H, W)` from 0 to 1, that the figure is known to have to about a pixel (`sticker.Outlines`).
+    White inside it belongs to the figure, and white outside it does not.
     A picture whose border is not white is returned opaque.
     """
     levels = rgb.astype(np.float32)

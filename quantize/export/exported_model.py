@@ -12,8 +12,8 @@ from typing import Any
 
 import mlx.core as mx
 
+from mlx_genmoji.checkpoint import Defaults
 from mlx_genmoji.checkpoint.components import Model, open_model
-from mlx_genmoji.checkpoint.defaults import Defaults
 from mlx_genmoji.errors import UserError
 from mlx_genmoji.families import pipeline_of
 from mlx_genmoji.files import read_json

@@ -15,9 +15,10 @@ from PIL import Image
 
 import mlx_genmoji
 import train
-from app import cli, lazy_group
+from app import cli
+from app.generating import SAMPLER_NAMES
 from mlx_genmoji.checkpoint import single_file
-from mlx_genmoji.choices import SAMPLER_NAMES, SKIN_TONES
+from mlx_genmoji.prompt import SKIN_TONES
 from mlx_genmoji.sticker import Sticker
 
 GENMOJI = Path(sys.executable).with_name("genmoji")
@@ -239,7 +240,7 @@ def test_pictures_are_named_after_the_prompt_or_as_asked(
 def test_every_option_reaches_the_library(library: FakeGenmoji) -> None:
     options = (
         "-n 2 --seed 7 --skin-tone medium-dark --person-type woman --model some/model --steps 4 --guidance 2.5"
-        " --negative-prompt blur --sampler dpm++2m --rewrite some/llm --no-recipe --whole"
+        " --negative-prompt blur --sampler dpm++2m --rewrite some/llm --no-recipe --whole --variety 0.5"
     )
     assert cli.main(["generate", "flying pig", *options.split()]) == 0
     assert (library.model, library.prompt) == ("some/model", "flying pig")
@@ -255,6 +256,7 @@ def test_every_option_reaches_the_library(library: FakeGenmoji) -> None:
         "sampler": "dpm++2m",
         "strength": None,
         "combine": False,
+        "variety": 0.5,
         "image": None,
         "mask": None,
     }
@@ -404,7 +406,7 @@ def test_options_that_are_not_given_are_left_to_the_library(library: FakeGenmoji
     assert cli.main(["generate", "pig"]) == 0
     assert library.model is None
     given = {name: value for name, value in library.options.items() if value not in (None, "")}
-    assert given == {"count": 1, "combine": True}
+    assert given == {"count": 1, "combine": True, "variety": 1.0}
     assert library.saved == {"pig.png": True}
 
 
@@ -442,7 +444,7 @@ def test_the_help_of_generate_lists_skin_tones_and_samplers(capsys: pytest.Captu
 @pytest.mark.parametrize("name", cli.VERBS)
 def test_the_list_of_verbs_shows_the_beginning_of_each_verbs_own_help(name: str) -> None:
     verb = cli.VERBS[name]
-    text = " ".join(lazy_group.load(verb.target).help.split())
+    text = " ".join(cli.load(verb.target).help.split())
     assert text.startswith(verb.help.removesuffix(".")) and verb.help.endswith(".")
 
 
@@ -465,7 +467,7 @@ assert cli.main(["generate", "--help"]) == 0
 print(sorted(name for name in sys.modules if name.startswith("app.")), file=sys.stderr)
 """
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    expected = ["cli", "commands", "commands.generate", "generating", "lazy_group"]
+    expected = ["cli", "commands", "commands.generate", "generating"]
     assert run.stderr == f"{[f'app.{name}' for name in expected]}\n"
 
 

@@ -18,10 +18,9 @@ from row import Row
 
 from mlx_genmoji import Genmoji, UserError
 from mlx_genmoji.english import plural
+from mlx_genmoji.reader import Options, Reading
 from mlx_genmoji.reader.closed_form import ClosedReader
 from mlx_genmoji.reader.lexicon import rows as table
-from mlx_genmoji.reader.options import Options
-from mlx_genmoji.reader.reading import Reading
 
 FOLDER = Path(__file__).parent
 PROMPTS, RESULTS = FOLDER / "prompts.tsv", FOLDER / "prompts-results.tsv"

@@ -61,5 +61,5 @@ def _seconds(command: list[str], environment: dict[str, str] | None = None) -> f
 
 
 def _has_openblas() -> bool:
-    code = "import sys; from mlx_genmoji.backend import prefer_openblas; sys.exit(not prefer_openblas())"
+    code = "import sys; from mlx_genmoji import prefer_openblas; sys.exit(not prefer_openblas())"
     return subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

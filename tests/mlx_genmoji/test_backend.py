@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 import mlx_genmoji
-from mlx_genmoji import backend
 
 GFLOPS = """
 import sys, time
@@ -30,7 +29,7 @@ print(2 * n**3 / (time.perf_counter() - start) / 1e9)
 
 def has_openblas() -> bool:
     try:
-        ctypes.CDLL(backend.OPENBLAS)
+        ctypes.CDLL(mlx_genmoji.OPENBLAS)
     except OSError:
         return False
     return sys.platform == "linux"
@@ -40,7 +39,7 @@ needs_openblas = pytest.mark.skipif(not has_openblas(), reason="needs Linux with
 
 
 def gflops(openblas: bool, **environment: str) -> float:
-    base = {name: value for name, value in os.environ.items() if name != backend.OPT_OUT}
+    base = {name: value for name, value in os.environ.items() if name != mlx_genmoji.OPT_OUT}
     run = subprocess.run(
         [sys.executable, "-c", GFLOPS, str(openblas)], env=base | environment, capture_output=True, text=True
     )
@@ -57,49 +56,49 @@ def test_openblas_makes_matrix_products_several_times_faster() -> None:
 @pytest.fixture
 def before_mlx(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "mlx.core", raising=False)
-    monkeypatch.delenv(backend.OPT_OUT, raising=False)
+    monkeypatch.delenv(mlx_genmoji.OPT_OUT, raising=False)
 
 
 @needs_openblas
 @pytest.mark.usefixtures("before_mlx")
 def test_openblas_is_preferred_unless_the_user_opts_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert backend.prefer_openblas()
-    monkeypatch.setenv(backend.OPT_OUT, "1")
-    assert not backend.prefer_openblas()
-    monkeypatch.setenv(backend.OPT_OUT, "0")
-    assert backend.prefer_openblas()
+    assert mlx_genmoji.prefer_openblas()
+    monkeypatch.setenv(mlx_genmoji.OPT_OUT, "1")
+    assert not mlx_genmoji.prefer_openblas()
+    monkeypatch.setenv(mlx_genmoji.OPT_OUT, "0")
+    assert mlx_genmoji.prefer_openblas()
 
 
 @needs_openblas
 @pytest.mark.usefixtures("before_mlx")
 def test_openblas_s_threads_spin_as_long_as_the_user_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(backend.SPIN, "26")
-    backend.prefer_openblas()
-    assert os.environ[backend.SPIN] == "26"
-    monkeypatch.delenv(backend.SPIN)
-    backend.prefer_openblas()
-    assert os.environ[backend.SPIN] == backend.SPIN_CYCLES
+    monkeypatch.setenv(mlx_genmoji.SPIN, "26")
+    mlx_genmoji.prefer_openblas()
+    assert os.environ[mlx_genmoji.SPIN] == "26"
+    monkeypatch.delenv(mlx_genmoji.SPIN)
+    mlx_genmoji.prefer_openblas()
+    assert os.environ[mlx_genmoji.SPIN] == mlx_genmoji.SPIN_CYCLES
 
 
 @pytest.mark.usefixtures("before_mlx")
 def test_a_system_without_openblas_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backend, "OPENBLAS", "libno-such-blas.so.0")
-    assert not backend.prefer_openblas()
+    monkeypatch.setattr(mlx_genmoji, "OPENBLAS", "libno-such-blas.so.0")
+    assert not mlx_genmoji.prefer_openblas()
 
 
 @pytest.mark.usefixtures("before_mlx")
 def test_only_linux_is_touched(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
     monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: pytest.fail("loaded a library"))
-    assert not backend.prefer_openblas()
+    assert not mlx_genmoji.prefer_openblas()
 
 
 def test_openblas_comes_too_late_once_mlx_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "mlx.core", sys)
-    monkeypatch.delenv(backend.OPT_OUT, raising=False)
-    monkeypatch.delenv(backend.SPIN, raising=False)
+    monkeypatch.delenv(mlx_genmoji.OPT_OUT, raising=False)
+    monkeypatch.delenv(mlx_genmoji.SPIN, raising=False)
     assert not mlx_genmoji.use_fast_cpu()
-    assert backend.SPIN not in os.environ
+    assert mlx_genmoji.SPIN not in os.environ
 
 
 CHANGES = """
@@ -131,7 +130,7 @@ print(changed, loaded, [name for name in calls if name in ("None", "libopenblas.
 def some_openblas(tmp_path: Path) -> str:
     """A folder with another library under OpenBLAS's name, so that this can be tested without OpenBLAS."""
     maps = Path("/proc/self/maps").read_text(encoding="utf-8").split()
-    (tmp_path / backend.OPENBLAS).write_bytes(Path(next(name for name in maps if "/libm." in name)).read_bytes())
+    (tmp_path / mlx_genmoji.OPENBLAS).write_bytes(Path(next(name for name in maps if "/libm." in name)).read_bytes())
     return str(tmp_path)
 
 
@@ -147,7 +146,7 @@ def some_openblas(tmp_path: Path) -> str:
 )
 def test_only_who_asks_for_it_has_the_process_changed(what: str, changes: str, some_openblas: str) -> None:
     """Its environment, the libraries in its memory, and the C library's options (`mallopt` of the library None)."""
-    base = {name: value for name, value in os.environ.items() if name not in (backend.OPT_OUT, backend.SPIN)}
+    base = {name: value for name, value in os.environ.items() if name not in (mlx_genmoji.OPT_OUT, mlx_genmoji.SPIN)}
     base["LD_LIBRARY_PATH"] = some_openblas
     run = subprocess.run([sys.executable, "-c", CHANGES, what], env=base, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr

@@ -15,7 +15,6 @@ import torch
 from mlx_genmoji.errors import UserError
 from mlx_genmoji.samplers import (
     SAMPLERS,
-    Euler,
     NoiseConfig,
     Schedule,
     add_noise,
@@ -24,6 +23,7 @@ from mlx_genmoji.samplers import (
     step_noise,
     training_target,
 )
+from mlx_genmoji.samplers.euler import Euler
 from mlx_genmoji.samplers.noise import spaced_timesteps
 
 TOLERANCE = 1e-5

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from mlx_genmoji import Genmoji
 from mlx_genmoji.checkpoint.weight_files import weights_sha256
 from mlx_genmoji.errors import UserError
-from mlx_genmoji.families.clip_text import TextTowers
-from mlx_genmoji.families.stable_diffusion import StableDiffusion
+from mlx_genmoji.families.stable_diffusion import StableDiffusion, TextTowers
 from mlx_genmoji.lora import Adapter, adapter_of, load_adapter, save_adapter
 from mlx_genmoji.models.checkpointing import checkpoint_blocks
 

@@ -21,8 +21,7 @@ from mlx_genmoji.checkpoint.components import save_model
 from mlx_genmoji.checkpoint.weight_files import weights_sha256
 from mlx_genmoji.errors import UserError
 from mlx_genmoji.models import ops
-from mlx_genmoji.samplers import History, make_sampler
-from mlx_genmoji.samplers.schedule import Schedule
+from mlx_genmoji.samplers import History, Schedule, make_sampler
 
 from ..data.cached import cached
 from ..data.dataset import Dataset, to_model

@@ -14,12 +14,11 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
+from mlx_genmoji.checkpoint import DEFAULTS_FILE, Defaults
 from mlx_genmoji.checkpoint.components import create_model, load_model, save_model
-from mlx_genmoji.checkpoint.defaults import DEFAULTS_FILE, Defaults
 from mlx_genmoji.checkpoint.weight_files import weights_sha256
 from mlx_genmoji.errors import UserError
-from mlx_genmoji.families.clip_text import TextTowers
-from mlx_genmoji.families.stable_diffusion import StableDiffusion
+from mlx_genmoji.families.stable_diffusion import StableDiffusion, TextTowers
 from mlx_genmoji.files import read_json, write_json
 from mlx_genmoji.models.clip import CLIPTextModel
 from mlx_genmoji.models.unet import UNet2DConditionModel
@@ -28,7 +27,7 @@ from mlx_genmoji.pipeline import Genmoji
 from mlx_genmoji.prompt.words import FILE as WORDS_FILE
 from mlx_genmoji.reader.vocabulary import write_vocabulary
 from mlx_genmoji.samplers import make_sampler
-from mlx_genmoji.sticker.outlines import FILE as OUTLINES_FILE
+from mlx_genmoji.sticker import OUTLINES_FILE
 from mlx_genmoji.tokenizer import CLIPTokenizer
 
 from ..data.dataset import Dataset

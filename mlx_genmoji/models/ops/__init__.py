@@ -1,7 +1,7 @@
 """The operations that all models share, each with a version for every backend.
 
-On a GPU they are MLX's own, with helpers from `metal`. On a CPU they are the kernels of `cpu`, or within `inference()`
-the NumPy ones of `cpu_eager`; both equal MLX's to within float32 rounding.
+On a GPU they are MLX's own, with helpers from `metal`, which is imported there. On a CPU they are the kernels of
+`cpu`, or within `inference()` the NumPy ones of `cpu_eager`; both equal MLX's to within float32 rounding.
 
 | operation                   | GPU                         | CPU, training       | CPU, inference          |
 |-----------------------------|-----------------------------|---------------------|-------------------------|
@@ -10,7 +10,7 @@ the NumPy ones of `cpu_eager`; both equal MLX's to within float32 rounding.
 | group_norm                  | MLX, in float32             | cpu                 | cpu                     |
 | conv2d, upsampled_conv2d    | MLX                         | cpu                 | cpu_eager               |
 | downsampled_conv2d          | MLX                         | cpu                 | cpu                     |
-| attention                   | MLX; padded heads on Metal  | cpu without a mask  | cpu_eager without a mask|
+| attention                   | MLX; padded heads on Metal  | cpu without a mask  | cpu_eager where large   |
 
 `packed` has the operations of packed weights, `parallel_cast` those of half precision on a CPU.
 """
@@ -23,7 +23,7 @@ from contextvars import ContextVar
 import mlx.core as mx
 import mlx.nn as nn
 
-from . import cpu, cpu_eager, metal
+from . import cpu, cpu_eager
 
 
 def on_cpu() -> bool:
@@ -50,6 +50,19 @@ def inference() -> Iterator[None]:
 def on_metal() -> bool:
     """Whether MLX computes on Apple's GPU."""
     return not on_cpu() and mx.metal.is_available()
+
+
+@contextmanager
+def drawing() -> Iterator[None]:
+    """`inference`, for all of a drawing: on a Mac's GPU the arrays stay in memory meanwhile (`metal.wired_memory`)."""
+    with inference():
+        if not on_metal():
+            yield
+            return
+        from . import metal
+
+        with metal.wired_memory():
+            yield
 
 
 def _use_eager_cpu(x: mx.array) -> bool:
@@ -143,9 +156,14 @@ def attention(
     if on_cpu() and mask is None and q.dtype == mx.float32 and q.size:
         B, _, L, D = q.shape
         q, k, v = (x.reshape(B * heads, x.shape[2], D) for x in (q, k, v))
-        out = (cpu_eager if _infers.get() else cpu).attention(q, k, v, scale).reshape(B, heads, L, D)
+        eager = _infers.get() and B * heads * L * k.shape[1] >= cpu_eager.LARGE
+        out = (cpu_eager if eager else cpu).attention(q, k, v, scale).reshape(B, heads, L, D)
     else:
         # MLX's fused kernel has no gradient: where one is asked for, padding would only add work.
-        attend = metal.attention if on_metal() and _infers.get() else mx.fast.scaled_dot_product_attention
+        attend: Callable[..., mx.array] = mx.fast.scaled_dot_product_attention
+        if on_metal() and _infers.get():
+            from . import metal
+
+            attend = metal.attention
         out = attend(q, k, v, scale=scale, mask=mask)
     return out.transpose(0, 2, 1, 3).reshape(queries.shape)

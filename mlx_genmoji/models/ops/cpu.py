@@ -201,15 +201,22 @@ WIDE = 160
 def conv2d(x: mx.array, weight: mx.array, stride: int, padding: int) -> mx.array:
     """The convolution of (B, H, W, C) with (O, kh, kw, C), by the kernel that is fastest for the shape."""
     if weight.shape[1:3] == (3, 3) and stride == 1 and padding == 1:
-        for channels, pixels in _PIXELS_PER_ROW:
-            if weight.shape[0] + weight.shape[3] <= channels and x.shape[2] % pixels == 0:
-                return cast(mx.array, _thin_conv2d(pixels)(x, weight))
+        if pixels := pixels_per_row(x, weight):
+            return cast(mx.array, _thin_conv2d(pixels)(x, weight))
         if x.shape[0] * x.shape[1] * x.shape[2] < 9 * weight.shape[0]:
             return cast(mx.array, _conv_3x3(x, weight))
     return mx.conv2d(x, weight, stride=stride, padding=padding)
 
 
-def _windows(x: mx.array, pixels: int) -> mx.array:
+def pixels_per_row(x: mx.array, weight: mx.array) -> int:
+    """The neighbouring pixels that `windows` takes together for a padded 3x3 convolution; 0 where another is faster."""
+    for channels, pixels in _PIXELS_PER_ROW:
+        if weight.shape[0] + weight.shape[3] <= channels and x.shape[2] % pixels == 0:
+            return pixels
+    return 0
+
+
+def windows(x: mx.array, pixels: int) -> mx.array:
     """The 3 x (pixels + 2) windows of the padded picture (B, H, W, C), as rows of a matrix."""
     B, H, W, C = x.shape
     padded = mx.contiguous(mx.pad(x, [(0, 0), (1, 1), (1, 1), (0, 0)]))
@@ -218,14 +225,16 @@ def _windows(x: mx.array, pixels: int) -> mx.array:
     return mx.contiguous(mx.as_strided(padded, shape, strides)).reshape(B * H * W // pixels, 3 * (pixels + 2) * C)
 
 
-def _conv_windows(x: mx.array, weight: mx.array, pixels: int) -> mx.array:
-    """A padded 3x3 convolution: windows of `pixels` neighbours times a banded weight, whose rows are shifted copies."""
+def banded_product(rows: mx.array, weight: mx.array, pixels: int) -> mx.array:
+    """`windows` of `pixels` neighbours times a banded weight, whose rows are shifted copies: a padded 3x3 convolution.
+
+    Returns (B * H * W / pixels, pixels * O).
+    """
     O = weight.shape[0]
     shifted = []
     for p in range(pixels):
         shifted.append(mx.pad(weight, [(0, 0), (0, 0), (p, pixels - 1 - p), (0, 0)]))
-    y = _windows(x, pixels) @ mx.concatenate(shifted, axis=0).reshape(pixels * O, -1).T
-    return y.reshape(*x.shape[:3], O)
+    return rows @ mx.concatenate(shifted, axis=0).reshape(pixels * O, -1).T
 
 
 @cache
@@ -235,7 +244,11 @@ def _thin_conv2d(pixels: int) -> Any:
     A window of one pixel is too little work for a matrix product to be worth the copy. Up to twice the arithmetic,
     with a banded weight, makes half the copies and products four times as wide.
     """
-    conv = mx.custom_function(partial(_conv_windows, pixels=pixels))
+
+    def convolve(x: mx.array, weight: mx.array) -> mx.array:
+        return banded_product(windows(x, pixels), weight, pixels).reshape(*x.shape[:3], -1)
+
+    conv = mx.custom_function(convolve)
 
     @conv.vjp
     def conv_vjp(
@@ -243,12 +256,12 @@ def _thin_conv2d(pixels: int) -> Any:
     ) -> tuple[mx.array, mx.array]:
         x, weight = primals
         flipped = weight[:, ::-1, ::-1].transpose(3, 1, 2, 0)
-        banded = cotangent.reshape(-1, pixels * weight.shape[0]).T @ _windows(x, pixels)
+        banded = cotangent.reshape(-1, pixels * weight.shape[0]).T @ windows(x, pixels)
         banded = banded.reshape(pixels, weight.shape[0], 3, pixels + 2, weight.shape[3])
         gradient = banded[0, :, :, :3]
         for p in range(1, pixels):
             gradient = gradient + banded[p, :, :, p : p + 3]
-        return _conv_windows(cotangent, flipped, pixels), gradient
+        return convolve(cotangent, flipped), gradient
 
     return conv
 

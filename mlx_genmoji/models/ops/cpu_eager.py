@@ -129,8 +129,6 @@ _SMALL_SCORE = 64.0
 
 def attention(queries: mx.array, keys: mx.array, values: mx.array, scale: float) -> mx.array:
     """Scaled dot-product attention of (N, L, D) over (N, S, D)."""
-    if queries.shape[0] * queries.shape[1] * keys.shape[1] < LARGE:
-        return cpu.attention(queries, keys, values, scale)
     queries = queries * scale
     # |q . k| <= |q| |k| (Cauchy-Schwarz).
     bound = mx.linalg.norm(queries, axis=-1).max() * mx.linalg.norm(keys, axis=-1).max()
@@ -164,7 +162,9 @@ def conv2d(x: mx.array, weight: mx.array, stride: int, padding: int) -> mx.array
             return winograd_conv2d(x, weight)
         if 9 * x.size > WINDOWS_CHUNK:
             return _conv_in_slabs(x, weight, -(-9 * x.size // WINDOWS_CHUNK))
-    return cpu.conv2d(x, weight, stride, padding)
+        if pixels := cpu.pixels_per_row(x, weight):
+            return cpu.banded_product(cpu.windows(x, pixels), weight, pixels).reshape(*x.shape[:3], -1)
+    return mx.conv2d(x, weight, stride=stride, padding=padding)
 
 
 def _conv_in_slabs(x: mx.array, weight: mx.array, slabs: int) -> mx.array:
@@ -192,17 +192,13 @@ WINOGRAD_CHUNK = 2**24
 def _use_winograd(x: mx.array, weight: mx.array) -> bool:
     """Whether a padded 3x3 convolution is faster by `winograd_conv2d`."""
     O, _, _, C = weight.shape
-    squares = x.shape[0] * _half(x.shape[1]) * _half(x.shape[2])
+    squares = x.shape[0] * ((x.shape[1] + 1) // 2) * ((x.shape[2] + 1) // 2)
     return (
         x.dtype == weight.dtype == mx.float32
         and min(O, C) >= _MIN_WINOGRAD_CHANNELS
         and O * C <= _MAX_WINOGRAD_CHANNELS
         and squares >= _MIN_WINOGRAD_SQUARES
     )
-
-
-def _half(length: int) -> int:
-    return -(-length // 2)
 
 
 def winograd_conv2d(x: mx.array, weight: mx.array) -> mx.array:
@@ -213,7 +209,7 @@ def winograd_conv2d(x: mx.array, weight: mx.array) -> mx.array:
     """
     B, H, W, C = x.shape
     O = weight.shape[0]
-    rows, columns = _half(H), _half(W)
+    rows, columns = (H + 1) // 2, (W + 1) // 2
     transformed = _transformed(weight)
     chunk = max(1, min(rows, WINOGRAD_CHUNK // (16 * columns * (C + O))))
     padded = np.zeros((B, 2 * rows + 2, 2 * columns + 2, C), np.float32)

@@ -79,6 +79,16 @@ def test_a_prompt_becomes_previews_and_candidates_to_take_away(page: Any, tmp_pa
     assert read_recipe(downloaded(page, "transparent", tmp_path)) is None
 
 
+def test_the_slider_of_variety_reaches_the_picture(page: Any, tmp_path: Path, genmoji: Genmoji) -> None:
+    more(page, seed="7", steps="1", count="1", variety="0")
+    ask(page, "pizza")
+    finished(page, "pizza, 3d · seed 7")
+    path = downloaded(page, "png", tmp_path)
+    plain, varied = (genmoji.generate("pizza", seed=7, steps=1, variety=variety)[0] for variety in (0, 1))
+    assert np.array_equal(np.asarray(Image.open(path)), np.asarray(plain.image))
+    assert plain.image.tobytes() != varied.image.tobytes()
+
+
 def test_escape_stops_within_a_step(page: Any, demo: Demo) -> None:
     more(page, steps="50", count="8")
     ask(page, "octopus")

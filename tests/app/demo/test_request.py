@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from app import cli
-from app.demo.request import combined
+from app.demo.request import Request, combined
 from app.demo.server import model_choices, serve
 from mlx_genmoji.errors import UserError
 
@@ -51,6 +51,12 @@ def test_a_mistake_of_the_command_is_one_line(
     assert cli.main(["app", *arguments]) == 2
     out, err = capsys.readouterr()
     assert out == "" and err.count("\n") == 1 and clue in err
+
+
+def test_variety_is_a_number_from_0_to_1_or_left_to_the_app() -> None:
+    assert [Request.read({"prompt": "pig", "variety": value}).variety for value in (0, 0.25, None)] == [0.0, 0.25, None]
+    with pytest.raises(UserError, match="variety must be from 0 to 1"):
+        Request.read({"prompt": "pig", "variety": 1.5})
 
 
 def test_models_are_shown_by_name_and_the_default_is_the_built_in_one(tmp_path: Path) -> None:

@@ -7,8 +7,7 @@ import mlx.core as mx
 import pytest
 from diffusers import DDIMScheduler, StableDiffusionPipeline
 
-from mlx_genmoji import Genmoji
-from mlx_genmoji.generation import denoise
+from mlx_genmoji import Genmoji, generation
 
 pytestmark = pytest.mark.usefixtures("cpu")
 
@@ -24,7 +23,7 @@ def waits(genmoji: Genmoji, monkeypatch: pytest.MonkeyPatch, **options: Any) -> 
     """How often a drawing of `STEPS` steps waits within its loop, and its pixels."""
     counted = []
     with monkeypatch.context() as patch:
-        patch.setattr(denoise.mx, "eval", lambda *arrays: counted.append(len(arrays)))
+        patch.setattr(generation.mx, "eval", lambda *arrays: counted.append(len(arrays)))
         picture = genmoji.generate("a pig", seed=1, steps=STEPS, **options)[0].image
     # What the loop begins with is evaluated once before it.
     return len(counted) - 1, picture.tobytes()
@@ -34,7 +33,7 @@ def test_a_gpu_never_waits_for_a_step(folder: Path, monkeypatch: pytest.MonkeyPa
     genmoji = Genmoji.load(folder)
     each_step, pixels = waits(genmoji, monkeypatch)
     assert each_step == STEPS
-    monkeypatch.setattr(denoise, "on_cpu", lambda: False)
+    monkeypatch.setattr(generation, "on_cpu", lambda: False)
     calls: list[tuple[int, int]] = []
     no_wait, same_pixels = waits(genmoji, monkeypatch, callback=lambda *call: calls.append(call[:2]))
     assert no_wait == 0 and same_pixels == pixels
@@ -45,7 +44,7 @@ def test_a_callback_on_a_gpu_hears_the_latents_of_its_step(folder: Path, monkeyp
     genmoji = Genmoji.load(folder)
     heard: list[list[mx.array]] = [[], []]
     for latents, cpu in zip(heard, (True, False), strict=True):
-        monkeypatch.setattr(denoise, "on_cpu", lambda cpu=cpu: cpu)
+        monkeypatch.setattr(generation, "on_cpu", lambda cpu=cpu: cpu)
         genmoji.generate("a pig", seed=1, steps=STEPS, callback=lambda *call, latents=latents: latents.append(call[2]))
     assert len(heard[0]) == STEPS
     assert all(mx.array_equal(a, b) for a, b in zip(*heard, strict=True))

@@ -10,7 +10,7 @@ import pytest
 from diffusers import DDIMScheduler, StableDiffusionPipeline
 
 from mlx_genmoji import Genmoji
-from mlx_genmoji.reader.options import Options
+from mlx_genmoji.reader import Options
 
 pytestmark = pytest.mark.usefixtures("cpu")
 

@@ -18,8 +18,8 @@ from mlx_genmoji.generation.recipe import Recipe
 from mlx_genmoji.generation.request import Request, prepare
 from mlx_genmoji.generation.variation import Shade, Variation
 from mlx_genmoji.hub import BUILTIN
+from mlx_genmoji.reader import Options
 from mlx_genmoji.reader.lexicon import rows
-from mlx_genmoji.reader.options import Options
 from mlx_genmoji.reader.variety import Choices
 from mlx_genmoji.reader.vocabulary import Vocabulary
 
@@ -198,7 +198,7 @@ def drawing(margin: int = 4) -> Image.Image:
 @pytest.mark.parametrize("turn", [-8.0, 0.0, 45.0])
 @pytest.mark.parametrize("mirrored", [True, False])
 def test_a_moved_figure_stays_within_a_white_border(turn: float, mirrored: bool) -> None:
-    moved = np.asarray(Variation(1.0, mirrored, turn, 1.3, 1.1).moved(drawing()))
+    moved = np.asarray(Variation(1.0, mirrored, turn, 1.3, 1.1).moved(drawing(), None)[0])
     edge = np.concatenate([moved[0], moved[-1], moved[:, 0], moved[:, -1]])
     assert (edge == 255).all() and (moved.min(-1) < 200).mean() > 0.3
     blue = np.nonzero((moved[..., 2] > 120) & (moved[..., 0] < 80))[1].mean()

@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from mlx_genmoji import Genmoji, UserError
-from mlx_genmoji.generation.decode import with_clean_border
+from mlx_genmoji.generation import with_white_corners
 from mlx_genmoji.hub import BUILTIN
-from mlx_genmoji.sticker import Sticker
-from mlx_genmoji.sticker.outlines import SIDE, Outlines, fitted, packed, unpacked
+from mlx_genmoji.sticker import SIDE, Outlines, Sticker, fitted, packed, unpacked
 
 SOURCES = {"3d": "fluent", "flat": "noto"}
 PALE = ("ghost", "snowman", "skull", "tooth", "cloud", "white heart", "polar bear")
@@ -140,7 +139,7 @@ def test_a_figure_at_the_border_stays() -> None:
     image = Image.new("RGB", (96, 96), "white")
     ImageDraw.Draw(image).ellipse((60, 60, 120, 120), (230, 230, 240))
     image.putpixel((0, 0), (225, 225, 230))
-    cleaned = np.asarray(with_clean_border(image))
+    cleaned = with_white_corners(np.asarray(image))
     assert cleaned[0, 0].min() == 255 and cleaned[80, 80].tolist() == [230, 230, 240]
 
 
