@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -72,22 +72,26 @@ class Cost(NamedTuple):
 
 
 def rows(parts: Sequence[str] = ()) -> Iterator[Row]:
-    """The rows of `parts`, or of all parts. A part that fails has a row that says so, and the next one begins."""
+    """The rows of `parts`, or of all parts. Raises ExceptionGroup after the last part if parts failed."""
     with tempfile.TemporaryDirectory() as name:
-        for part in parts or PARTS:
-            yield from _or_a_failed_row(part, PARTS[part](Path(name)))
+        yield from each_of({part: PARTS[part](Path(name)) for part in parts or PARTS})
 
 
-def _or_a_failed_row(what: str, measured: Iterator[Row]) -> Iterator[Row]:
-    try:
-        yield from measured
-    except Exception as error:
-        yield Row(f"{what} did not end", "", "", False, quoted(error))
+def each_of(measured: Mapping[str, Iterator[Row]]) -> Iterator[Row]:
+    """The rows of each of `measured`. One that fails does not stop the next; the failures are raised at the end."""
+    errors = []
+    for what, rows_of_it in measured.items():
+        try:
+            yield from rows_of_it
+        except Exception as error:
+            error.add_note(f"This was measured: {what}")
+            errors.append(error)
+    if errors:
+        raise ExceptionGroup("Not all was measured.", errors)
 
 
 def _exactness(folder: Path) -> Iterator[Row]:
-    for family in (*SMALL, "built-in"):
-        yield from _or_a_failed_row(f"{family}, fp16 packages against MLX", _exactness_of(family, folder))
+    yield from each_of({family: _exactness_of(family, folder) for family in (*SMALL, "built-in")})
 
 
 def _exactness_of(family: str, folder: Path) -> Iterator[Row]:
