@@ -7,6 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
+import bench_export
 import pytest
 import run
 from row import Row
@@ -124,3 +125,24 @@ def test_a_goal_that_is_not_met_is_exit_code_1(results: Path, monkeypatch: pytes
     benchmark(monkeypatch, "sound", Row("speed", "<= 2 s", "3 s", False))
     assert run.run({"sound": []}, ["faulty", "sound"]) == 1
     assert "| sound | speed | <= 2 s | 3 s | **no** |" in results.read_text("utf-8")
+
+
+def test_a_part_of_the_export_that_fails_does_not_stop_the_next_and_is_raised_in_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def faulty(folder: Path) -> Iterator[Row]:
+        yield Row("first", "", "1", None)
+        raise OSError("no space")
+
+    def sound(folder: Path) -> Iterator[Row]:
+        yield Row("second", "", "2", None)
+
+    monkeypatch.setattr(bench_export, "PARTS", {"faulty": faulty, "sound": sound})
+    measured = []
+    with pytest.raises(ExceptionGroup) as raised:
+        for row in bench_export.rows():
+            measured.append(row.what)
+    assert measured == ["first", "second"]
+    assert [str(error) for error in raised.value.exceptions] == ["no space"]
+    rows = bench_export.rows(["sound"])
+    assert [row.what for row in rows] == ["second"]

@@ -1,8 +1,8 @@
-"""Measures Core ML packages: their errors when run in NumPy, their size, and the time and memory of writing them.
+"""Core ML packages: how exact they are, read back and run in numpy; their size; what writing them takes.
 
-Models: small ones of each family, the built-in model, and one of Stable Diffusion 1.5's size with random weights. The
-benchmark has parts, the cheap ones first, which can be run separately (`run.py export:chains`). The time is compared
-with coremltools' palettization of the large UNet, which takes a quarter of an hour on free cores.
+Small models of each family, the built-in model, and one of Stable Diffusion 1.5's size with random weights. In parts,
+the cheap ones first, which can be run by themselves (`run.py export:chains`): coremltools' own palettization of the
+large UNet, which the time is held against, takes a quarter of an hour on free cores.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -72,22 +72,26 @@ class Cost(NamedTuple):
 
 
 def rows(parts: Sequence[str] = ()) -> Iterator[Row]:
-    """The rows of `parts`, or of all parts. If a part fails, a row reports it and the next part begins."""
+    """The rows of `parts`, or of all parts. Raises ExceptionGroup after the last part if parts failed."""
     with tempfile.TemporaryDirectory() as name:
-        for part in parts or PARTS:
-            yield from _or_a_failed_row(part, PARTS[part](Path(name)))
+        yield from each_of({part: PARTS[part](Path(name)) for part in parts or PARTS})
 
 
-def _or_a_failed_row(what: str, measured: Iterator[Row]) -> Iterator[Row]:
-    try:
-        yield from measured
-    except Exception as error:
-        yield Row(f"{what} did not end", "", "", False, quoted(error))
+def each_of(measured: Mapping[str, Iterator[Row]]) -> Iterator[Row]:
+    """The rows of each of `measured`. One that fails does not stop the next; the failures are raised at the end."""
+    errors = []
+    for what, rows_of_it in measured.items():
+        try:
+            yield from rows_of_it
+        except Exception as error:
+            error.add_note(f"This was measured: {what}")
+            errors.append(error)
+    if errors:
+        raise ExceptionGroup("Not all was measured.", errors)
 
 
 def _exactness(folder: Path) -> Iterator[Row]:
-    for family in (*SMALL, "built-in"):
-        yield from _or_a_failed_row(f"{family}, fp16 packages against MLX", _exactness_of(family, folder))
+    yield from each_of({family: _exactness_of(family, folder) for family in (*SMALL, "built-in")})
 
 
 def _exactness_of(family: str, folder: Path) -> Iterator[Row]:
@@ -108,7 +112,7 @@ def _exactness_of(family: str, folder: Path) -> Iterator[Row]:
 
 
 def _chains(folder: Path) -> Iterator[Row]:
-    """Compares a picture drawn by packages with one by `Genmoji.generate`, both with Apple's schedule."""
+    """A picture drawn by packages with Apple's schedule, against `Genmoji.generate` with the same schedule."""
     expected = draw_with_apples_schedule(Genmoji.load())
     for bits in (6, 4, 8, 16):
         target = folder / f"built-in-{bits}"
@@ -125,7 +129,7 @@ def _chains(folder: Path) -> Iterator[Row]:
 
 
 class _PredictsEpsilon:
-    """The built-in UNet converted, as an export does it, to predict epsilon at Apple's timesteps."""
+    """The built-in UNet as an export converts it: epsilon at Apple's timesteps."""
 
     def __init__(self, genmoji: Genmoji):
         self.unet = genmoji.unet
@@ -147,7 +151,7 @@ def draw_with_apples_schedule(genmoji: Genmoji, steps: int = STEPS) -> Image.Ima
 
 
 def draw_in_packages(folder: Path, half: bool = False, steps: int = STEPS) -> Image.Image:
-    """The picture of an export whose packages run in NumPy, in the order of Apple's pipeline."""
+    """The picture of an export, its packages run in NumPy as Apple's pipeline runs them."""
     genmoji = Genmoji.load()
     text, unet, decoder = (Program.open(folder / f"{name}.mlpackage") for name in ("TextEncoder", "Unet", "VAEDecoder"))
     prompt = genmoji.defaults.template.replace("{prompt}", PROMPT)
@@ -180,7 +184,7 @@ def psnr_of_pictures(expected: Image.Image, picture: Image.Image) -> float:
 
 
 def write_full_pipeline(folder: Path) -> Path:
-    """Write a model of Stable Diffusion 1.5's size with random weights."""
+    """A model of Stable Diffusion 1.5's size."""
     write_unet("SD 1.5", folder / "unet")
     for name, config in (("text_encoder", TEXT_ENCODER), ("vae", VAE)):
         save_model(create_model(config), folder / name, mx.float16)
@@ -191,7 +195,7 @@ def write_full_pipeline(folder: Path) -> Path:
 
 
 def write_attention_adapter(model: Path, path: Path, seed: int, rank: int = 16) -> Path:
-    """Write a random LoRA for the UNet's attention layers."""
+    """A LoRA of the UNet's attention."""
     models = {"unet": open_model(model / "unet")}
     random = np.random.default_rng(seed)
 
@@ -212,7 +216,7 @@ def _full_model(folder: Path) -> Path:
 
 
 def _full_export(folder: Path, name: str, *options: str) -> Path:
-    """The export of the large model, written once for all parts of a run, without verification (it takes minutes)."""
+    """An export of the large model, made once for all parts of a run; unverified, which takes minutes."""
     if not (folder / name).exists():
         _export(_full_model(folder), folder / name, *options, "--verify", "off")
     return folder / name
@@ -283,7 +287,7 @@ def _size_row(what: str, most: float, measured: float) -> Row:
 
 
 def size_of(folder: Path) -> int:
-    """The size of an export's UNet in bytes."""
+    """Bytes of an export's UNet."""
     return json.loads((folder / "export.json").read_text())["packages"]["Unet"]["bytes"]
 
 
@@ -292,11 +296,9 @@ def _export(model: Path, output: Path, *options: str) -> Cost:
 
 
 def palettize_by_coremltools(package: Path, bits: int = 6) -> tuple[Cost, str]:
-    """Palettize by coremltools' k-means in a separate process; return its cost and how it ended.
+    """The cost of coremltools' own k-means in a process of its own, the seconds of the call alone; and how it ended.
 
-    The cost's seconds are those of the call alone.
-
-    Constants of fewer than 10,000 numbers are left out, because coremltools needs scikit-learn for them.
+    Constants of fewer than 10,000 numbers are left out, since coremltools needs scikit-learn for them.
     """
     script = f"""
 import time, coremltools as ct, coremltools.optimize as cto
@@ -317,7 +319,7 @@ print("SECONDS", time.perf_counter() - begun)
 
 
 def _run(*arguments: str) -> tuple[Cost, list[str]]:
-    """Run Python in a process; return its cost and its output. A line `SECONDS x` in the output sets the time."""
+    """Run Python; its cost and the lines that it printed. A line `SECONDS x` among them counts as the time."""
     script = (
         "import json, resource, subprocess, sys, time; begun = time.perf_counter();"
         " done = subprocess.run([sys.executable, *sys.argv[1:]], capture_output=True, text=True);"
