@@ -50,11 +50,20 @@ class Shade:
         hsv: NDArray[Any] = np.asarray(picture.convert("HSV")).astype(np.float32)
         hue, saturation, value = hsv[..., 0], hsv[..., 1], hsv[..., 2]
         lightest = (value * (1 - saturation / 255) / 255) ** 2
-        hue = (hue + (self.hue + self.paint * near_main(hue, saturation)) * 256 / 360) % 256
-        saturation = saturation * self.saturation
-        value = value * (1 + (self.brightness - 1) * (1 - lightest))
-        planes = np.stack([np.floor(hue), *(np.clip(np.round(x), 0, 255) for x in (saturation, value))], -1)
-        return Image.fromarray(planes.astype(np.uint8), "HSV").convert("RGB")
+        others = saturation * self.saturation, value * (1 + (self.brightness - 1) * (1 - lightest))
+        shaded = _rgb((hue + self.hue * 256 / 360) % 256, *others)
+        if not self.paint:
+            return shaded
+        painted = _rgb((hue + (self.hue + self.paint) * 256 / 360) % 256, *others)
+        # Colours are blended, not hues: hues between red and blue would be a rainbow along each rim.
+        weights = Image.fromarray(np.round(255 * near_main(hue, saturation)).astype(np.uint8), "L")
+        return Image.composite(painted, shaded, weights)
+
+
+def _rgb(hue: NDArray[Any], saturation: NDArray[Any], value: NDArray[Any]) -> Image.Image:
+    """An RGB picture of planes (H, W), 0 to 255."""
+    planes = np.stack([np.floor(hue), *(np.clip(np.round(x), 0, 255) for x in (saturation, value))], -1)
+    return Image.fromarray(planes.astype(np.uint8), "HSV").convert("RGB")
 
 
 def near_main(hue: NDArray[Any], saturation: NDArray[Any]) -> NDArray[Any]:

@@ -1,7 +1,7 @@
 """How the candidates of a prompt differ: choices by the seed, before anything is drawn.
 
 A seed counts through what can be chosen, so that the neighbouring seeds of one call's candidates choose differently:
-first each part's drawing ("pig", "pig face"), then its hue, then which way the picture looks. Small amounts (degrees,
+first each part's drawing ("pig", "pig face"), then its hue. One in four looks the other way. Small amounts (degrees,
 per cent, the shade) are terms of additive recurrences (Weyl, 1916), which spread evenly over neighbouring seeds.
 
     variants.tsv      which labels show the same thing

@@ -20,6 +20,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import fast_cpu  # noqa: F401
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -71,10 +72,13 @@ def measure(genmoji: Genmoji, kinds: Sequence[str], write: bool) -> Iterator[Row
         prompts = [prompt for prompt in read_prompts() if prompt.kind == kind]
         judged: dict[int, list[Judged]] = {0: [], 1: []}
         for place, prompt in enumerate(tqdm(prompts, kind, disable=None)):
-            for variety in judged:
-                stickers = genmoji.generate(
-                    prompt.text, count=COUNT, seed=FIRST_SEED + COUNT * place, variety=float(variety)
-                )
+            seed = FIRST_SEED + COUNT * place
+            with genmoji.keeping_drawings():
+                drawn = {
+                    variety: genmoji.generate(prompt.text, count=COUNT, seed=seed, variety=float(variety))
+                    for variety in judged
+                }
+            for variety, stickers in drawn.items():
                 judged[variety].append(judge(recogniser, prompt, stickers))
                 lines.append("\t".join(map(str, (prompt.text, kind, variety, *judged[variety][-1]))))
         yield from compare(kind, judged[0], judged[1])

@@ -246,7 +246,7 @@ def _thin_conv2d(pixels: int) -> Any:
     """
 
     def convolve(x: mx.array, weight: mx.array) -> mx.array:
-        return banded_product(windows(x, pixels), weight, pixels).reshape(*x.shape[:3], -1)
+        return banded_product(windows(x, pixels), weight, pixels).reshape(*x.shape[:3], weight.shape[0])
 
     conv = mx.custom_function(convolve)
 

@@ -163,7 +163,7 @@ def conv2d(x: mx.array, weight: mx.array, stride: int, padding: int) -> mx.array
         if 9 * x.size > WINDOWS_CHUNK:
             return _conv_in_slabs(x, weight, -(-9 * x.size // WINDOWS_CHUNK))
         if pixels := cpu.pixels_per_row(x, weight):
-            return cpu.banded_product(cpu.windows(x, pixels), weight, pixels).reshape(*x.shape[:3], -1)
+            return cpu.banded_product(cpu.windows(x, pixels), weight, pixels).reshape(*x.shape[:3], weight.shape[0])
     return mx.conv2d(x, weight, stride=stride, padding=padding)
 
 

@@ -1,6 +1,6 @@
 """Helpers for MLX's Metal backend: head sizes of its fused attention, and memory that stays wired during a run.
 
-Neither has an effect on another device.
+Both are for that device alone: `ops` asks for the device.
 """
 
 from collections.abc import Iterator
@@ -34,11 +34,8 @@ def attention(
 def wired_memory() -> Iterator[None]:
     """Keep MLX's arrays in a Mac's memory, up to what the system recommends; afterwards release what MLX has cached.
 
-    Nothing is wired where MLX computes on the CPU, on a Mac too.
+    Only where MLX computes on Metal: `ops.drawing` checks that, for on a Mac's CPU nothing shall be wired.
     """
-    if mx.default_device().type == mx.DeviceType.cpu or not mx.metal.is_available():
-        yield
-        return
     recommended = int(mx.device_info(mx.Device(mx.gpu))["max_recommended_working_set_size"])
     before = mx.set_wired_limit(recommended)
     try:

@@ -213,6 +213,16 @@ def test_a_shade_changes_the_figure_and_leaves_white_white() -> None:
     assert (shaded[white] == 255).all() and (shaded[~white] != before[~white]).any(-1).all()
 
 
+def test_between_painted_and_other_colours_no_third_hue_appears() -> None:
+    ramp = Image.merge("HSV", [Image.linear_gradient("L"), *[Image.new("L", (256, 256), 255)] * 2]).convert("RGB")
+    picture = Image.new("RGB", (256, 512), (0, 90, 255))
+    picture.paste(ramp.resize((256, 256)), (0, 0))
+    painted = np.asarray(Shade(paint=180.0).apply(picture)).astype(int)
+    edges = painted[:256].max(-1) - painted[:256].min(-1)
+    # Where hues are blended halfway, opposite colours give grey.
+    assert edges.min() < 60
+
+
 def test_paint_takes_the_main_colour_alone() -> None:
     painted = np.asarray(Shade(paint=120.0).apply(drawing()))
     assert painted[20, 48].argmax() == 1 and np.abs(painted[48, 10].astype(int) - (20, 40, 160)).max() <= 4

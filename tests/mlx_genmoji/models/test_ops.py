@@ -472,13 +472,13 @@ def wired(monkeypatch) -> list[int]:
 
 def test_memory_is_wired_on_metal_and_as_before_afterwards(wired, monkeypatch):
     monkeypatch.setattr(mx, "default_device", lambda: mx.Device(mx.gpu))
-    with pytest.raises(ZeroDivisionError), metal.wired_memory():
+    with pytest.raises(ZeroDivisionError), ops.drawing():
         _ = 1 / 0
     assert wired == [12_000_000_000, 5]
 
 
 def test_no_memory_is_wired_on_a_mac_that_computes_on_its_cpu(wired):
-    with metal.wired_memory():
+    with ops.drawing():
         pass
     assert wired == []
 
@@ -486,7 +486,7 @@ def test_no_memory_is_wired_on_a_mac_that_computes_on_its_cpu(wired):
 def test_no_memory_is_wired_without_metal(wired, monkeypatch):
     monkeypatch.setattr(mx, "default_device", lambda: mx.Device(mx.gpu))
     monkeypatch.setattr(mx.metal, "is_available", lambda: False)
-    with metal.wired_memory():
+    with ops.drawing():
         pass
     assert wired == []
 
