@@ -16,7 +16,7 @@ from mlx_genmoji.errors import UserError
 from mlx_genmoji.files import read_json, whole_folder, write_json
 from mlx_genmoji.lora.active import AdapterSpec
 from mlx_genmoji.lora.apply import use
-from mlx_genmoji.lora.layer_tree import adaptable, attached, detach
+from mlx_genmoji.lora.layer_tree import adaptable, changed_parameters, detach
 from mlx_genmoji.lora.layers import dense_weight
 from mlx_genmoji.pipeline import Genmoji
 from mlx_genmoji.quantization import Quantization, QuantizedLayer, quantize_model
@@ -73,7 +73,7 @@ def fuse(
     models = genmoji.models
     # The pipeline holds adapters in half precision on a GPU: here they are needed in full.
     use(models, genmoji.adapters.active, mx.float32)
-    changed = {path: layer.changed_weight() for path, layer in attached(models).items()}
+    changed = changed_parameters(models)
     detach(models)
 
     with whole_folder(output.resolve()) as folder:
@@ -108,7 +108,7 @@ class Change(NamedTuple):
 def _write_fused(
     name: str, base: nn.Module, changed: Mapping[str, mx.array], quantization: Quantization | None, folder: Path
 ) -> list[Change]:
-    """Write one component with those weights of `changed` that are its own; how its quantized layers changed."""
+    """Write one component with those parameters of `changed` that are its own; how its quantized layers changed."""
     prefix = f"{name}."
     local_changes = {path.removeprefix(prefix): weight for path, weight in changed.items() if path.startswith(prefix)}
     fused = dense_copy(base, local_changes)
@@ -123,8 +123,9 @@ def _write_fused(
 def _measure(name: str, base: nn.Module, fused: nn.Module, changed: Mapping[str, mx.array]) -> list[Change]:
     before, after = adaptable({name: base}), adaptable({name: fused})
     changes = []
-    for path, weight in changed.items():
-        if isinstance(after.get(path), QuantizedLayer):
+    for name, weight in changed.items():
+        path, _, parameter = name.rpartition(".")
+        if parameter == "weight" and isinstance(after.get(path), QuantizedLayer):
             start = dense_weight(before[path]).astype(mx.float32)
             exact, quantized = weight - start, dense_weight(after[path]) - start
             sums = [(exact * quantized).sum(), exact.square().sum(), quantized.square().sum()]

@@ -45,7 +45,7 @@ def copy_component(source: Path, target: Path) -> None:
 def dense_copy(model: nn.Module, changed: Mapping[str, mx.array]) -> Model:
     """A model of the same architecture whose layers are all dense, its weights not evaluated yet.
 
-    changed: new weights by the paths of their layers; all others are those of `model`, dequantized.
+    changed: new parameters by their paths ("conv_in.weight"); all others are those of `model`, dequantized.
     """
     packed = packed_parts(model)
     parameters: dict[str, mx.array] = dict(tree_flatten(model.parameters()))
@@ -53,8 +53,7 @@ def dense_copy(model: nn.Module, changed: Mapping[str, mx.array]) -> Model:
     for path, layer in model.named_modules():
         if isinstance(layer, QuantizedLayer):
             weights[f"{path}.weight"] = layer.dequantized()
-    for path, weight in changed.items():
-        weights[f"{path}.weight"] = weight
+    weights |= changed
     dense = create_model({key: value for key, value in model.raw_config.items() if key not in (CONFIG_KEY, DENSE_KEY)})
     dense.update(tree_unflatten(list(weights.items())))
     return dense

@@ -59,20 +59,22 @@ class Source:
 
     @computing_on_cpu()
     def open(self, component: str, adapters: Sequence[Weighted] = ()) -> Any:
-        """A component with its weights unread. Layers that adapters change are LoRALayers."""
+        """A component with its weights unread. Layers that adapters change are LoRALayers or changed copies."""
         model = open_model(self.folder / component)
         local: list[Weighted] = []
         for adapter, weight in adapters:
             layers = {path: layer for path, layer in adapter.layers.items() if _is_of(path, component)}
-            if layers:
-                local.append((replace(adapter, layers=layers), weight))
+            whole = {path: change for path, change in adapter.whole.items() if _is_of(path, component)}
+            if layers or whole:
+                local.append((replace(adapter, layers=layers, whole=whole), weight))
         if local:
             use({component: model}, local, mx.float32)
         return model
 
     def changes(self, component: str) -> bool:
         """Whether any adapter changes a component."""
-        return any(_is_of(path, component) for adapter, _ in self.adapters for path in adapter.layers)
+        paths = (path for adapter, _ in self.adapters for path in (*adapter.layers, *adapter.whole))
+        return any(_is_of(path, component) for path in paths)
 
     def padding(self, component: str) -> Padding:
         """The end and padding tokens of a text encoder's tokenizer."""

@@ -72,6 +72,29 @@ def draw(genmoji: Genmoji) -> Sticker:
     return genmoji.generate("a flying pig", seed=1, steps=3, guidance=4.0)[0]
 
 
+@pytest.mark.parametrize("bits", [None, 8])
+def test_norms_biases_and_whole_differences_are_fused_too(
+    base: Path, genmoji: Genmoji, make: Callable[..., Path], tmp_path: Path, bits: int | None
+) -> None:
+    resnet = genmoji.unet.down_blocks[0].resnets[0]
+    weight, key = resnet.conv1.weight.transpose(0, 3, 1, 2), "lora_unet_down_blocks_0_resnets_0"
+    tensors = {
+        f"{key}_conv1.diff": mx.random.normal(weight.shape, key=mx.random.key(1)),
+        f"{key}_conv1.diff_b": mx.random.normal(resnet.conv1.bias.shape, key=mx.random.key(2)),
+        f"{key}_norm2.w_norm": mx.random.normal(resnet.norm2.weight.shape, key=mx.random.key(3)),
+        f"{key}_norm2.b_norm": mx.random.normal(resnet.norm2.bias.shape, key=mx.random.key(4)),
+    }
+    mx.save_safetensors(str(tmp_path / "whole.safetensors"), tensors)
+    adapters = [(tmp_path / "whole.safetensors", 1.0), (make("style"), 0.5)]
+    genmoji.set_adapters([])
+    plain = draw(genmoji)
+    genmoji.set_adapters(adapters)
+    expected = draw(genmoji)
+    fuse(base, adapters, tmp_path / "fused", bits=bits, group_size=32)
+    assert difference(expected, plain) > 10
+    assert difference(draw(Genmoji.load(tmp_path / "fused")), expected) < (0.5 if bits is None else 3)
+
+
 @pytest.mark.parametrize("dora", [False, True])
 def test_a_fused_model_draws_what_the_model_draws_with_its_adapters(
     base: Path, genmoji: Genmoji, make: Callable[..., Path], tmp_path: Path, dora: bool
