@@ -36,6 +36,7 @@ class DrawingOptions:
     sampler: str | None = None
     strength: float | None = None
     combine: bool = True
+    trigger: bool = True
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class DrawingRequest:
     source: str | Path
     """A prompt; or a PNG whose recipe is drawn again, which then replaces `options`."""
     model: str | None
-    adapters: Path | list[tuple[Path, float]]
+    adapters: Path | list[tuple[Path, float | None]]
     """A folder of adapters with an index, or adapter files with their weights."""
     options: DrawingOptions
     image: Path | None
@@ -57,6 +58,7 @@ class DrawingRequest:
     transparent: bool
     recipe: bool
     """Whether the files hold how they were made."""
+    allow_pickle: bool = False
 
 
 def run(request: DrawingRequest) -> Iterator[Path]:
@@ -74,14 +76,14 @@ def run(request: DrawingRequest) -> Iterator[Path]:
     from mlx_genmoji import Genmoji
 
     if isinstance(request.source, str):
-        pipeline = Genmoji.load(request.model, adapters=request.adapters)
+        pipeline = Genmoji.load(request.model, adapters=request.adapters, allow_pickle=request.allow_pickle)
         with progress_bar() as callback:
             options = vars(request.options)
             stickers = pipeline.generate(request.source, image=image, mask=mask, callback=callback, **options)
     else:
         recipe = recipe_of(request.source)
         model = request.model or model_of(recipe, request.source)
-        pipeline = Genmoji.load(model, adapters=request.adapters)
+        pipeline = Genmoji.load(model, adapters=request.adapters, allow_pickle=request.allow_pickle)
         stickers = [pipeline.replay(recipe, image=image, mask=mask)]
     for note in dict.fromkeys(note for sticker in stickers for note in sticker.notes):
         print("genmoji:", note, file=sys.stderr)

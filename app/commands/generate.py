@@ -12,7 +12,7 @@ from mlx_genmoji.choices import SamplerName, SkinTone
 from mlx_genmoji.errors import UserError
 
 from ..generating import DrawingOptions, DrawingRequest, run
-from . import AdapterFiles, parse_adapter
+from . import AdapterFiles, AllowPickle, parse_adapter
 
 
 def generate(
@@ -45,6 +45,11 @@ def generate(
             help="A folder of adapters with an index; the skin tone and person type choose one of them.",
         ),
     ] = None,
+    trigger: Annotated[
+        bool,
+        typer.Option("--trigger/--no-trigger", help="Add an adapter's trigger words to a prompt that lacks them."),
+    ] = True,
+    allow_pickle: AllowPickle = False,
     steps: Annotated[int | None, typer.Option(help="Denoising steps. [default: the model's]")] = None,
     guidance: Annotated[
         float | None,
@@ -112,6 +117,7 @@ def generate(
         sampler=sampler,
         strength=strength,
         combine=not whole,
+        trigger=trigger,
     )
     source = prompt if replay is None else replay
     if source is None or (prompt is not None and replay is not None):
@@ -131,6 +137,7 @@ def generate(
         target=format,
         transparent=transparent,
         recipe=not no_recipe,
+        allow_pickle=allow_pickle,
     )
     for path in run(request):
         typer.echo(path)
@@ -140,5 +147,5 @@ def _check_replay(options: DrawingOptions) -> None:
     """Raise UserError if an option is given that a replay takes from the recipe."""
     given = [field.name for field in fields(options) if getattr(options, field.name) != field.default]
     if given:
-        name = "whole" if given[0] == "combine" else given[0].replace("_", "-")
+        name = {"combine": "whole", "trigger": "no-trigger"}.get(given[0], given[0].replace("_", "-"))
         raise UserError(f"--replay takes this from the recipe; leave out --{name}.")

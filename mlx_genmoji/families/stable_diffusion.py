@@ -19,6 +19,7 @@ from ..hub import resolve
 from ..models.ops import on_cpu
 from ..quantization import DENSE_KEY, Quantization
 from ..samplers import NoiseConfig, Schedule, make_sampler
+from ..textual_inversion import ENCODERS, Learned, check_fit
 from ..tokenizer import CLIPTokenizer
 from .base import STRENGTH, Conditions, Family, ImageStart
 from .clip_text import TextTowers
@@ -181,6 +182,11 @@ class StableDiffusion(Family):
         if self._compiled is None:
             self._compiled = mx.compile(self.unet, inputs=self.unet.state)
         return self._compiled
+
+    def learn(self, learned: Learned, file: str) -> None:
+        widths = {name: encoder.config.hidden_size for name, encoder in zip(ENCODERS, self.text.encoders, strict=False)}
+        check_fit(learned.tokens, widths, file)
+        self.text.learn(learned)
 
     def layers_changed(self) -> None:
         # A compiled function picks up new arrays in its layers, but not new layers or new numbers.

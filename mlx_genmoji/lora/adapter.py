@@ -8,6 +8,8 @@ import mlx.nn as nn
 
 from ..checkpoint.original_keys import UNET_RESNET, unet_modules
 from ..errors import UserError, first_few, quoted
+from ..textual_inversion import Learned
+from .card import Card
 from .key_formats import LYCORIS, kohya_keys
 from .layer_tree import Models, adaptable, is_pointwise, norms
 from .layers import weight_shape
@@ -53,6 +55,10 @@ class Adapter:
     """The file's hash."""
     whole: Mapping[str, WholeChange] = field(default_factory=dict)
     """Changes that no pair of matrices holds, by the same names. A layer may be in both."""
+    learned: Learned = Learned()  # noqa: RUF009
+    """The tokens that it brings."""
+    card: Card = field(default_factory=Card)
+    """What its folder says of it."""
 
     def low_rank_only(self, purpose: str) -> Mapping[str, Layer]:
         """The layers, for a purpose that knows pairs of matrices only ("training"). Raises UserError for more."""

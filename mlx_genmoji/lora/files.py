@@ -7,7 +7,8 @@ PEFT        a folder with a subfolder for each component: `unet/adapter_config.j
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +17,11 @@ import mlx.core as mx
 from ..checkpoint.weight_files import PICKLES
 from ..errors import UserError, first_few, quoted
 from ..files import read_json
+from ..hub import locate_adapter
+from ..textual_inversion import ALIAS, Learned, LearnedToken, bundled, joined, read_tokens
 from .adapter import Adapter, Layer
+from .adapter_folder import PEFT_CONFIG, PEFT_WEIGHTS, AdapterFiles, choose
+from .card import Card, read_card
 from .key_formats import read_key, unsupported
 from .layer_parts import PeftLayer, read_layer
 from .layer_tree import COMPONENTS
@@ -24,8 +29,6 @@ from .other_files import what_it_is
 from .tensor_files import read_tensors
 from .whole import WholeChange
 
-PEFT_CONFIG = "adapter_config.json"
-PEFT_WEIGHTS = "adapter_model.safetensors"
 PEFT_PREFIX = "base_model.model."
 
 DIFFUSERS_CONFIG = "lora_adapter_metadata"
@@ -35,36 +38,59 @@ OWN_PREFIX = "genmoji."
 
 
 class Source(NamedTuple):
-    """One safetensors file of an adapter."""
+    """One file of an adapter's weights."""
 
     path: Path
     prefix: str = ""
-    """Replaces PEFT_PREFIX in its keys: "unet." for the file of that component."""
+    """The component of its keys, if they do not say it: "unet." for the file in that folder."""
     config: Mapping[str, Any] = {}
     """PEFT's `adapter_config.json`; empty in other formats."""
     initial: Path | None = None
     """The adapter's weights before training, which PEFT's documentation has users of PiSSA save."""
 
 
-def load_adapter(path: str | Path) -> Adapter:
-    """Read an adapter's file, or PEFT's folder. Raises UserError if it is damaged or not an adapter."""
-    path = Path(path)
-    sources = list(_sources(path))
+def load_adapter(adapter: str | Path, allow_pickle: bool = False) -> Adapter:
+    """Read an adapter: a file, a folder, or owner/name[@revision][/file] on the Hugging Face hub.
+
+    A folder is used whole: the embeddings beside the adapter, and what its README.md says. Raises UserError if it is
+    damaged, is no adapter, holds several, or is a pickle without `allow_pickle`.
+    """
+    place = locate_adapter(adapter, allow_pickle)
+    if place.path.is_file():
+        chosen, folder = AdapterFiles((place.path.name,), ()), place.path.parent
+    else:
+        folder = place.path
+        _check_peft_folders(folder)
+        names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+        chosen = choose(names, place.file, place.name if place.hub else str(folder), allow_pickle)
     digest = hashlib.sha256()
     layers: dict[str, Layer] = {}
     whole: dict[str, WholeChange] = {}
+    tokens: list[LearnedToken] = []
     metadata: dict[str, str] = {}
-    for source in sources:
-        tensors, header = read_tensors(source.path)
-        digest.update(source.path.read_bytes())
-        if source.config:
-            digest.update(json.dumps(source.config, sort_keys=True).encode())
-        configs = {"": source.config} if source.config else _diffusers_configs(header)
-        pairs, others = _read_layers(tensors, source, configs)
-        layers, whole = layers | pairs, whole | others
+    for name in (*chosen.weights, *chosen.embeddings):
+        path = folder / name
+        tensors, header = read_tensors(path, allow_pickle)
+        digest.update(path.read_bytes())
+        tensors, in_bundle = bundled(tensors)
+        embeddings = read_tokens(tensors, path, in_rows=bool(chosen.weights) and name in chosen.embeddings)
+        tokens += [*in_bundle, *(embeddings or ())]
+        if name in chosen.embeddings and embeddings is None:
+            raise UserError(f"{path} {what_it_is(tensors, path)}, and not the embeddings that its name promises.")
+        if tensors and embeddings is None:
+            source = _source(folder, name)
+            if source.config:
+                digest.update(json.dumps(source.config, sort_keys=True).encode())
+            configs = {"": source.config} if source.config else _diffusers_configs(header)
+            pairs, others = _read_layers(tensors, source, configs)
+            layers, whole = layers | pairs, whole | others
+        elif not tensors and not in_bundle:
+            raise UserError(f"{path} holds no adapter: it has no tensors.")
         metadata |= {key.removeprefix(OWN_PREFIX): value for key, value in header.items() if key != DIFFUSERS_CONFIG}
     metadata.pop("format", None)
-    return Adapter(layers, metadata, path.name, digest.hexdigest(), whole)
+    card = read_card(None if place.path.is_file() else folder, metadata)
+    learned = Learned(joined(tokens), _aliases(card, tokens))
+    return Adapter(layers, metadata, place.name, digest.hexdigest(), whole, learned, card)
 
 
 def peft_folders(path: Path) -> list[Path]:
@@ -72,32 +98,33 @@ def peft_folders(path: Path) -> list[Path]:
     return [folder for folder in (path, *(path / name for name in COMPONENTS)) if (folder / PEFT_CONFIG).is_file()]
 
 
-def _sources(path: Path) -> Iterator[Source]:
-    """The files of an adapter."""
+def _aliases(card: Card, tokens: Sequence[LearnedToken]) -> Mapping[str, str]:
+    """The words that stand for tokens: those that the card lists, or TOK for all of a trainer's numbered ones."""
+    numbered = [token.name for token in tokens if re.fullmatch(r"<s\d+>", token.name)]
+    return card.aliases or ({ALIAS: "".join(dict.fromkeys(numbered))} if numbered else {})
+
+
+def _check_peft_folders(path: Path) -> None:
+    """Raise UserError if a folder of PEFT's lacks its weights, or has them as a pickle only."""
     if not path.exists():
         raise UserError(f"There is no adapter {path}.")
-    if path.suffix in PICKLES:
-        raise UserError(f"{path} is a pickle, which can run any code: only .safetensors files are read.")
-    if path.is_file():
-        config_file = path.with_name(PEFT_CONFIG)
-        yield Source(path, config=read_json(config_file) if path.name == PEFT_WEIGHTS and config_file.is_file() else {})
-        return
-    folders = peft_folders(path)
-    if not folders:
-        raise UserError(f"{path} is not an adapter's folder: it has neither an index.json nor PEFT's {PEFT_CONFIG}.")
-    for folder in folders:
-        weights = folder / PEFT_WEIGHTS
-        if not weights.is_file():
+    for folder in peft_folders(path):
+        if not (folder / PEFT_WEIGHTS).is_file():
             pickled = next((file.name for file in folder.iterdir() if file.suffix in PICKLES), None)
             why = f", only {pickled}, a pickle, which can run any code" if pickled else ""
             raise UserError(f"{folder} holds no {PEFT_WEIGHTS}{why}.")
-        prefix = "" if folder == path else f"{folder.name}."
-        yield Source(weights, prefix, read_json(folder / PEFT_CONFIG), _initial_weights(folder))
 
 
-def _initial_weights(folder: Path) -> Path | None:
-    """The weights before training: those in a folder such as `pissa_init` within PEFT's own."""
-    return next((path for path in sorted(folder.glob(f"*init*/{PEFT_WEIGHTS}")) if path.is_file()), None)
+def _source(folder: Path, name: str) -> Source:
+    """The file `name` of an adapter's folder, with PEFT's config beside it."""
+    path = folder / name
+    config = path.with_name(PEFT_CONFIG)
+    if path.name != PEFT_WEIGHTS or not config.is_file():
+        return Source(path)
+    component = path.parent.name if "/" in name and path.parent.name in COMPONENTS else ""
+    # The weights before training lie in a folder such as `pissa_init`.
+    initial = next((file for file in sorted(path.parent.glob(f"*init*/{PEFT_WEIGHTS}")) if file.is_file()), None)
+    return Source(path, f"{component}." if component else "", read_json(config), initial)
 
 
 def _read_layers(

@@ -14,7 +14,8 @@ from safetensors.numpy import save
 from ..errors import UserError
 from ..files import whole_folder, write_bytes
 from .adapter import Adapter, Layer
-from .files import OWN_PREFIX, PEFT_CONFIG, PEFT_PREFIX, PEFT_WEIGHTS, peft_folders
+from .adapter_folder import PEFT_CONFIG, PEFT_WEIGHTS
+from .files import OWN_PREFIX, PEFT_PREFIX, peft_folders
 from .key_formats import kohya_keys
 from .layer_tree import COMPONENTS
 

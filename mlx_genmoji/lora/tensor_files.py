@@ -1,19 +1,21 @@
-"""Reads safetensors files with all of their dtypes: MLX has no float8, which some adapters are shared in."""
+"""Reads the tensors of an adapter's file, whatever its suffix: safetensors with all of their dtypes, or a pickle."""
 
 from __future__ import annotations
 
 import json
 import struct
-from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import mlx.core as mx
 import numpy as np
 from safetensors import safe_open
 
+from ..checkpoint.float8 import from_float8
+from ..checkpoint.pickles import is_pickle, read_pickle, refuse_pickle
 from ..checkpoint.weight_files import check_safetensors
 from ..errors import UserError, quoted
+from ..textual_inversion import pickled_tensors
 
 DTYPES = {
     "F64": np.float64,
@@ -27,40 +29,43 @@ DTYPES = {
     "BOOL": np.bool_,
 }
 
-
-class Float8(NamedTuple):
-    """A dtype of one byte (Micikevicius et al., 2022, https://arxiv.org/abs/2209.05433)."""
-
-    exponent_bits: int
-    mantissa_bits: int
-    has_infinity: bool
+# safetensors' names for float8 -> PyTorch's.
+FLOAT8 = {"F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2"}
 
 
-FLOAT8 = {"F8_E4M3": Float8(4, 3, False), "F8_E5M2": Float8(5, 2, True)}
+def read_tensors(path: Path, allow_pickle: bool = False) -> tuple[dict[str, mx.array], dict[str, str]]:
+    """The tensors of a file, lazy in most safetensors, and its header's metadata ({} of a pickle).
 
-
-def read_tensors(path: Path) -> tuple[dict[str, mx.array], dict[str, str]]:
-    """The tensors of a safetensors file, lazy where it has no float8, and its header's metadata.
-
-    float8 becomes float16, which has all of its numbers. Raises UserError if the file is damaged.
+    float8 becomes float16, which has all of its numbers. allow_pickle: read pickles, without running any code of theirs
+    (`checkpoint.pickles`). Raises UserError if the file is damaged, or is a pickle that is not allowed.
     """
+    if is_pickle(path) and not _has_json_header(path):
+        if not allow_pickle:
+            raise refuse_pickle(path)
+        content = read_pickle(path)
+        inner = content.get("state_dict")
+        return pickled_tensors(inner if isinstance(inner, dict) else content), {}
     check_safetensors(path)
     try:
         with safe_open(path, "numpy") as opened:
             kinds = {opened.get_slice(key).get_dtype() for key in opened.keys()}  # noqa: SIM118
-        if kinds & FLOAT8.keys():
+        # MLX has no float8, and goes by the suffix, which is not that of safetensors in some: embeddings.pti.
+        if kinds & FLOAT8.keys() or path.suffix != ".safetensors":
             return _read_all(path)
         tensors, header = cast(Any, mx.load(str(path), return_metadata=True))
     except RuntimeError as error:
         raise UserError(f"{path} cannot be read: {quoted(error)}.") from None
-    except ValueError:
-        # MLX goes by the suffix, and some trainers give safetensors another: embeddings.pti.
-        return _read_all(path)
     return tensors, header
 
 
+def _has_json_header(path: Path) -> bool:
+    """Whether a file begins as safetensors do. The length of some headers has the first bytes of a pickle."""
+    with path.open("rb") as file:
+        return file.read(9)[8:] == b"{"
+
+
 def _read_all(path: Path) -> tuple[dict[str, mx.array], dict[str, str]]:
-    """The same from the file's bytes. `check_safetensors` has checked its header."""
+    """The same from the bytes of safetensors, whose header is checked."""
     data = path.read_bytes()
     (length,) = struct.unpack("<Q", data[:8])
     header = json.loads(data[8 : 8 + length])
@@ -71,7 +76,7 @@ def _read_all(path: Path) -> tuple[dict[str, mx.array], dict[str, str]]:
         kind, shape = entry["dtype"], tuple(entry["shape"])
         raw = np.frombuffer(data[start:end], np.uint8)
         if kind in FLOAT8:
-            tensors[key] = mx.array(float8_values(kind)[raw].reshape(shape))
+            tensors[key] = from_float8(mx.array(raw.reshape(shape)), FLOAT8[kind])
         elif kind == "BF16":
             tensors[key] = mx.array(raw.view(np.uint16).reshape(shape)).view(mx.bfloat16)
         elif kind in DTYPES:
@@ -79,21 +84,3 @@ def _read_all(path: Path) -> tuple[dict[str, mx.array], dict[str, str]]:
         else:
             raise UserError(f"{path} holds tensors of the dtype {quoted(kind)}, which is not supported.")
     return tensors, metadata
-
-
-@cache
-def float8_values(kind: str) -> np.ndarray[Any, Any]:
-    """The numbers of all 256 bytes of a dtype in FLOAT8, float16."""
-    layout = FLOAT8[kind]
-    codes = np.arange(256)
-    sign = np.where(codes & 128, -1.0, 1.0)
-    mantissa = (codes & (2**layout.mantissa_bits - 1)) / 2**layout.mantissa_bits
-    exponent = (codes & 127) >> layout.mantissa_bits
-    bias = 2 ** (layout.exponent_bits - 1) - 1
-    values = np.where(exponent == 0, mantissa * 2.0 ** (1 - bias), (1 + mantissa) * 2.0 ** (exponent - bias))
-    if layout.has_infinity:
-        highest = exponent == 2**layout.exponent_bits - 1
-        values = np.where(highest, np.where(mantissa == 0, np.inf, np.nan), values)
-    else:
-        values = np.where((codes & 127) == 127, np.nan, values)
-    return (sign * values).astype(np.float16)

@@ -33,3 +33,4 @@ class Options:
     mask: Image.Image | None = None
     latents: mx.array | None = None
     combine: bool | Combination = True
+    trigger: bool = True

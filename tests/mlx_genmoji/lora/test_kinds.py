@@ -17,7 +17,7 @@ from mlx_genmoji import Genmoji, UserError
 from mlx_genmoji.lora import attach_adapter, load_adapter, save_adapter
 from mlx_genmoji.lora.layer_tree import adaptable, changed_parameters
 from mlx_genmoji.lora.layers import dense_weight
-from mlx_genmoji.lora.tensor_files import FLOAT8, float8_values
+from mlx_genmoji.lora.tensor_files import FLOAT8
 from mlx_genmoji.quantization import Quantization, QuantizedLayer, quantize_model
 
 Base = Callable[[str], Path]
@@ -294,9 +294,6 @@ def test_two_adapters_in_one_file_are_refused_by_their_names(tmp_path: Path) -> 
 @pytest.mark.parametrize("kind", FLOAT8)
 def test_float8_is_read_as_torch_reads_it(base: Base, tmp_path: Path, kind: str) -> None:
     dtype = {"F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2}[kind]
-    codes = torch.arange(256, dtype=torch.uint8)
-    expected = codes.view(dtype).float().numpy()
-    assert np.array_equal(float8_values(kind).astype(np.float32), expected, equal_nan=True)
     pair = {f"{LAYER}.lora_down.weight": DOWN * 0.7, f"{LAYER}.lora_up.weight": UP * 1.3}
     alpha = {f"{LAYER}.alpha": torch.tensor(1.0, dtype=torch.bfloat16)}
     save_file({key: tensor.to(dtype) for key, tensor in pair.items()} | alpha, tmp_path / "a.safetensors")
