@@ -21,6 +21,9 @@ from mlx_genmoji.reader.vocabulary import FILE as VOCABULARY_FILE
 # The files of a model that are read besides its components' folders.
 MODEL_FILES = ("model_index.json", DEFAULTS_FILE, WORDS_FILE, VOCABULARY_FILE)
 
+TOKEN_TABLE = "text_model.embeddings.token_embedding.weight"
+"""The path of the embeddings of tokens in a text encoder."""
+
 TEXT_ENCODERS = ("text_encoder", "text_encoder_2")
 
 
@@ -54,6 +57,9 @@ def dense_copy(model: nn.Module, changed: Mapping[str, mx.array]) -> Model:
         if isinstance(layer, QuantizedLayer):
             weights[f"{path}.weight"] = layer.dequantized()
     weights |= changed
-    dense = create_model({key: value for key, value in model.raw_config.items() if key not in (CONFIG_KEY, DENSE_KEY)})
+    config = {key: value for key, value in model.raw_config.items() if key not in (CONFIG_KEY, DENSE_KEY)}
+    if TOKEN_TABLE in changed:
+        config["vocab_size"] = len(changed[TOKEN_TABLE])
+    dense = create_model(config)
     dense.update(tree_unflatten(list(weights.items())))
     return dense

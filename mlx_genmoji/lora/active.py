@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError, quoted
 from ..families.base import Family
+from ..textual_inversion import Learned, joined
 
 if TYPE_CHECKING:
     from .adapter import Adapter
@@ -30,6 +31,8 @@ class Adapters:
         self.family = family
         self.models = family.models
         self.active: list[WeightedAdapter] = []
+        self.learned = Learned()
+        """The tokens that they bring."""
         self._index: Index | None = None
         self._loaded: dict[str, Adapter] = {}
 
@@ -140,14 +143,15 @@ class Adapters:
     def _use(self, adapters: list[WeightedAdapter]) -> None:
         if not adapters and not self.active:
             return
-        from ..textual_inversion import Learned, joined
         from .apply import use
 
         learned = [adapter.learned for adapter, _ in adapters]
         tokens = joined([token for each in learned for token in each.tokens])
         aliases = {word: text for each in reversed(learned) for word, text in each.aliases.items()}
         name = next((adapter.name for adapter, _ in adapters if adapter.learned.tokens), "the adapter")
-        self.family.learn(Learned(tokens, aliases), name)
+        merged = Learned(tokens, aliases)
+        self.family.learn(merged, name)
+        self.learned = merged
         use(self.models, adapters, self.family.dtype)
         self.active = adapters
         self.family.layers_changed()

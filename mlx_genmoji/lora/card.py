@@ -32,7 +32,7 @@ _TRIGGER = re.compile(
 )
 _WEIGHT = re.compile(
     r"(?:lora_scale|[\"']scale[\"']|(?:recommended|best|suggested)\s+(?:lora\s+)?(?:weight|strength|scale)s?)"
-    r"[^\d\n]{0,20}(?P<low>\d(?:\.\d+)?)(?:\s*(?:-|–|to)\s*(?P<high>\d(?:\.\d+)?))?",
+    r"[^\d\n]{0,20}(?P<low>\d(?:\.\d+)?)(?!\d)(?:\s*(?:-|–|to)\s*(?P<high>\d(?:\.\d+)?))?",
     re.IGNORECASE,
 )
 

@@ -49,6 +49,7 @@ def folder(path: Path, readme: str = FRONT, width: int = 32, **metadata: str) ->
         ("---\nlicense: other\nlicense_name: bespoke\n---", Card(license="bespoke")),
         ("---\n: [damaged\n---\nnothing", Card()),
         ("---\ninstance_prompt: null\nlicense: 3\n---", Card()),
+        ("Recommended weight: 10", Card()),
         ("", Card()),
     ],
 )
