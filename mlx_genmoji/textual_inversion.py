@@ -108,7 +108,8 @@ def read_tokens(tensors: Mapping[str, mx.array], file: Path, in_rows: bool = Fal
     writes them beside an adapter. Raises UserError if the vectors do not fit each other.
     """
     if not tensors or not all(
-        tensor.ndim in (1, 2) and mx.issubdtype(tensor.dtype, mx.floating) for tensor in tensors.values()
+        tensor.ndim in (1, 2) and tensor.size and mx.issubdtype(tensor.dtype, mx.floating)
+        for tensor in tensors.values()
     ):
         return None
     if tensors.keys() <= ENCODER_OF.keys():

@@ -99,7 +99,8 @@ def _whole(file: Path, name: str, kind: str, parts: Parts, peft: PeftLayer | Non
         a, b = factors.get(f"{start}w{number}_a"), factors.get(f"{start}w{number}_b")
         if (a is None or b is None) and f"{start}w{number}" not in factors:
             raise UserError(f"{file} is not whole: {quoted(name)} has no {start}w{number}.")
-        if any(array is not None and array.ndim < 2 for array in (a, b, factors.get(f"{start}w{number}"))):
+        matrices = [array for array in (a, b, factors.get(f"{start}w{number}")) if array is not None]
+        if any(array.ndim < 2 or array.size == 0 for array in matrices):
             raise UserError(f"{file} is damaged: a factor of {quoted(name)} is no matrix.")
     if rank is None:
         # Both factors of a LoKr are whole. LyCORIS then passes over alpha, PEFT does not.

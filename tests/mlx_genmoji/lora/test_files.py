@@ -192,6 +192,16 @@ MISTAKES: dict[str, tuple[Tensors, str]] = {
     "Tucker": (halves() | {f"{LAYER}.lora_mid.weight": ones(2, 2)}, "the middle of"),
     "whole": (halves() | {f"{LAYER}.diff_b": ones(2)}, r"a bias of \(2,\) instead of None"),
     "OFT": ({f"{LAYER}.oft_blocks": ones(2, 2)}, "OFT .*oft_blocks.* not supported"),
+    "empty": (
+        {f"{LAYER}.lokr_w1": ones(2, 2), f"{LAYER}.lokr_w2_a": ones(2, 0), f"{LAYER}.lokr_w2_b": ones(0, 2)},
+        "no matrix",
+    ),
+    "LoHa's ranks": (
+        {f"{LAYER}.hada_w{i}_{half}": ones(32, 2) if half == "a" else ones(3, 32) for i in (1, 2) for half in "ab"},
+        "its layers have other shapes",
+    ),
+    "nothing but an alpha": ({f"{LAYER}.alpha": ones(1)}, "has alpha and nothing else"),
+    "empty vectors": ({"emb_params": ones(0, 32)}, "emb_params"),
     "LoKr of another model": (
         {f"{LAYER}.lokr_w1": ones(2, 2), f"{LAYER}.lokr_w2": ones(2, 2)},
         r"another model.*\(4, 4\) instead of \(32, 32\)",
