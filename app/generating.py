@@ -41,6 +41,7 @@ class DrawingOptions:
     strength: float | None = None
     combine: bool = True
     variety: float = 1.0
+    trigger: bool = True
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class DrawingRequest:
     source: str | Path
     """A prompt; or a PNG whose recipe is drawn again, which then replaces `options`."""
     model: str | None
-    adapters: Path | list[tuple[Path, float]]
+    adapters: Path | list[tuple[Path, float | None]]
     """A folder of adapters with an index, or adapter files with their weights."""
     options: DrawingOptions
     output: Path | None
@@ -60,6 +61,7 @@ class DrawingRequest:
     transparent: bool
     recipe: bool
     """Whether the files hold how they were made."""
+    allow_pickle: bool = False
 
 
 def checked_paths(request: DrawingRequest) -> list[Path]:
@@ -79,7 +81,8 @@ def replayed(request: DrawingRequest, source: Path, image: Image.Image | None, m
 
     recipe = recipe_of(source)
     model = request.model or model_of(recipe, source)
-    return Genmoji.load(model, adapters=request.adapters).replay(recipe, image=image, mask=mask)
+    pipeline = Genmoji.load(model, adapters=request.adapters, allow_pickle=request.allow_pickle)
+    return pipeline.replay(recipe, image=image, mask=mask)
 
 
 def print_notes(stickers: Sequence[Sticker]) -> None:

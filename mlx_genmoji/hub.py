@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+from .checkpoint.weight_files import PICKLES
 from .errors import UserError
 
 BUILTIN = Path(__file__).parent / "builtin"
@@ -20,6 +21,11 @@ BUILTIN_NAME = "builtin"
 
 REVISION = r"\w[\w./-]*"
 ID = re.compile(rf"(?P<id>\w[\w.-]*/\w[\w.-]*)(@(?P<revision>{REVISION}))?", re.ASCII)
+
+ADAPTER_ID = re.compile(
+    r"(?P<id>\w[\w.-]*/\w[\w.-]*)(@(?P<revision>refs/\w+/[\w.-]+|\w[\w.-]*))?(/(?P<file>\w[^:]*))?", re.ASCII
+)
+"""An adapter on the hub: owner/name[@revision][/file]. A revision has no slash, unless it is refs/pr/1 or the like."""
 
 
 class Located(NamedTuple):
@@ -74,6 +80,45 @@ def resolve(model: str | Path, revision: str | None = None, *, half: bool | None
     from .hub_fetch import fetch
 
     return fetch(repository, half)
+
+
+class AdapterPlace(NamedTuple):
+    """Where an adapter is on this machine."""
+
+    path: Path
+    """A file or a folder."""
+    file: str | None
+    """The file or folder within `path` that the user named, if any."""
+    name: str
+    """For recipes and messages: the file's or folder's name, or the hub's owner/name[/file]."""
+    hub: bool = False
+
+
+def locate_adapter(adapter: str | Path, allow_pickle: bool = False) -> AdapterPlace:
+    """The place of an adapter: an existing path, or owner/name[@revision][/file] on the hub, fetched if it is missing.
+
+    allow_pickle: whether a pickle may be fetched. Raises UserError like `resolve`, and if the repository holds no
+    adapter or several.
+    """
+    path, text = Path(adapter), str(adapter)
+    match = ADAPTER_ID.fullmatch(text)
+    is_id = match is not None and (match["file"] or path.suffix not in (".safetensors", *PICKLES))
+    if path.exists() or match is None or not is_id or text.startswith(("~", "/", ".")):
+        return AdapterPlace(path, None, path.name)
+    if path.parts[0] not in ("..", ".") and Path(path.parts[0]).is_dir():
+        raise UserError(f"There is no adapter {path}: {path.parts[0]} is a folder here, and has no such file.")
+    if ".." in (match["revision"] or "") or ".." in (match["file"] or ""):
+        raise UserError(f"There is no adapter {text}: a revision or file on the hub has no '..' in its name.")
+    from .hub_repository import AdapterRepository
+
+    repository = AdapterRepository(match["id"], match["revision"] or "main", match["file"], allow_pickle)
+    name = match["id"] + (f"/{match['file']}" if match["file"] else "")
+    snapshot = repository.cached()
+    if snapshot is None:
+        from .hub_fetch import fetch_adapter
+
+        snapshot = fetch_adapter(repository)
+    return AdapterPlace(snapshot, match["file"], name, True)
 
 
 def _prefers_half() -> bool:

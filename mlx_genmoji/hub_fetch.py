@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from .errors import UserError
 from .files import read_json, write_text
-from .hub_repository import COMMIT, INDEX, Repository, cache_folder, needed_files
+from .hub_repository import COMMIT, INDEX, AdapterRepository, Repository, cache_folder, needed_files
 
 if TYPE_CHECKING:
     from huggingface_hub import HfFileMetadata
@@ -47,11 +47,30 @@ def fetch(repository: Repository, half: bool) -> Path:
         needed = needed_files(repository.id, names, _index(snapshot), half)
         # Weights last: a component whose weights are in the cache is complete.
         _download_missing(repository, commit, sorted(needed, key=lambda name: (name.endswith(".safetensors"), name)))
-        if repository.revision != commit:
-            reference = repository.folder / "refs" / repository.revision
-            reference.parent.mkdir(parents=True, exist_ok=True)
-            write_text(reference, commit)
+        _keep_reference(repository, commit)
     return snapshot
+
+
+def fetch_adapter(repository: AdapterRepository) -> Path:
+    """Download the missing files of an adapter. Returns the folder of its snapshot."""
+    if _offline():
+        raise UserError(
+            f"There is no adapter {repository} on this machine, and HF_HUB_OFFLINE forbids fetching it; with a network,"
+            f" run once: HF_HUB_OFFLINE=0 {repository.command}"
+        )
+    with _errors(repository):
+        commit, names = _listing(repository)
+        _download_missing(repository, commit, repository.needed(names))
+        _keep_reference(repository, commit)
+    return repository.folder / "snapshots" / commit
+
+
+def _keep_reference(repository: Repository, commit: str) -> None:
+    """Note in the cache which commit a branch or tag points to."""
+    if repository.revision != commit:
+        reference = repository.folder / "refs" / repository.revision
+        reference.parent.mkdir(parents=True, exist_ok=True)
+        write_text(reference, commit)
 
 
 def _listing(repository: Repository) -> tuple[str, list[str]]:

@@ -43,13 +43,9 @@ class Repository:
 
     def cached(self, half: bool) -> Path | None:
         """The snapshot on this machine, if it holds all that is needed."""
-        commit = self.revision
-        if not COMMIT.fullmatch(commit):
-            try:
-                commit = (self.folder / "refs" / self.revision).read_text().strip()
-            except OSError:
-                return None
-        snapshot = self.folder / "snapshots" / commit
+        snapshot = self._snapshot()
+        if snapshot is None:
+            return None
         names = [path.relative_to(snapshot).as_posix() for path in snapshot.rglob("*") if path.is_file()]
         try:
             needed = needed_files(self.id, names, read_json(snapshot / INDEX), half)
@@ -58,6 +54,16 @@ class Repository:
             return None
         return snapshot if all(path.is_file() for path in listed) else None
 
+    def _snapshot(self) -> Path | None:
+        """The folder of the revision's commit in the cache, if the cache knows it."""
+        commit = self.revision
+        if not COMMIT.fullmatch(commit):
+            try:
+                commit = (self.folder / "refs" / self.revision).read_text().strip()
+            except OSError:
+                return None
+        return self.folder / "snapshots" / commit
+
     @property
     def command(self) -> str:
         """The command that fetches it."""
@@ -65,6 +71,38 @@ class Repository:
 
     def __str__(self) -> str:
         return self.id if self.revision == "main" else f"{self.id}@{self.revision}"
+
+
+@dataclass(frozen=True)
+class AdapterRepository(Repository):
+    """An adapter on the hub."""
+
+    file: str | None = None
+    """The file or folder that the user named."""
+    allow_pickle: bool = False
+
+    def needed(self, names: Iterable[str]) -> list[str]:
+        """Of the repository's file names, those that are needed. Raises UserError if there is not one adapter."""
+        from .lora.adapter_folder import needed_files as files
+
+        inside = [name for name in names if ".." not in name and not name.startswith("/")]
+        return files(inside, self.file, str(self), self.allow_pickle)
+
+    def cached(self, half: bool = False) -> Path | None:
+        """The snapshot on this machine, if it holds the adapter."""
+        snapshot = self._snapshot()
+        if snapshot is None or not snapshot.is_dir():
+            return None
+        names = [path.relative_to(snapshot).as_posix() for path in snapshot.rglob("*") if path.is_file()]
+        try:
+            self.needed(names)
+        except UserError:
+            return None
+        return snapshot
+
+    @property
+    def command(self) -> str:
+        return f'genmoji generate "flying pig" --adapter {self}{f"/{self.file}" if self.file else ""}'
 
 
 def needed_files(repository: str, names: Iterable[str], index: Mapping[str, Any], half: bool) -> list[str]:

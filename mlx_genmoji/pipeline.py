@@ -88,6 +88,7 @@ class Genmoji:
         preview: str | Path | None = None,
         bits: int | None = None,
         adapters: str | Path | Sequence[AdapterSpec] = (),
+        allow_pickle: bool = False,
     ) -> Genmoji:
         """Load a model: a diffusers folder, an id of the Hugging Face hub (downloaded if needed), or the built-in one
         ("builtin" or None).
@@ -114,19 +115,20 @@ class Genmoji:
             words=Words.load(folder),
             vocabulary=Vocabulary.load(folder),
         )
-        genmoji.set_adapters(adapters)
+        genmoji.set_adapters(adapters, allow_pickle=allow_pickle)
         return genmoji
 
-    def set_adapters(self, adapters: str | Path | Sequence[AdapterSpec]) -> None:
-        """Draw with these adapters instead of those before: files, each alone or with its weight: (file, 0.8).
+    def set_adapters(self, adapters: str | Path | Sequence[AdapterSpec], *, allow_pickle: bool = False) -> None:
+        """Draw with these adapters instead of those before, each alone or with its weight: (file, 0.8).
 
-        An empty list removes them all. A folder with an index (`lora.persona_index`) has an adapter for each skin tone
-        and person type: each request is then drawn with its own, or with the style's and a warning. Fast: the model
-        stays loaded. Raises UserError if an adapter cannot be read or is for another model; warns if it was trained
-        for other weights.
+        An adapter is a file, a folder or owner/name[@revision][/file] on the Hugging Face hub: LoRA, LyCORIS, textual
+        inversion. Its weight is by default what its card recommends, or 1. allow_pickle: read pickles, running no code.
+        An empty list removes all. A folder with an index (`lora.persona_index`) has an adapter for each skin tone and
+        person type: each request is then drawn with its own, or with the style's and a warning. The model stays loaded.
+        Raises UserError if one cannot be read or is for another model; warns if it was trained for other weights.
         """
         if isinstance(adapters, str | Path) or adapters or self._reader.adapters is not None:
-            self.adapters.set(adapters)
+            self.adapters.set(adapters, allow_pickle)
 
     @property
     def adapters(self) -> Adapters:
@@ -159,6 +161,7 @@ class Genmoji:
         callback: Callback | None = None,
         combine: bool | Combination = True,
         variety: float = 1.0,
+        trigger: bool = True,
     ) -> list[Sticker]:
         """Draw `count` candidates of `prompt`. Candidate i is the same as a single one with the seed `seed + i`.
 
@@ -177,6 +180,7 @@ class Genmoji:
         combine: whether a model of single emoji draws a combination ("flying pig") part by part and assembles the parts
         (`combinations.assemble`). Not with `image`, `latents` or the template "{prompt}". Or the combination itself.
         variety: how much candidates differ, 0 to 1 (`reader.variety`). Without a closed vocabulary it does nothing.
+        trigger: add an adapter's trigger words to a prompt that lacks them, if no template is given.
         Warns of what is left out of the prompt or drawn as something else (`Sticker.notes`).
         Raises UserError for an argument that is out of range or contradicts the plan.
         """

@@ -11,6 +11,9 @@ The vocabulary, the special tokens, the padding token and the maximum length com
 
 from __future__ import annotations
 
+import copy
+import itertools
+import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -36,6 +39,9 @@ _DEFAULT_ROLES: dict[str, str | AddedToken] = {
     "unk_token": END_OF_TEXT,
     "pad_token": END_OF_TEXT,
 }
+
+# How the backend knows a learned token; no text has it.
+_LEARNED = "<|learned {}|>"
 
 # transformers writes about 1e30 for "no limit"; no text encoder has a million positions.
 _MAX_LENGTH = 1_000_000
@@ -94,6 +100,8 @@ class CLIPTokenizer:
         backend.enable_truncation(max_length)
         backend.enable_padding(length=max_length, pad_id=self.pad_token_id, pad_token=pad_token)
         self._backend = backend
+        self._replaced: dict[str, str] = {}
+        """What is replaced in texts before they are encoded, in lower case: learned tokens, and words for them."""
 
     @classmethod
     def load(cls, folder: str | Path) -> CLIPTokenizer:
@@ -122,7 +130,33 @@ class CLIPTokenizer:
         known = {token.content for token in added}
         special = [token for token in roles.values() if str(token) not in known]
         backend.add_tokens([AddedToken(t, special=True) if isinstance(t, str) else t for t in special])
-        return cls(backend, max_length, bos_token, eos_token, pad_token)
+        tokenizer = cls(backend, max_length, bos_token, eos_token, pad_token)
+        # A textual inversion of several vectors, as diffusers saves it: <cat>, <cat>_1, <cat>_2.
+        for name in known:
+            if f"{name}_1" in known:
+                parts = itertools.takewhile(known.__contains__, (f"{name}_{i}" for i in itertools.count(1)))
+                tokenizer._replaced[name.lower()] = " ".join((name, *parts))
+        return tokenizer
+
+    def with_tokens(self, lengths: Mapping[str, int], aliases: Mapping[str, str]) -> CLIPTokenizer:
+        """A tokenizer that gives each of more tokens as many new ids as `lengths` says, from `vocab_size` on, in order.
+
+        aliases: words that are replaced before, such as TOK by <s0><s1>. Upper and lower case are the same in both.
+        """
+        extended = copy.copy(self)
+        extended._backend = Tokenizer.from_str(self._backend.to_str())
+        extended._replaced = dict(self._replaced)
+        # Ids go on after the number of tokens, and the vocabulary may have left out some before.
+        while (free := extended._backend.get_vocab_size()) < self.vocab_size:
+            extended._backend.add_tokens([AddedToken(_LEARNED.format(f"unused {free}"), normalized=False)])
+        for name, length in lengths.items():
+            parts = [_LEARNED.format(extended.vocab_size + i) for i in range(length)]
+            extended._backend.add_tokens([AddedToken(part, normalized=False) for part in parts])
+            extended._replaced[name.lower()] = " ".join(parts)
+            extended.vocab_size += length
+        for name, text in aliases.items():
+            extended._replaced.setdefault(name.lower(), extended._replace(text))
+        return extended
 
     def __call__(self, texts: Iterable[str]) -> np.ndarray:
         """Ids of `texts`, int32 `(B, max_length)`, padded. Warns of each text that is too long.
@@ -132,20 +166,31 @@ class CLIPTokenizer:
         texts = list(texts)
         encodings = [self._encode(text) for text in texts]
         for text, encoding in zip(texts, encodings, strict=True):
-            if lost := _cut_off(text, encoding):
+            if lost := _cut_off(self._replace(text), encoding):
                 warnings.warn(f"The text is too long; the model does not see the end of it: {lost!r}", stacklevel=2)
         return np.array([encoding.ids for encoding in encodings], dtype=np.int32).reshape(-1, self.max_length)
 
     def truncated(self, text: str) -> str:
         """The end of `text` that does not fit into `max_length` ids, from the first incomplete word; "" if all fits."""
-        return _cut_off(text, self._encode(text))
+        return _cut_off(self._replace(text), self._encode(text))
 
     def _encode(self, text: str) -> Encoding:
         try:
             text.encode()
         except UnicodeEncodeError:
             raise UserError(f"The text {text!a} is not valid Unicode; write it in UTF-8.") from None
-        return self._backend.encode(text)
+        return self._backend.encode(self._replace(text))
+
+    def _replace(self, text: str) -> str:
+        """`text` with the names of learned tokens, and words for them, replaced, but not within longer words."""
+        if not self._replaced:
+            return text
+        names = sorted(map(re.escape, self._replaced), key=len, reverse=True)
+        pattern = "|".join(
+            (r"\b" if re.match(r"\w", name) else "") + name + (r"(?!\w)" if re.search(r"\w$", name) else r"(?!_\d)")
+            for name in names
+        )
+        return re.sub(pattern, lambda match: self._replaced[match[0].lower()], text, flags=re.IGNORECASE)
 
 
 def read_vocabulary(folder: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:

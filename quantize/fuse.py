@@ -16,12 +16,14 @@ from mlx_genmoji.errors import UserError
 from mlx_genmoji.files import read_json, whole_folder, write_json
 from mlx_genmoji.lora.active import AdapterSpec
 from mlx_genmoji.lora.apply import use
-from mlx_genmoji.lora.layer_tree import adaptable, attached, detach
+from mlx_genmoji.lora.layer_tree import adaptable, changed_parameters, detach
 from mlx_genmoji.lora.layers import dense_weight
 from mlx_genmoji.pipeline import Genmoji
 from mlx_genmoji.quantization import Quantization, QuantizedLayer, quantize_model
 from mlx_genmoji.sticker import OUTLINES_FILE
+from mlx_genmoji.textual_inversion import Learned
 
+from .learned_tokens import token_tables, write_tokens
 from .model_folder import check_unused, copy_component, copy_model_files, dense_copy
 
 # With fewer bits, the rounding of the weights hides most of an adapter's effect.
@@ -70,12 +72,15 @@ def fuse(
     genmoji = Genmoji.load(model, adapters=adapters)
     if not genmoji.adapters.active or genmoji.folder is None:
         raise UserError("There is nothing to fuse: give an adapter, and a weight that is not 0.")
-    template = genmoji.adapters.template
+    template, learned = genmoji.adapters.template, genmoji.adapters.learned
     models = genmoji.models
     # The pipeline holds adapters in half precision on a GPU: here they are needed in full.
     use(models, genmoji.adapters.active, mx.float32)
-    changed = {path: layer.changed_weight() for path, layer in attached(models).items()}
+    changed = changed_parameters(models)
     detach(models)
+    if learned.tokens:
+        genmoji.family.learn(Learned(), genmoji.name)
+        changed |= token_tables(genmoji.text, learned)
 
     with whole_folder(output.resolve()) as folder:
         copy_model_files(genmoji.folder, folder)
@@ -84,6 +89,8 @@ def fuse(
         for name in read_json(genmoji.folder / "model_index.json"):
             if name not in models and (genmoji.folder / name).is_dir():
                 copy_component(genmoji.folder / name, folder / name)
+        if learned.tokens:
+            write_tokens(folder, learned)
         if template is not None:
             _write_template(folder / DEFAULTS_FILE, template)
         changes: list[Change] = []
@@ -111,7 +118,7 @@ class Change(NamedTuple):
 def _write_fused(
     name: str, base: nn.Module, changed: Mapping[str, mx.array], quantization: Quantization | None, folder: Path
 ) -> list[Change]:
-    """Write one component with those weights of `changed` that are its own; how its quantized layers changed."""
+    """Write one component with those parameters of `changed` that are its own; how its quantized layers changed."""
     prefix = f"{name}."
     local_changes = {path.removeprefix(prefix): weight for path, weight in changed.items() if path.startswith(prefix)}
     fused = dense_copy(base, local_changes)
@@ -126,8 +133,9 @@ def _write_fused(
 def _measure(name: str, base: nn.Module, fused: nn.Module, changed: Mapping[str, mx.array]) -> list[Change]:
     before, after = adaptable({name: base}), adaptable({name: fused})
     changes = []
-    for path, weight in changed.items():
-        if isinstance(after.get(path), QuantizedLayer):
+    for name, weight in changed.items():
+        path, _, parameter = name.rpartition(".")
+        if parameter == "weight" and path in before and isinstance(after.get(path), QuantizedLayer):
             start = dense_weight(before[path]).astype(mx.float32)
             exact, quantized = weight - start, dense_weight(after[path]) - start
             sums = [(exact * quantized).sum(), exact.square().sum(), quantized.square().sum()]

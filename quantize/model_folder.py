@@ -22,6 +22,9 @@ from mlx_genmoji.sticker import OUTLINES_FILE
 # The files of a model that are read besides its components' folders.
 MODEL_FILES = ("model_index.json", DEFAULTS_FILE, WORDS_FILE, VOCABULARY_FILE, OUTLINES_FILE)
 
+TOKEN_TABLE = "text_model.embeddings.token_embedding.weight"
+"""The path of the embeddings of tokens in a text encoder."""
+
 TEXT_ENCODERS = ("text_encoder", "text_encoder_2")
 
 
@@ -46,7 +49,7 @@ def copy_component(source: Path, target: Path) -> None:
 def dense_copy(model: nn.Module, changed: Mapping[str, mx.array]) -> Model:
     """A model of the same architecture whose layers are all dense, its weights not evaluated yet.
 
-    changed: new weights by the paths of their layers; all others are those of `model`, dequantized.
+    changed: new parameters by their paths ("conv_in.weight"); all others are those of `model`, dequantized.
     """
     packed = packed_parts(model)
     parameters: dict[str, mx.array] = dict(tree_flatten(model.parameters()))
@@ -54,8 +57,10 @@ def dense_copy(model: nn.Module, changed: Mapping[str, mx.array]) -> Model:
     for path, layer in model.named_modules():
         if isinstance(layer, QuantizedLayer):
             weights[f"{path}.weight"] = layer.dequantized()
-    for path, weight in changed.items():
-        weights[f"{path}.weight"] = weight
-    dense = create_model({key: value for key, value in model.raw_config.items() if key not in (CONFIG_KEY, DENSE_KEY)})
+    weights |= changed
+    config = {key: value for key, value in model.raw_config.items() if key not in (CONFIG_KEY, DENSE_KEY)}
+    if TOKEN_TABLE in changed:
+        config["vocab_size"] = len(changed[TOKEN_TABLE])
+    dense = create_model(config)
     dense.update(tree_unflatten(list(weights.items())))
     return dense

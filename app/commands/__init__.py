@@ -11,18 +11,28 @@ AdapterFiles = Annotated[
     list[str],
     typer.Option(
         "--adapter",
-        metavar="FILE[:WEIGHT]",
-        help="An adapter (LoRA): a .safetensors file of kohya or diffusers, or a folder of PEFT; repeatable.",
+        metavar="FILE_OR_ID[:WEIGHT]",
+        help="An adapter (LoRA, LyCORIS, textual inversion): a file, a folder, or owner/name[@revision][/file] on the"
+        " Hugging Face hub; repeatable. [default weight: what its card recommends, or 1]",
     ),
 ]
 
 
-def parse_adapter(text: str) -> tuple[Path, float]:
-    """`style.safetensors:0.8` -> the path and the weight; 1 if the text has none."""
+AllowPickle = Annotated[
+    bool,
+    typer.Option(
+        "--allow-pickle",
+        help="Read weights from PyTorch's pickles (.bin, .pt, .ckpt), without running any code that is in them.",
+    ),
+]
+
+
+def parse_adapter(text: str) -> tuple[Path, float | None]:
+    """`style.safetensors:0.8` -> the path or hub id, and the weight; None if the text has none."""
     path, _, weight = text.rpartition(":")
     if not path or Path(text).exists():
-        return Path(text), 1.0
+        return Path(text), None
     try:
         return Path(path), float(weight)
     except ValueError:
-        return Path(text), 1.0
+        return Path(text), None

@@ -22,7 +22,7 @@ from ..generating import (
     replayed,
     write,
 )
-from . import AdapterFiles, parse_adapter
+from . import AdapterFiles, AllowPickle, parse_adapter
 
 
 def generate(
@@ -55,6 +55,11 @@ def generate(
             help="A folder of adapters with an index; the skin tone and person type choose one of them.",
         ),
     ] = None,
+    trigger: Annotated[
+        bool,
+        typer.Option("--trigger/--no-trigger", help="Add an adapter's trigger words to a prompt that lacks them."),
+    ] = True,
+    allow_pickle: AllowPickle = False,
     steps: Annotated[int | None, typer.Option(help="Denoising steps. [default: the model's]")] = None,
     guidance: Annotated[
         float | None,
@@ -130,6 +135,7 @@ def generate(
         strength=strength,
         combine=not whole,
         variety=variety,
+        trigger=trigger,
     )
     source = prompt if replay is None else replay
     if source is None or (prompt is not None and replay is not None):
@@ -147,13 +153,14 @@ def generate(
         target=format,
         transparent=transparent,
         recipe=not no_recipe,
+        allow_pickle=allow_pickle,
     )
     paths = checked_paths(request)
     start, repainted = open_optional(image), open_optional(mask)
     if isinstance(source, str):
         from mlx_genmoji import Genmoji
 
-        pipeline = Genmoji.load(model, adapters=request.adapters)
+        pipeline = Genmoji.load(model, adapters=request.adapters, allow_pickle=allow_pickle)
         with progress_bar() as callback:
             stickers = pipeline.generate(source, image=start, mask=repainted, callback=callback, **vars(options))
     else:
@@ -168,5 +175,5 @@ def _check_replay(options: DrawingOptions) -> None:
     """Raise UserError if an option is given that a replay takes from the recipe."""
     given = [field.name for field in fields(options) if getattr(options, field.name) != field.default]
     if given:
-        name = "whole" if given[0] == "combine" else given[0].replace("_", "-")
+        name = {"combine": "whole", "trigger": "no-trigger"}.get(given[0], given[0].replace("_", "-"))
         raise UserError(f"--replay takes this from the recipe; leave out --{name}.")

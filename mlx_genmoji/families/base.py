@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import mlx.core as mx
 import mlx.nn as nn
 from PIL import Image
 
 from ..checkpoint.weight_files import Weights
+from ..errors import UserError
 from ..samplers import Schedule
+
+if TYPE_CHECKING:
+    from ..textual_inversion import Learned
 
 STRENGTH = 0.8
 """The default strength of image to image, as in diffusers."""
@@ -108,6 +112,14 @@ class Family(ABC):
     @abstractmethod
     def decode(self, latents: mx.array, preview: bool = False) -> mx.array:
         """Scaled latents -> pictures, float32 (1, H, W, 3) in [-1, 1]. preview: by the faster decoder, if any."""
+
+    def learn(self, learned: Learned, file: str) -> None:
+        """Read texts with these learned tokens, in place of those before. Raises UserError if they do not fit.
+
+        file: where they come from, for messages.
+        """
+        if learned.tokens:
+            raise UserError(f"{file} is a textual inversion, and {self.name} learns no tokens.")
 
     @abstractmethod
     def layers_changed(self) -> None:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ..models.unet import UNet2DConditionModel
     from ..models.vae import AutoencoderKL
     from ..quantization import Quantization
+    from ..textual_inversion import Learned
 
     Autoencoder = AutoencoderKL | AutoencoderTiny
 
@@ -47,11 +48,32 @@ class TextTowers:
         self.tokenizers = tokenizers
         self.encoders = encoders
         self.zeros_for_empty = zeros_for_empty
+        self._plain: list[tuple[CLIPTokenizer, nn.Module]] | None = None
+        """The tokenizers and embeddings without learned tokens, while there are any."""
 
     @property
     def width(self) -> int:
         """Channels of the states."""
         return sum(encoder.config.hidden_size for encoder in self.encoders)
+
+    def learn(self, learned: Learned) -> None:
+        """Read texts with these learned tokens, in place of those before. Their vectors fit the text encoders."""
+        if self._plain is not None:
+            for encoder, (_, embedding) in zip(self.encoders, self._plain, strict=True):
+                _set_embedding(encoder, embedding)
+            self.tokenizers = [tokenizer for tokenizer, _ in self._plain]
+            self._plain = None
+        if not learned.tokens:
+            return
+        from ..textual_inversion import ENCODERS, LearnedEmbedding
+
+        embeddings = [encoder.text_model.embeddings.token_embedding for encoder in self.encoders]
+        self._plain = list(zip(self.tokenizers, embeddings, strict=True))
+        lengths = {token.name: token.length for token in learned.tokens}
+        for name, encoder, (tokenizer, embedding) in zip(ENCODERS, self.encoders, self._plain, strict=False):
+            rows = mx.concatenate([token.vectors[name] for token in learned.tokens])
+            _set_embedding(encoder, LearnedEmbedding(embedding, tokenizer.vocab_size, rows))
+        self.tokenizers = [tokenizer.with_tokens(lengths, learned.aliases) for tokenizer, _ in self._plain]
 
     def __call__(self, prompt: str, negative_prompt: str | None, size: tuple[int, int]) -> Conditions:
         """Conditions for a prompt: two rows, the negative prompt's first; one row if that is None.
@@ -226,6 +248,13 @@ class StableDiffusion(Family):
             self._compiled = mx.compile(self.unet, inputs=self.unet.state)
         return self._compiled
 
+    def learn(self, learned: Learned, file: str) -> None:
+        from ..textual_inversion import ENCODERS, check_fit
+
+        widths = {name: encoder.config.hidden_size for name, encoder in zip(ENCODERS, self.text.encoders, strict=False)}
+        check_fit(learned.tokens, widths, file)
+        self.text.learn(learned)
+
     def layers_changed(self) -> None:
         # A compiled function picks up new arrays in its layers, but not new layers or new numbers.
         self._compiled = None
@@ -262,6 +291,11 @@ class StableDiffusion(Family):
                 "The model's parts do not fit: two text encoders and an addition_embed_type of text_time go together."
             )
         _sample_size(self.unet.raw_config)
+
+
+def _set_embedding(encoder: CLIPTextModel, embedding: nn.Module) -> None:
+    tables: Any = encoder.text_model.embeddings
+    tables.token_embedding = embedding
 
 
 def time_ids(size: tuple[int, int], count: int) -> mx.array:

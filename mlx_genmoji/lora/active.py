@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError, quoted
 from ..families.base import Family
+from ..textual_inversion import Learned, joined
 
 if TYPE_CHECKING:
     from .adapter import Adapter
     from .apply import WeightedAdapter
     from .persona_index import Index
 
-AdapterSpec = str | Path | tuple[str | Path, float]
-"""An adapter's file, alone or with its weight."""
+AdapterSpec = str | Path | tuple[str | Path, float | None]
+"""An adapter's file, folder or hub id, alone or with its weight. None is the weight that its card recommends, or 1."""
 
 
 class Adapters:
@@ -30,13 +31,16 @@ class Adapters:
         self.family = family
         self.models = family.models
         self.active: list[WeightedAdapter] = []
+        self.learned = Learned()
+        """The tokens that they bring."""
         self._index: Index | None = None
         self._loaded: dict[str, Adapter] = {}
 
-    def set(self, adapters: str | Path | Sequence[AdapterSpec]) -> None:
-        """Use these adapters instead of those before: files with weights (1 by default), or a folder with an index.
+    def set(self, adapters: str | Path | Sequence[AdapterSpec], allow_pickle: bool = False) -> None:
+        """Use these adapters instead of those before: files with weights, or a folder with an index.
 
-        Raises UserError if one cannot be read or is for another model; those before then stay in use.
+        allow_pickle: read pickles, without running any code of theirs. Raises UserError if one cannot be read or is for
+        another model; those before then stay in use.
         """
         if not isinstance(adapters, str | Path) and not adapters:
             self._use([])
@@ -53,17 +57,18 @@ class Adapters:
             self._index, self._loaded = index, loaded
             return
         specs = [adapters] if isinstance(adapters, str | Path) else adapters
-        pairs = [spec if isinstance(spec, tuple) else (spec, 1.0) for spec in specs]
+        pairs = [spec if isinstance(spec, tuple) else (spec, None) for spec in specs]
         for pair in pairs:
             if len(pair) != 2:
                 raise UserError(f"An adapter is a file, or a file and its weight, not {quoted(repr(pair))}.")
             path, weight = pair
             if is_index(path):
                 raise UserError(f"{path} is a folder of adapters with an index: give it alone and without a weight.")
-            if not isinstance(weight, int | float) or not math.isfinite(weight):
+            if weight is not None and (not isinstance(weight, int | float) or not math.isfinite(weight)):
                 raise UserError(f"The weight of the adapter {path} must be a number, not {weight!r}.")
         # An adapter with weight 0 is not used at all.
-        self._use([(self._load(path), float(weight)) for path, weight in pairs if weight != 0])
+        loaded_pairs = [(self._load(path, allow_pickle), weight) for path, weight in pairs if weight != 0]
+        self._use([(a, (a.card.weight or 1.0) if weight is None else float(weight)) for a, weight in loaded_pairs])
         self._index, self._loaded = None, {}
 
     def route(self, skin_tone: str | None, person_type: str | None) -> None:
@@ -94,11 +99,30 @@ class Adapters:
             (adapter.metadata["template"] for adapter, _ in self.active if "template" in adapter.metadata), None
         )
 
-    def _load(self, path: str | Path) -> Adapter:
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the cards of the active adapters say: sentences."""
+        sentences = (adapter.card.sentence(adapter.name, weight) for adapter, weight in self.active)
+        return tuple(sentence for sentence in sentences if sentence is not None)
+
+    def with_triggers(self, text: str, negative_prompt: str, template: str, add: bool) -> tuple[str, tuple[str, ...]]:
+        """The template with the triggers that a prompt lacks, and notes: `lora.triggers`."""
+        if not self.active:
+            return template, ()
+        from .triggers import with_triggers
+
+        return with_triggers([adapter for adapter, _ in self.active], text, negative_prompt, template, add)
+
+    def _load(self, path: str | Path, allow_pickle: bool = False) -> Adapter:
         from .apply import packed
         from .files import load_adapter
 
-        adapter = load_adapter(path).resolve(self.models)
+        adapter = load_adapter(path, allow_pickle)
+        try:
+            adapter = adapter.resolve(self.models)
+        except UserError as error:
+            base = adapter.card.base_model
+            raise UserError(f"{error} It is for {base}." if base else str(error)) from None
         if adapter.metadata.get("init") == "loftq" and not packed(self.models):
             warnings.warn(
                 f"{adapter.name} corrects the rounding of a quantized model, and this model is not quantized;"
@@ -121,6 +145,13 @@ class Adapters:
             return
         from .apply import use
 
+        learned = [adapter.learned for adapter, _ in adapters]
+        tokens = joined([token for each in learned for token in each.tokens])
+        aliases = {word: text for each in reversed(learned) for word, text in each.aliases.items()}
+        name = next((adapter.name for adapter, _ in adapters if adapter.learned.tokens), "the adapter")
+        merged = Learned(tokens, aliases)
+        self.family.learn(merged, name)
+        self.learned = merged
         use(self.models, adapters, self.family.dtype)
         self.active = adapters
         self.family.layers_changed()

@@ -1,4 +1,4 @@
-"""An adapter in memory: the low-rank delta of each layer that it changes."""
+"""An adapter in memory: the change of each layer, most of them low-rank deltas, and the tokens that it brings."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -8,9 +8,12 @@ import mlx.nn as nn
 
 from ..checkpoint.original_keys import UNET_RESNET, unet_modules
 from ..errors import UserError, first_few, quoted
-from .key_formats import kohya_keys
-from .layer_tree import Models, adaptable, is_pointwise
+from ..textual_inversion import Learned
+from .card import Card
+from .key_formats import LYCORIS, kohya_keys
+from .layer_tree import Models, adaptable, is_pointwise, norms
 from .layers import weight_shape
+from .whole import WholeChange
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,36 +53,92 @@ class Adapter:
     """The file's name."""
     sha256: str | None = None
     """The file's hash."""
+    whole: Mapping[str, WholeChange] = field(default_factory=dict)
+    """Changes that no pair of matrices holds, by the same names. A layer may be in both."""
+    learned: Learned = Learned()  # noqa: RUF009
+    """The tokens that it brings."""
+    card: Card = field(default_factory=Card)
+    """What its folder says of it."""
+
+    def low_rank_only(self, purpose: str) -> Mapping[str, Layer]:
+        """The layers, for a purpose that knows pairs of matrices only ("training"). Raises UserError for more."""
+        if self.whole:
+            kind = next(iter(self.whole.values())).kind
+            raise UserError(f"{self.name} holds {kind}: {purpose} takes adapters of LoRA and DoRA only.")
+        return self.layers
 
     def resolve(self, models: Models) -> "Adapter":
         """This adapter with the full paths that its layers have in `models`, and `down` in the shapes of `Layer`.
 
         Raises UserError with a list of the layers that `models` lack, that have another shape or that occur twice.
         """
-        base_layers = adaptable(models)
-        aliases: dict[str, str] = {}
+        names = _FullPaths(models)
         layers: dict[str, Layer] = {}
+        whole: dict[str, WholeChange] = {}
         unknown, twice, misshaped = [], [], []
         for path, layer in self.layers.items():
-            if path not in base_layers:
-                aliases = aliases or dict(_aliases(base_layers, models))
-            full_path = path if path in base_layers else aliases.get(path)
+            full_path = names.get(path)
             if full_path is None:
                 unknown.append(quoted(path))
-            elif full_path in layers:
+                continue
+            base = names.modules[full_path]
+            if full_path in layers:
                 twice.append(quoted(path))
-            elif (expected := weight_shape(base_layers[full_path])) != (shape := _shape(layer, base_layers[full_path])):
+            elif (expected := weight_shape(base)) != (shape := _shape(layer, base)):
                 misshaped.append(f"{quoted(path)} {shape} instead of {expected}")
             else:
                 layers[full_path] = replace(layer, down=to_adapter_shape(layer.down, full_path, models))
-        for complaint, names in (
+        for path, change in self.whole.items():
+            full_path = names.get(path)
+            if full_path is None:
+                unknown.append(quoted(path))
+            elif full_path in whole:
+                twice.append(quoted(path))
+            elif fault := _misfit(change, names.modules[full_path]):
+                misshaped.append(f"{quoted(path)} {fault}")
+            else:
+                whole[full_path] = change
+        for complaint, complained in (
             ("it changes layers that the model lacks", unknown),
             ("its layers have other shapes", misshaped),
             ("it changes layers twice", twice),
         ):
-            if names:
-                raise UserError(f"{self.name} is an adapter for another model: {complaint}: {first_few(names)}.")
-        return replace(self, layers=layers)
+            if complained:
+                raise UserError(f"{self.name} is an adapter for another model: {complaint}: {first_few(complained)}.")
+        return replace(self, layers=layers, whole=whole)
+
+
+class _FullPaths:
+    """The full paths of a model's layers and norms, and the other names that files give them."""
+
+    def __init__(self, models: Models):
+        self.modules = adaptable(models) | norms(models)
+        self._models = models
+        self._aliases: dict[str, str] | None = None
+
+    def get(self, name: str) -> str | None:
+        if name in self.modules:
+            return name
+        if self._aliases is None:
+            self._aliases = dict(_aliases(self.modules, self._models))
+        return self._aliases.get(name)
+
+
+def _misfit(change: WholeChange, base: nn.Module) -> str | None:
+    """How a change does not fit a layer, if it does not."""
+    shape = weight_shape(base)
+    bias = None if "bias" not in base else tuple(base.bias.shape)
+    if change.bias is not None and tuple(change.bias.shape) != bias:
+        return f"a bias of {tuple(change.bias.shape)} instead of {bias}"
+    size = shape[-1] if change.over_inputs else shape[0]
+    if change.magnitude is not None and change.magnitude.size != size:
+        return f"{change.magnitude.size} magnitudes instead of {size}"
+    try:
+        if change.changes_weight:
+            change.delta(shape)
+    except ValueError as error:
+        return str(error).splitlines()[0]
+    return None
 
 
 def to_adapter_shape(down: mx.array, path: str, models: Models) -> mx.array:
@@ -97,9 +156,10 @@ def _shape(layer: Layer, base: nn.Module) -> tuple[int, ...]:
 
 
 def _aliases(paths: Mapping[str, object], models: Models) -> Iterator[tuple[str, str]]:
-    """(other name, full path) for the names that kohya's sd-scripts and newer versions of transformers use.
+    """(other name, full path) for the names that sd-scripts, LyCORIS and newer versions of transformers use.
 
-    For Stable Diffusion XL, sd-scripts use names of the original layout ("input_blocks_4_1_...").
+    For Stable Diffusion XL, sd-scripts use names of the original layout ("input_blocks_4_1_..."), OneTrainer the same
+    with dots.
     """
     for path in paths:
         component, _, module = path.partition(".")
@@ -107,6 +167,7 @@ def _aliases(paths: Mapping[str, object], models: Models) -> Iterator[tuple[str,
             yield f"{component}.{name}", path
             for key in kohya_keys(f"{component}.{name}"):
                 yield key, path
+            yield LYCORIS + name.replace(".", "_"), path
     if "unet" not in models:
         return
     inner = {name: original for original, name in UNET_RESNET.items()}
@@ -115,5 +176,6 @@ def _aliases(paths: Mapping[str, object], models: Models) -> Iterator[tuple[str,
             if f"{path}.".startswith(f"unet.{name}."):
                 rest = path.removeprefix(f"unet.{name}")
                 module = inner.get(rest[1:], rest[1:]) if ".resnets." in path else rest[1:]
-                name_in_original = f"{original}.{module}" if module else original
-                yield kohya_keys(f"unet.{name_in_original}")[0], path
+                name_in_original = f"unet.{original}.{module}" if module else f"unet.{original}"
+                yield name_in_original, path
+                yield kohya_keys(name_in_original)[0], path

@@ -113,7 +113,7 @@ def attach_adapter(models: Models, adapter: Adapter, dropout: float = 0.0, train
     for model in models.values():
         model.freeze()
     wrapped = {}
-    for path, delta in adapter.layers.items():
+    for path, delta in adapter.low_rank_only("training").items():
         # A 1x1 convolution is a linear layer in the models.
         down = delta.down.astype(mx.float32).reshape(delta.rank, *weight_shape(layers[path])[1:])
         magnitude = None if delta.dora_scale is None else delta.dora_scale.astype(mx.float32)

@@ -14,7 +14,8 @@ from safetensors.numpy import save
 from ..errors import UserError
 from ..files import whole_folder, write_bytes
 from .adapter import Adapter, Layer
-from .files import OWN_PREFIX, PEFT_CONFIG, PEFT_PREFIX, PEFT_WEIGHTS, peft_folders
+from .adapter_folder import PEFT_CONFIG, PEFT_WEIGHTS
+from .files import OWN_PREFIX, PEFT_PREFIX, peft_folders
 from .key_formats import kohya_keys
 from .layer_tree import COMPONENTS
 
@@ -34,12 +35,13 @@ def save_adapter(adapter: Adapter, path: str | Path, format: Format = "kohya", d
     """Write an adapter, whole or not at all: one file, or for PEFT a folder. dtype: float16 or float32.
 
     diffusers' format has no alpha, so alpha / rank is multiplied into the up matrix. Raises UserError if a number is
-    not finite in this dtype, or if the layers have kohya's names and another format needs paths: call
-    `Adapter.resolve` first.
+    not finite in this dtype, if a change is no pair of matrices, or if the layers have kohya's names and another format
+    needs paths: call `Adapter.resolve` first.
     """
     path = Path(path)
     folds_alpha = format == "diffusers"
-    layers = {name: _file_tensors(name, layer, dtype, folds_alpha) for name, layer in adapter.layers.items()}
+    low_rank = adapter.low_rank_only("writing an adapter file")
+    layers = {name: _file_tensors(name, layer, dtype, folds_alpha) for name, layer in low_rank.items()}
     if format != "kohya" and any("." not in name for name in layers):
         raise UserError(
             f"{adapter.name} names layers as kohya does: writing it in another format needs the model that it is for."

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from ..checkpoint import EMOJI_SETS, Defaults
 from ..errors import UserError
-from ..prompt.safety import clean_final
+from ..prompt.safety import check_safe, clean_final
 from ..prompt.words import Words
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ class Options:
     latents: mx.array | None = None
     combine: bool | Combination = True
     variety: float = 1.0
+    trigger: bool = True
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,11 @@ class OpenReader:
 
         Raises UserError for an empty or contradictory request, UnsafePrompt for a refused one.
         """
+        reading = self._read(prompt, options)
+        return reading if self.adapters is None else replace(reading, notes=(*reading.notes, *self.adapters.notes))
+
+    def _read(self, prompt: str, options: Options) -> Reading:
+        """`read` without the notes of adapters' cards."""
         plan = self.plan(prompt, options)
         if plan is not None:
             return self._read_plan(plan, options)
@@ -124,14 +130,15 @@ class OpenReader:
         skin_tone, person_type = options.skin_tone, options.person_type
         if template == AS_IS and not (self.adapters and self.adapters.routes):
             final_prompt = compose(prompt, template, skin_tone, person_type)
-            return Reading(final_prompt, template, skin_tone, person_type, negative_prompt)
+            return self._as_is(Reading(final_prompt, template, skin_tone, person_type, negative_prompt), options)
         parsed = parse(prompt, max_characters=None)
         skin_tone, person_type = parsed.skin_tone or skin_tone, parsed.person_type or person_type
         self.route(skin_tone, person_type)
         template = self.template if options.template is None else options.template
         if template == AS_IS:
             final_prompt = compose(prompt, template, options.skin_tone, options.person_type)
-            return Reading(final_prompt, template, skin_tone, person_type, negative_prompt)
+            return self._as_is(Reading(final_prompt, template, skin_tone, person_type, negative_prompt), options)
+        template, notes = self._triggered(prompt, template, options)
         # A person type that the prompt names is among its words.
         added = None if parsed.person_type else person_type
         reading = Reading(
@@ -140,8 +147,23 @@ class OpenReader:
             skin_tone,
             person_type,
             negative_prompt,
+            notes=notes,
         )
         return self._by_parts(parsed.subject, reading, options)
+
+    def _triggered(self, text: str, template: str, options: Options) -> tuple[str, tuple[str, ...]]:
+        """The template with the triggers of adapters that a prompt lacks, and notes. A template of the user's stays."""
+        if self.adapters is None:
+            return template, ()
+        add = options.trigger and options.template is None
+        return self.adapters.with_triggers(text, options.negative_prompt, template, add)
+
+    def _as_is(self, reading: Reading, options: Options) -> Reading:
+        """A prompt that is drawn as it is, in the triggers of adapters that it lacks. Raises UnsafePrompt."""
+        template, notes = self._triggered(reading.final_prompt, reading.template, options)
+        final_prompt = template.replace("{prompt}", reading.final_prompt)
+        check_safe(final_prompt)
+        return replace(reading, final_prompt=final_prompt, template=template, notes=(*reading.notes, *notes))
 
     def vary(self, reading: Reading, seed: int, options: Options) -> tuple[Reading, Variation | None]:
         """The reading of the candidate with a seed, and the changes of its picture; None where it is left as it is.
@@ -153,10 +175,14 @@ class OpenReader:
     def _read_plan(self, plan: PromptPlan, options: Options) -> Reading:
         self.route(plan.skin_tone, plan.person_type)
         template = self.template if options.template is None else options.template
+        words = plan.final_prompt if plan.own_final_prompt else plan.subject
+        template, notes = self._triggered(words, template, options)
         # Only now is it known which adapter draws, and so which captions it was trained on.
         plan = plan.finished(self.caption_form(template))
         negative_prompt = clean_final(options.negative_prompt or plan.negative_prompt)
-        reading = Reading(plan.final_prompt, template, plan.skin_tone, plan.person_type, negative_prompt, plan)
+        reading = Reading(
+            plan.final_prompt, template, plan.skin_tone, plan.person_type, negative_prompt, plan, notes=notes
+        )
         if plan.own_final_prompt or self.defaults.plan_fields:
             return reading
         return self._by_parts(plan.subject, reading, options)

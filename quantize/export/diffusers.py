@@ -11,7 +11,8 @@ import mlx.core as mx
 
 from mlx_genmoji.checkpoint.components import Model, save_model
 from mlx_genmoji.files import whole_folder, write_json
-from mlx_genmoji.lora import LoRALayer, detach, save_adapter
+from mlx_genmoji.lora import detach, save_adapter
+from mlx_genmoji.lora.layer_tree import changed_parameters
 
 from ..model_folder import check_unused, copy_component, copy_model_files, dense_copy
 from .exported_model import Source, Weighted, computing_on_cpu
@@ -24,7 +25,8 @@ TOKENIZERS = ("tokenizer", "tokenizer_2")
 def export_diffusers(source: Source, output: Path) -> None:
     """Write the model to the new folder `output`, for MLX Swift, which cannot read quantized weights.
 
-    Its folder `adapters` has the adapters with kohya's keys, for Draw Things and other apps that apply them themselves.
+    Its folder `adapters` has the adapters with kohya's keys, for Draw Things and other apps that apply them themselves;
+    only those of LoRA and DoRA.
     Raises UserError where `output` is in use. Warns of a model that MLX Swift draws wrongly or not at all.
     """
     if unknown := _unknown_to_mlx_swift(source.scheduler):
@@ -44,8 +46,9 @@ def export_diffusers(source: Source, output: Path) -> None:
                 write_vocabulary(source.folder / name, folder / name)
         copy_model_files(source.folder, folder)
         for name, (adapter, _) in zip(source.function_names, source.adapters, strict=True):
-            (folder / "adapters").mkdir(exist_ok=True)
-            save_adapter(adapter, folder / "adapters" / f"{name}.safetensors")
+            if not adapter.whole:
+                (folder / "adapters").mkdir(exist_ok=True)
+                save_adapter(adapter, folder / "adapters" / f"{name}.safetensors")
         fused = [{"name": adapter.name, "weight": weight} for adapter, weight in source.adapters]
         write_json(folder / "export.json", {"identifier": source.name, "fused": fused})
 
@@ -68,7 +71,6 @@ def _unknown_to_mlx_swift(scheduler: Mapping[str, Any]) -> str:
 def _fused(source: Source, component: str, adapters: Sequence[Weighted]) -> Model:
     """A component with dense layers only, adapters in their weights."""
     model = source.open(component, adapters)
-    layers = [(path, layer) for path, layer in model.named_modules() if isinstance(layer, LoRALayer)]
-    changed = {path: layer.changed_weight() for path, layer in layers}
+    changed = changed_parameters({component: model})
     detach({component: model})
-    return dense_copy(model, changed)
+    return dense_copy(model, {path.removeprefix(f"{component}."): array for path, array in changed.items()})

@@ -19,6 +19,7 @@ from mlx_genmoji.families import pipeline_of
 from mlx_genmoji.files import read_json
 from mlx_genmoji.hub import locate
 from mlx_genmoji.lora import Adapter, load_adapter, use
+from mlx_genmoji.lora.layer_tree import Models
 from mlx_genmoji.models.clip import CLIPTextModel
 from mlx_genmoji.models.unet import UNet2DConditionModel
 from mlx_genmoji.models.vae import AutoencoderKL
@@ -41,11 +42,21 @@ def computing_on_cpu() -> Iterator[None]:
         mx.set_default_device(device)
 
 
+def _loaded(path: Path, weight: float | None, models: Models) -> Weighted:
+    """An adapter for `models`, with the weight that its card recommends, or 1, where none is given."""
+    adapter = load_adapter(path).resolve(models)
+    if adapter.learned.tokens:
+        raise UserError(
+            f"{adapter.name} brings tokens of its own: make a model of both with genmoji fuse, then export it."
+        )
+    return adapter, (adapter.card.weight or 1.0) if weight is None else weight
+
+
 class Source:
     """The diffusers folder of a model, and adapters. Raises UserError where something is missing or does not fit."""
 
     @computing_on_cpu()
-    def __init__(self, model: str | Path | None, adapters: Sequence[tuple[Path, float]] = ()):
+    def __init__(self, model: str | Path | None, adapters: Sequence[tuple[Path, float | None]] = ()):
         """model: a folder, an id of the hub, or None for the built-in model. adapters: files and their weights."""
         self.folder, self.name, _ = locate(model)
         pipeline, _ = pipeline_of(self.folder)
@@ -55,24 +66,26 @@ class Source:
         self.text_encoders = TEXT_ENCODERS[: pipeline.text_encoders]
         self._check()
         models = {name: self.open(name) for name in ("unet", *self.text_encoders)}
-        self.adapters: list[Weighted] = [(load_adapter(path).resolve(models), weight) for path, weight in adapters]
+        self.adapters: list[Weighted] = [_loaded(path, weight, models) for path, weight in adapters]
 
     @computing_on_cpu()
     def open(self, component: str, adapters: Sequence[Weighted] = ()) -> Any:
-        """A component with its weights unread. Layers that adapters change are LoRALayers."""
+        """A component with its weights unread. Layers that adapters change are LoRALayers or changed copies."""
         model = open_model(self.folder / component)
         local: list[Weighted] = []
         for adapter, weight in adapters:
             layers = {path: layer for path, layer in adapter.layers.items() if _is_of(path, component)}
-            if layers:
-                local.append((replace(adapter, layers=layers), weight))
+            whole = {path: change for path, change in adapter.whole.items() if _is_of(path, component)}
+            if layers or whole:
+                local.append((replace(adapter, layers=layers, whole=whole), weight))
         if local:
             use({component: model}, local, mx.float32)
         return model
 
     def changes(self, component: str) -> bool:
         """Whether any adapter changes a component."""
-        return any(_is_of(path, component) for adapter, _ in self.adapters for path in adapter.layers)
+        paths = (path for adapter, _ in self.adapters for path in (*adapter.layers, *adapter.whole))
+        return any(_is_of(path, component) for path in paths)
 
     def padding(self, component: str) -> Padding:
         """The end and padding tokens of a text encoder's tokenizer."""

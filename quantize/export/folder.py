@@ -103,6 +103,8 @@ def export_coreml(
     facts = _facts(source, specs, options, height * downscale, width * downscale, system)
     if options.functions and not source.adapters:
         raise UserError("Functions are of adapters: give one or more with --adapter.")
+    for adapter, _ in source.adapters if options.functions else ():
+        adapter.low_rank_only("--functions")
     names = source.function_names
     output = output.resolve()
     check_unused(output, "the export")

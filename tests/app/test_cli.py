@@ -61,8 +61,8 @@ class FakeGenmoji:
         self.options: dict[str, Any] = {}
         self.saved: dict[str, Any] = {}
 
-    def load(self, model: str | None = None, adapters: Any = ()) -> FakeGenmoji:
-        self.model, self.adapters = model, adapters
+    def load(self, model: str | None = None, adapters: Any = (), allow_pickle: bool = False) -> FakeGenmoji:
+        self.model, self.adapters, self.allow_pickle = model, adapters, allow_pickle
         return self
 
     def replay(self, recipe: Any, **options: Any) -> FakeSticker:
@@ -241,6 +241,7 @@ def test_every_option_reaches_the_library(library: FakeGenmoji) -> None:
     options = (
         "-n 2 --seed 7 --skin-tone medium-dark --person-type woman --model some/model --steps 4 --guidance 2.5"
         " --negative-prompt blur --sampler dpm++2m --rewrite some/llm --no-recipe --whole --variety 0.5"
+        " --no-trigger --allow-pickle"
     )
     assert cli.main(["generate", "flying pig", *options.split()]) == 0
     assert (library.model, library.prompt) == ("some/model", "flying pig")
@@ -257,10 +258,11 @@ def test_every_option_reaches_the_library(library: FakeGenmoji) -> None:
         "strength": None,
         "combine": False,
         "variety": 0.5,
+        "trigger": False,
         "image": None,
         "mask": None,
     }
-    assert set(library.saved.values()) == {False}
+    assert set(library.saved.values()) == {False} and library.allow_pickle
 
 
 def test_adapters_reach_the_library_with_their_weights(library: FakeGenmoji, tmp_path: Path) -> None:
@@ -268,11 +270,11 @@ def test_adapters_reach_the_library_with_their_weights(library: FakeGenmoji, tmp
     given = "a.safetensors", "a.safetensors:0.5", "folder/a:-1", "b:2", "C:\\a.safetensors"
     assert cli.main(["generate", "pig", *(part for text in given for part in ("--adapter", text))]) == 0
     assert library.adapters == [
-        (Path("a.safetensors"), 1.0),
+        (Path("a.safetensors"), None),
         (Path("a.safetensors"), 0.5),
         (Path("folder/a"), -1.0),
-        (Path("b:2"), 1.0),
-        (Path("C:\\a.safetensors"), 1.0),
+        (Path("b:2"), None),
+        (Path("C:\\a.safetensors"), None),
     ]
     assert cli.main(["generate", "pig", "--adapters", "personas"]) == 0
     assert library.adapters == Path("personas")
@@ -406,7 +408,7 @@ def test_options_that_are_not_given_are_left_to_the_library(library: FakeGenmoji
     assert cli.main(["generate", "pig"]) == 0
     assert library.model is None
     given = {name: value for name, value in library.options.items() if value not in (None, "")}
-    assert given == {"count": 1, "combine": True, "variety": 1.0}
+    assert given == {"count": 1, "combine": True, "variety": 1.0, "trigger": True}
     assert library.saved == {"pig.png": True}
 
 

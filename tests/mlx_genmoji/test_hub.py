@@ -21,7 +21,7 @@ import pytest
 
 from mlx_genmoji import hub, hub_fetch
 from mlx_genmoji.errors import UserError
-from mlx_genmoji.hub import resolve
+from mlx_genmoji.hub import locate_adapter, resolve
 from mlx_genmoji.hub_repository import needed_files
 
 COMMIT, OLDER = "1" * 40, "0" * 40
@@ -591,3 +591,62 @@ def test_two_at_once_fetch_each_file_once(server: Hub) -> None:
     assert len(folders) == 3
     assert held(folders[0]) == NEEDED
     assert len([path for _, path, _ in server.requests if path.startswith("/store")]) == 3
+
+
+LORA = {
+    "README.md": b"---\ninstance_prompt: an <s0><s1> emoji\n---\n",
+    "lora.safetensors": b"lora" * 1000,
+    "embeddings.pti": b"tokens" * 10,
+    "special_params.json": b'{"TOK": "<s0><s1>"}',
+    "checkpoint-500/pytorch_lora_weights.safetensors": b"an earlier one",
+    "sample.png": b"picture",
+}
+
+
+def test_an_adapter_is_fetched_with_what_draws_with_it_and_nothing_else(server: Hub) -> None:
+    server.files = LORA
+    place = locate_adapter("someone/pig")
+    assert (place.name, place.file, place.hub) == ("someone/pig", None, True)
+    assert held(place.path).keys() == {"README.md", "lora.safetensors", "embeddings.pti", "special_params.json"}
+    asked = len(server.requests)
+    assert locate_adapter("someone/pig") == place and len(server.requests) == asked
+
+
+def test_of_several_adapters_one_is_named_or_the_list_is_printed(server: Hub) -> None:
+    server.files = {f"{name}.safetensors": name.encode() for name in ("flat", "round")} | {"old/x.safetensors": b"x"}
+    with pytest.raises(UserError, match=r"several adapters, flat\.safetensors, round\.safetensors: choose one.*/flat"):
+        locate_adapter("someone/pig")
+    assert server.fetched == set()
+    for named, revision in (("round.safetensors", ""), ("old/x.safetensors", "@v1")):
+        place = locate_adapter(f"someone/pig{revision}/{named}")
+        assert (place.name, place.file) == (f"someone/pig/{named}", named)
+        assert (place.path / named).read_bytes() == server.files[named]
+    with pytest.raises(UserError, match=r"has no square\.safetensors, but flat\.safetensors, round\.safetensors"):
+        locate_adapter("someone/pig/square.safetensors")
+
+
+def test_a_whole_model_and_a_pickle_are_no_adapters(server: Hub) -> None:
+    with pytest.raises(UserError, match="someone/pig is a whole model, no adapter: draw with --model someone/pig"):
+        locate_adapter("someone/pig")
+    server.files = {"pytorch_lora_weights.bin": b"pickle"}
+    with pytest.raises(UserError, match=r"only pytorch_lora_weights\.bin, a pickle.*--allow-pickle"):
+        locate_adapter("someone/pig")
+    assert held(locate_adapter("someone/pig", allow_pickle=True).path) == server.files
+    server.files = {"../../evil.safetensors": b"x"}
+    with pytest.raises(UserError, match="not an adapter's folder"):
+        locate_adapter("someone/pig@v1")
+
+
+def test_an_adapter_that_is_not_here_needs_a_network_and_says_so(
+    server: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(UserError, match=r"HF_HUB_OFFLINE=0 genmoji generate .* --adapter someone/pig/flat.safetensors"):
+        locate_adapter("someone/pig/flat.safetensors")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "styles").mkdir()
+    with pytest.raises(UserError, match="styles is a folder here"):
+        locate_adapter("styles/flat")
+    for path in ("styles/flat.safetensors", "./a/b", "/no/where", "pig"):
+        assert locate_adapter(path).path == Path(path)
+    assert server.requests == []

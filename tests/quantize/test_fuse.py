@@ -72,6 +72,29 @@ def draw(genmoji: Genmoji) -> Sticker:
     return genmoji.generate("a flying pig", seed=1, steps=3, guidance=4.0)[0]
 
 
+@pytest.mark.parametrize("bits", [None, 8])
+def test_norms_biases_and_whole_differences_are_fused_too(
+    base: Path, genmoji: Genmoji, make: Callable[..., Path], tmp_path: Path, bits: int | None
+) -> None:
+    resnet = genmoji.unet.down_blocks[0].resnets[0]
+    weight, key = resnet.conv1.weight.transpose(0, 3, 1, 2), "lora_unet_down_blocks_0_resnets_0"
+    tensors = {
+        f"{key}_conv1.diff": mx.random.normal(weight.shape, key=mx.random.key(1)),
+        f"{key}_conv1.diff_b": mx.random.normal(resnet.conv1.bias.shape, key=mx.random.key(2)),
+        f"{key}_norm2.w_norm": mx.random.normal(resnet.norm2.weight.shape, key=mx.random.key(3)),
+        f"{key}_norm2.b_norm": mx.random.normal(resnet.norm2.bias.shape, key=mx.random.key(4)),
+    }
+    mx.save_safetensors(str(tmp_path / "whole.safetensors"), tensors)
+    adapters = [(tmp_path / "whole.safetensors", 1.0), (make("style"), 0.5)]
+    genmoji.set_adapters([])
+    plain = draw(genmoji)
+    genmoji.set_adapters(adapters)
+    expected = draw(genmoji)
+    fuse(base, adapters, tmp_path / "fused", bits=bits, group_size=32)
+    assert difference(expected, plain) > 10
+    assert difference(draw(Genmoji.load(tmp_path / "fused")), expected) < (0.5 if bits is None else 3)
+
+
 @pytest.mark.parametrize("dora", [False, True])
 def test_a_fused_model_draws_what_the_model_draws_with_its_adapters(
     base: Path, genmoji: Genmoji, make: Callable[..., Path], tmp_path: Path, dora: bool
@@ -135,3 +158,25 @@ def test_a_folder_in_use_and_nothing_to_fuse_are_refused(base: Path, make: Calla
         fuse(base, [path], tmp_path)
     with pytest.raises(UserError, match="nothing to fuse"):
         fuse(base, [(path, 0)], tmp_path / "new")
+
+
+@pytest.mark.parametrize("bits", [None, 8])
+def test_a_fused_model_has_the_tokens_of_its_adapters(
+    base: Path, genmoji: Genmoji, make: Callable[..., Path], tmp_path: Path, bits: int | None
+) -> None:
+    width = genmoji.text.width
+    rows = mx.random.normal((3, width), key=mx.random.key(1))
+    mx.save_safetensors(str(tmp_path / "zork.safetensors"), {"<zork>": rows})
+    adapters = [(tmp_path / "zork.safetensors", 1.0), (make("style"), 0.5)]
+
+    def drawn(model: Genmoji) -> Sticker:
+        return model.generate("a <zork> pig", seed=1, steps=3, guidance=4.0, template="{prompt}")[0]
+
+    genmoji.set_adapters(adapters[1:])
+    plain = drawn(genmoji)
+    genmoji.set_adapters(adapters)
+    expected = drawn(genmoji)
+    fuse(base, adapters, tmp_path / "fused", bits=bits, group_size=32)
+    assert difference(expected, plain) > 5
+    assert difference(drawn(Genmoji.load(tmp_path / "fused")), expected) < (0.5 if bits is None else 3)
+    genmoji.set_adapters([])

@@ -187,10 +187,25 @@ def test_without_an_alpha_it_is_the_rank(tmp_path: Path, alpha: Any, expected: f
 
 
 MISTAKES: dict[str, tuple[Tensors, str]] = {
-    "LoHa": ({f"{LAYER}.hada_w1_a": ones(2, 2)}, "LoHa .*hada_w1_a.* not supported"),
-    "LoKr": ({f"{LAYER}.lokr_w1": ones(2, 2)}, "LoKr .*not supported"),
-    "Tucker": (halves() | {f"{LAYER}.lora_mid.weight": ones(2, 2)}, "Tucker"),
-    "whole": (halves() | {f"{LAYER}.diff_b": ones(2)}, "differences of whole weights"),
+    "LoHa": ({f"{LAYER}.hada_w1_a": ones(2, 2)}, "not whole.* has no hada_w1"),
+    "LoKr": ({f"{LAYER}.lokr_w1": ones(2, 2)}, "not whole.* has no lokr_w2"),
+    "Tucker": (halves() | {f"{LAYER}.lora_mid.weight": ones(2, 2)}, "the middle of"),
+    "whole": (halves() | {f"{LAYER}.diff_b": ones(2)}, r"a bias of \(2,\) instead of None"),
+    "OFT": ({f"{LAYER}.oft_blocks": ones(2, 2)}, "OFT .*oft_blocks.* not supported"),
+    "empty": (
+        {f"{LAYER}.lokr_w1": ones(2, 2), f"{LAYER}.lokr_w2_a": ones(2, 0), f"{LAYER}.lokr_w2_b": ones(0, 2)},
+        "no matrix",
+    ),
+    "LoHa's ranks": (
+        {f"{LAYER}.hada_w{i}_{half}": ones(32, 2) if half == "a" else ones(3, 32) for i in (1, 2) for half in "ab"},
+        "its layers have other shapes",
+    ),
+    "nothing but an alpha": ({f"{LAYER}.alpha": ones(1)}, "has alpha and nothing else"),
+    "empty vectors": ({"emb_params": ones(0, 32)}, "emb_params"),
+    "LoKr of another model": (
+        {f"{LAYER}.lokr_w1": ones(2, 2), f"{LAYER}.lokr_w2": ones(2, 2)},
+        r"another model.*\(4, 4\) instead of \(32, 32\)",
+    ),
     "FLUX": ({"transformer.blocks.0.to_q.lora_A.weight": ones(2, 2)}, r"transformer\.blocks\.0\.to_q"),
     "a model": ({f"model.{i}.weight": ones(2, 2) for i in range(9)}, "and 6 more"),
     "half": ({f"{LAYER}.lora_down.weight": ones(2, 32)}, "has no up matrix"),
@@ -198,7 +213,7 @@ MISTAKES: dict[str, tuple[Tensors, str]] = {
     "integers": (halves() | {f"{LAYER}.lora_up.weight": ones(32, 2, dtype=np.int32)}, "lora_up"),
     "alpha": (halves() | {f"{LAYER}.alpha": np.array(np.nan, np.float32)}, "alpha"),
     "alphas": (halves() | {f"{LAYER}.alpha": ones(2)}, "alpha"),
-    "inputs": (halves() | {f"{LAYER}.dora_scale": ones(1, 32)}, "DoRA with magnitudes of inputs"),
+    "inputs": (halves() | {f"{LAYER}.dora_scale": ones(1, 31)}, "31 magnitudes for 32 inputs"),
     "nothing": ({}, "no adapter"),
     "unknown layer": (halves(layer=f"{LAYER}_x"), "changes layers that the model lacks: lora_unet_.*to_q_x"),
     "another model": (halves((2, 64), (64, 2)), r"another model.*\(64, 64\) instead of \(32, 32\)"),
