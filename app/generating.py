@@ -57,6 +57,9 @@ class DrawingRequest:
     transparent: bool
     recipe: bool
     """Whether the files hold how they were made."""
+    vae: str | None = None
+    """The autoencoder to use instead of the model's; see `Genmoji.load`."""
+    allow_pickle: bool = False
 
 
 def run(request: DrawingRequest) -> Iterator[Path]:
@@ -73,15 +76,20 @@ def run(request: DrawingRequest) -> Iterator[Path]:
     image, mask = open_optional(request.image), open_optional(request.mask)
     from mlx_genmoji import Genmoji
 
+    loading: dict[str, Any] = {
+        "adapters": request.adapters,
+        "vae": request.vae,
+        "allow_pickle": request.allow_pickle,
+    }
     if isinstance(request.source, str):
-        pipeline = Genmoji.load(request.model, adapters=request.adapters)
+        pipeline = Genmoji.load(request.model, **loading)
         with progress_bar() as callback:
             options = vars(request.options)
             stickers = pipeline.generate(request.source, image=image, mask=mask, callback=callback, **options)
     else:
         recipe = recipe_of(request.source)
         model = request.model or model_of(recipe, request.source)
-        pipeline = Genmoji.load(model, adapters=request.adapters)
+        pipeline = Genmoji.load(model, **loading)
         stickers = [pipeline.replay(recipe, image=image, mask=mask)]
     for note in dict.fromkeys(note for sticker in stickers for note in sticker.notes):
         print("genmoji:", note, file=sys.stderr)

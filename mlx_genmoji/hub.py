@@ -32,11 +32,11 @@ class Located(NamedTuple):
     """The commit of a model from the hub."""
 
 
-def locate(model: str | Path | None, revision: str | None = None) -> Located:
+def locate(model: str | Path | None, revision: str | None = None, allow_pickle: bool = False) -> Located:
     """The folder of a model, found by `resolve` (None is the built-in model), and its name for recipes."""
     if model is None or str(model) == BUILTIN_NAME:
         return Located(BUILTIN, BUILTIN_NAME, None)
-    folder = resolve(model, revision)
+    folder = resolve(model, revision, allow_pickle=allow_pickle)
     if folder.is_file():
         raise UserError(
             f"{model} is one file, not a folder; convert it to a folder with: genmoji convert {model} -o FOLDER"
@@ -47,12 +47,26 @@ def locate(model: str | Path | None, revision: str | None = None) -> Located:
     return Located(folder, name, commit)
 
 
-def resolve(model: str | Path, revision: str | None = None, *, half: bool | None = None) -> Path:
+def resolve_component(source: str | Path) -> Path:
+    """The folder or file of one component, such as an autoencoder: an existing path, or a hub id `owner/name`, whose
+    repository has it at its top, or is a whole model. Raises UserError like `resolve`."""
+    return resolve(source, component=True)
+
+
+def resolve(
+    model: str | Path,
+    revision: str | None = None,
+    *,
+    half: bool | None = None,
+    allow_pickle: bool = False,
+    component: bool = False,
+) -> Path:
     """The folder of `model`: "builtin", an existing path, or a hub id `owner/name` or `owner/name@revision`.
 
     For a hub id it is the snapshot in the hub's cache, whose folder is named by the commit, downloaded if it is
-    missing. half: whether to prefer weights in half precision; None prefers them on a GPU. Raises UserError if there is
-    no such model, it needs a login, it has no safetensors, or it is missing and cannot be downloaded.
+    missing. half: whether to prefer weights in half precision; None prefers them on a GPU. allow_pickle: fetch
+    PyTorch's files where there are no others. component: it may be one component instead of a model. Raises UserError
+    if there is no such model, it needs a login, it has no safetensors, or it is missing and cannot be downloaded.
     """
     if str(model) == BUILTIN_NAME:
         return BUILTIN
@@ -67,7 +81,7 @@ def resolve(model: str | Path, revision: str | None = None, *, half: bool | None
     # It imports the hub's client, which the models on this machine do not need.
     from .hub_repository import Repository
 
-    repository = Repository(match["id"], revision)
+    repository = Repository(match["id"], revision, allow_pickle, component)
     half = _prefers_half() if half is None else half
     if (snapshot := repository.cached(half)) is not None:
         return snapshot

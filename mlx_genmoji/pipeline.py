@@ -90,6 +90,8 @@ class Genmoji:
         preview: str | Path | None = None,
         bits: int | None = None,
         adapters: str | Path | Sequence[AdapterSpec] = (),
+        vae: str | Path | None = None,
+        allow_pickle: bool = False,
     ) -> Genmoji:
         """Load a model: a diffusers folder, an id of the Hugging Face hub (downloaded if needed), or the built-in one
         ("builtin" or None).
@@ -98,11 +100,14 @@ class Genmoji:
         revision: a branch, tag or commit on the hub. adapters: see `set_adapters`.
         preview: the folder or id of an AutoencoderTiny (TAESD), which decodes previews faster than the model's own.
         bits: quantizes the UNet while it is loaded; text encoders get at least 8 bits, the autoencoder none.
+        vae: the autoencoder to use instead of the model's: a folder, a file or a hub id. allow_pickle: read PyTorch's
+        files (.bin) where there are no safetensors; nothing in them is run.
         Raises UserError if a file is missing, damaged or not supported.
         """
         quantization = None if bits is None else Quantization(bits)
-        folder, name, commit = locate(model, revision)
-        family, defaults = load_family(folder, name, quantization=quantization, preview=preview)
+        folder, name, commit = locate(model, revision, allow_pickle)
+        reading: dict[str, Any] = {"preview": preview, "vae": vae, "allow_pickle": allow_pickle}
+        family, defaults = load_family(folder, name, quantization=quantization, **reading)
         genmoji = cls(
             family,
             defaults=defaults,

@@ -1,4 +1,4 @@
-"""The commands, one file each, and what several of them share: the option --adapter and its parser."""
+"""The commands, one file each, and the options that several of them share."""
 
 from __future__ import annotations
 
@@ -13,6 +13,23 @@ AdapterFiles = Annotated[
         "--adapter",
         metavar="FILE[:WEIGHT]",
         help="An adapter (LoRA): a .safetensors file of kohya or diffusers, or a folder of PEFT; repeatable.",
+    ),
+]
+
+VaeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--vae",
+        metavar="FILE_OR_FOLDER_OR_ID",
+        help="The autoencoder to use instead of the model's: a file, a folder, or owner/name on the hub.",
+    ),
+]
+
+AllowPickle = Annotated[
+    bool,
+    typer.Option(
+        "--allow-pickle",
+        help="Read PyTorch's files (.ckpt, .bin, .pt) where there are no others. Nothing in them is run.",
     ),
 ]
 

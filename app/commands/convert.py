@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+
+from . import AllowPickle, VaeOption
 
 Prediction = Literal["epsilon", "v_prediction"]
 
@@ -13,7 +16,10 @@ Prediction = Literal["epsilon", "v_prediction"]
 def convert(
     file: Annotated[
         Path,
-        typer.Argument(metavar="FILE.safetensors", help="The checkpoint, in Stable Diffusion's original layout."),
+        typer.Argument(
+            metavar="FILE",
+            help="The checkpoint in Stable Diffusion's original layout: .safetensors, or .ckpt with --allow-pickle.",
+        ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="The new folder to write.")],
     tokenizer: Annotated[
@@ -28,9 +34,13 @@ def convert(
         Prediction | None,
         typer.Option(help="What the UNet predicts. [default: as the file says, else as is usual for its family]"),
     ] = None,
+    vae: VaeOption = None,
+    allow_pickle: AllowPickle = False,
 ) -> None:
     """Convert a Stable Diffusion 1.x, 2.x or XL checkpoint in one file to a diffusers folder."""
     from mlx_genmoji.checkpoint.single_file import convert_single_file
 
-    convert_single_file(file, output, tokenizer, predicts)
+    notes = convert_single_file(file, output, tokenizer, predicts, vae=vae, allow_pickle=allow_pickle)
+    for note in notes:
+        print("genmoji:", note, file=sys.stderr)
     typer.echo(output)

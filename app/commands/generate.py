@@ -12,7 +12,7 @@ from mlx_genmoji.choices import SamplerName, SkinTone
 from mlx_genmoji.errors import UserError
 
 from ..generating import DrawingOptions, DrawingRequest, run
-from . import AdapterFiles, parse_adapter
+from . import AdapterFiles, AllowPickle, VaeOption, parse_adapter
 
 
 def generate(
@@ -37,6 +37,8 @@ def generate(
             " [default: builtin]",
         ),
     ] = None,
+    vae: VaeOption = None,
+    allow_pickle: AllowPickle = False,
     adapter: AdapterFiles = [],  # noqa: B006
     adapters: Annotated[
         Path | None,
@@ -123,6 +125,8 @@ def generate(
     request = DrawingRequest(
         source=source,
         model=model,
+        vae=vae,
+        allow_pickle=allow_pickle,
         adapters=[parse_adapter(text) for text in adapter] if adapters is None else adapters,
         options=options,
         image=image,

@@ -20,6 +20,7 @@ from ..errors import UserError, quoted
 from .float8 import from_float8
 from .pickle_names import MAX_SIZE, Dtype, ParameterDict, Storage, Tensor, find_name, set_attributes, storage_of
 from .pickle_opcodes import Inert, Name, PickleError, interpret
+from .weight_files import PICKLE_WAY
 
 MAX_PICKLE_BYTES = 64 << 20
 """Of `data.pkl`. That of a Stable Diffusion XL has 400 KB, with a training run's settings a few MB."""
@@ -30,8 +31,6 @@ PyTorch does not compress, and few tensors share their numbers."""
 
 MAX_DEPTH = 50
 """Of dicts and lists in one another."""
-
-PICKLE_OPTION = "--allow-pickle (in Python allow_pickle=True)"
 
 
 def is_pickle(path: Path) -> bool:
@@ -46,10 +45,7 @@ def is_pickle(path: Path) -> bool:
 
 def refuse_pickle(path: Path) -> UserError:
     """The error for a pickle that the user did not allow: what it is, and how to read it."""
-    return UserError(
-        f"{path} is a pickle, a format that can hold programs: add {PICKLE_OPTION} to read its weights without running"
-        " anything."
-    )
+    return UserError(f"{path} is a pickle, which can run any code: only .safetensors files are read; {PICKLE_WAY}.")
 
 
 def read_pickle(path: str | Path) -> dict[str, Any]:

@@ -29,25 +29,40 @@ FORMS = (
     "{stem}{variant}.safetensors.index.json",
 )
 
+PICKLE_FORMS = (
+    "{stem}{variant}.bin",
+    "{stem}.bin.index{variant}.json",
+    "{stem}.bin{variant}.index.json",
+    "{stem}{variant}.bin.index.json",
+)
 
-def find_weights(folder: Path, half: bool = False, variant: str | None = None) -> list[Path]:
+PICKLE_WAY = "--allow-pickle (in Python allow_pickle=True) reads its weights and runs nothing"
+
+
+def find_weights(
+    folder: Path, half: bool = False, variant: str | None = None, allow_pickle: bool = False
+) -> list[Path]:
     """The files that together hold a component's weights once.
 
     half: prefer half precision if the folder has both; else full precision. variant: the name of the one to use
-    instead ("fp16"); "" is the one without a name. Raises UserError if there is none, if there are only pickles, or if
-    a file that an index lists is missing.
+    instead ("fp16"); "" is the one without a name. allow_pickle: PyTorch's files will do where there are no others.
+    Raises UserError if there is none, if there are only pickles, or if a file that an index lists is missing.
     """
     variants = ("", *HALF_PRECISION) if not half else (*HALF_PRECISION, "")
-    for name in variants if variant is None else (variant,):
-        for path in _candidates(folder, name):
-            if path.is_file():
-                return [path] if path.suffix == ".safetensors" else _listed(path)
+    names = variants if variant is None else (variant,)
+    for forms in (FORMS, PICKLE_FORMS) if allow_pickle else (FORMS,):
+        for name in names:
+            for path in _candidates(folder, name, forms):
+                if path.is_file():
+                    return _listed(path) if path.suffix == ".json" else [path]
     pickles = sorted(path.name for path in folder.glob("*") if path.suffix in PICKLES)
     if pickles and not variant:
+        can_be_read = any(path.is_file() for name in names for path in _candidates(folder, name, PICKLE_FORMS))
         raise UserError(
-            f"{folder} holds {pickles[0]}, a pickle, which can run any code: only .safetensors files are read."
+            f"{folder} holds {pickles[0]}, a pickle, which can run any code: only .safetensors files are read"
+            f"{f'; {PICKLE_WAY}' if can_be_read else ''}."
         )
-    needed = " or ".join(path.name for path in _candidates(folder, variant or "") if path.suffix == ".safetensors")
+    needed = " or ".join(path.name for path in _candidates(folder, variant or "", FORMS) if path.suffix != ".json")
     raise UserError(f"{folder} holds no weights: {needed} is missing.")
 
 
@@ -93,9 +108,9 @@ def check_safetensors(path: Path) -> None:
         raise UserError(f"{path} is damaged or was not downloaded whole: {quoted(error)}.") from None
 
 
-def _candidates(folder: Path, variant: str) -> Iterator[Path]:
-    for stem in STEMS:
-        for form in FORMS:
+def _candidates(folder: Path, variant: str, forms: Sequence[str]) -> Iterator[Path]:
+    for stem in (*STEMS, "pytorch_model") if forms is PICKLE_FORMS else STEMS:
+        for form in forms:
             yield folder / form.format(stem=stem, variant=f".{variant}" if variant else "")
 
 
@@ -105,9 +120,10 @@ def _listed(index: Path) -> list[Path]:
     names = list(weight_map.values()) if isinstance(weight_map, dict) else []
     for name in names:
         is_file_name = isinstance(name, str) and name.isprintable() and Path(name).name == name
-        if not is_file_name or Path(name).suffix != ".safetensors":
+        suffix = ".bin" if ".bin" in index.name else ".safetensors"
+        if not is_file_name or Path(name).suffix != suffix:
             raise UserError(
-                f"{index} lists {quoted(repr(name))}, which is not the name of a safetensors file in its folder."
+                f"{index} lists {quoted(repr(name))}, which is not the name of a {suffix[1:]} file in its folder."
             )
     if not names:
         raise UserError(f"{index} lists no files in its weight_map.")

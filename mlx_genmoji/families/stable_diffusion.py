@@ -15,6 +15,7 @@ from PIL import Image
 from ..checkpoint.components import is_kind, load_model, weight_paths
 from ..checkpoint.weight_files import Weights
 from ..errors import UserError
+from ..files import read_json
 from ..hub import resolve
 from ..models.ops import on_cpu
 from ..quantization import DENSE_KEY, Quantization
@@ -66,6 +67,8 @@ class StableDiffusion(Family):
         zeros_for_empty: bool,
         quantization: Quantization | None,
         preview: str | Path | None,
+        vae: str | Path | None = None,
+        allow_pickle: bool = False,
     ) -> StableDiffusion:
         """Load the components of a diffusers folder; see `Genmoji.load`. Raises UserError for a faulty one."""
         NoiseConfig.read(scheduler)
@@ -75,12 +78,12 @@ class StableDiffusion(Family):
             tokenizers.append(CLIPTokenizer.load(folder / f"tokenizer{suffix}"))
             path = folder / f"text_encoder{suffix}"
             for_text = quantization and quantization.for_text
-            encoders.append(load_model(path, CLIP, quantization=for_text))
-        unet: Any = load_model(folder / "unet", UNET, quantization=quantization)
-        vae: Any = load_model(folder / "vae", AUTOENCODERS)
+            encoders.append(load_model(path, CLIP, quantization=for_text, allow_pickle=allow_pickle))
+        unet: Any = load_model(folder / "unet", UNET, quantization=quantization, allow_pickle=allow_pickle)
+        autoencoder = _load_autoencoder(folder, vae, allow_pickle)
         preview_vae: Any = None if preview is None else load_model(resolve(preview), AUTOENCODERS[::-1])
         text = TextTowers(tokenizers, encoders, zeros_for_empty)
-        family = cls(unet=unet, text=text, vae=vae, scheduler=scheduler, preview_vae=preview_vae)
+        family = cls(unet=unet, text=text, vae=autoencoder, scheduler=scheduler, preview_vae=preview_vae)
         components = (*family.models.values(), family.vae)
         family.weights = Weights([path for component in components for path in weight_paths(component)])
         family.check_fit()
@@ -218,6 +221,18 @@ class StableDiffusion(Family):
                 "The model's parts do not fit: two text encoders and an addition_embed_type of text_time go together."
             )
         _sample_size(self.unet.raw_config)
+
+
+def _load_autoencoder(folder: Path, source: str | Path | None, allow_pickle: bool) -> Any:
+    """The autoencoder of a model's folder, or of `source`; see `Genmoji.load`."""
+    if source is None:
+        return load_model(folder / "vae", AUTOENCODERS, allow_pickle=allow_pickle)
+    # Imported here: few drawings need it.
+    from ..checkpoint.autoencoders import load_autoencoder
+
+    config = folder / "vae" / "config.json"
+    scaling = read_json(config).get("scaling_factor") if config.exists() else None
+    return load_autoencoder(source, scaling if isinstance(scaling, float) else 0.18215, allow_pickle)
 
 
 def guidance_embedding(guidance: float, channels: int) -> mx.array:
