@@ -76,11 +76,8 @@ def run(request: DrawingRequest) -> Iterator[Path]:
     image, mask = open_optional(request.image), open_optional(request.mask)
     from mlx_genmoji import Genmoji
 
-    loading: dict[str, Any] = {
-        "adapters": request.adapters,
-        "vae": request.vae,
-        "allow_pickle": request.allow_pickle,
-    }
+    requested = {"vae": request.vae, "allow_pickle": request.allow_pickle}
+    loading: dict[str, Any] = {"adapters": request.adapters} | {name: x for name, x in requested.items() if x}
     if isinstance(request.source, str):
         pipeline = Genmoji.load(request.model, **loading)
         with progress_bar() as callback:

@@ -38,13 +38,28 @@ def locate(model: str | Path | None, revision: str | None = None, allow_pickle: 
         return Located(BUILTIN, BUILTIN_NAME, None)
     folder = resolve(model, revision, allow_pickle=allow_pickle)
     if folder.is_file():
-        raise UserError(
-            f"{model} is one file, not a folder; convert it to a folder with: genmoji convert {model} -o FOLDER"
-        )
+        raise _refuse_file(folder)
     from .hub_repository import id_and_commit
 
     name, commit = id_and_commit(folder.resolve())
     return Located(folder, name, commit)
+
+
+def _refuse_file(file: Path) -> UserError:
+    """The error for a file in place of a model's folder: the command that converts it, or what else it is."""
+    # Imported here: they import MLX, which finding a folder does not need.
+    from .checkpoint.file_kinds import kind_of
+    from .checkpoint.pickles import is_pickle
+    from .checkpoint.tensor_files import header_of
+
+    pickled = is_pickle(file)
+    kind = None if pickled else kind_of(header_of(file))
+    if kind is not None:
+        return UserError(f"{file} is not a model but {kind}.")
+    options = " --allow-pickle" if pickled else ""
+    return UserError(
+        f"{file} is one file, not a folder; convert it to a folder with: genmoji convert {file} -o FOLDER{options}"
+    )
 
 
 def resolve_component(source: str | Path) -> Path:

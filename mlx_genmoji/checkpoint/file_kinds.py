@@ -20,11 +20,12 @@ class FileKind:
 
 
 _ADAPTER = "it is not a model but changes one: use it with a model, as --adapter"
+_VAE = "use it with a model, as --vae"
 _OTHER_MODEL = "it is another kind of model, which is not supported"
 _NO_MODEL = "it is not a model that draws by itself"
 
 KINDS = (
-    FileKind(r"lora_(te|unet|down|up|A|B)|\.lora\.|lora_linear_layer", "an adapter (LoRA)", _ADAPTER),
+    FileKind(r"lora_(te|unet|down|up|A|B)|[._]lora\.|lora_linear_layer", "an adapter (LoRA)", _ADAPTER),
     FileKind(r"\.(hada_w|lokr_w|oft_)|\.diff(_b)?$|^lycoris_", "an adapter (LyCORIS)", _ADAPTER),
     FileKind(r"^(control_model|controlnet_|control_)|zero_convs\.|controlnet_(down|mid)", "a ControlNet", _NO_MODEL),
     FileKind(r"^(adapter\.body|body\.\d+\.block)", "a T2I-Adapter", _NO_MODEL),
@@ -63,13 +64,11 @@ KINDS = (
 """The first that matches counts."""
 
 PARTS = (
-    FileKind(
-        r"^((first_stage_model|vae)\.)?(encoder|decoder)\.", "an autoencoder (VAE)", "use it with a model, as --vae"
-    ),
+    FileKind(r"^((first_stage_model|vae)\.)?(encoder|decoder)\.(?!layers)", "an autoencoder (VAE)", _VAE),
     FileKind(
         r"^(taesd_)?(encoder|decoder)?\.?layers?\.\d|^\d+\.(conv\.\d+\.)?weight$",
         "a tiny autoencoder (TAESD)",
-        "use it with a model, as --vae",
+        _VAE,
     ),
     FileKind(
         r"^(model\.diffusion_model\.)?(input_blocks|down_blocks)\.",

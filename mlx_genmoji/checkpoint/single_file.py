@@ -87,7 +87,7 @@ def convert_single_file(
         raise UserError(f"The prediction type is {' or '.join(PREDICTION_TYPES)}, not {prediction_type!r}.")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} exists already: name a new folder for the converted model.")
-    tensors, metadata = read_tensors(file, allow_pickle)
+    tensors, metadata = read_tensors(file, allow_pickle, float64=True)
     family = _family(file, tensors, has_vae=vae is not None)
     declared = _declared(file, tensors, metadata)
     tokenizer = _find_tokenizer(file, tokenizer)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterable
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -24,20 +24,21 @@ MLX_DTYPES = frozenset(
 """The dtypes that MLX loads from a safetensors file (F8_E4M3 as uint8)."""
 
 
-def read_tensors(path: Path, allow_pickle: bool = False) -> tuple[Tensors, dict[str, str]]:
+def read_tensors(path: Path, allow_pickle: bool = False, float64: bool = False) -> tuple[Tensors, dict[str, str]]:
     """The tensors of a file, and its metadata (that of a pickle is empty).
 
-    Those of a safetensors file are lazy: each is read when it is first used. Weights of 8 bits are float16. Raises
+    Those of a safetensors file are lazy: each is read when it is first used. Weights of 8 bits are float16. float64:
+    read tensors of that type, as float32; MLX has it on CPUs only, so a model's folder has none. Raises
     UserError if the file is missing or damaged, is a pickle that is not allowed, or has weights in a format that is not
     read.
     """
     if path.suffix in PICKLES or is_pickle(path):
         if path.is_file() and not is_pickle(path) and _is_safetensors(path):
-            return _read_safetensors(path)
+            return _read_safetensors(path, float64)
         if not allow_pickle:
             raise refuse_pickle(path)
         return _in_full(path, read_state_dict(path), {}), {}
-    return _read_safetensors(path)
+    return _read_safetensors(path, float64)
 
 
 def header_of(path: Path) -> dict[str, Any]:
@@ -59,7 +60,7 @@ def _is_safetensors(path: Path) -> bool:
     return len(head) == 9 and head[8:] == b"{" and struct.unpack("<Q", head[:8])[0] < path.stat().st_size
 
 
-def _read_safetensors(path: Path) -> tuple[Tensors, dict[str, str]]:
+def _read_safetensors(path: Path, float64: bool) -> tuple[Tensors, dict[str, str]]:
     header = header_of(path)
     metadata = header.pop("__metadata__", None) or {}
     dtypes = {key: entry["dtype"] for key, entry in header.items()}
@@ -71,6 +72,8 @@ def _read_safetensors(path: Path) -> tuple[Tensors, dict[str, str]]:
             raise UserError(f"{path} cannot be read: {quoted(error)}.") from None
         assert isinstance(tensors, dict)
     else:
+        supported = set(NUMPY_DTYPES) if float64 else set(NUMPY_DTYPES) - {"F64"}
+        _check_dtypes(path, set(dtypes.values()) - supported)
         tensors = _read_by_hand(path, header)
     return _in_full(path, tensors, dtypes), metadata
 
@@ -104,7 +107,6 @@ NUMPY_DTYPES = {
 
 def _read_by_hand(path: Path, header: dict[str, Any]) -> Tensors:
     """The tensors of a file with dtypes that MLX does not load. float64 becomes float32."""
-    _check_dtypes(path, (entry["dtype"] for entry in header.values()))
     with path.open("rb") as file:
         start = 8 + struct.unpack("<Q", file.read(8))[0]
     data = np.memmap(path, np.uint8, "r")
@@ -117,8 +119,8 @@ def _read_by_hand(path: Path, header: dict[str, Any]) -> Tensors:
     return tensors
 
 
-def _check_dtypes(path: Path, dtypes: Iterable[str]) -> None:
-    unsupported = sorted(set(dtypes) - set(NUMPY_DTYPES))
+def _check_dtypes(path: Path, unsupported: Collection[str]) -> None:
     if unsupported:
-        name = unsupported[0].lower().replace("f8_", "float8_")
-        raise UserError(f"{path} holds weights of the type {quoted(name)}, which is not read.")
+        name = sorted(unsupported)[0]
+        what = f"{name} (float8)" if name.startswith("F8") else name
+        raise UserError(f"{path} holds weights of the type {quoted(what)}, which is not read.")
