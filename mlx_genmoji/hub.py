@@ -8,6 +8,7 @@ name stays the same model.
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -53,7 +54,10 @@ def _refuse_file(file: Path) -> UserError:
     from .checkpoint.tensor_files import header_of
 
     pickled = is_pickle(file)
-    kind = None if pickled else kind_of(header_of(file))
+    kind = None
+    # The conversion says what is wrong with a damaged file.
+    with suppress(UserError):
+        kind = None if pickled else kind_of(header_of(file))
     if kind is not None:
         return UserError(f"{file} is not a model but {kind}.")
     options = " --allow-pickle" if pickled else ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -40,7 +40,8 @@ def convert(
     """Convert a Stable Diffusion 1.x, 2.x or XL checkpoint in one file to a diffusers folder."""
     from mlx_genmoji.checkpoint.single_file import convert_single_file
 
-    notes = convert_single_file(file, output, tokenizer, predicts, vae=vae, allow_pickle=allow_pickle)
-    for note in notes:
+    requested: dict[str, Any] = {"vae": vae, "allow_pickle": allow_pickle}
+    options = {name: value for name, value in requested.items() if value}
+    for note in convert_single_file(file, output, tokenizer, predicts, **options) or ():
         print("genmoji:", note, file=sys.stderr)
     typer.echo(output)
