@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import mlx.core as mx
@@ -11,7 +11,8 @@ import mlx.nn as nn
 from PIL import Image
 
 from ..checkpoint.weight_files import Weights
-from ..samplers import Schedule
+from ..samplers import Schedule, step_noise
+from .settings import DEFAULT_SETTINGS, Settings
 
 STRENGTH = 0.8
 """The default strength of image to image, as in diffusers."""
@@ -79,20 +80,42 @@ class Family(ABC):
         """Whether the text encoders have room for all of `text`."""
 
     @abstractmethod
-    def schedule(self, sampler: str | None, steps: int, strength: float | None) -> tuple[str, Schedule]:
+    def picture_size(self, settings: Settings) -> tuple[int, int]:
+        """Height and width of a picture in pixels. Raises UserError for a size that the model cannot draw."""
+
+    @abstractmethod
+    def shape(self, settings: Settings) -> tuple[int, int, int]:
+        """Height, width and channels of the latents of one picture of `picture_size`."""
+
+    @abstractmethod
+    def cut_off(self, text: str, settings: Settings) -> str:
+        """The end of `text` that the text encoders do not see; "" if they see all of it."""
+
+    @abstractmethod
+    def schedule(
+        self, sampler: str | None, steps: int, strength: float | None, settings: Settings = DEFAULT_SETTINGS
+    ) -> tuple[str, Schedule]:
         """The sampler's name and its schedule.
 
-        sampler: a name of `samplers.SAMPLERS`; None is the checkpoint's own. strength: for image to image, else None.
+        sampler: a name that `samplers.make_sampler` takes; None is the checkpoint's own. strength: for image to image,
+        else None. settings: `spacing` and `karras`.
         """
 
     @abstractmethod
     def start(
-        self, schedule: Schedule, image: Image.Image | None, strength: float | None, mask: Image.Image | None
+        self,
+        schedule: Schedule,
+        image: Image.Image | None,
+        strength: float | None,
+        mask: Image.Image | None,
+        settings: Settings = DEFAULT_SETTINGS,
     ) -> ImageStart:
         """Where to begin, given a user's picture and mask. Raises UserError for arguments that exclude each other."""
 
     @abstractmethod
-    def conditions(self, prompt: str, negative_prompt: str, guidance: float) -> Conditions:
+    def conditions(
+        self, prompt: str, negative_prompt: str, guidance: float, settings: Settings = DEFAULT_SETTINGS
+    ) -> Conditions:
         """The denoiser's inputs made from the text."""
 
     @abstractmethod
@@ -113,6 +136,27 @@ class Family(ABC):
     def layers_changed(self) -> None:
         """Called after adapters were exchanged: a compiled denoiser must then be compiled anew."""
 
-    def noise(self, seed: int) -> mx.array:
+    def noise(self, seed: int, settings: Settings = DEFAULT_SETTINGS) -> mx.array:
         """The standard normal noise of a seed, (1, h, w, c)."""
-        return mx.random.normal((1, *self.latents_shape), key=mx.random.key(seed))
+        shape = (1, *self.shape(settings))
+        if settings.noise == "torch":
+            from ..samplers.torch_noise import TorchGenerator
+
+            return TorchGenerator(seed).latents(shape)
+        return mx.random.normal(shape, key=mx.random.key(seed))
+
+    def step_noise(self, seed: int, settings: Settings, given: bool = False) -> Callable[[int], mx.array]:
+        """A function of the step's number: the noise that a stochastic sampler adds, (1, h, w, c).
+
+        With the noise of torch it must be called once for each step that draws noise, in their order, because one
+        generator makes the initial noise and then the steps'. given: whether the caller gave the initial noise.
+        """
+        shape = (1, *self.shape(settings))
+        if settings.noise != "torch":
+            return lambda i: step_noise(seed, i, shape)
+        from ..samplers.torch_noise import TorchGenerator
+
+        generator = TorchGenerator(seed)
+        if not given:
+            generator.latents(shape)
+        return lambda i: generator.latents(shape)

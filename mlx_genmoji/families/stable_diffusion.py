@@ -22,6 +22,7 @@ from ..samplers import NoiseConfig, Schedule, make_sampler
 from ..tokenizer import CLIPTokenizer
 from .base import STRENGTH, Conditions, Family, ImageStart
 from .clip_text import TextTowers
+from .settings import DEFAULT_SETTINGS, Settings
 
 if TYPE_CHECKING:
     from ..models.clip import CLIPTextModel
@@ -110,6 +111,13 @@ class StableDiffusion(Family):
         height, width, _ = self.latents_shape
         return height * self.vae.downscale, width * self.vae.downscale
 
+    def picture_size(self, settings: Settings) -> tuple[int, int]:
+        return settings.picture_size(self.size, self.vae.downscale)
+
+    def shape(self, settings: Settings) -> tuple[int, int, int]:
+        height, width = self.picture_size(settings)
+        return height // self.vae.downscale, width // self.vae.downscale, self.vae.config.latent_channels
+
     @property
     def inpaints(self) -> bool:
         """Whether the UNet takes a picture and a mask in addition to the latents."""
@@ -123,8 +131,18 @@ class StableDiffusion(Family):
     def fits(self, text: str) -> bool:
         return not any(tokenizer.truncated(text) for tokenizer in self.text.tokenizers)
 
-    def schedule(self, sampler: str | None, steps: int, strength: float | None) -> tuple[str, Schedule]:
-        made = make_sampler(self.scheduler, sampler)
+    def cut_off(self, text: str, settings: Settings) -> str:
+        if settings.long_prompts:
+            return ""
+        from .text_chunks import plain_text
+
+        read = plain_text(text, settings)
+        return max((tokenizer.truncated(read) for tokenizer in self.text.tokenizers), key=len)
+
+    def schedule(
+        self, sampler: str | None, steps: int, strength: float | None, settings: Settings = DEFAULT_SETTINGS
+    ) -> tuple[str, Schedule]:
+        made = make_sampler(self.scheduler, sampler, spacing=settings.spacing, karras=settings.karras)
         schedule = made.schedule(steps)
         if self.guidance_distilled and strength is not None:
             # Imported here: the name loads the sampler's file.
@@ -135,7 +153,12 @@ class StableDiffusion(Family):
         return made.name, schedule
 
     def start(
-        self, schedule: Schedule, image: Image.Image | None, strength: float | None, mask: Image.Image | None
+        self,
+        schedule: Schedule,
+        image: Image.Image | None,
+        strength: float | None,
+        mask: Image.Image | None,
+        settings: Settings = DEFAULT_SETTINGS,
     ) -> ImageStart:
         if self.inpaints and (image is None or mask is None):
             raise UserError(f"The model {self.name} repaints pictures: it needs an image and a mask.")
@@ -149,11 +172,14 @@ class StableDiffusion(Family):
 
         if strength is None:
             strength = STRENGTH if mask is None else 1.0
-        return image_start(self, self.vae.downscale, schedule, image, strength, mask)
+        size = self.picture_size(settings)
+        return image_start(self, size, self.vae.downscale, schedule, image, strength, mask)
 
-    def conditions(self, prompt: str, negative_prompt: str, guidance: float) -> Conditions:
+    def conditions(
+        self, prompt: str, negative_prompt: str, guidance: float, settings: Settings = DEFAULT_SETTINGS
+    ) -> Conditions:
         two_rows = guidance > 1 and not self.guidance_distilled
-        conditions = self.text(prompt, negative_prompt if two_rows else None, self.size)
+        conditions = self.text(prompt, negative_prompt if two_rows else None, self.picture_size(settings), settings)
         if channels := self.unet.config.time_cond_proj_dim:
             conditions.added["timestep_cond"] = guidance_embedding(guidance, channels)
         return conditions

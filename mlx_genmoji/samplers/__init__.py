@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..choices import SPACINGS
 from ..errors import UserError
+from ..sampler_names import sampler_named, sampler_of_config
 from .config import NoiseConfig, check
-from .names import sampler_named, sampler_of_config
 from .noise import add_noise, alphas_cumprod, step_noise, training_target
 from .schedule import History, Schedule
 
@@ -133,10 +133,10 @@ def make_sampler(
 ) -> Sampler:
     """The sampler that a `scheduler_config.json` asks for by `_class_name`, or the one called `name`.
 
-    By name (see `names.sampler_named`), the sampler takes from the config the fields that it knows, as diffusers'
-    `from_config` does. spacing, karras: replace the config's `timestep_spacing` and `use_karras_sigmas`; a name such as
-    "DPM++ 2M Karras" does that too. Raises UserError for an unknown name, for a field, a value or a `_class_name` that
-    is not supported, and for a spacing or Karras sigmas that the sampler does not know.
+    By name (see `sampler_names.sampler_named`), the sampler takes from the config the fields that it knows, as
+    `from_config` of diffusers does. spacing, karras: replace the config's `timestep_spacing` and `use_karras_sigmas`;
+    a name such as "DPM++ 2M Karras" does that too. Raises UserError for an unknown name, for a field, a value or a
+    `_class_name` that is not supported, and for a spacing or Karras sigmas that the sampler does not know.
     """
     choice = sampler_of_config(config) if name is None else sampler_named(name)
     edm = str(config.get("_class_name")).startswith("EDM")

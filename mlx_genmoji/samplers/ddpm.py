@@ -15,7 +15,10 @@ from .schedule import History, Schedule
 
 
 class DDPM(Schedule):
-    """Ancestral sampling: Ho et al. 2020, https://arxiv.org/abs/2006.11239, algorithm 2. `DDPMScheduler` in diffusers."""
+    """Ancestral sampling: Ho et al. 2020, https://arxiv.org/abs/2006.11239, algorithm 2.
+
+    `DDPMScheduler` in diffusers.
+    """
 
     defaults: ClassVar[Mapping[str, Any]] = {"timestep_spacing": "leading"}
     checks: ClassVar[Mapping[str, Check]] = {

@@ -15,6 +15,7 @@ that of Box and Muller (1958). PyTorch uses it in two forms (`aten/src/ATen/nati
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -29,7 +30,8 @@ class TorchGenerator:
         """seed: 0 or more. As in PyTorch, its lowest 32 bits count."""
         # RandomState seeds the twister with one number, as PyTorch does; NumPy's newer generators hash their seed.
         self._source = np.random.MT19937()
-        self._source.state = np.random.RandomState(seed % 2**32).get_state(legacy=False)
+        state: Any = np.random.RandomState(seed % 2**32).get_state(legacy=False)
+        self._source.state = state
         self._kept: float | None = None
 
     def randn(self, shape: tuple[int, ...]) -> np.ndarray:

@@ -29,8 +29,8 @@ from scheduler_configs import (
 
 from mlx_genmoji.choices import SAMPLER_NAMES
 from mlx_genmoji.errors import UserError
+from mlx_genmoji.sampler_names import SAMPLER_OF_CLASS, sampler_named
 from mlx_genmoji.samplers import SAMPLERS, Schedule, make_sampler
-from mlx_genmoji.samplers.names import SAMPLER_OF_CLASS, sampler_named
 
 CLASSES: dict[str, Any] = {
     "pndm": diffusers.PNDMScheduler,

@@ -1,4 +1,4 @@
-"""Names of samplers: ours, the classes of diffusers, and the names in A1111's and ComfyUI's menus."""
+"""Names of samplers: ours, the classes of diffusers, and the names in A1111's and ComfyUI's menus. Needs no MLX."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from ..choices import SAMPLER_NAMES
-from ..errors import UserError, quoted
+from .choices import SAMPLER_NAMES
+from .errors import UserError, quoted
 
 SAMPLER_OF_CLASS: Mapping[str, str] = {
     "DDIMScheduler": "ddim",
