@@ -332,13 +332,12 @@ class Genmoji:
         progress = Progress(callback, len(missing) * (len(schedule.timesteps) - start.step))
         stickers = []
         for i, row in enumerate(keys):
-            noise = request.noise(self.family, i)
             latents, pictures = {}, {}
             for key in row:
                 if key in missing:
                     part = conditions[key[0]]
-                    drawn = request.step_noise(self.family, i)
-                    latents[key] = denoise(self.family, schedule, start, noise, drawn, part, recipe.guidance, progress)
+                    draws = request.draws(self.family, i)
+                    latents[key] = denoise(self.family, schedule, draws, part, recipe.guidance, progress)
             for key, x in latents.items():
                 pictures[key] = to_picture(self.family.decode(x))
             if kept is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import mlx.core as mx
@@ -11,7 +11,7 @@ import mlx.nn as nn
 from PIL import Image
 
 from ..checkpoint.weight_files import Weights
-from ..samplers import Schedule, step_noise
+from ..samplers import Schedule
 from .settings import DEFAULT_SETTINGS, Settings
 
 STRENGTH = 0.8
@@ -35,6 +35,8 @@ class ImageStart(NamedTuple):
     """(1, h, w, c) of a user's picture; None for pure noise."""
     inpainting: mx.array | None = None
     """(1, h, w, 1 + c): the mask, and the latents of the picture with the masked pixels removed."""
+    deviations: tuple[mx.array | None, mx.array | None] = (None, None)
+    """The standard deviations of `latents` and of the encoded picture in `inpainting`, where the encoder has them."""
     recipe: Mapping[str, Any] = {}
     """`strength`, `image_sha256` and `mask_sha256`, for the sticker's recipe."""
 
@@ -136,27 +138,10 @@ class Family(ABC):
     def layers_changed(self) -> None:
         """Called after adapters were exchanged: a compiled denoiser must then be compiled anew."""
 
+    def posterior(self, pixels: mx.array) -> tuple[mx.array, mx.array | None]:
+        """As `encode`, and the standard deviation of the latents, for a family whose encoder has one."""
+        return self.encode(pixels), None
+
     def noise(self, seed: int, settings: Settings = DEFAULT_SETTINGS) -> mx.array:
         """The standard normal noise of a seed, (1, h, w, c)."""
-        shape = (1, *self.shape(settings))
-        if settings.noise == "torch":
-            from ..samplers.torch_noise import TorchGenerator
-
-            return TorchGenerator(seed).latents(shape)
-        return mx.random.normal(shape, key=mx.random.key(seed))
-
-    def step_noise(self, seed: int, settings: Settings, given: bool = False) -> Callable[[int], mx.array]:
-        """A function of the step's number: the noise that a stochastic sampler adds, (1, h, w, c).
-
-        With the noise of torch it must be called once for each step that draws noise, in their order, because one
-        generator makes the initial noise and then the steps'. given: whether the caller gave the initial noise.
-        """
-        shape = (1, *self.shape(settings))
-        if settings.noise != "torch":
-            return lambda i: step_noise(seed, i, shape)
-        from ..samplers.torch_noise import TorchGenerator
-
-        generator = TorchGenerator(seed)
-        if not given:
-            generator.latents(shape)
-        return lambda i: generator.latents(shape)
+        return mx.random.normal((1, *self.shape(settings)), key=mx.random.key(seed))

@@ -213,9 +213,15 @@ class StableDiffusion(Family):
         self._compiled = None
 
     def encode(self, pixels: mx.array) -> mx.array:
+        return self.posterior(pixels)[0]
+
+    def posterior(self, pixels: mx.array) -> tuple[mx.array, mx.array | None]:
         config = self.vae.config
-        mean, _ = self.vae.encode(pixels.astype(_dtype(self.vae)))
-        return (mean.astype(mx.float32) - (config.shift_factor or 0.0)) * config.scaling_factor
+        mean, log_variance = self.vae.encode(pixels.astype(_dtype(self.vae)))
+        mean = (mean.astype(mx.float32) - (config.shift_factor or 0.0)) * config.scaling_factor
+        if is_kind(self.vae, "AutoencoderTiny"):
+            return mean, None
+        return mean, mx.exp(log_variance.astype(mx.float32) / 2) * config.scaling_factor
 
     def decode(self, latents: mx.array, preview: bool = False) -> mx.array:
         vae = self.preview_vae if preview else self.vae

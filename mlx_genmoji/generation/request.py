@@ -20,6 +20,7 @@ from ..reader.options import Options
 from ..reader.reading import Reading
 from ..sampler_names import sampler_named
 from ..samplers import Schedule
+from .noise import Draws, draws_of
 from .recipe import Recipe
 
 if TYPE_CHECKING:
@@ -49,13 +50,10 @@ class Request:
         """Whether captions, seeds and settings alone decide what is drawn: no given noise, no picture to start from."""
         return self.latents is None and not self.recipe.image
 
-    def noise(self, family: Family, i: int) -> mx.array:
-        """The initial noise of candidate `i`, (1, h, w, c)."""
-        return family.noise(self.seed + i, self.recipe.settings) if self.latents is None else self.latents[i : i + 1]
-
-    def step_noise(self, family: Family, i: int) -> Callable[[int], mx.array]:
-        """A function that makes the noise of each step of candidate `i`; a new one for each drawing."""
-        return family.step_noise(self.seed + i, self.recipe.settings, given=self.latents is not None)
+    def draws(self, family: Family, i: int) -> Draws:
+        """The random numbers of candidate `i`, anew for each drawing."""
+        noise = None if self.latents is None else self.latents[i : i + 1]
+        return draws_of(family, self.recipe.settings, self.seed + i, self.start, noise)
 
     def recipe_of(self, i: int) -> Recipe:
         """The recipe of candidate `i`."""
