@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,13 @@ class DrawingOptions:
     sampler: str | None = None
     strength: float | None = None
     combine: bool = True
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Those of `families.settings.Settings` and `size` that were given."""
+
+    def arguments(self) -> dict[str, Any]:
+        """The arguments of `Genmoji.generate`."""
+        named = dict(vars(self))
+        return named | named.pop("settings")
 
 
 @dataclass(frozen=True)
@@ -78,17 +86,18 @@ def run(request: DrawingRequest) -> Iterator[Path]:
 
     requested = {"vae": request.vae, "allow_pickle": request.allow_pickle}
     loading: dict[str, Any] = {"adapters": request.adapters} | {name: x for name, x in requested.items() if x}
+    warned: set[str] = set()
     if isinstance(request.source, str):
         pipeline = Genmoji.load(request.model, **loading)
-        with progress_bar() as callback:
-            options = vars(request.options)
+        with progress_bar() as callback, remembered_warnings() as warned:
+            options = request.options.arguments()
             stickers = pipeline.generate(request.source, image=image, mask=mask, callback=callback, **options)
     else:
         recipe = recipe_of(request.source)
         model = request.model or model_of(recipe, request.source)
         pipeline = Genmoji.load(model, **loading)
         stickers = [pipeline.replay(recipe, image=image, mask=mask)]
-    for note in dict.fromkeys(note for sticker in stickers for note in sticker.notes):
+    for note in dict.fromkeys(note for sticker in stickers for note in sticker.notes if note not in warned):
         print("genmoji:", note, file=sys.stderr)
     for sticker, path in zip(stickers, paths, strict=True):
         write(sticker, path, request)
@@ -102,6 +111,23 @@ def open_optional(path: Path | None) -> Image.Image | None:
     from mlx_genmoji.pictures import open_picture
 
     return open_picture(path)
+
+
+@contextmanager
+def remembered_warnings() -> Iterator[set[str]]:
+    """The texts of the warnings that are shown within the block: the notes among them need not be printed again."""
+    texts: set[str] = set()
+    show = warnings.showwarning
+
+    def show_and_remember(message: Warning | str, *args: Any, **options: Any) -> None:
+        texts.add(str(message))
+        show(message, *args, **options)
+
+    warnings.showwarning = show_and_remember
+    try:
+        yield texts
+    finally:
+        warnings.showwarning = show
 
 
 @contextmanager

@@ -17,13 +17,15 @@ import mlx.nn as nn
 from PIL import Image
 
 from .checkpoint.defaults import DEFAULTS_FILE, Defaults
-from .errors import UserError, quoted
+from .errors import UserError
 from .families import load_family
 from .families.base import Family
+from .families.settings import Settings
 from .families.stable_diffusion import StableDiffusion
 from .generation.decode import put_together, to_picture
 from .generation.denoise import Callback, Progress, denoise
 from .generation.recipe import ModelFacts, Recipe, package_version
+from .generation.replaying import check_replay
 from .generation.request import Request, prepare, request_again
 from .hub import BUILTIN, BUILTIN_NAME, locate
 from .lora.active import Adapters, AdapterSpec
@@ -93,16 +95,14 @@ class Genmoji:
         vae: str | Path | None = None,
         allow_pickle: bool = False,
     ) -> Genmoji:
-        """Load a model: a diffusers folder, an id of the Hugging Face hub (downloaded if needed), or the built-in one
-        ("builtin" or None).
+        """Load a model: a diffusers folder, an id of the Hugging Face hub (downloaded if needed), or "builtin" or None.
 
         Supported are the pipelines in `families.PIPELINES`: Stable Diffusion 1.x, 2.x, XL, LCM and inpainting models.
         revision: a branch, tag or commit on the hub. adapters: see `set_adapters`.
         preview: the folder or id of an AutoencoderTiny (TAESD), which decodes previews faster than the model's own.
         bits: quantizes the UNet while it is loaded; text encoders get at least 8 bits, the autoencoder none.
-        vae: the autoencoder to use instead of the model's: a folder, a file or a hub id. allow_pickle: read PyTorch's
-        files (.bin) where there are no safetensors; nothing in them is run.
-        Raises UserError if a file is missing, damaged or not supported.
+        vae: the folder, file or id of an autoencoder to use instead. allow_pickle: read PyTorch's files (.bin) where
+        there are no others; nothing in them is run. Raises UserError for a missing, damaged or unsupported file.
         """
         quantization = None if bits is None else Quantization(bits)
         folder, name, commit = locate(model, revision, allow_pickle)
@@ -152,13 +152,23 @@ class Genmoji:
         latents: mx.array | None = None,
         callback: Callback | None = None,
         combine: bool | Combination = True,
+        size: int | None = None,
+        width: int | None = None,
+        height: int | None = None,
+        clip_skip: int | None = None,
+        spacing: str | None = None,
+        karras: bool | None = None,
+        prompt_weights: bool = False,
+        long_prompts: bool = False,
+        noise: str = "mlx",
     ) -> list[Sticker]:
         """Draw `count` candidates of `prompt`. Candidate i is the same as a single one with the seed `seed + i`.
 
         steps, guidance, template: None is the model's default; for the template that of an adapter, if it has one. The
         template "{prompt}" leaves the prompt as it is; any other also replaces words that the model does not know
         (`prompt.words`). guidance (Ho and Salimans, 2022): 1 or less disables it, as in diffusers.
-        sampler: a name of `samplers.SAMPLERS`; None is the model's own.
+        sampler: a name of `samplers.SAMPLERS`, of diffusers' classes or of A1111's menu ("DPM++ 2M Karras"); None is
+        the model's own. spacing: of the timesteps, leading, trailing or linspace. karras: whether to use their sigmas.
         rewrite: None draws the prompt itself. "smollm2", the id or folder of another mlx-lm model, or a `Rewriter`
         first makes a plan of the prompt. A `PromptPlan`, such as an edited one, is drawn as it is; its final prompt is
         made from its fields unless you wrote one. The plan is in the recipe.
@@ -169,9 +179,19 @@ class Genmoji:
         the finished latents, which `preview` decodes. If it returns False, Cancelled is raised.
         combine: whether a model of single emoji draws a combination ("flying pig") part by part and assembles the parts
         (`combinations.assemble`). Not with `image`, `latents` or the template "{prompt}". Or the combination itself.
+        size, or width and height: of the picture in pixels, multiples of the autoencoder's factor (8); by default the
+        model's own. clip_skip: how many of the text encoder's last layers to leave out, counted as in diffusers: 1 is
+        what A1111 calls "Clip skip 2", None and 0 leave out none.
+        prompt_weights: reads "(word:1.3)" and "[word]" as A1111 does (`prompt.weights`). long_prompts: reads prompts of
+        more than 75 tokens in chunks instead of cutting them.
+        noise: "torch" is the noise of PyTorch's CPU generator, which gives the picture of diffusers for the same seed.
         Raises UserError for an argument that is out of range or contradicts the plan.
         """
+        of_text = {"clip_skip": clip_skip, "prompt_weights": prompt_weights, "long_prompts": long_prompts}
+        of_steps = {"spacing": spacing, "karras": karras, "noise": noise}
+        settings = Settings.of(size=size, width=width, height=height, **of_text, **of_steps)
         options = Options(
+            settings=settings,
             count=count,
             seed=seed,
             steps=steps,
@@ -201,7 +221,7 @@ class Genmoji:
         adapters or the pictures are not those that drew the sticker.
         """
         stored = Recipe.from_dict(recipe)
-        self._check_replay(stored, image, mask)
+        check_replay(stored, self._facts()["model"], self.family, self.adapters, image, mask)
         options = Options(seed=stored.seed, image=image, strength=stored.image.get("strength"), mask=mask)
         request = request_again(stored, options, self.family)
         return self._draw(replace(request, recipe=replace(stored, version=package_version())), None)[0]
@@ -302,23 +322,25 @@ class Genmoji:
     def _draw(self, request: Request, callback: Callback | None) -> list[Sticker]:
         recipe, schedule, start = request.recipe, request.schedule, request.start
         kept = self._drawings if request.repeatable else None
-        settings = (recipe.negative_prompt, recipe.guidance, recipe.steps, recipe.sampler, repr(recipe.adapters))
+        adapters = repr(recipe.adapters)
+        settings = (recipe.negative_prompt, recipe.guidance, recipe.steps, recipe.sampler, recipe.settings, adapters)
         keys = [[(caption, request.seed + i, *settings) for caption in request.captions] for i in range(request.count)]
         drawings = {} if kept is None else kept
         missing = {key: None for row in keys for key in row if key not in drawings}
         conditions = {}
         for caption in dict.fromkeys(key[0] for key in missing):
-            conditions[caption] = self.family.conditions(caption, recipe.negative_prompt, recipe.guidance)
+            texts = (caption, recipe.negative_prompt)
+            conditions[caption] = self.family.conditions(*texts, recipe.guidance, recipe.settings)
         mx.eval(list(conditions.values()), start.latents, start.inpainting)
         progress = Progress(callback, len(missing) * (len(schedule.timesteps) - start.step))
         stickers = []
         for i, row in enumerate(keys):
-            noise, seed = request.noise(self.family, i), request.seed + i
             latents, pictures = {}, {}
             for key in row:
                 if key in missing:
                     part = conditions[key[0]]
-                    latents[key] = denoise(self.family, schedule, start, noise, seed, part, recipe.guidance, progress)
+                    draws = request.draws(self.family, i)
+                    latents[key] = denoise(self.family, schedule, draws, part, recipe.guidance, progress)
             for key, x in latents.items():
                 pictures[key] = to_picture(self.family.decode(x))
             if kept is not None:
@@ -326,25 +348,3 @@ class Genmoji:
             parts = [pictures[key] if key in pictures else drawings[key] for key in row]
             stickers.append(Sticker(put_together(recipe.combination, parts), request.recipe_of(i).to_dict()))
         return stickers
-
-    def _check_replay(self, recipe: Recipe, image: Image.Image | None, mask: Image.Image | None) -> None:
-        """Raise UserError if this model, with these pictures and adapters, would draw another sticker."""
-        from .pictures import fingerprint, fit_mask, fit_picture
-
-        model = recipe.model
-        if model.sha256 != self.sha256:
-            raise UserError(f"The sticker was drawn with other weights, those of {model.name!r}: load that model.")
-        if model.quantization != self.quantization:
-            theirs, ours = (quoted(value or "none") for value in (model.quantization, self.quantization))
-            raise UserError(f"The sticker was drawn with the quantization {theirs}; this model has {ours}.")
-        if recipe.seed is None:
-            raise UserError("The sticker was drawn from noise that a program gave, which is not in the recipe.")
-        for what, given, fit in (("image", image, fit_picture), ("mask", mask, fit_mask)):
-            expected = recipe.image.get(f"{what}_sha256")
-            if expected != (None if given is None else fingerprint(fit(given, *self.size))):
-                wanted = f"needs the {what} that it started from" if expected else f"started from no {what}"
-                raise UserError(f"The sticker {wanted}; {'another one' if given else 'none'} was given.")
-        self.adapters.route(recipe.skin_tone, recipe.person_type)
-        if list(recipe.adapters) != self.adapters.recipe:
-            names = ", ".join(f"{adapter['name']} with a weight of {adapter['weight']}" for adapter in recipe.adapters)
-            raise UserError(f"The sticker was drawn with {names or 'no adapters'}; give the same.")

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mlx_genmoji.families.base import Conditions
 from mlx_genmoji.families.clip_text import TextTowers, time_ids
+from mlx_genmoji.families.settings import DEFAULT_SETTINGS, Settings
 from mlx_genmoji.models.clip import CLIPTextModel
 
 from .data.cached import cached
@@ -89,7 +90,9 @@ class CachedTexts(TextTowers):
         super().__init__([], [])
         self.texts = texts
 
-    def __call__(self, prompt: str, negative_prompt: str | None, size: Size) -> Conditions:
+    def __call__(
+        self, prompt: str, negative_prompt: str | None, size: Size, settings: Settings = DEFAULT_SETTINGS
+    ) -> Conditions:
         captions = [prompt] if negative_prompt is None else [negative_prompt, prompt]
         return self.texts.conditions(None, size, self.texts.rows(captions))
 

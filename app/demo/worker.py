@@ -224,7 +224,7 @@ class Worker:
             # With the caption that was drawn; of a combination each part has its own.
             plan = PromptPlan.from_dict(stickers[0].recipe["plan"])
         notes += [message for message in messages if message not in notes]
-        notes += stickers[0].notes
+        notes += [note for note in stickers[0].notes if note not in notes]
         if "combination" in stickers[0].recipe:
             parts = Combination.from_dict(stickers[0].recipe["combination"]).parts
             notes.append(f"Drawn by parts and put together: {', '.join(part.label for part in parts)}.")

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
 import numpy as np
@@ -57,27 +58,27 @@ def declared_prediction(metadata: Mapping[str, str], keys: Collection[str]) -> s
 
     Raises UserError, which continues "FILE ...", for one that is not supported.
     """
-    for field in DECLARATIONS:
-        value = _plain(metadata.get(field))
+    for name in DECLARATIONS:
+        value = _plain(metadata.get(name))
         if value in SPELLINGS:
             return SPELLINGS[value]
         if value:
             raise UserError(
-                f"says in {field} that it predicts {quoted(repr(value), 40)}; supported are"
+                f"says in {name} that it predicts {quoted(repr(value), 40)}; supported are"
                 f" {' and '.join(PREDICTION_TYPES)}, which --predicts chooses"
             )
-    for field in FLAGS:
-        if _plain(metadata.get(field)) in ("true", "1", "yes"):
+    for name in FLAGS:
+        if _plain(metadata.get(name)) in ("true", "1", "yes"):
             return "v_prediction"
     if any(key.rpartition(".")[2] == "v_pred" for key in keys):
         return "v_prediction"
-    for field in ARCHITECTURES:
-        value = _plain(metadata.get(field))
+    for name in ARCHITECTURES:
+        value = _plain(metadata.get(name))
         if re.search(r"v2.*_v$", value):
             return "v_prediction"
         if re.search(r"v2.*_512$", value):
             return "epsilon"
-    if any(_plain(metadata.get(field)) in ("false", "0", "no") for field in FLAGS):
+    if any(_plain(metadata.get(name)) in ("false", "0", "no") for name in FLAGS):
         return "epsilon"
     return None
 
@@ -86,7 +87,7 @@ def declares_zero_snr(metadata: Mapping[str, str], keys: Collection[str], predic
     """Whether a model's last timestep is pure noise (zero terminal SNR), which only v-prediction can start from."""
     if "ztsnr" in keys:
         return True
-    stated = any(_plain(metadata.get(field)) in ("true", "1", "yes") for field in ZERO_SNR_FLAGS)
+    stated = any(_plain(metadata.get(name)) in ("true", "1", "yes") for name in ZERO_SNR_FLAGS)
     return stated and prediction_type == "v_prediction"
 
 
@@ -107,12 +108,54 @@ def measured_prediction(model: UNet2DConditionModel) -> str | None:
     return "epsilon" if correlation > CORRELATION else None
 
 
-def check_formulation(keys: Collection[str]) -> None:
-    """Raise UserError, which continues "FILE ...", for a model with another formulation of noise: EDM."""
-    if any(key.startswith("edm_vpred.") for key in keys):
-        raise UserError("is a CosXL model, which needs the EDM formulation of noise: it is not supported")
-    if "edm_mean" in keys or "edm_std" in keys:
-        raise UserError("is a Playground v2.5 model, which needs the EDM formulation of noise: it is not supported")
+@dataclass(frozen=True)
+class EDM:
+    """The settings of a model in the form of Karras et al. 2022 (EDM), which is trained on sigmas, not on timesteps."""
+
+    scheduler: dict[str, Any]
+    prediction_type: str
+    vae: dict[str, Any] = field(default_factory=dict)
+    """Fields of the autoencoder's config."""
+
+
+def edm_of(tensors: Mapping[str, mx.array]) -> EDM | None:
+    """The settings of Playground v2.5 and CosXL, which have marks in their files; None for any other model.
+
+    Raises UserError, which continues "FILE ...", if a mark is not valid.
+    """
+    if "edm_mean" in tensors or "edm_std" in tensors:
+        vae: dict[str, Any] = {"scaling_factor": 0.5}
+        for key, name in (("edm_mean", "latents_mean"), ("edm_std", "latents_std")):
+            if key not in tensors or tensors[key].size == 0:
+                raise UserError(f"is a Playground v2.5 model (EDM) that lacks {key}")
+            vae[name] = np.array(tensors[key].astype(mx.float32)).ravel().tolist()
+        return EDM({"_class_name": "EDMDPMSolverMultistepScheduler", **_EDM_SCHEDULER}, "epsilon", vae)
+    if any(key.startswith("edm_vpred.") for key in tensors):
+        scheduler = {"_class_name": "EDMEulerScheduler", "sigma_data": 1.0, "sigma_schedule": "exponential"}
+        limits = {}
+        for name, usual in (("sigma_min", 0.002), ("sigma_max", 120.0)):
+            mark = tensors.get(f"edm_vpred.{name}")
+            # Rounded to the digits that float32 has.
+            limits[name] = usual if mark is None or mark.size != 1 else float(f"{mark.item():.7g}")
+        return EDM(scheduler | limits, "v_prediction")
+    return None
+
+
+_EDM_SCHEDULER = {
+    "algorithm_type": "dpmsolver++",
+    "euler_at_final": False,
+    "final_sigmas_type": "zero",
+    "lower_order_final": True,
+    "num_train_timesteps": 1000,
+    "rho": 7.0,
+    "sigma_data": 0.5,
+    "sigma_max": 80.0,
+    "sigma_min": 0.002,
+    "solver_order": 2,
+    "solver_type": "midpoint",
+    "thresholding": False,
+}
+"""Playground v2.5's, as in its own folder."""
 
 
 def _plain(value: object) -> str:

@@ -29,7 +29,7 @@ from .components import assign, create_model, save_model
 from .file_families import FAMILIES, SCHEDULER, CheckpointFamily, TextEncoder
 from .file_kinds import kind_of
 from .original_keys import Tensors, autoencoder, clip, open_clip, unet
-from .prediction import PREDICTION_TYPES, check_formulation, declared_prediction, declares_zero_snr, measured_prediction
+from .prediction import EDM, PREDICTION_TYPES, declared_prediction, declares_zero_snr, edm_of, measured_prediction
 from .tensor_files import read_tensors
 
 UNET = "model.diffusion_model."
@@ -51,7 +51,7 @@ TOKENIZERS = (
 
 
 LEFTOVERS = re.compile(
-    r"^(model_ema|loss|optimizer\w*)\.|^(v_pred|ztsnr|global_step|scale_factor|logvar|lvlb_weights|denoiser\..*)$"
+    r"^(model_ema|loss|optimizer\w*|edm_vpred)\.|^(v_pred|edm_mean|edm_std|ztsnr|global_step|scale_factor|logvar|lvlb_weights|denoiser\..*)$"
     r"|^(betas|alphas_cumprod|sqrt_|log_one_minus|posterior_)"
 )
 """Tensors that training leaves in many checkpoints, passed over without a word; others are named in a note."""
@@ -89,11 +89,11 @@ def convert_single_file(
         raise UserError(f"{folder} exists already: name a new folder for the converted model.")
     tensors, metadata = read_tensors(file, allow_pickle, float64=True)
     family = _family(file, tensors, has_vae=vae is not None)
-    declared = _declared(file, tensors, metadata)
+    edm, declared = _declared(file, tensors, metadata)
     tokenizer = _find_tokenizer(file, tokenizer)
     replacement = None if vae is None else read_autoencoder(vae, family.scaling_factor, allow_pickle)
     with whole_folder(folder) as partial:
-        conversion = _Conversion(file, family, tensors, partial, metadata, replacement)
+        conversion = _Conversion(file, family, tensors, partial, metadata, replacement, edm)
         conversion.write(tokenizer, prediction_type or declared)
     return conversion.notes
 
@@ -109,6 +109,8 @@ class _Conversion:
     metadata: Mapping[str, str]
     vae: tuple[dict[str, Any], Tensors] | None
     """The config and tensors of the autoencoder to take instead of the file's."""
+    edm: EDM | None
+    """The settings of a model that was trained on sigmas."""
     components: dict[str, list[str | None]] = field(default_factory=dict)
     """What `model_index.json` lists: each component's library and class. Filled while components are written."""
     notes: list[str] = field(default_factory=list)
@@ -122,7 +124,7 @@ class _Conversion:
             config["scaling_factor"] = self.family.scaling_factor
         else:
             config, renamed = self.vae
-        self._save("vae", config, renamed)
+        self._save("vae", config | (self.edm.vae if self.edm else {}), renamed)
         inpaints, predicts = self._write_unet(prediction_type)
         self._write_scheduler(predicts)
         index = {
@@ -187,11 +189,13 @@ class _Conversion:
         return predicts
 
     def _write_scheduler(self, predicts: str) -> None:
-        scheduler = {"_class_name": self.family.scheduler, **SCHEDULER, "prediction_type": predicts}
-        if declares_zero_snr(self.metadata, self.tensors, predicts):
+        scheduler: dict[str, Any] = {"_class_name": self.family.scheduler, **SCHEDULER, "prediction_type": predicts}
+        if self.edm is not None:
+            scheduler = self.edm.scheduler | {"prediction_type": predicts}
+        elif declares_zero_snr(self.metadata, self.tensors, predicts):
             scheduler |= {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
         write_json(self.folder / "scheduler" / "scheduler_config.json", scheduler)
-        self.components["scheduler"] = ["diffusers", self.family.scheduler]
+        self.components["scheduler"] = ["diffusers", scheduler["_class_name"]]
 
     def _save(self, component: str, config: dict[str, Any], renamed: Tensors) -> None:
         """Write one component. Raises UserError if its tensors do not fit its config."""
@@ -233,11 +237,11 @@ def _family(file: Path, tensors: Tensors, has_vae: bool) -> CheckpointFamily:
     raise UserError(f"{file} is not a whole checkpoint (UNet and text encoders) of a supported family: {names}.")
 
 
-def _declared(file: Path, tensors: Tensors, metadata: Mapping[str, str]) -> str | None:
-    """What the file states that its UNet predicts. Raises UserError if that, or its noise, is not supported."""
+def _declared(file: Path, tensors: Tensors, metadata: Mapping[str, str]) -> tuple[EDM | None, str | None]:
+    """The settings of a model on sigmas, and what its UNet predicts, as far as the file states them."""
     try:
-        check_formulation(tensors)
-        return declared_prediction(metadata, tensors)
+        edm = edm_of(tensors)
+        return edm, edm.prediction_type if edm else declared_prediction(metadata, tensors)
     except UserError as error:
         raise UserError(f"{file} {error}.") from None
 

@@ -12,6 +12,7 @@ from PIL import Image
 
 from ..checkpoint.weight_files import Weights
 from ..samplers import Schedule
+from .settings import DEFAULT_SETTINGS, Settings
 
 STRENGTH = 0.8
 """The default strength of image to image, as in diffusers."""
@@ -34,6 +35,8 @@ class ImageStart(NamedTuple):
     """(1, h, w, c) of a user's picture; None for pure noise."""
     inpainting: mx.array | None = None
     """(1, h, w, 1 + c): the mask, and the latents of the picture with the masked pixels removed."""
+    deviations: tuple[mx.array | None, mx.array | None] = (None, None)
+    """The standard deviations of `latents` and of the encoded picture in `inpainting`, where the encoder has them."""
     recipe: Mapping[str, Any] = {}
     """`strength`, `image_sha256` and `mask_sha256`, for the sticker's recipe."""
 
@@ -79,20 +82,42 @@ class Family(ABC):
         """Whether the text encoders have room for all of `text`."""
 
     @abstractmethod
-    def schedule(self, sampler: str | None, steps: int, strength: float | None) -> tuple[str, Schedule]:
+    def picture_size(self, settings: Settings) -> tuple[int, int]:
+        """Height and width of a picture in pixels. Raises UserError for a size that the model cannot draw."""
+
+    @abstractmethod
+    def shape(self, settings: Settings) -> tuple[int, int, int]:
+        """Height, width and channels of the latents of one picture of `picture_size`."""
+
+    @abstractmethod
+    def cut_off(self, text: str, settings: Settings) -> str:
+        """The end of `text` that the text encoders do not see; "" if they see all of it."""
+
+    @abstractmethod
+    def schedule(
+        self, sampler: str | None, steps: int, strength: float | None, settings: Settings = DEFAULT_SETTINGS
+    ) -> tuple[str, Schedule]:
         """The sampler's name and its schedule.
 
-        sampler: a name of `samplers.SAMPLERS`; None is the checkpoint's own. strength: for image to image, else None.
+        sampler: a name that `samplers.make_sampler` takes; None is the checkpoint's own. strength: for image to image,
+        else None. settings: `spacing` and `karras`.
         """
 
     @abstractmethod
     def start(
-        self, schedule: Schedule, image: Image.Image | None, strength: float | None, mask: Image.Image | None
+        self,
+        schedule: Schedule,
+        image: Image.Image | None,
+        strength: float | None,
+        mask: Image.Image | None,
+        settings: Settings = DEFAULT_SETTINGS,
     ) -> ImageStart:
         """Where to begin, given a user's picture and mask. Raises UserError for arguments that exclude each other."""
 
     @abstractmethod
-    def conditions(self, prompt: str, negative_prompt: str, guidance: float) -> Conditions:
+    def conditions(
+        self, prompt: str, negative_prompt: str, guidance: float, settings: Settings = DEFAULT_SETTINGS
+    ) -> Conditions:
         """The denoiser's inputs made from the text."""
 
     @abstractmethod
@@ -113,6 +138,10 @@ class Family(ABC):
     def layers_changed(self) -> None:
         """Called after adapters were exchanged: a compiled denoiser must then be compiled anew."""
 
-    def noise(self, seed: int) -> mx.array:
+    def posterior(self, pixels: mx.array) -> tuple[mx.array, mx.array | None]:
+        """As `encode`, and the standard deviation of the latents, for a family whose encoder has one."""
+        return self.encode(pixels), None
+
+    def noise(self, seed: int, settings: Settings = DEFAULT_SETTINGS) -> mx.array:
         """The standard normal noise of a seed, (1, h, w, c)."""
-        return mx.random.normal((1, *self.latents_shape), key=mx.random.key(seed))
+        return mx.random.normal((1, *self.shape(settings)), key=mx.random.key(seed))

@@ -23,6 +23,7 @@ from ..samplers import NoiseConfig, Schedule, make_sampler
 from ..tokenizer import CLIPTokenizer
 from .base import STRENGTH, Conditions, Family, ImageStart
 from .clip_text import TextTowers
+from .settings import DEFAULT_SETTINGS, Settings
 
 if TYPE_CHECKING:
     from ..models.clip import CLIPTextModel
@@ -113,6 +114,13 @@ class StableDiffusion(Family):
         height, width, _ = self.latents_shape
         return height * self.vae.downscale, width * self.vae.downscale
 
+    def picture_size(self, settings: Settings) -> tuple[int, int]:
+        return settings.picture_size(self.size, self.vae.downscale)
+
+    def shape(self, settings: Settings) -> tuple[int, int, int]:
+        height, width = self.picture_size(settings)
+        return height // self.vae.downscale, width // self.vae.downscale, self.vae.config.latent_channels
+
     @property
     def inpaints(self) -> bool:
         """Whether the UNet takes a picture and a mask in addition to the latents."""
@@ -126,8 +134,18 @@ class StableDiffusion(Family):
     def fits(self, text: str) -> bool:
         return not any(tokenizer.truncated(text) for tokenizer in self.text.tokenizers)
 
-    def schedule(self, sampler: str | None, steps: int, strength: float | None) -> tuple[str, Schedule]:
-        made = make_sampler(self.scheduler, sampler)
+    def cut_off(self, text: str, settings: Settings) -> str:
+        if settings.long_prompts:
+            return ""
+        from .text_chunks import plain_text
+
+        read = plain_text(text, settings)
+        return max((tokenizer.truncated(read) for tokenizer in self.text.tokenizers), key=len)
+
+    def schedule(
+        self, sampler: str | None, steps: int, strength: float | None, settings: Settings = DEFAULT_SETTINGS
+    ) -> tuple[str, Schedule]:
+        made = make_sampler(self.scheduler, sampler, spacing=settings.spacing, karras=settings.karras)
         schedule = made.schedule(steps)
         if self.guidance_distilled and strength is not None:
             # Imported here: the name loads the sampler's file.
@@ -138,7 +156,12 @@ class StableDiffusion(Family):
         return made.name, schedule
 
     def start(
-        self, schedule: Schedule, image: Image.Image | None, strength: float | None, mask: Image.Image | None
+        self,
+        schedule: Schedule,
+        image: Image.Image | None,
+        strength: float | None,
+        mask: Image.Image | None,
+        settings: Settings = DEFAULT_SETTINGS,
     ) -> ImageStart:
         if self.inpaints and (image is None or mask is None):
             raise UserError(f"The model {self.name} repaints pictures: it needs an image and a mask.")
@@ -152,11 +175,14 @@ class StableDiffusion(Family):
 
         if strength is None:
             strength = STRENGTH if mask is None else 1.0
-        return image_start(self, self.vae.downscale, schedule, image, strength, mask)
+        size = self.picture_size(settings)
+        return image_start(self, size, self.vae.downscale, schedule, image, strength, mask)
 
-    def conditions(self, prompt: str, negative_prompt: str, guidance: float) -> Conditions:
+    def conditions(
+        self, prompt: str, negative_prompt: str, guidance: float, settings: Settings = DEFAULT_SETTINGS
+    ) -> Conditions:
         two_rows = guidance > 1 and not self.guidance_distilled
-        conditions = self.text(prompt, negative_prompt if two_rows else None, self.size)
+        conditions = self.text(prompt, negative_prompt if two_rows else None, self.picture_size(settings), settings)
         if channels := self.unet.config.time_cond_proj_dim:
             conditions.added["timestep_cond"] = guidance_embedding(guidance, channels)
         return conditions
@@ -190,13 +216,20 @@ class StableDiffusion(Family):
         self._compiled = None
 
     def encode(self, pixels: mx.array) -> mx.array:
-        config = self.vae.config
-        mean, _ = self.vae.encode(pixels.astype(_dtype(self.vae)))
-        return (mean.astype(mx.float32) - (config.shift_factor or 0.0)) * config.scaling_factor
+        return self.posterior(pixels)[0]
+
+    def posterior(self, pixels: mx.array) -> tuple[mx.array, mx.array | None]:
+        mean, log_variance = self.vae.encode(pixels.astype(_dtype(self.vae)))
+        shift, scale = _shift_and_scale(self.vae)
+        mean = (mean.astype(mx.float32) - shift) * scale
+        if is_kind(self.vae, "AutoencoderTiny"):
+            return mean, None
+        return mean, mx.exp(log_variance.astype(mx.float32) / 2) * scale
 
     def decode(self, latents: mx.array, preview: bool = False) -> mx.array:
         vae = self.preview_vae if preview else self.vae
-        latents = latents / vae.config.scaling_factor + (vae.config.shift_factor or 0.0)
+        shift, scale = _shift_and_scale(vae)
+        latents = latents / scale + shift
         return vae.decode(latents.astype(_dtype(vae))).astype(mx.float32)
 
     def check_fit(self) -> None:
@@ -265,6 +298,15 @@ def _sample_size(config: Mapping[str, Any]) -> tuple[int, int]:
     if len(sides) != 2 or not all(type(side) is int and side > 0 for side in sides):
         raise UserError(f"The UNet's config field 'sample_size' is {size!r}, it must be one or two whole numbers.")
     return sides[0], sides[1]
+
+
+def _shift_and_scale(vae: Autoencoder) -> tuple[Any, Any]:
+    """A UNet's latents are the autoencoder's minus the first, times the second (numbers or per channel)."""
+    config = vae.config
+    mean, deviation = getattr(config, "latents_mean", None), getattr(config, "latents_std", None)
+    if mean is not None and deviation is not None:
+        return mx.array(mean), config.scaling_factor / mx.array(deviation)
+    return config.shift_factor or 0.0, config.scaling_factor
 
 
 def _dtype(vae: Autoencoder) -> mx.Dtype:

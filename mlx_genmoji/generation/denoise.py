@@ -8,9 +8,10 @@ from typing import Any
 import mlx.core as mx
 
 from ..errors import Cancelled
-from ..families.base import Conditions, Family, ImageStart
+from ..families.base import Conditions, Family
 from ..models.ops import on_cpu
-from ..samplers import History, Schedule, step_noise
+from ..samplers import History, Schedule
+from .noise import Draws
 
 Callback = Callable[[int, int, mx.array], Any]
 
@@ -34,19 +35,17 @@ class Progress:
 def denoise(
     family: Family,
     schedule: Schedule,
-    start: ImageStart,
-    noise: mx.array,
-    seed: int,
+    draws: Draws,
     conditions: Conditions,
     guidance: float,
     progress: Progress,
 ) -> mx.array:
     """The finished latents of one picture, (1, h, w, c).
 
-    noise: standard normal, (1, h, w, c). seed: of the noise that a stochastic sampler adds at each step.
     On a CPU each step is evaluated before the next. On a GPU the next step is submitted while one is computed, so that
     the GPU never waits for Python; the callback is called for a step after the next one was submitted.
     """
+    start, noise = draws.start, draws.noise
     if start.latents is None:
         latents = noise * schedule.init_noise_sigma
     else:
@@ -56,7 +55,7 @@ def denoise(
     for i in range(start.step, len(schedule.timesteps)):
         scaled = schedule.scale_model_input(latents, i)
         output = family.predict(scaled, schedule.timesteps[i], conditions, guidance, start)
-        drawn = step_noise(seed, i, latents.shape) if schedule.stochastic else None
+        drawn = draws.step_noise(i) if schedule.draws_noise(i) else None
         latents, history = schedule.step(output, i, latents, history, drawn)
         finished = latents if i + 1 == len(schedule.timesteps) else history[0]
         if on_cpu():

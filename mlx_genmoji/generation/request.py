@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
 
 from ..errors import UserError
 from ..families.base import STRENGTH, Family, ImageStart
+from ..families.settings import Settings
 from ..prompt.safety import check_safe
+from ..prompt.weights import notes_on_marks
 from ..reader.open_form import OpenReader
 from ..reader.options import Options
+from ..reader.reading import Reading
+from ..sampler_names import sampler_named
 from ..samplers import Schedule
+from .noise import Draws, draws_of
 from .recipe import Recipe
+
+if TYPE_CHECKING:
+    from ..combinations.combination import Combination
+
+MAX_SCALE = 1.6
+"""How much larger or smaller than the model's own pictures may be, in length, before a note says so."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +50,10 @@ class Request:
         """Whether captions, seeds and settings alone decide what is drawn: no given noise, no picture to start from."""
         return self.latents is None and not self.recipe.image
 
-    def noise(self, family: Family, i: int) -> mx.array:
-        """The initial noise of candidate `i`, (1, h, w, c)."""
-        return family.noise(self.seed + i) if self.latents is None else self.latents[i : i + 1]
+    def draws(self, family: Family, i: int) -> Draws:
+        """The random numbers of candidate `i`, anew for each drawing."""
+        noise = None if self.latents is None else self.latents[i : i + 1]
+        return draws_of(family, self.recipe.settings, self.seed + i, self.start, noise)
 
     def recipe_of(self, i: int) -> Recipe:
         """The recipe of candidate `i`."""
@@ -59,11 +71,14 @@ def prepare(prompt: str, options: Options, reader: OpenReader, facts: Callable[[
     guidance = defaults.guidance if options.guidance is None else options.guidance
     reading = reader.read(prompt, options)
     seed = check_numbers(options, guidance)
+    settings = options.settings
+    _check_size(settings, reader)
     if options.latents is not None:
-        _check_latents(options.latents, options.count, family)
+        _check_latents(options.latents, options.count, family, settings)
     strength = None if options.image is None else STRENGTH if options.strength is None else options.strength
-    sampler, schedule = family.schedule(options.sampler, steps, strength)
-    start = family.start(schedule, options.image, options.strength, options.mask)
+    settings = _with_sampler(settings, options.sampler)
+    sampler, schedule = family.schedule(options.sampler, steps, strength, settings)
+    start = family.start(schedule, options.image, options.strength, options.mask, settings)
     combination = reading.combination if isinstance(options.combine, bool) else options.combine
     recipe = Recipe(
         prompt=prompt,
@@ -78,8 +93,9 @@ def prepare(prompt: str, options: Options, reader: OpenReader, facts: Callable[[
         guidance=guidance,
         sampler=sampler,
         image=start.recipe,
+        settings=settings,
         combination=combination,
-        notes=reading.notes,
+        notes=(*reading.notes, *_notes(reading, combination, family, settings)),
         **facts(),
     )
     return Request(captions_of(recipe), recipe, schedule, start, options.count, seed, options.latents)
@@ -95,8 +111,8 @@ def request_again(recipe: Recipe, options: Options, family: Family) -> Request:
     check_safe(recipe.final_prompt)
     seed = check_numbers(options, recipe.guidance)
     strength = options.strength
-    _, schedule = family.schedule(recipe.sampler, recipe.steps, strength)
-    start = family.start(schedule, options.image, strength, options.mask)
+    _, schedule = family.schedule(recipe.sampler, recipe.steps, strength, recipe.settings)
+    start = family.start(schedule, options.image, strength, options.mask, recipe.settings)
     return Request(captions_of(recipe), recipe, schedule, start, seed=seed)
 
 
@@ -125,9 +141,44 @@ def check_numbers(options: Options, guidance: float) -> int:
     return seed
 
 
-def _check_latents(latents: mx.array, count: int, family: Family) -> None:
-    expected = (count, *family.latents_shape)
+def _check_latents(latents: mx.array, count: int, family: Family, settings: Settings) -> None:
+    expected = (count, *family.shape(settings))
     if tuple(latents.shape) != expected:
         raise UserError(f"The latents must have the shape {expected}, not {tuple(latents.shape)}.")
     if not mx.isfinite(latents).all().item():
         raise UserError("The latents hold values that are not finite numbers.")
+
+
+def _check_size(settings: Settings, reader: OpenReader) -> None:
+    """Raise UserError for a size that the model cannot draw, or that a closed vocabulary's model was not made for."""
+    own, size = reader.family.size, reader.family.picture_size(settings)
+    if size != own and reader.closed:
+        raise UserError(
+            f"The model {reader.family.name} draws pictures of {own[1]} x {own[0]} pixels and no other size: leave out"
+            " the size. Stickers are made larger when they are exported."
+        )
+
+
+def _with_sampler(settings: Settings, sampler: str | None) -> Settings:
+    """The settings with what a sampler's name says of the schedule, such as "DPM++ 2M Karras"."""
+    if sampler is None:
+        return settings
+    choice = sampler_named(sampler)
+    karras = choice.karras if settings.karras is None else settings.karras
+    return replace(settings, karras=karras, spacing=choice.spacing if settings.spacing is None else settings.spacing)
+
+
+def _notes(reading: Reading, combination: Combination | None, family: Family, settings: Settings) -> Iterator[str]:
+    """Sentences about a size far from the model's, marks in the prompt, and a prompt whose end the model cannot see."""
+    (height, width), (own_height, own_width) = family.picture_size(settings), family.size
+    ratio = math.sqrt(height * width / (own_height * own_width))
+    if not 1 / MAX_SCALE < ratio < MAX_SCALE:
+        yield (
+            f"{width} x {height} is far from the {own_width} x {own_height} pixels that the model {family.name} draws:"
+            " the picture may fall apart or repeat its subject."
+        )
+    texts = [reading.final_prompt] if combination is None else [part.text for part in combination.parts]
+    for text in (*texts, reading.negative_prompt):
+        yield from notes_on_marks(text, settings.prompt_weights)
+        if cut := family.cut_off(text, settings):
+            yield f"The text is too long; the model does not see the end of it: {cut!r}"

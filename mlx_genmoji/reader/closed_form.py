@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from ..checkpoint.defaults import Defaults
 from ..english import with_article
@@ -38,6 +38,8 @@ MAX_SUGGESTIONS = 3
 
 class ClosedReader(OpenReader):
     """Reads prompts for a model that declares what it draws."""
+
+    closed: ClassVar[bool] = True
 
     def __init__(self, family: Family, defaults: Defaults, words: Words, adapters: Adapters, vocabulary: Vocabulary):
         super().__init__(family, defaults, words, adapters)

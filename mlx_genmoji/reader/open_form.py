@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from ..checkpoint.defaults import EMOJI_SETS, Defaults
 from ..errors import UserError
@@ -26,6 +26,9 @@ AS_IS = "{prompt}"
 
 class OpenReader:
     """Reads prompts for one model: its defaults, its words, and the adapters that it draws with."""
+
+    closed: ClassVar[bool] = False
+    """Whether the model declares all that it draws."""
 
     def __init__(self, family: Family, defaults: Defaults, words: Words, adapters: Adapters):
         self.family = family

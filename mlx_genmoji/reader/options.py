@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import mlx.core as mx
 from PIL import Image
 
+from ..families.settings import DEFAULT_SETTINGS, Settings
+
 if TYPE_CHECKING:
     from ..combinations.combination import Combination
     from ..prompt import PromptPlan, Rewriter
@@ -33,3 +35,5 @@ class Options:
     mask: Image.Image | None = None
     latents: mx.array | None = None
     combine: bool | Combination = True
+    settings: Settings = DEFAULT_SETTINGS
+    """Size, `clip_skip`, `spacing`, `karras`, `prompt_weights`, `long_prompts` and `noise`."""

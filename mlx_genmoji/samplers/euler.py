@@ -14,7 +14,7 @@ from .noise import karras_sigmas, linspace, sigma_table, spaced_timesteps, times
 from .schedule import History, Schedule
 
 
-class _Euler(Schedule):
+class EulerLatents(Schedule):
     """Latents `x0 + sigma * epsilon`, where sigma is what the other samplers call `sigma / alpha`."""
 
     def _set_sigmas(self, config: NoiseConfig, timesteps: np.ndarray, sigmas: np.ndarray) -> None:
@@ -28,7 +28,7 @@ class _Euler(Schedule):
         return x / math.hypot(self._sigmas[i], 1)
 
 
-class Euler(_Euler):
+class Euler(EulerLatents):
     """Euler's method on the probability flow ODE: Karras et al. 2022, https://arxiv.org/abs/2206.00364, algorithm 2
     without churn. `EulerDiscreteScheduler` in diffusers.
     """
@@ -60,12 +60,13 @@ class Euler(_Euler):
         return x + derivative * (self._sigmas[i + 1] - self._sigmas[i]), (x0,)
 
 
-class EulerAncestral(_Euler):
+class EulerAncestral(EulerLatents):
     """Euler's method with part of the noise drawn anew at each step: `sample_euler_ancestral` of
     https://github.com/crowsonkb/k-diffusion. `EulerAncestralDiscreteScheduler` in diffusers.
     """
 
     stochastic: ClassVar[bool] = True
+    has_karras: ClassVar[bool] = False
 
     def __init__(self, config: NoiseConfig, steps: int) -> None:
         super().__init__(config, steps)

@@ -18,9 +18,9 @@ History = tuple[mx.array, ...]
 class Schedule(ABC):
     """The timesteps of a generation, and the step from each to the next.
 
-    `timesteps` (float32) has one entry for each step; with `lambda_min_clipped` and trailing spacing there are fewer
-    than requested. The initial latents are standard normal noise times `init_noise_sigma`; to start from a picture,
-    `add_noise` of its latents at step `start(strength)`.
+    `timesteps` (float32) has one entry for each evaluation of the model, in most samplers one a step; with
+    `lambda_min_clipped` and trailing spacing there are fewer than requested. The initial latents are standard normal
+    noise times `init_noise_sigma`; to start from a picture, `add_noise` of its latents at step `start(strength)`.
     """
 
     defaults: ClassVar[Mapping[str, Any]] = {}
@@ -29,6 +29,14 @@ class Schedule(ABC):
     """Checks of further fields of the config, or stricter ones, beside those of `NoiseConfig`."""
     stochastic: ClassVar[bool] = False
     """Whether `step` needs noise."""
+    ignored: ClassVar[frozenset[str]] = frozenset()
+    """Fields of the config that diffusers' scheduler does not have: they are left at the defaults."""
+    has_spacing: ClassVar[bool] = True
+    """Whether `timestep_spacing` decides the timesteps."""
+    has_karras: ClassVar[bool] = True
+    """Whether the sampler knows `use_karras_sigmas`."""
+    evaluations: ClassVar[int] = 1
+    """How many timesteps a step has; with 2, the last step has one."""
 
     timesteps: np.ndarray
     init_noise_sigma: float = 1.0
@@ -47,7 +55,7 @@ class Schedule(ABC):
         As in diffusers' image-to-image pipelines. Raises UserError if the strength leaves no step.
         """
         self._check_strength(strength)
-        begin = self._steps - min(int(self._steps * strength), self._steps)
+        begin = (self._steps - min(int(self._steps * strength), self._steps)) * self.evaluations
         if begin >= len(self.timesteps):
             raise UserError(
                 f"A strength of {strength:g} leaves none of the {self._steps} steps; take more strength or more steps."
@@ -61,6 +69,10 @@ class Schedule(ABC):
     def add_noise(self, x0: mx.array, noise: mx.array, i: int) -> mx.array:
         """The latents of step `i` for a picture's latents `x0` and standard normal `noise`."""
         return self._alphas[i] * x0 + self._sigmas[i] * noise
+
+    def draws_noise(self, i: int) -> bool:
+        """Whether step `i` uses noise. The torch generator of diffusers advances in these steps only."""
+        return self.stochastic
 
     def scale_model_input(self, x: mx.array, i: int) -> mx.array:
         """The model's input at step `i`: latents of variance near one."""

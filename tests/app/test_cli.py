@@ -121,6 +121,8 @@ assert not loaded, loaded
         (["pig", "--steps", "few"], "steps"),
         (["pig", "-n", "0"], "count"),
         (["pig", "--sampler", "magic"], "magic"),
+        (["--replay", "pig.png", "--size", "64"], "leave out --size"),
+        (["--replay", "pig.png", "--prompt-weights"], "leave out --prompt-weights"),
         (["pig", "--skin-tone", "green"], "green"),
         (["pig", "--person-type", "zombie"], "zombie"),
         (["pig", "--guidance", "nan"], "guidance"),
@@ -259,6 +261,46 @@ def test_every_option_reaches_the_library(library: FakeGenmoji) -> None:
         "mask": None,
     }
     assert set(library.saved.values()) == {False}
+
+
+def test_further_options_reach_the_library_where_they_are_given(library: FakeGenmoji) -> None:
+    options = (
+        "--width 24 --height 32 --clip-skip 1 --spacing trailing --no-karras --prompt-weights --long-prompts"
+        " --noise torch --sampler"
+    )
+    assert cli.main(["generate", "pig", *options.split(), "DPM++ 2M Karras"]) == 0
+    given = {
+        "width": 24,
+        "height": 32,
+        "clip_skip": 1,
+        "spacing": "trailing",
+        "karras": False,
+        "prompt_weights": True,
+        "long_prompts": True,
+        "noise": "torch",
+        "sampler": "DPM++ 2M Karras",
+    }
+    assert given.items() <= library.options.items()
+    assert cli.main(["generate", "pig", "--size", "64"]) == 0
+    assert library.options["size"] == 64
+    assert not {"width", "height", "clip_skip", "spacing", "karras", "noise"} & set(library.options)
+
+
+def test_a_note_that_was_shown_as_a_warning_is_printed_once(
+    library: FakeGenmoji, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generate = library.generate
+
+    def warn(prompt: str, **options: Any) -> list[FakeSticker]:
+        warnings.warn("The end is cut.", stacklevel=1)
+        return generate(prompt, **options)
+
+    monkeypatch.setattr(library, "generate", warn)
+    monkeypatch.setattr(FakeSticker, "notes", ("The end is cut.", "The size is odd."))
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        assert cli.main(["generate", "pig"]) == 0
+    assert capsys.readouterr().err.splitlines() == ["genmoji: The end is cut.", "genmoji: The size is odd."]
 
 
 def test_adapters_reach_the_library_with_their_weights(library: FakeGenmoji, tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ from diffusers import (
     AutoencoderTiny,
     DDIMScheduler,
     DiffusionPipeline,
+    EDMDPMSolverMultistepScheduler,
+    EDMEulerScheduler,
     EulerDiscreteScheduler,
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
@@ -261,13 +263,50 @@ def test_an_sd2_that_states_nothing_is_found_out_by_its_unet(state_of, write, tm
     assert scheduler(tmp_path / "v")["prediction_type"] == "v_prediction"
 
 
-@pytest.mark.parametrize(
-    ("marks", "name"),
-    [({"edm_vpred.sigma_max": torch.tensor(120.0)}, "CosXL"), ({"edm_mean": torch.zeros(1, 4, 1, 1)}, "Playground")],
-)
-def test_the_edm_formulation_is_refused_by_name(marks, name, state_of, write, tmp_path):
+def test_playground_and_cosxl_draw_what_diffusers_draws_in_the_form_of_edm(state_of, write, tmp_path):
+    mean, deviation = [-1.6574, 1.886, -1.383, 2.5155], [8.4927, 5.9022, 6.5498, 5.2299]
+    playground = {"edm_mean": torch.tensor(mean), "edm_std": torch.tensor(deviation)}
+    playground = {key: tensor.reshape(1, 4, 1, 1) for key, tensor in playground.items()}
+    cosxl = {"edm_vpred.sigma_max": torch.tensor(120.0), "edm_vpred.sigma_min": torch.tensor(0.002)}
+    # Converted, for the padding of the second tokenizer.
+    save_file(state_of("xl"), tmp_path / "plain.safetensors")
+    convert_single_file(tmp_path / "plain.safetensors", tmp_path / "plain", write("xl") / "tokenizer")
+    picture(tmp_path / "plain")
+    oracle = StableDiffusionXLPipeline.from_pretrained(tmp_path / "plain")
+    plain = expected(oracle)
+    for name, marks in {"playground": playground, "cosxl": cosxl}.items():
+        save_file(state_of("xl") | marks, tmp_path / f"{name}.safetensors")
+        notes = convert_single_file(tmp_path / f"{name}.safetensors", tmp_path / name, write("xl") / "tokenizer")
+        if name == "playground":
+            oracle.scheduler = EDMDPMSolverMultistepScheduler()
+            oracle.vae.register_to_config(scaling_factor=0.5, latents_mean=mean, latents_std=deviation)
+        else:
+            oracle.scheduler = EDMEulerScheduler(
+                sigma_max=120.0, sigma_data=1.0, prediction_type="v_prediction", sigma_schedule="exponential"
+            )
+            oracle.vae.register_to_config(scaling_factor=0.13025, latents_mean=None, latents_std=None)
+        theirs = expected(oracle)
+        assert psnr(picture(tmp_path / name), theirs) >= 50
+        assert psnr(plain, theirs) <= 30
+        assert notes == []
+
+
+def test_a_picture_is_encoded_with_mean_and_deviation_as_in_diffusers(state_of, write, tmp_path):
+    marks = {"edm_mean": torch.tensor([1.0, -1.0, 0.5, 2.0]), "edm_std": torch.tensor([2.0, 3.0, 4.0, 5.0])}
     save_file(state_of("xl") | marks, tmp_path / "a.safetensors")
-    with pytest.raises(UserError, match=f"{name}.*EDM.*not supported"):
+    convert_single_file(tmp_path / "a.safetensors", tmp_path / "out", write("xl") / "tokenizer")
+    pixels = np.random.default_rng(1).uniform(-1, 1, (1, 16, 16, 3)).astype(np.float32)
+    ours = Genmoji.load(tmp_path / "out").family.encode(mx.array(pixels))
+    vae = AutoencoderKL.from_pretrained(tmp_path / "out" / "vae")
+    with torch.no_grad():
+        mode = vae.encode(torch.from_numpy(pixels).permute(0, 3, 1, 2)).latent_dist.mode().permute(0, 2, 3, 1).numpy()
+    theirs = (mode - marks["edm_mean"].numpy()) * 0.5 / marks["edm_std"].numpy()
+    np.testing.assert_allclose(np.array(ours), theirs, atol=1e-4)
+
+
+def test_a_playground_that_lacks_its_deviation_is_one_sentence(state_of, write, tmp_path):
+    save_file(state_of("xl") | {"edm_mean": torch.zeros(4)}, tmp_path / "a.safetensors")
+    with pytest.raises(UserError, match=r"Playground v2\.5 model \(EDM\) that lacks edm_std"):
         convert_single_file(tmp_path / "a.safetensors", tmp_path / "out", write("xl") / "tokenizer")
 
 
