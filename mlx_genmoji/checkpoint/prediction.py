@@ -1,7 +1,7 @@
 """What a checkpoint in one file predicts: epsilon or v, in whichever of the ways in use the file states it.
 
-In this order: the metadata, a tensor named `v_pred`, and for Stable Diffusion 2, whose versions differ in nothing else,
-one evaluation of the UNet. With the wrong one pictures are noise.
+In this order: the metadata, a tensor named `v_pred`, the YAML beside the file, and for Stable Diffusion 2, whose
+versions differ in nothing else, one evaluation of the UNet. With the wrong one pictures are noise.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
@@ -41,6 +42,8 @@ FLAGS = ("ss_v_parameterization", "v_parameterization", "v_prediction", "v_pred"
 
 ARCHITECTURES = ("modelspec.architecture", "ss_base_model_version")
 """Fields of the metadata with the name of a version of Stable Diffusion 2."""
+
+MAX_SIDECAR_BYTES = 1 << 20
 
 ZERO_SNR_FLAGS = ("ss_zero_terminal_snr", "zero_terminal_snr", "modelspec.zero_terminal_snr", "ztsnr", "zsnr")
 
@@ -81,6 +84,21 @@ def declared_prediction(metadata: Mapping[str, str], keys: Collection[str]) -> s
     if any(_plain(metadata.get(name)) in ("false", "0", "no") for name in FLAGS):
         return "epsilon"
     return None
+
+
+def sidecar_prediction(file: Path) -> str | None:
+    """The prediction type in the configuration beside a checkpoint, `NAME.yaml`, as Stable Diffusion's own code has it.
+
+    None if there is no such file, or it is another. Only its line `parameterization` is read.
+    """
+    try:
+        text = file.with_suffix(".yaml").read_bytes()[:MAX_SIDECAR_BYTES].decode("utf-8", "replace")
+    except OSError:
+        return None
+    if "LatentDiffusion" not in text:
+        return None
+    stated = re.search(r"""^\s*parameterization:\s*["']?(\w+)""", text, re.MULTILINE)
+    return SPELLINGS.get(stated[1]) if stated else "epsilon"
 
 
 def declares_zero_snr(metadata: Mapping[str, str], keys: Collection[str], prediction_type: str) -> bool:

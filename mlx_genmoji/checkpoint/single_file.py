@@ -29,7 +29,15 @@ from .components import assign, create_model, save_model
 from .file_families import FAMILIES, SCHEDULER, CheckpointFamily, TextEncoder
 from .file_kinds import kind_of
 from .original_keys import Tensors, autoencoder, clip, open_clip, unet
-from .prediction import EDM, PREDICTION_TYPES, declared_prediction, declares_zero_snr, edm_of, measured_prediction
+from .prediction import (
+    EDM,
+    PREDICTION_TYPES,
+    declared_prediction,
+    declares_zero_snr,
+    edm_of,
+    measured_prediction,
+    sidecar_prediction,
+)
 from .tensor_files import read_tensors
 
 UNET = "model.diffusion_model."
@@ -241,7 +249,7 @@ def _declared(file: Path, tensors: Tensors, metadata: Mapping[str, str]) -> tupl
     """The settings of a model on sigmas, and what its UNet predicts, as far as the file states them."""
     try:
         edm = edm_of(tensors)
-        return edm, edm.prediction_type if edm else declared_prediction(metadata, tensors)
+        return edm, edm.prediction_type if edm else declared_prediction(metadata, tensors) or sidecar_prediction(file)
     except UserError as error:
         raise UserError(f"{file} {error}.") from None
 

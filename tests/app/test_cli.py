@@ -56,12 +56,13 @@ class FakeGenmoji:
     def __init__(self) -> None:
         self.model: str | None = None
         self.adapters: Any = ()
+        self.loading: dict[str, Any] = {}
         self.prompt: str | None = None
         self.options: dict[str, Any] = {}
         self.saved: dict[str, Any] = {}
 
-    def load(self, model: str | None = None, adapters: Any = ()) -> FakeGenmoji:
-        self.model, self.adapters = model, adapters
+    def load(self, model: str | None = None, adapters: Any = (), **loading: Any) -> FakeGenmoji:
+        self.model, self.adapters, self.loading = model, adapters, loading
         return self
 
     def replay(self, recipe: Any, **options: Any) -> FakeSticker:
@@ -398,6 +399,19 @@ def test_an_unusable_picture_is_explained_in_one_line(
     message = capsys.readouterr().err
     assert message.count("\n") == 1 and named in message
     assert sorted(Path().iterdir()) == before
+
+
+def test_an_autoencoder_and_pickles_are_passed_on_where_they_are_given(
+    library: FakeGenmoji, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert cli.main(["generate", "pig", "--model", "a/b", "--vae", "c/d", "--allow-pickle"]) == 0
+    assert library.loading == {"vae": "c/d", "allow_pickle": True}
+    assert cli.main(["generate", "pig"]) == 0
+    assert library.loading == {}
+    calls: list[Any] = []
+    monkeypatch.setattr(single_file, "convert_single_file", lambda *_, **options: calls.append(options) or ["a note"])
+    assert cli.main("convert a.ckpt -o new --vae vae.pt --allow-pickle".split()) == 0
+    assert calls == [{"vae": "vae.pt", "allow_pickle": True}]
 
 
 def test_a_checkpoint_is_converted_as_asked(

@@ -216,6 +216,26 @@ def test_a_zero_terminal_snr_is_read_from_metadata_or_a_mark(metadata, state_of,
     assert scheduler(tmp_path / "out")["timestep_spacing"] == "trailing"
 
 
+@pytest.mark.parametrize(
+    ("text", "predicts"),
+    [
+        (
+            'model:\n  target: ldm.models.diffusion.ddpm.LatentDiffusion\n  params:\n    parameterization: "v"\n',
+            "v_prediction",
+        ),
+        (
+            "model:\n  target: ldm.models.diffusion.ddpm.LatentDiffusion\n  params:\n    scale_factor: 0.18215\n",
+            "epsilon",
+        ),
+    ],
+)
+def test_the_yaml_beside_a_checkpoint_states_the_prediction(text, predicts, state_of, write, tmp_path):
+    save_file(state_of("sd2"), tmp_path / "a.safetensors")
+    (tmp_path / "a.yaml").write_text(text)
+    notes = convert_single_file(tmp_path / "a.safetensors", tmp_path / "out", write("sd2") / "tokenizer")
+    assert (scheduler(tmp_path / "out")["prediction_type"], notes) == (predicts, [])
+
+
 def test_a_prediction_that_is_not_supported_is_named(state_of, write, tmp_path):
     save_file(state_of("sd"), tmp_path / "a.safetensors", {"modelspec.prediction_type": "rectified_flow"})
     with pytest.raises(UserError, match=r"says in modelspec\.prediction_type .*rectified_flow.*--predicts"):
