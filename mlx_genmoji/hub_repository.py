@@ -83,7 +83,8 @@ class Repository:
     @property
     def command(self) -> str:
         """The command that fetches it."""
-        return f'genmoji generate "flying pig" --model {self}'
+        option = "--vae" if self.component else "--model"
+        return f'genmoji generate "flying pig" {option} {self}{" --allow-pickle" if self.allow_pickle else ""}'
 
     def __str__(self) -> str:
         return self.id if self.revision == "main" else f"{self.id}@{self.revision}"

@@ -32,6 +32,7 @@ def read_tensors(path: Path, allow_pickle: bool = False, float64: bool = False) 
     UserError if the file is missing or damaged, is a pickle that is not allowed, or has weights in a format that is not
     read.
     """
+    _check_gguf(path)
     if path.suffix in PICKLES or is_pickle(path):
         if path.is_file() and not is_pickle(path) and _is_safetensors(path):
             return _read_safetensors(path, float64)
@@ -51,6 +52,13 @@ def header_of(path: Path) -> dict[str, Any]:
         header = json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))
     assert isinstance(header, dict)
     return header
+
+
+def _check_gguf(path: Path) -> None:
+    if path.is_file():
+        with path.open("rb") as file:
+            if file.read(4) == b"GGUF":
+                raise UserError(f"{path} is a GGUF file (stable-diffusion.cpp's), which is not read: use safetensors.")
 
 
 def _is_safetensors(path: Path) -> bool:

@@ -28,6 +28,7 @@ from diffusers import (
 from safetensors.torch import load_file, save_file
 
 from mlx_genmoji import Genmoji, UserError
+from mlx_genmoji.checkpoint.safe_folder import convert_folder
 from mlx_genmoji.checkpoint.single_file import convert_single_file
 
 pytestmark = pytest.mark.usefixtures("cpu")
@@ -435,6 +436,12 @@ def test_other_quantized_weights_are_refused_by_name(more, message, state_of, wr
     assert len(str(raised.value).splitlines()) == 1
 
 
+def test_a_gguf_file_is_named(write, tmp_path):
+    (tmp_path / "a.gguf").write_bytes(b"GGUF" + bytes(100))
+    with pytest.raises(UserError, match="GGUF"):
+        convert_single_file(tmp_path / "a.gguf", tmp_path / "out", write("sd") / "tokenizer")
+
+
 def test_a_folder_with_a_float8_unet_is_drawn_with(write, tmp_path):
     import shutil
 
@@ -461,7 +468,7 @@ def test_a_ckpt_is_the_same_folder_as_its_safetensors(family, state_of, write, t
     assert len(files) > 8
     for file in files:
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
-    with pytest.raises(UserError, match=r"a pickle.*--allow-pickle.*runs nothing") as raised:
+    with pytest.raises(UserError, match=r"a pickle.*--allow-pickle .*which runs nothing") as raised:
         convert_single_file(tmp_path / "a.ckpt", tmp_path / "three", tokenizer)
     assert len(str(raised.value).splitlines()) == 1
 
@@ -496,6 +503,24 @@ def test_a_folder_of_pickles_draws_what_diffusers_draws(variant, shards, write, 
     assert psnr(ours, expected(pipeline)) >= 50
     with pytest.raises(UserError, match=r"\.bin|no weights|pickle"):
         Genmoji.load(tmp_path / "model")
+
+
+def test_a_folder_of_pickles_becomes_one_of_safetensors(write, tmp_path):
+    pipeline = DiffusionPipeline.from_pretrained(write("sd"))
+    pipeline.save_pretrained(tmp_path / "model", safe_serialization=False)
+    for file in (tmp_path / "model").rglob("*.safetensors"):
+        stem = "pytorch_model" if file.parent.name == "text_encoder" else "diffusion_pytorch_model"
+        torch.save(load_file(file), file.with_name(f"{stem}.bin"))
+        file.unlink()
+    with pytest.raises(UserError, match=r"genmoji generate and convert .*--allow-pickle"):
+        convert_folder(tmp_path / "model", tmp_path / "refused")
+    convert_folder(tmp_path / "model", tmp_path / "out", allow_pickle=True)
+    assert not list((tmp_path / "out").rglob("*.bin"))
+    theirs = expected(pipeline)
+    assert psnr(expected(StableDiffusionPipeline.from_pretrained(tmp_path / "out")), theirs) >= 50
+    assert psnr(picture(tmp_path / "out"), theirs) >= 50
+    with pytest.raises(UserError, match="exists already"):
+        convert_folder(tmp_path / "model", tmp_path / "out", allow_pickle=True)
 
 
 # ---- Another autoencoder
