@@ -37,10 +37,13 @@ def is_pickle(path: Path) -> bool:
     """Whether a file's first bytes are those of PyTorch's zip format or of a bare pickle, whatever its name is."""
     try:
         with path.open("rb") as file:
-            head = file.read(4)
+            head = file.read(9)
     except OSError:
         return False
-    return head == b"PK\x03\x04" or (head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"))
+    if head[8:] == b"{":
+        # safetensors, whose first bytes are a length: any bytes.
+        return False
+    return head.startswith(b"PK\x03\x04") or (head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"))
 
 
 def refuse_pickle(path: Path) -> UserError:
