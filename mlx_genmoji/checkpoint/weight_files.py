@@ -36,7 +36,10 @@ PICKLE_FORMS = (
     "{stem}{variant}.bin.index.json",
 )
 
-PICKLE_WAY = "genmoji generate and convert read its weights with --allow-pickle (in Python allow_pickle=True), which runs nothing"
+PICKLE_WAY = (
+    "genmoji generate and convert read its weights with --allow-pickle (in Python allow_pickle=True), "
+    "which runs nothing"
+)
 
 
 def find_weights(
