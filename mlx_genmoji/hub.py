@@ -8,6 +8,7 @@ name stays the same model.
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,27 +39,59 @@ class Located(NamedTuple):
     """The commit of a model from the hub."""
 
 
-def locate(model: str | Path | None, revision: str | None = None) -> Located:
+def locate(model: str | Path | None, revision: str | None = None, allow_pickle: bool = False) -> Located:
     """The folder of a model, found by `resolve` (None is the built-in model), and its name for recipes."""
     if model is None or str(model) == BUILTIN_NAME:
         return Located(BUILTIN, BUILTIN_NAME, None)
-    folder = resolve(model, revision)
+    folder = resolve(model, revision, allow_pickle=allow_pickle)
     if folder.is_file():
-        raise UserError(
-            f"{model} is one file, not a folder; convert it to a folder with: genmoji convert {model} -o FOLDER"
-        )
+        raise _refuse_file(folder)
     from .hub_repository import id_and_commit
 
     name, commit = id_and_commit(folder.resolve())
     return Located(folder, name, commit)
 
 
-def resolve(model: str | Path, revision: str | None = None, *, half: bool | None = None) -> Path:
+def _refuse_file(file: Path) -> UserError:
+    """The error for a file in place of a model's folder: the command that converts it, or what else it is."""
+    # Imported here: they import MLX, which finding a folder does not need.
+    from .checkpoint.file_kinds import kind_of
+    from .checkpoint.pickles import is_pickle
+    from .checkpoint.weight_files import header_of
+
+    pickled = is_pickle(file)
+    kind = None
+    # The conversion says what is wrong with a damaged file.
+    with suppress(UserError):
+        kind = None if pickled else kind_of(header_of(file))
+    if kind is not None:
+        return UserError(f"{file} is not a model but {kind}.")
+    options = " --allow-pickle" if pickled else ""
+    return UserError(
+        f"{file} is one file, not a folder; convert it to a folder with: genmoji convert {file} -o FOLDER{options}"
+    )
+
+
+def resolve_component(source: str | Path) -> Path:
+    """The folder or file of one component, such as an autoencoder: an existing path, or a hub id `owner/name`, whose
+    repository has it at its top, or is a whole model. Raises UserError like `resolve`."""
+    return resolve(source, component=True)
+
+
+def resolve(
+    model: str | Path,
+    revision: str | None = None,
+    *,
+    half: bool | None = None,
+    allow_pickle: bool = False,
+    component: bool = False,
+) -> Path:
     """The folder of `model`: "builtin", an existing path, or a hub id `owner/name` or `owner/name@revision`.
 
     For a hub id it is the snapshot in the hub's cache, whose folder is named by the commit, downloaded if it is
-    missing. half: whether to prefer weights in half precision; None prefers them on a GPU. Raises UserError if there is
-    no such model, it needs a login, it has no safetensors, or it is missing and cannot be downloaded.
+    missing. half: whether to prefer weights in half precision; None prefers them on a GPU. allow_pickle: fetch
+    PyTorch's files where there are no others. component: it may be one component instead of a model. Raises UserError
+    if there is no such model, it needs a login, it has no safetensors, or it is missing and cannot be downloaded.
     """
     if str(model) == BUILTIN_NAME:
         return BUILTIN
@@ -73,7 +106,7 @@ def resolve(model: str | Path, revision: str | None = None, *, half: bool | None
     # It imports the hub's client, which the models on this machine do not need.
     from .hub_repository import Repository
 
-    repository = Repository(match["id"], revision)
+    repository = Repository(match["id"], revision, allow_pickle, component)
     half = _prefers_half() if half is None else half
     if (snapshot := repository.cached(half)) is not None:
         return snapshot
@@ -111,7 +144,7 @@ def locate_adapter(adapter: str | Path, allow_pickle: bool = False) -> AdapterPl
         raise UserError(f"There is no adapter {text}: a revision or file on the hub has no '..' in its name.")
     from .hub_repository import AdapterRepository
 
-    repository = AdapterRepository(match["id"], match["revision"] or "main", match["file"], allow_pickle)
+    repository = AdapterRepository(match["id"], match["revision"] or "main", allow_pickle, file=match["file"])
     name = match["id"] + (f"/{match['file']}" if match["file"] else "")
     snapshot = repository.cached()
     if snapshot is None:

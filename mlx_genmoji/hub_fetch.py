@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from .errors import UserError
 from .files import read_json, write_text
-from .hub_repository import COMMIT, INDEX, AdapterRepository, Repository, cache_folder, needed_files
+from .hub_repository import COMMIT, INDEX, AdapterRepository, Repository, cache_folder
 
 if TYPE_CHECKING:
     from huggingface_hub import HfFileMetadata
 
 CHUNK = 2**20
+WEIGHTS = (".safetensors", ".bin")
 ATTEMPTS = 5
 """The number of connections in a row that may bring no data before the download is given up."""
 PAUSE = 1.0
@@ -40,13 +41,14 @@ def fetch(repository: Repository, half: bool) -> Path:
         )
     with _errors(repository):
         commit, names = _listing(repository)
-        if INDEX not in names:
+        if INDEX not in names and not (repository.component and "config.json" in names):
             raise UserError(_no_index(repository.id, names))
         snapshot = repository.folder / "snapshots" / commit
-        _download_missing(repository, commit, [INDEX])
-        needed = needed_files(repository.id, names, _index(snapshot), half)
+        if INDEX in names:
+            _download_missing(repository, commit, [INDEX])
+        needed = repository.needed(names, _index(snapshot) if INDEX in names else {}, half)
         # Weights last: a component whose weights are in the cache is complete.
-        _download_missing(repository, commit, sorted(needed, key=lambda name: (name.endswith(".safetensors"), name)))
+        _download_missing(repository, commit, sorted(needed, key=lambda name: (name.endswith(WEIGHTS), name)))
         _keep_reference(repository, commit)
     return snapshot
 
@@ -60,7 +62,7 @@ def fetch_adapter(repository: AdapterRepository) -> Path:
         )
     with _errors(repository):
         commit, names = _listing(repository)
-        _download_missing(repository, commit, repository.needed(names))
+        _download_missing(repository, commit, repository.adapter_files(names))
         _keep_reference(repository, commit)
     return repository.folder / "snapshots" / commit
 

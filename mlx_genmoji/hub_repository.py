@@ -1,8 +1,8 @@
 """A repository of the Hugging Face hub: which of its files are needed to draw, and whether the hub's cache has them.
 
 Needed are `model_index.json` and the files of `OPTIONAL`, and of each component that the index lists the configuration
-and the weights in one precision. Only safetensors, never pickles. Files lie in the hub's own cache, where
-other programs find them. `HF_HOME` and `HF_HUB_CACHE` are read at each call.
+and the weights in one precision. Only safetensors; pickles where they are allowed and there is nothing else. Files lie
+in the hub's own cache, where other programs find them. `HF_HOME` and `HF_HUB_CACHE` are read at each call.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 from huggingface_hub import constants
 
-from .checkpoint.weight_files import HALF_PRECISION, PICKLES, STEMS
+from .checkpoint.weight_files import HALF_PRECISION, PICKLE_WAY, PICKLES, STEMS
 from .errors import UserError
 from .files import read_json
 
@@ -36,6 +36,9 @@ class Repository:
 
     id: str
     revision: str
+    allow_pickle: bool = False
+    component: bool = False
+    """Whether it may hold one component (`config.json` and weights at its top) in place of a model."""
 
     @property
     def folder(self) -> Path:
@@ -48,8 +51,9 @@ class Repository:
             return None
         names = [path.relative_to(snapshot).as_posix() for path in snapshot.rglob("*") if path.is_file()]
         try:
-            needed = needed_files(self.id, names, read_json(snapshot / INDEX), half)
-            listed = [path for name in needed if ".safetensors.index" in name for path in _shards(snapshot / name)]
+            needed = self.needed(names, read_json(snapshot / INDEX) if INDEX in names else {}, half)
+            indices = [name for name in needed if name.endswith(".json") and ".index" in name]
+            listed = [path for name in indices for path in _shards(snapshot / name)]
         except (AttributeError, KeyError, OSError, TypeError, UserError, ValueError):
             return None
         return snapshot if all(path.is_file() for path in listed) else None
@@ -64,10 +68,28 @@ class Repository:
                 return None
         return self.folder / "snapshots" / commit
 
+    def needed(self, names: Iterable[str], index: Mapping[str, Any], half: bool) -> list[str]:
+        """Of its file names, those that are needed. index: its `model_index.json`, empty where it has none.
+
+        Raises UserError where a component has no weights that may be read.
+        """
+        names = set(names)
+        if self.component:
+            top = {name for name in names if "/" not in name} if INDEX not in names else set()
+            if "config.json" in top:
+                return ["config.json", *_weights(self.id, "it", sorted(top), half, self.allow_pickle)]
+            inside = sorted(name.removeprefix("vae/") for name in names if name.startswith("vae/"))
+            chosen = ["config.json", *_weights(self.id, "vae", inside, half, self.allow_pickle)]
+            return [f"vae/{name}" for name in chosen]
+        if INDEX not in names:
+            raise KeyError(INDEX)
+        return needed_files(self.id, names, index, half, self.allow_pickle)
+
     @property
     def command(self) -> str:
         """The command that fetches it."""
-        return f'genmoji generate "flying pig" --model {self}'
+        option = "--vae" if self.component else "--model"
+        return f'genmoji generate "flying pig" {option} {self}{" --allow-pickle" if self.allow_pickle else ""}'
 
     def __str__(self) -> str:
         return self.id if self.revision == "main" else f"{self.id}@{self.revision}"
@@ -79,9 +101,8 @@ class AdapterRepository(Repository):
 
     file: str | None = None
     """The file or folder that the user named."""
-    allow_pickle: bool = False
 
-    def needed(self, names: Iterable[str]) -> list[str]:
+    def adapter_files(self, names: Iterable[str]) -> list[str]:
         """Of the repository's file names, those that are needed. Raises UserError if there is not one adapter."""
         from .lora.adapter_folder import needed_files as files
 
@@ -95,7 +116,7 @@ class AdapterRepository(Repository):
             return None
         names = [path.relative_to(snapshot).as_posix() for path in snapshot.rglob("*") if path.is_file()]
         try:
-            self.needed(names)
+            self.adapter_files(names)
         except UserError:
             return None
         return snapshot
@@ -105,7 +126,9 @@ class AdapterRepository(Repository):
         return f'genmoji generate "flying pig" --adapter {self}{f"/{self.file}" if self.file else ""}'
 
 
-def needed_files(repository: str, names: Iterable[str], index: Mapping[str, Any], half: bool) -> list[str]:
+def needed_files(
+    repository: str, names: Iterable[str], index: Mapping[str, Any], half: bool, allow_pickle: bool = False
+) -> list[str]:
     """Of a repository's file names, those that are needed to draw with it, given its `model_index.json`.
 
     Raises UserError where a component has no safetensors.
@@ -121,7 +144,7 @@ def needed_files(repository: str, names: Iterable[str], index: Mapping[str, Any]
         if component in WEIGHTLESS:
             chosen = [name for name in bare if name.endswith((".json", ".txt"))]
         else:
-            chosen = ["config.json", *_weights(repository, component, bare, half)]
+            chosen = ["config.json", *_weights(repository, component, bare, half, allow_pickle)]
         needed += [f"{component}/{name}" for name in chosen]
     absent = [name for name in needed if name not in names]
     if absent:
@@ -129,23 +152,26 @@ def needed_files(repository: str, names: Iterable[str], index: Mapping[str, Any]
     return needed
 
 
-def _weights(repository: str, component: str, names: list[str], half: bool) -> list[str]:
+def _weights(repository: str, component: str, names: list[str], half: bool, allow_pickle: bool = False) -> list[str]:
     """The files of one precision, the index of those in several pieces included."""
-    precisions: dict[str, list[str]] = {}
-    for name in names:
-        stem, *parts = re.sub(r"-\d+-of-\d+", "", name).split(".")
-        precision = [part for part in parts if part in HALF_PRECISION]
-        kind = [part for part in parts if part not in HALF_PRECISION]
-        if stem in STEMS and len(precision) <= 1 and kind in (["safetensors"], ["safetensors", "index", "json"]):
-            precisions.setdefault("".join(precision), []).append(name)
-    for wanted in (*HALF_PRECISION, "") if half else ("", *HALF_PRECISION):
-        files = precisions.get(wanted, [])
-        whole = [name for name in files if name.endswith(".safetensors") and "-of-" not in name]
-        if whole or any(name.endswith(".safetensors") for name in files):
-            return whole or files
+    for ending in ("safetensors", "bin") if allow_pickle else ("safetensors",):
+        stems = STEMS if ending == "safetensors" else (*STEMS, "pytorch_model")
+        precisions: dict[str, list[str]] = {}
+        for name in names:
+            stem, *parts = re.sub(r"-\d+-of-\d+", "", name).split(".")
+            precision = [part for part in parts if part in HALF_PRECISION]
+            kind = [part for part in parts if part not in HALF_PRECISION]
+            if stem in stems and len(precision) <= 1 and kind in ([ending], [ending, "index", "json"]):
+                precisions.setdefault("".join(precision), []).append(name)
+        for wanted in (*HALF_PRECISION, "") if half else ("", *HALF_PRECISION):
+            files = precisions.get(wanted, [])
+            whole = [name for name in files if name.endswith(f".{ending}") and "-of-" not in name]
+            if whole or any(name.endswith(f".{ending}") for name in files):
+                return whole or files
     pickles = sorted(name for name in names if name.endswith(PICKLES))
     why = f"only {pickles[0]}, a pickle, which can run any code" if pickles else "no weights"
-    raise UserError(f"{repository} has {why} in {component}: a model with .safetensors files is needed.")
+    way = f"; {PICKLE_WAY}" if pickles and not allow_pickle else ""
+    raise UserError(f"{repository} has {why} in {component}: a model with .safetensors files is needed{way}.")
 
 
 def _shards(index: Path) -> list[Path]:

@@ -15,12 +15,16 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import mlx.core as mx
 import mlx.nn as nn
 
 from .errors import UserError, quoted
+
+if TYPE_CHECKING:
+    from .families.stable_diffusion import TextTowers
+    from .models.clip import CLIPTextModel
 
 ENCODERS = ("text_encoder", "text_encoder_2")
 
@@ -156,6 +160,34 @@ def check_fit(tokens: Sequence[LearnedToken], widths: Mapping[str, int], file: s
                 f"{file} is a textual inversion for another model: the token {quoted(token.name)} has vectors of"
                 f" {theirs} numbers, and the model's text encoders take {wanted}."
             )
+
+
+def learn_tokens(towers: TextTowers, learned: Learned, file: str) -> None:
+    """Let a model's text encoders read these tokens, in place of those before.
+
+    file: where they come from, for messages. Raises UserError if they do not fit.
+    """
+    widths = {name: encoder.config.hidden_size for name, encoder in zip(ENCODERS, towers.encoders, strict=False)}
+    check_fit(learned.tokens, widths, file)
+    if towers.plain is not None:
+        for encoder, (_, embedding) in zip(towers.encoders, towers.plain, strict=True):
+            _set_embedding(encoder, embedding)
+        towers.tokenizers = [tokenizer for tokenizer, _ in towers.plain]
+        towers.plain = None
+    if not learned.tokens:
+        return
+    embeddings = [encoder.text_model.embeddings.token_embedding for encoder in towers.encoders]
+    towers.plain = list(zip(towers.tokenizers, embeddings, strict=True))
+    lengths = {token.name: token.length for token in learned.tokens}
+    for name, encoder, (tokenizer, embedding) in zip(ENCODERS, towers.encoders, towers.plain, strict=False):
+        rows = mx.concatenate([token.vectors[name] for token in learned.tokens])
+        _set_embedding(encoder, LearnedEmbedding(embedding, tokenizer.vocab_size, rows))
+    towers.tokenizers = [tokenizer.with_tokens(lengths, learned.aliases) for tokenizer, _ in towers.plain]
+
+
+def _set_embedding(encoder: CLIPTextModel, embedding: nn.Module) -> None:
+    tables: Any = encoder.text_model.embeddings
+    tables.token_embedding = embedding
 
 
 def _token(name: str, vectors: Mapping[str, mx.array]) -> LearnedToken:

@@ -170,16 +170,22 @@ class CLIPTokenizer:
                 warnings.warn(f"The text is too long; the model does not see the end of it: {lost!r}", stacklevel=2)
         return np.array([encoding.ids for encoding in encodings], dtype=np.int32).reshape(-1, self.max_length)
 
+    def words(self, text: str) -> list[int]:
+        """The ids of all of `text`, however long, without start, end and padding."""
+        first = self._encode(text, special=False)
+        parts = (first, *first.overflowing)
+        return [i for part in parts for i, real in zip(part.ids, part.attention_mask, strict=True) if real]
+
     def truncated(self, text: str) -> str:
         """The end of `text` that does not fit into `max_length` ids, from the first incomplete word; "" if all fits."""
         return _cut_off(self._replace(text), self._encode(text))
 
-    def _encode(self, text: str) -> Encoding:
+    def _encode(self, text: str, special: bool = True) -> Encoding:
         try:
             text.encode()
         except UnicodeEncodeError:
             raise UserError(f"The text {text!a} is not valid Unicode; write it in UTF-8.") from None
-        return self._backend.encode(self._replace(text))
+        return self._backend.encode(self._replace(text), add_special_tokens=special)
 
     def _replace(self, text: str) -> str:
         """`text` with the names of learned tokens, and words for them, replaced, but not within longer words."""

@@ -57,7 +57,13 @@ def pipeline_of(folder: Path) -> tuple[Pipeline, dict[str, Any]]:
 
 
 def load_family(
-    folder: Path, name: str, *, quantization: Quantization | None = None, preview: str | Path | None = None
+    folder: Path,
+    name: str,
+    *,
+    quantization: Quantization | None = None,
+    preview: str | Path | None = None,
+    vae: str | Path | None = None,
+    allow_pickle: bool = False,
 ) -> tuple[Family, Defaults]:
     """Load the model in a diffusers folder, and its default settings; see `Genmoji.load`."""
     pipeline, index = pipeline_of(folder)
@@ -69,6 +75,8 @@ def load_family(
         zeros_for_empty=bool(index.get("force_zeros_for_empty_prompt", True)),
         quantization=quantization,
         preview=preview,
+        vae=vae,
+        allow_pickle=allow_pickle,
     )
     family.name = name
     return family, defaults

@@ -15,12 +15,13 @@ from PIL import Image
 from ..checkpoint.components import is_kind, load_model, weight_paths
 from ..checkpoint.weight_files import Weights
 from ..errors import UserError
+from ..files import read_json
 from ..hub import resolve
 from ..models import DENSE_KEY
 from ..models.ops import on_cpu
 from ..samplers import NoiseConfig, Schedule, make_sampler
 from ..tokenizer import CLIPTokenizer
-from .base import STRENGTH, Conditions, Family, ImageStart
+from .base import DEFAULT_SETTINGS, STRENGTH, Conditions, Family, ImageStart, Settings
 
 if TYPE_CHECKING:
     from ..models.clip import CLIPTextModel
@@ -48,7 +49,7 @@ class TextTowers:
         self.tokenizers = tokenizers
         self.encoders = encoders
         self.zeros_for_empty = zeros_for_empty
-        self._plain: list[tuple[CLIPTokenizer, nn.Module]] | None = None
+        self.plain: list[tuple[CLIPTokenizer, nn.Module]] | None = None
         """The tokenizers and embeddings without learned tokens, while there are any."""
 
     @property
@@ -56,32 +57,21 @@ class TextTowers:
         """Channels of the states."""
         return sum(encoder.config.hidden_size for encoder in self.encoders)
 
-    def learn(self, learned: Learned) -> None:
-        """Read texts with these learned tokens, in place of those before. Their vectors fit the text encoders."""
-        if self._plain is not None:
-            for encoder, (_, embedding) in zip(self.encoders, self._plain, strict=True):
-                _set_embedding(encoder, embedding)
-            self.tokenizers = [tokenizer for tokenizer, _ in self._plain]
-            self._plain = None
-        if not learned.tokens:
-            return
-        from ..textual_inversion import ENCODERS, LearnedEmbedding
-
-        embeddings = [encoder.text_model.embeddings.token_embedding for encoder in self.encoders]
-        self._plain = list(zip(self.tokenizers, embeddings, strict=True))
-        lengths = {token.name: token.length for token in learned.tokens}
-        for name, encoder, (tokenizer, embedding) in zip(ENCODERS, self.encoders, self._plain, strict=False):
-            rows = mx.concatenate([token.vectors[name] for token in learned.tokens])
-            _set_embedding(encoder, LearnedEmbedding(embedding, tokenizer.vocab_size, rows))
-        self.tokenizers = [tokenizer.with_tokens(lengths, learned.aliases) for tokenizer, _ in self._plain]
-
-    def __call__(self, prompt: str, negative_prompt: str | None, size: tuple[int, int]) -> Conditions:
+    def __call__(
+        self, prompt: str, negative_prompt: str | None, size: tuple[int, int], settings: Settings = DEFAULT_SETTINGS
+    ) -> Conditions:
         """Conditions for a prompt: two rows, the negative prompt's first; one row if that is None.
 
-        size: height and width of the picture in pixels, a condition of XL.
+        size: height and width of the picture in pixels, a condition of XL. settings: `clip_skip`, which as in
+        diffusers changes the prompt's row alone, `prompt_weights` and `long_prompts`.
         """
         texts = [prompt] if negative_prompt is None else [negative_prompt, prompt]
-        states, pooled = self.encode(self.tokenize(texts))
+        if settings.clip_skip or settings.prompt_weights or settings.long_prompts:
+            from .text_chunks import encode_texts
+
+            states, pooled = encode_texts(self, texts, settings)
+        else:
+            states, pooled = self.encode(self.tokenize(texts))
         if pooled is None:
             return Conditions(states, {})
         if negative_prompt == "" and self.zeros_for_empty:
@@ -133,6 +123,8 @@ class StableDiffusion(Family):
         zeros_for_empty: bool,
         quantization: Quantization | None,
         preview: str | Path | None,
+        vae: str | Path | None = None,
+        allow_pickle: bool = False,
     ) -> StableDiffusion:
         """Load the components of a diffusers folder; see `Genmoji.load`. Raises UserError for a faulty one."""
         NoiseConfig.read(scheduler)
@@ -142,12 +134,12 @@ class StableDiffusion(Family):
             tokenizers.append(CLIPTokenizer.load(folder / f"tokenizer{suffix}"))
             path = folder / f"text_encoder{suffix}"
             for_text = quantization and quantization.for_text
-            encoders.append(load_model(path, CLIP, quantization=for_text))
-        unet: Any = load_model(folder / "unet", UNET, quantization=quantization)
-        vae: Any = load_model(folder / "vae", AUTOENCODERS)
+            encoders.append(load_model(path, CLIP, quantization=for_text, allow_pickle=allow_pickle))
+        unet: Any = load_model(folder / "unet", UNET, quantization=quantization, allow_pickle=allow_pickle)
+        autoencoder = _load_autoencoder(folder, vae, allow_pickle)
         preview_vae: Any = None if preview is None else load_model(resolve(preview), AUTOENCODERS[::-1])
         text = TextTowers(tokenizers, encoders, zeros_for_empty)
-        family = cls(unet=unet, text=text, vae=vae, scheduler=scheduler, preview_vae=preview_vae)
+        family = cls(unet=unet, text=text, vae=autoencoder, scheduler=scheduler, preview_vae=preview_vae)
         components = (*family.models.values(), family.vae)
         family.weights = Weights([path for component in components for path in weight_paths(component)])
         family.check_fit()
@@ -177,6 +169,13 @@ class StableDiffusion(Family):
         height, width, _ = self.latents_shape
         return height * self.vae.downscale, width * self.vae.downscale
 
+    def picture_size(self, settings: Settings) -> tuple[int, int]:
+        return settings.picture_size(self.size, self.vae.downscale)
+
+    def shape(self, settings: Settings) -> tuple[int, int, int]:
+        height, width = self.picture_size(settings)
+        return height // self.vae.downscale, width // self.vae.downscale, self.vae.config.latent_channels
+
     @property
     def inpaints(self) -> bool:
         """Whether the UNet takes a picture and a mask in addition to the latents."""
@@ -190,8 +189,19 @@ class StableDiffusion(Family):
     def fits(self, text: str) -> bool:
         return not any(tokenizer.truncated(text) for tokenizer in self.text.tokenizers)
 
-    def schedule(self, sampler: str | None, steps: int, strength: float | None) -> tuple[str, Schedule]:
-        made = make_sampler(self.scheduler, sampler)
+    def cut_off(self, text: str, settings: Settings) -> str:
+        if settings.long_prompts:
+            return ""
+        if settings.prompt_weights:
+            from .text_chunks import plain_text
+
+            text = plain_text(text, settings)
+        return max((tokenizer.truncated(text) for tokenizer in self.text.tokenizers), key=len)
+
+    def schedule(
+        self, sampler: str | None, steps: int, strength: float | None, settings: Settings = DEFAULT_SETTINGS
+    ) -> tuple[str, Schedule]:
+        made = make_sampler(self.scheduler, sampler, spacing=settings.spacing, karras=settings.karras)
         schedule = made.schedule(steps)
         if self.guidance_distilled and strength is not None:
             from ..samplers.lcm import LCM
@@ -201,7 +211,12 @@ class StableDiffusion(Family):
         return made.name, schedule
 
     def start(
-        self, schedule: Schedule, image: Image.Image | None, strength: float | None, mask: Image.Image | None
+        self,
+        schedule: Schedule,
+        image: Image.Image | None,
+        strength: float | None,
+        mask: Image.Image | None,
+        settings: Settings = DEFAULT_SETTINGS,
     ) -> ImageStart:
         if self.inpaints and (image is None or mask is None):
             raise UserError(f"The model {self.name} repaints pictures: it needs an image and a mask.")
@@ -215,11 +230,14 @@ class StableDiffusion(Family):
 
         if strength is None:
             strength = STRENGTH if mask is None else 1.0
-        return image_start(self, self.vae.downscale, schedule, image, strength, mask)
+        size = self.picture_size(settings)
+        return image_start(self, size, self.vae.downscale, schedule, image, strength, mask)
 
-    def conditions(self, prompt: str, negative_prompt: str, guidance: float) -> Conditions:
+    def conditions(
+        self, prompt: str, negative_prompt: str, guidance: float, settings: Settings = DEFAULT_SETTINGS
+    ) -> Conditions:
         two_rows = guidance > 1 and not self.guidance_distilled
-        conditions = self.text(prompt, negative_prompt if two_rows else None, self.size)
+        conditions = self.text(prompt, negative_prompt if two_rows else None, self.picture_size(settings), settings)
         if channels := self.unet.config.time_cond_proj_dim:
             conditions.added["timestep_cond"] = guidance_embedding(guidance, channels)
         return conditions
@@ -249,24 +267,29 @@ class StableDiffusion(Family):
         return self._compiled
 
     def learn(self, learned: Learned, file: str) -> None:
-        from ..textual_inversion import ENCODERS, check_fit
+        from ..textual_inversion import learn_tokens
 
-        widths = {name: encoder.config.hidden_size for name, encoder in zip(ENCODERS, self.text.encoders, strict=False)}
-        check_fit(learned.tokens, widths, file)
-        self.text.learn(learned)
+        learn_tokens(self.text, learned, file)
 
     def layers_changed(self) -> None:
         # A compiled function picks up new arrays in its layers, but not new layers or new numbers.
         self._compiled = None
 
     def encode(self, pixels: mx.array) -> mx.array:
-        config = self.vae.config
-        mean, _ = self.vae.encode(pixels.astype(_dtype(self.vae)))
-        return (mean.astype(mx.float32) - (config.shift_factor or 0.0)) * config.scaling_factor
+        return self.posterior(pixels)[0]
+
+    def posterior(self, pixels: mx.array) -> tuple[mx.array, mx.array | None]:
+        mean, log_variance = self.vae.encode(pixels.astype(_dtype(self.vae)))
+        shift, scale = _shift_and_scale(self.vae)
+        mean = (mean.astype(mx.float32) - shift) * scale
+        if is_kind(self.vae, "AutoencoderTiny"):
+            return mean, None
+        return mean, mx.exp(log_variance.astype(mx.float32) / 2) * scale
 
     def decode(self, latents: mx.array, preview: bool = False) -> mx.array:
         vae = self.preview_vae if preview else self.vae
-        latents = latents / vae.config.scaling_factor + (vae.config.shift_factor or 0.0)
+        shift, scale = _shift_and_scale(vae)
+        latents = latents / scale + shift
         return vae.decode(latents.astype(_dtype(vae))).astype(mx.float32)
 
     def check_fit(self) -> None:
@@ -293,9 +316,16 @@ class StableDiffusion(Family):
         _sample_size(self.unet.raw_config)
 
 
-def _set_embedding(encoder: CLIPTextModel, embedding: nn.Module) -> None:
-    tables: Any = encoder.text_model.embeddings
-    tables.token_embedding = embedding
+def _load_autoencoder(folder: Path, source: str | Path | None, allow_pickle: bool) -> Any:
+    """The autoencoder of a model's folder, or of `source`; see `Genmoji.load`."""
+    if source is None:
+        return load_model(folder / "vae", AUTOENCODERS, allow_pickle=allow_pickle)
+    # Imported here: few drawings need it.
+    from ..checkpoint.autoencoders import load_autoencoder
+
+    config = folder / "vae" / "config.json"
+    scaling = read_json(config).get("scaling_factor") if config.exists() else None
+    return load_autoencoder(source, scaling if isinstance(scaling, float) else 0.18215, allow_pickle)
 
 
 def time_ids(size: tuple[int, int], count: int) -> mx.array:
@@ -333,6 +363,15 @@ def _sample_size(config: Mapping[str, Any]) -> tuple[int, int]:
     if len(sides) != 2 or not all(type(side) is int and side > 0 for side in sides):
         raise UserError(f"The UNet's config field 'sample_size' is {size!r}, it must be one or two whole numbers.")
     return sides[0], sides[1]
+
+
+def _shift_and_scale(vae: Autoencoder) -> tuple[Any, Any]:
+    """A UNet's latents are the autoencoder's minus the first, times the second (numbers or per channel)."""
+    config = vae.config
+    mean, deviation = getattr(config, "latents_mean", None), getattr(config, "latents_std", None)
+    if mean is not None and deviation is not None:
+        return mx.array(mean), config.scaling_factor / mx.array(deviation)
+    return config.shift_factor or 0.0, config.scaling_factor
 
 
 def _dtype(vae: Autoencoder) -> mx.Dtype:

@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache, cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from ..checkpoint import Defaults
 from ..errors import UserError, quoted
@@ -34,6 +34,8 @@ MAX_SUGGESTIONS = 3
 
 class ClosedReader(OpenReader):
     """Reads prompts for a model that declares what it draws."""
+
+    closed: ClassVar[bool] = True
 
     def __init__(self, family: Family, defaults: Defaults, words: Words, vocabulary: Vocabulary):
         super().__init__(family, defaults, words)
