@@ -203,7 +203,7 @@ def generate(
     if replay is not None:
         _check_replay(options)
     if sampler is not None and sampler not in SAMPLER_NAMES:
-        from mlx_genmoji.samplers.names import sampler_named
+        from mlx_genmoji.samplers import sampler_named
 
         sampler_named(sampler)
     if adapter and adapters is not None:

@@ -15,7 +15,6 @@ from PIL import Image
 from ..checkpoint.components import is_kind, load_model, weight_paths
 from ..checkpoint.weight_files import Weights
 from ..errors import UserError
-from ..files import read_json
 from ..hub import resolve
 from ..models import DENSE_KEY
 from ..models.ops import on_cpu
@@ -136,7 +135,12 @@ class StableDiffusion(Family):
             for_text = quantization and quantization.for_text
             encoders.append(load_model(path, CLIP, quantization=for_text, allow_pickle=allow_pickle))
         unet: Any = load_model(folder / "unet", UNET, quantization=quantization, allow_pickle=allow_pickle)
-        autoencoder = _load_autoencoder(folder, vae, allow_pickle)
+        if vae is None:
+            autoencoder: Any = load_model(folder / "vae", AUTOENCODERS, allow_pickle=allow_pickle)
+        else:
+            from ..checkpoint.autoencoders import load_other
+
+            autoencoder = load_other(vae, folder / "vae" / "config.json", allow_pickle)
         preview_vae: Any = None if preview is None else load_model(resolve(preview), AUTOENCODERS[::-1])
         text = TextTowers(tokenizers, encoders, zeros_for_empty)
         family = cls(unet=unet, text=text, vae=autoencoder, scheduler=scheduler, preview_vae=preview_vae)
@@ -314,18 +318,6 @@ class StableDiffusion(Family):
                 "The model's parts do not fit: two text encoders and an addition_embed_type of text_time go together."
             )
         _sample_size(self.unet.raw_config)
-
-
-def _load_autoencoder(folder: Path, source: str | Path | None, allow_pickle: bool) -> Any:
-    """The autoencoder of a model's folder, or of `source`; see `Genmoji.load`."""
-    if source is None:
-        return load_model(folder / "vae", AUTOENCODERS, allow_pickle=allow_pickle)
-    # Imported here: few drawings need it.
-    from ..checkpoint.autoencoders import load_autoencoder
-
-    config = folder / "vae" / "config.json"
-    scaling = read_json(config).get("scaling_factor") if config.exists() else None
-    return load_autoencoder(source, scaling if isinstance(scaling, float) else 0.18215, allow_pickle)
 
 
 def time_ids(size: tuple[int, int], count: int) -> mx.array:

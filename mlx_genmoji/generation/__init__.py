@@ -63,7 +63,7 @@ def draws_of(family: Family, settings: Settings, seed: int, start: ImageStart, n
     if settings.noise == "torch":
         from .torch_draws import draws_of_torch
 
-        return draws_of_torch(seed, shape, start, noise)
+        return Draws(*draws_of_torch(seed, shape, start, noise))
     if noise is None:
         noise = family.noise(seed, settings)
     return Draws(noise, start, lambda i: step_noise(seed, i, shape))

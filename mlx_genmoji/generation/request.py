@@ -16,7 +16,7 @@ from ..errors import UserError
 from ..families.base import STRENGTH, Family, ImageStart, Settings
 from ..prompt.safety import check_safe
 from ..reader import OpenReader, Options, Reading
-from ..samplers import SAMPLERS, Schedule
+from ..samplers import SAMPLERS, Schedule, sampler_named
 from . import Draws, draws_of
 from .recipe import Recipe
 
@@ -185,8 +185,6 @@ def _with_sampler(settings: Settings, sampler: str | None) -> Settings:
     """The settings with what a sampler's name says of the schedule, such as "DPM++ 2M Karras"."""
     if sampler is None or sampler in SAMPLERS:
         return settings
-    from ..samplers.names import sampler_named
-
     choice = sampler_named(sampler)
     karras = choice.karras if settings.karras is None else settings.karras
     return replace(settings, karras=karras, spacing=choice.spacing if settings.spacing is None else settings.spacing)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import mlx.core as mx
 
 from ..families.base import ImageStart
 from ..samplers.torch_noise import TorchGenerator
-from . import Draws
 
 
-def draws_of_torch(seed: int, shape: tuple[int, ...], start: ImageStart, noise: mx.array | None) -> Draws:
-    """The draws of diffusers' pipelines, which take everything from one generator in this order: the latents of a
+def draws_of_torch(
+    seed: int, shape: tuple[int, ...], start: ImageStart, noise: mx.array | None
+) -> tuple[mx.array, ImageStart, Callable[[int], mx.array]]:
+    """The noise, the start and the steps' noise (`generation.Draws`) of diffusers' pipelines, which take everything from one generator in this order: the latents of a
     picture, sampled from the encoder's distribution; the initial noise; those of a masked picture; the steps' noise.
     """
     generator = TorchGenerator(seed)
@@ -23,4 +26,4 @@ def draws_of_torch(seed: int, shape: tuple[int, ...], start: ImageStart, noise: 
         mask, masked = start.inpainting[..., :1], start.inpainting[..., 1:]
         masked = masked + masked_deviation * generator.latents(shape)
         start = start._replace(inpainting=mx.concatenate([mask, masked], axis=-1))
-    return Draws(noise, start, lambda i: generator.latents(shape))
+    return noise, start, lambda i: generator.latents(shape)

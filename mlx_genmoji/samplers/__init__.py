@@ -20,6 +20,7 @@ Notation, as in the papers: a noisy sample is `x = alpha * x0 + sigma * epsilon`
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ from typing import Any, ClassVar, NamedTuple
 import mlx.core as mx
 import numpy as np
 
-from ..errors import UserError
+from ..errors import UserError, quoted
 from .noise import Check, NoiseConfig, add_noise, alphas_cumprod, check, step_noise, training_target
 
 __all__ = [
@@ -87,6 +88,23 @@ SAMPLER_OF_CLASS: Mapping[str, str] = {
     "PNDMScheduler": "pndm",
     "TCDScheduler": "tcd",
     "UniPCMultistepScheduler": "unipc",
+}
+
+# As diffusers' documentation maps them ("Schedulers", A1111's and k-diffusion's names), without spaces and signs.
+_OTHER_NAMES: Mapping[str, str] = {
+    "dpm++2sa": "dpm++2s",
+    "dpm++2sancestral": "dpm++2s",
+    "dpm++sde": "dpm++2s",
+    "dpm2a": "dpm2-ancestral",
+    "eulera": "euler-ancestral",
+    "plms": "pndm",
+    "unipcbh2": "unipc",
+}
+
+_SCHEDULES: Mapping[str, Mapping[str, Any]] = {
+    "karras": {"karras": True},
+    "sgmuniform": {"spacing": "trailing"},
+    "simple": {"spacing": "trailing"},
 }
 
 SPACINGS = ("leading", "trailing", "linspace")
@@ -211,6 +229,32 @@ class SamplerChoice(NamedTuple):
     spacing: str | None = None
 
 
+def sampler_named(name: str) -> SamplerChoice:
+    """The sampler of a name: "dpm++2m", "DPMSolverMultistepScheduler", "DPM++ 2M Karras" or "dpmpp_2m".
+
+    A1111's schedule types "Karras", "SGM Uniform" and "Simple" may follow. Raises UserError for an unknown name.
+    """
+    plain = _plain(name)
+    schedules = [{}, *(fields for suffix, fields in _SCHEDULES.items() if plain.endswith(suffix))]
+    suffixes = ["", *(suffix for suffix in _SCHEDULES if plain.endswith(suffix))]
+    for suffix, schedule in zip(suffixes, schedules, strict=True):
+        known = _NAMES.get(plain.removesuffix(suffix))
+        if known is not None:
+            return SamplerChoice(known, **schedule)
+    raise UserError(f"There is no sampler {quoted(repr(name))}; the samplers are: {', '.join(SAMPLERS)}.")
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\s_\-()]+", "", name.casefold()).replace("dpmpp", "dpm++")
+
+
+_NAMES: Mapping[str, str] = {
+    **{_plain(name): name for name in SAMPLERS},
+    **{_plain(class_name): name for class_name, name in SAMPLER_OF_CLASS.items()},
+    **_OTHER_NAMES,
+}
+
+
 def sampler_of_config(config: Mapping[str, Any]) -> SamplerChoice:
     """The sampler that a `scheduler_config.json` asks for. Raises UserError if there is none."""
     class_name = config.get("_class_name")
@@ -245,19 +289,12 @@ def make_sampler(
 ) -> Sampler:
     """The sampler that a `scheduler_config.json` asks for by `_class_name`, or the one called `name`.
 
-    By name (see `names.sampler_named`), the sampler takes from the config the fields that it knows, as
+    By name (see `sampler_named`), the sampler takes from the config the fields that it knows, as
     `from_config` of diffusers does. spacing, karras: replace the config's `timestep_spacing` and `use_karras_sigmas`;
     a name such as "DPM++ 2M Karras" does that too. Raises UserError for an unknown name, for a field, a value or a
     `_class_name` that is not supported, and for a spacing or Karras sigmas that the sampler does not know.
     """
-    if name is None:
-        choice = sampler_of_config(config)
-    elif name in SAMPLERS:
-        choice = SamplerChoice(name)
-    else:
-        from .names import sampler_named
-
-        choice = sampler_named(name)
+    choice = sampler_of_config(config) if name is None else sampler_named(name)
     edm = str(config.get("_class_name")).startswith("EDM")
     schedule = schedule_class(choice.name, edm)
     spacing = choice.spacing if spacing is None else spacing

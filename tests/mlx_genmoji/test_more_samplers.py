@@ -29,8 +29,7 @@ from scheduler_configs import (
 
 from app.generating import SAMPLER_NAMES
 from mlx_genmoji.errors import UserError
-from mlx_genmoji.samplers import SAMPLER_OF_CLASS, SAMPLERS, Schedule, make_sampler
-from mlx_genmoji.samplers.names import sampler_named
+from mlx_genmoji.samplers import SAMPLER_OF_CLASS, SAMPLERS, Schedule, make_sampler, sampler_named
 
 CLASSES: dict[str, Any] = {
     "pndm": diffusers.PNDMScheduler,
