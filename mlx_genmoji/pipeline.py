@@ -106,8 +106,9 @@ class Genmoji:
 
             quantization = Quantization(bits)
         folder, name, commit = locate(model, revision, allow_pickle)
-        reading: dict[str, Any] = {"preview": preview, "vae": vae, "allow_pickle": allow_pickle}
-        family, defaults = load_family(folder, name, quantization=quantization, **reading)
+        family, defaults = load_family(
+            folder, name, quantization=quantization, preview=preview, vae=vae, allow_pickle=allow_pickle
+        )
         genmoji = cls(
             family,
             defaults=defaults,
@@ -309,10 +310,9 @@ class Genmoji:
         """How the weights are quantized, by component; None if none are."""
         if all(model.raw_config.get(CONFIG_KEY) is None for model in self.models.values()):
             return None
-        from .quantization import Quantization
+        from .quantization import configs_of
 
-        configs = {name: Quantization.read(model.raw_config) for name, model in self.models.items()}
-        return {name: config.as_config() for name, config in configs.items() if config is not None} or None
+        return configs_of({name: model.raw_config for name, model in self.models.items()})
 
     @property
     def _model_facts(self) -> ModelFacts:
@@ -324,17 +324,12 @@ class Genmoji:
         return {"model": self._model_facts, "adapters": adapters, "version": package_version()}
 
     def _draw(self, request: Request, callback: Callback | None) -> list[Sticker]:
-        recipe, schedule, start = request.recipe, request.schedule, request.start
+        schedule, start = request.schedule, request.start
         kept = self._drawings if request.repeatable else None
-        adapters = repr(recipe.adapters)
-        settings = (recipe.negative_prompt, recipe.guidance, recipe.steps, recipe.sampler, recipe.settings, adapters)
-        keys = [[(caption, request.seed + i, *settings) for caption in row] for i, row in enumerate(request.captions)]
+        keys = request.keys
         drawings = {} if kept is None else kept
         missing = {key: None for row in keys for key in row if key not in drawings}
-        conditions = {}
-        for caption in dict.fromkeys(key[0] for key in missing):
-            texts = (caption, recipe.negative_prompt)
-            conditions[caption] = self.family.conditions(*texts, recipe.guidance, recipe.settings)
+        conditions = request.conditions(self.family, (key[0] for key in missing))
         mx.eval(list(conditions.values()), start.latents, start.inpainting)
         progress = Progress(callback, len(missing) * (len(schedule.timesteps) - start.step))
         stickers = []
@@ -342,9 +337,8 @@ class Genmoji:
             latents, pictures = {}, {}
             for key in row:
                 if key in missing:
-                    part = conditions[key[0]]
-                    draws = request.draws(self.family, i)
-                    latents[key] = denoise(self.family, schedule, draws, part, recipe.guidance, progress)
+                    drawing_of = (request.draws(self.family, i), conditions[key[0]], request.recipe.guidance)
+                    latents[key] = denoise(self.family, schedule, *drawing_of, progress)
             for key, x in latents.items():
                 pictures[key] = to_picture(self.family.decode(x), on_white=bool(self.defaults.parts))
             if kept is not None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -23,8 +23,8 @@ import mlx.nn as nn
 from .errors import UserError, quoted
 
 if TYPE_CHECKING:
-    from .families.stable_diffusion import TextTowers
     from .models.clip import CLIPTextModel
+    from .tokenizer import CLIPTokenizer
 
 ENCODERS = ("text_encoder", "text_encoder_2")
 
@@ -162,32 +162,17 @@ def check_fit(tokens: Sequence[LearnedToken], widths: Mapping[str, int], file: s
             )
 
 
-def learn_tokens(towers: TextTowers, learned: Learned, file: str) -> None:
-    """Let a model's text encoders read these tokens, in place of those before.
-
-    file: where they come from, for messages. Raises UserError if they do not fit.
-    """
-    widths = {name: encoder.config.hidden_size for name, encoder in zip(ENCODERS, towers.encoders, strict=False)}
-    check_fit(learned.tokens, widths, file)
-    if towers.plain is not None:
-        for encoder, (_, embedding) in zip(towers.encoders, towers.plain, strict=True):
-            _set_embedding(encoder, embedding)
-        towers.tokenizers = [tokenizer for tokenizer, _ in towers.plain]
-        towers.plain = None
-    if not learned.tokens:
-        return
-    embeddings = [encoder.text_model.embeddings.token_embedding for encoder in towers.encoders]
-    towers.plain = list(zip(towers.tokenizers, embeddings, strict=True))
+def extended(
+    tokenizers: Sequence[CLIPTokenizer], encoders: Sequence[CLIPTextModel], learned: Learned
+) -> tuple[list[CLIPTokenizer], list[nn.Module]]:
+    """The tokenizers and embeddings of a model's text encoders with these tokens, whose vectors fit (`check_fit`)."""
     lengths = {token.name: token.length for token in learned.tokens}
-    for name, encoder, (tokenizer, embedding) in zip(ENCODERS, towers.encoders, towers.plain, strict=False):
+    embeddings: list[nn.Module] = []
+    for name, encoder, tokenizer in zip(ENCODERS, encoders, tokenizers, strict=False):
         rows = mx.concatenate([token.vectors[name] for token in learned.tokens])
-        _set_embedding(encoder, LearnedEmbedding(embedding, tokenizer.vocab_size, rows))
-    towers.tokenizers = [tokenizer.with_tokens(lengths, learned.aliases) for tokenizer, _ in towers.plain]
-
-
-def _set_embedding(encoder: CLIPTextModel, embedding: nn.Module) -> None:
-    tables: Any = encoder.text_model.embeddings
-    tables.token_embedding = embedding
+        base = encoder.text_model.embeddings.token_embedding
+        embeddings.append(LearnedEmbedding(base, tokenizer.vocab_size, rows))
+    return [tokenizer.with_tokens(lengths, learned.aliases) for tokenizer in tokenizers], embeddings
 
 
 def _token(name: str, vectors: Mapping[str, mx.array]) -> LearnedToken:

@@ -22,6 +22,9 @@ from .weight_files import find_weights
 
 AUTOENCODERS = ("AutoencoderKL", "AutoencoderTiny")
 
+SCALING_FACTOR = 0.18215
+"""Of Stable Diffusion 1.x and 2.x."""
+
 PREFIXES = ("first_stage_model.", "vae.")
 """Of an autoencoder's keys in a whole checkpoint."""
 
@@ -41,6 +44,12 @@ def load_autoencoder(source: str | Path, scaling_factor: float, allow_pickle: bo
     model.eval()
     mx.eval(model.parameters())
     return model
+
+
+def load_other(source: str | Path, config_file: Path, allow_pickle: bool = False) -> Model:
+    """`load_autoencoder` in place of the one whose config.json is given, if there is such a file."""
+    scaling = read_json(config_file).get("scaling_factor") if config_file.exists() else None
+    return load_autoencoder(source, scaling if isinstance(scaling, float) else SCALING_FACTOR, allow_pickle)
 
 
 def read_autoencoder(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +14,7 @@ from ..checkpoint.components import is_kind, load_model, weight_paths
 from ..checkpoint.weight_files import Weights
 from ..errors import UserError
 from ..hub import resolve
-from ..models import DENSE_KEY
+from ..models import DENSE_KEY, sample_size
 from ..models.ops import on_cpu
 from ..samplers import NoiseConfig, Schedule, make_sampler
 from ..tokenizer import CLIPTokenizer
@@ -48,13 +46,31 @@ class TextTowers:
         self.tokenizers = tokenizers
         self.encoders = encoders
         self.zeros_for_empty = zeros_for_empty
-        self.plain: list[tuple[CLIPTokenizer, nn.Module]] | None = None
+        self._plain: list[tuple[CLIPTokenizer, nn.Module]] | None = None
         """The tokenizers and embeddings without learned tokens, while there are any."""
 
     @property
     def width(self) -> int:
         """Channels of the states."""
         return sum(encoder.config.hidden_size for encoder in self.encoders)
+
+    def learn(self, learned: Learned) -> None:
+        """Read texts with these learned tokens, in place of those before. Their vectors fit the text encoders."""
+        if self._plain is not None:
+            self._read_with(*zip(*self._plain, strict=True))
+            self._plain = None
+        if learned.tokens:
+            from ..textual_inversion import extended
+
+            embeddings = [encoder.text_model.embeddings.token_embedding for encoder in self.encoders]
+            self._plain = list(zip(self.tokenizers, embeddings, strict=True))
+            self._read_with(*extended(self.tokenizers, self.encoders, learned))
+
+    def _read_with(self, tokenizers: Sequence[CLIPTokenizer], embeddings: Sequence[nn.Module]) -> None:
+        self.tokenizers = list(tokenizers)
+        for encoder, embedding in zip(self.encoders, embeddings, strict=True):
+            tables: Any = encoder.text_model.embeddings
+            tables.token_embedding = embedding
 
     def __call__(
         self, prompt: str, negative_prompt: str | None, size: tuple[int, int], settings: Settings = DEFAULT_SETTINGS
@@ -68,7 +84,7 @@ class TextTowers:
         if settings.clip_skip or settings.prompt_weights or settings.long_prompts:
             from .text_chunks import encode_texts
 
-            states, pooled = encode_texts(self, texts, settings)
+            states, pooled = encode_texts(self.tokenizers, self.encoders, texts, settings)
         else:
             states, pooled = self.encode(self.tokenize(texts))
         if pooled is None:
@@ -166,7 +182,7 @@ class StableDiffusion(Family):
 
     @property
     def latents_shape(self) -> tuple[int, int, int]:
-        return *_sample_size(self.unet.raw_config), self.vae.config.latent_channels
+        return *sample_size(self.unet.raw_config), self.vae.config.latent_channels
 
     @property
     def size(self) -> tuple[int, int]:
@@ -243,6 +259,8 @@ class StableDiffusion(Family):
         two_rows = guidance > 1 and not self.guidance_distilled
         conditions = self.text(prompt, negative_prompt if two_rows else None, self.picture_size(settings), settings)
         if channels := self.unet.config.time_cond_proj_dim:
+            from ..models.unet import guidance_embedding
+
             conditions.added["timestep_cond"] = guidance_embedding(guidance, channels)
         return conditions
 
@@ -271,9 +289,11 @@ class StableDiffusion(Family):
         return self._compiled
 
     def learn(self, learned: Learned, file: str) -> None:
-        from ..textual_inversion import learn_tokens
+        from ..textual_inversion import ENCODERS, check_fit
 
-        learn_tokens(self.text, learned, file)
+        widths = {name: encoder.config.hidden_size for name, encoder in zip(ENCODERS, self.text.encoders, strict=False)}
+        check_fit(learned.tokens, widths, file)
+        self.text.learn(learned)
 
     def layers_changed(self) -> None:
         # A compiled function picks up new arrays in its layers, but not new layers or new numbers.
@@ -317,23 +337,12 @@ class StableDiffusion(Family):
             raise UserError(
                 "The model's parts do not fit: two text encoders and an addition_embed_type of text_time go together."
             )
-        _sample_size(self.unet.raw_config)
+        sample_size(self.unet.raw_config)
 
 
 def time_ids(size: tuple[int, int], count: int) -> mx.array:
     """The size conditions of XL for `count` pictures, (count, 6): original size, crop offset (0, 0), target size."""
     return mx.array([[*size, 0, 0, *size]] * count, mx.float32)
-
-
-def guidance_embedding(guidance: float, channels: int) -> mx.array:
-    """`timestep_cond` for a model with distilled guidance, float32 (1, channels).
-
-    Luo et al. 2023, https://arxiv.org/abs/2310.04378; as in diffusers, the embedded scale is `guidance - 1`.
-    """
-    half = channels // 2
-    exponents = mx.arange(half, dtype=mx.float32) * (-math.log(10000) / (half - 1))
-    angles = 1000 * (guidance - 1) * mx.exp(exponents)
-    return mx.pad(mx.concatenate([mx.sin(angles), mx.cos(angles)]), (0, channels % 2))[None]
 
 
 def _check_tokenizer(tokenizer: CLIPTokenizer, encoder: CLIPTextModel) -> None:
@@ -343,18 +352,6 @@ def _check_tokenizer(tokenizer: CLIPTokenizer, encoder: CLIPTextModel) -> None:
     ):
         if needed > limit:
             raise UserError(f"The model's parts do not fit: the tokenizer needs a {field} of {needed}, not {limit}.")
-
-
-def _sample_size(config: Mapping[str, Any]) -> tuple[int, int]:
-    """Height and width of the latents, from the UNet's config.json. Raises UserError if they are not whole numbers."""
-    size = config.get("sample_size") or 64
-    # The first Stable Diffusion folders say 32 and mean 64; diffusers corrects them likewise.
-    if type(size) is int and size < 64 and re.match(r"0\.[0-8]\b", str(config.get("_diffusers_version"))):
-        size = 64
-    sides = size if isinstance(size, (list, tuple)) else (size, size)
-    if len(sides) != 2 or not all(type(side) is int and side > 0 for side in sides):
-        raise UserError(f"The UNet's config field 'sample_size' is {size!r}, it must be one or two whole numbers.")
-    return sides[0], sides[1]
 
 
 def _shift_and_scale(vae: Autoencoder) -> tuple[Any, Any]:

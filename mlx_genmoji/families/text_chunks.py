@@ -21,7 +21,6 @@ from .base import Settings
 
 if TYPE_CHECKING:
     from ..models.clip import CLIPTextModel, TextOutput
-    from .stable_diffusion import TextTowers
 
 COMMA_BACKTRACK = 20
 
@@ -110,7 +109,9 @@ def _padded(tokenizer: CLIPTokenizer, ids: list[int]) -> list[int]:
     return framed + [tokenizer.pad_token_id] * (tokenizer.max_length - len(framed))
 
 
-def encode_texts(towers: TextTowers, texts: Sequence[str], settings: Settings) -> tuple[mx.array, mx.array | None]:
+def encode_texts(
+    tokenizers: Sequence[CLIPTokenizer], encoders: Sequence[CLIPTextModel], texts: Sequence[str], settings: Settings
+) -> tuple[mx.array, mx.array | None]:
     """As `TextTowers.encode` of texts, the prompt last, with `clip_skip`, weights and more than one chunk.
 
     `clip_skip` changes the prompt's row alone, as in diffusers. The pooled states are the first chunk's.
@@ -119,18 +120,18 @@ def encode_texts(towers: TextTowers, texts: Sequence[str], settings: Settings) -
     in_chunks = settings.prompt_weights or settings.long_prompts
     count = 1
     if in_chunks:
-        count = max(len(chunks_of(tokenizer, text, settings)) for tokenizer in towers.tokenizers for text in texts)
+        count = max(len(chunks_of(tokenizer, text, settings)) for tokenizer in tokenizers for text in texts)
     outputs, pooled = [], None
-    for tokenizer, encoder in zip(towers.tokenizers, towers.encoders, strict=True):
+    for tokenizer, encoder in zip(tokenizers, encoders, strict=True):
         states = []
         ids, weights = [mx.array(tokenizer(texts))], None
         if in_chunks:
             ids, weights = ids_and_weights(tokenizer, texts, settings, count)
         for i in range(count):
             output = encoder(ids[i])
-            rows = _states(encoder, output, skips, len(towers.encoders) == 1)
+            rows = _states(encoder, output, skips, len(encoders) == 1)
             states.append(rows if weights is None else weighted(rows, weights[i]))
-            if i == 0 and len(towers.encoders) > 1:
+            if i == 0 and len(encoders) > 1:
                 pooled = output.pooled
         outputs.append(mx.concatenate(states, axis=1))
     return mx.concatenate(outputs, axis=-1), pooled

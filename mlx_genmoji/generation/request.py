@@ -6,14 +6,14 @@ import math
 import re
 import secrets
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
 
 from ..errors import UserError
-from ..families.base import STRENGTH, Family, ImageStart, Settings
+from ..families.base import STRENGTH, Conditions, Family, ImageStart, Settings
 from ..prompt.safety import check_safe
 from ..reader import OpenReader, Options, Reading
 from ..samplers import SAMPLERS, Schedule, sampler_named
@@ -54,6 +54,20 @@ class Request:
     def repeatable(self) -> bool:
         """Whether captions, seeds and settings alone decide what is drawn: no given noise, no picture to start from."""
         return self.latents is None and not self.recipe.image
+
+    @property
+    def keys(self) -> list[list[tuple[Any, ...]]]:
+        """For each candidate its drawings: the caption, the seed, and all else that decides a picture."""
+        recipe = self.recipe
+        settings = (recipe.negative_prompt, recipe.guidance, recipe.steps, recipe.sampler, recipe.settings)
+        rest = (*settings, repr(recipe.adapters))
+        return [[(caption, self.seed + i, *rest) for caption in row] for i, row in enumerate(self.captions)]
+
+    def conditions(self, family: Family, captions: Iterable[str]) -> dict[str, Conditions]:
+        """The denoiser's inputs of each caption."""
+        recipe = self.recipe
+        texts = {caption: (caption, recipe.negative_prompt) for caption in captions}
+        return {key: family.conditions(*text, recipe.guidance, recipe.settings) for key, text in texts.items()}
 
     def draws(self, family: Family, i: int) -> Draws:
         """The random numbers of candidate `i`, anew for each drawing."""

@@ -13,8 +13,9 @@ from ..samplers.torch_noise import TorchGenerator
 def draws_of_torch(
     seed: int, shape: tuple[int, ...], start: ImageStart, noise: mx.array | None
 ) -> tuple[mx.array, ImageStart, Callable[[int], mx.array]]:
-    """The noise, the start and the steps' noise (`generation.Draws`) of diffusers' pipelines, which take everything from one generator in this order: the latents of a
-    picture, sampled from the encoder's distribution; the initial noise; those of a masked picture; the steps' noise.
+    """The fields of `generation.Draws` as diffusers' pipelines draw them, from one generator in this order: the latents
+    of a picture, sampled from the encoder's distribution; the initial noise; the latents of a masked picture; the
+    steps' noise.
     """
     generator = TorchGenerator(seed)
     deviation, masked_deviation = start.deviations
