@@ -100,15 +100,8 @@ class Genmoji:
         vae: the folder, file or id of an autoencoder to use instead. allow_pickle: read PyTorch's files (.bin) where
         there are no others; nothing in them is run. Raises UserError for a missing, damaged or unsupported file.
         """
-        quantization = None
-        if bits is not None:
-            from .quantization import Quantization
-
-            quantization = Quantization(bits)
         folder, name, commit = locate(model, revision, allow_pickle)
-        family, defaults = load_family(
-            folder, name, quantization=quantization, preview=preview, vae=vae, allow_pickle=allow_pickle
-        )
+        family, defaults = load_family(folder, name, bits=bits, preview=preview, vae=vae, allow_pickle=allow_pickle)
         genmoji = cls(
             family,
             defaults=defaults,

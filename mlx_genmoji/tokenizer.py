@@ -17,7 +17,7 @@ import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tokenizers import AddedToken, Encoding, Regex, Tokenizer, normalizers, pre_tokenizers, processors
@@ -25,6 +25,9 @@ from tokenizers.models import BPE
 
 from .errors import UserError, quoted
 from .files import read_json
+
+if TYPE_CHECKING:
+    from .models.clip import CLIPTextConfig
 
 START_OF_TEXT = "<|startoftext|>"
 END_OF_TEXT = "<|endoftext|>"
@@ -157,6 +160,17 @@ class CLIPTokenizer:
         for name, text in aliases.items():
             extended._replaced.setdefault(name.lower(), extended._replace(text))
         return extended
+
+    def check_fit(self, encoder: CLIPTextConfig) -> None:
+        """Raise UserError if a text encoder has too few embeddings or positions."""
+        for field, needed, limit in (
+            ("vocab_size", self.vocab_size, encoder.vocab_size),
+            ("max_position_embeddings", self.max_length, encoder.max_position_embeddings),
+        ):
+            if needed > limit:
+                raise UserError(
+                    f"The model's parts do not fit: the tokenizer needs a {field} of {needed}, not {limit}."
+                )
 
     def __call__(self, texts: Iterable[str]) -> np.ndarray:
         """Ids of `texts`, int32 `(B, max_length)`, padded. Warns of each text that is too long.

@@ -170,17 +170,7 @@ def generate(
     ] = False,
 ) -> None:
     """Draw a genmoji of PROMPT as a PNG file."""
-    settings = {
-        "size": size,
-        "width": width,
-        "height": height,
-        "clip_skip": clip_skip,
-        "spacing": spacing,
-        "karras": karras,
-        "prompt_weights": prompt_weights,
-        "long_prompts": long_prompts,
-        "noise": noise,
-    }
+    settings = {name: x for name, x in locals().items() if name in _SETTINGS and x != _SETTINGS[name]}
     options = DrawingOptions(
         count=count,
         seed=seed,
@@ -195,7 +185,7 @@ def generate(
         combine=not whole,
         variety=variety,
         trigger=trigger,
-        settings={name: value for name, value in settings.items() if value != _SETTINGS[name]},
+        settings=settings,
     )
     source = prompt if replay is None else replay
     if source is None or (prompt is not None and replay is not None):

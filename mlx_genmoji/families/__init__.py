@@ -8,16 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..checkpoint import Defaults
 from ..errors import UserError
 from ..files import read_json
 from .base import Family
 from .stable_diffusion import StableDiffusion
-
-if TYPE_CHECKING:
-    from ..quantization import Quantization
 
 
 @dataclass(frozen=True)
@@ -60,7 +57,7 @@ def load_family(
     folder: Path,
     name: str,
     *,
-    quantization: Quantization | None = None,
+    bits: int | None = None,
     preview: str | Path | None = None,
     vae: str | Path | None = None,
     allow_pickle: bool = False,
@@ -68,6 +65,11 @@ def load_family(
     """Load the model in a diffusers folder, and its default settings; see `Genmoji.load`."""
     pipeline, index = pipeline_of(folder)
     defaults = Defaults.load(folder, pipeline.defaults)
+    quantization = None
+    if bits is not None:
+        from ..quantization import Quantization
+
+        quantization = Quantization(bits)
     family = StableDiffusion.load(
         folder,
         text_encoders=pipeline.text_encoders,

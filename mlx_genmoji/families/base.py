@@ -230,3 +230,12 @@ class Family(ABC):
 
 def _is_whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def shift_and_scale(vae: Any) -> tuple[Any, Any]:
+    """A UNet's latents are the autoencoder's minus the first, times the second (numbers or per channel)."""
+    config = vae.config
+    mean, deviation = getattr(config, "latents_mean", None), getattr(config, "latents_std", None)
+    if mean is not None and deviation is not None:
+        return mx.array(mean), config.scaling_factor / mx.array(deviation)
+    return config.shift_factor or 0.0, config.scaling_factor

@@ -18,7 +18,7 @@ from ..models import DENSE_KEY, sample_size
 from ..models.ops import on_cpu
 from ..samplers import NoiseConfig, Schedule, make_sampler
 from ..tokenizer import CLIPTokenizer
-from .base import DEFAULT_SETTINGS, STRENGTH, Conditions, Family, ImageStart, Settings
+from .base import DEFAULT_SETTINGS, STRENGTH, Conditions, Family, ImageStart, Settings, shift_and_scale
 
 if TYPE_CHECKING:
     from ..models.clip import CLIPTextModel
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from ..textual_inversion import Learned
 
     Autoencoder = AutoencoderKL | AutoencoderTiny
-
 
 UNET = ("UNet2DConditionModel",)
 CLIP = ("CLIPTextModel",)
@@ -304,7 +303,7 @@ class StableDiffusion(Family):
 
     def posterior(self, pixels: mx.array) -> tuple[mx.array, mx.array | None]:
         mean, log_variance = self.vae.encode(pixels.astype(_dtype(self.vae)))
-        shift, scale = _shift_and_scale(self.vae)
+        shift, scale = shift_and_scale(self.vae)
         mean = (mean.astype(mx.float32) - shift) * scale
         if is_kind(self.vae, "AutoencoderTiny"):
             return mean, None
@@ -312,7 +311,7 @@ class StableDiffusion(Family):
 
     def decode(self, latents: mx.array, preview: bool = False) -> mx.array:
         vae = self.preview_vae if preview else self.vae
-        shift, scale = _shift_and_scale(vae)
+        shift, scale = shift_and_scale(vae)
         latents = latents / scale + shift
         return vae.decode(latents.astype(_dtype(vae))).astype(mx.float32)
 
@@ -332,7 +331,7 @@ class StableDiffusion(Family):
             if ours != theirs:
                 raise UserError(f"The model's parts do not fit: {what} differ ({ours} and {theirs}).")
         for tokenizer, encoder in zip(self.text.tokenizers, self.text.encoders, strict=True):
-            _check_tokenizer(tokenizer, encoder)
+            tokenizer.check_fit(encoder.config)
         if (unet.addition_embed_type == "text_time") != (len(self.text.encoders) == 2):
             raise UserError(
                 "The model's parts do not fit: two text encoders and an addition_embed_type of text_time go together."
@@ -343,24 +342,6 @@ class StableDiffusion(Family):
 def time_ids(size: tuple[int, int], count: int) -> mx.array:
     """The size conditions of XL for `count` pictures, (count, 6): original size, crop offset (0, 0), target size."""
     return mx.array([[*size, 0, 0, *size]] * count, mx.float32)
-
-
-def _check_tokenizer(tokenizer: CLIPTokenizer, encoder: CLIPTextModel) -> None:
-    for field, needed, limit in (
-        ("vocab_size", tokenizer.vocab_size, encoder.config.vocab_size),
-        ("max_position_embeddings", tokenizer.max_length, encoder.config.max_position_embeddings),
-    ):
-        if needed > limit:
-            raise UserError(f"The model's parts do not fit: the tokenizer needs a {field} of {needed}, not {limit}.")
-
-
-def _shift_and_scale(vae: Autoencoder) -> tuple[Any, Any]:
-    """A UNet's latents are the autoencoder's minus the first, times the second (numbers or per channel)."""
-    config = vae.config
-    mean, deviation = getattr(config, "latents_mean", None), getattr(config, "latents_std", None)
-    if mean is not None and deviation is not None:
-        return mx.array(mean), config.scaling_factor / mx.array(deviation)
-    return config.shift_factor or 0.0, config.scaling_factor
 
 
 def _dtype(vae: Autoencoder) -> mx.Dtype:

@@ -66,8 +66,11 @@ class Request:
     def conditions(self, family: Family, captions: Iterable[str]) -> dict[str, Conditions]:
         """The denoiser's inputs of each caption."""
         recipe = self.recipe
-        texts = {caption: (caption, recipe.negative_prompt) for caption in captions}
-        return {key: family.conditions(*text, recipe.guidance, recipe.settings) for key, text in texts.items()}
+        conditions = {}
+        for caption in dict.fromkeys(captions):
+            texts = (caption, recipe.negative_prompt)
+            conditions[caption] = family.conditions(*texts, recipe.guidance, recipe.settings)
+        return conditions
 
     def draws(self, family: Family, i: int) -> Draws:
         """The random numbers of candidate `i`, anew for each drawing."""
