@@ -147,12 +147,12 @@ def test_a_pack_is_drawn_and_taken_away_as_one_zip(page: Any, tmp_path: Path) ->
 
 def test_an_edited_plan_is_drawn_as_it_is(page: Any) -> None:
     more(page, steps="1", count="1", seed="1")
-    ask(page, "a pig")
-    finished(page, "pig, 3d ·")
+    ask(page, "a green apple")
+    finished(page, "green apple, 3d ·")
     page.locator("#plan > button").click()
     field = page.locator("#plan-subject textarea, #plan-subject input").first
     page.wait_for_function(
-        "() => document.querySelector('#plan-subject textarea, #plan-subject input')?.value === 'a pig'"
+        "() => document.querySelector('#plan-subject textarea, #plan-subject input')?.value === 'a green apple'"
     )
     field.fill("a blue fox")
     page.locator("#redraw").click()
