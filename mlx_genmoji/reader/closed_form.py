@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..checkpoint.defaults import Defaults
@@ -31,9 +32,12 @@ from .vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from ..combinations.combination import Combination
+    from ..prompt.llm.rewriter import Rewriter
     from ..prompt.plan import PromptPlan
 
 MAX_SUGGESTIONS = 3
+
+SMOLLM2 = "smollm2"
 
 
 class ClosedReader(OpenReader):
@@ -81,11 +85,22 @@ class ClosedReader(OpenReader):
         text, style = self._without_style(_in_english(prompt))
         parsed = parse(text, max_characters=None)
         scene = self._scene(parsed.subject)
-        added = fill(parsed.subject, scene, self.lexicon, self._load_rewriter(rewrite))
+        added = fill(parsed.subject, scene, self.lexicon, self.load_rewriter(rewrite))
         plan = PromptPlan.of(parsed, options.skin_tone, options.person_type)
         subject = f"{parsed.subject}, {style}" if style else parsed.subject
         changes: dict[str, Any] = {"subject": subject, "source": "llm" if added else "template", **added}
         return replace(plan, **changes)
+
+    def load_rewriter(self, rewrite: str | Path | Rewriter) -> Rewriter:
+        """The language model of a name; SmolLM2 without its adapter, which was trained for other answers."""
+        if rewrite != SMOLLM2:
+            return super().load_rewriter(rewrite)
+        if SMOLLM2 not in self._rewriters:
+            from ..prompt import Rewriter
+            from ..prompt.llm.smollm2 import smollm2_folder
+
+            self._rewriters[SMOLLM2] = Rewriter.load(smollm2_folder())
+        return self._rewriters[SMOLLM2]
 
     def _without_style(self, text: str) -> tuple[str, str | None]:
         """A prompt without the style that it ends with ("octopus, flat"), and that style."""

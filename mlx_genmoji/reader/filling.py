@@ -52,7 +52,7 @@ LEAST = {
     "holding": (4.0, 1.0),
     "pose": (3.0, -1.5),
     "expression": (3.0, 0.5),
-    "place": (3.0, 0.0),
+    "place": (5.0, 1.5),
 }
 """What a candidate must reach to be added (see `likelihood.contrast`): its gain over anybody, and its score."""
 

@@ -119,10 +119,10 @@ class OpenReader:
         if isinstance(rewrite, PromptPlan):
             _check_agreement(rewrite, options)
             return rewrite
-        rewriter = self._load_rewriter(rewrite)
+        rewriter = self.load_rewriter(rewrite)
         return rewriter.rewrite(prompt, options.skin_tone, options.person_type).edited()
 
-    def _load_rewriter(self, rewrite: str | Path | Rewriter) -> Rewriter:
+    def load_rewriter(self, rewrite: str | Path | Rewriter) -> Rewriter:
         """The language model of a name, loaded once."""
         if not isinstance(rewrite, (str, Path)):
             return rewrite
