@@ -93,14 +93,11 @@ class ClosedReader(OpenReader):
 
     def load_rewriter(self, rewrite: str | Path | Rewriter) -> Rewriter:
         """The language model of a name; SmolLM2 without its adapter, which was trained for other answers."""
-        if rewrite != SMOLLM2:
-            return super().load_rewriter(rewrite)
-        if SMOLLM2 not in self._rewriters:
-            from ..prompt import Rewriter
+        if rewrite == SMOLLM2:
             from ..prompt.llm.smollm2 import smollm2_folder
 
-            self._rewriters[SMOLLM2] = Rewriter.load(smollm2_folder())
-        return self._rewriters[SMOLLM2]
+            return super().load_rewriter(smollm2_folder())
+        return super().load_rewriter(rewrite)
 
     def _without_style(self, text: str) -> tuple[str, str | None]:
         """A prompt without the style that it ends with ("octopus, flat"), and that style."""

@@ -130,8 +130,7 @@ def people_beside(scene: Scene, text: str, lexicon: Lexicon) -> dict[str, Wish]:
 def fill(text: str, scene: Scene, lexicon: Lexicon, rewriter: Rewriter) -> dict[str, str]:
     """The words that a language model adds to a prompt, by field.
 
-    text: the prompt, in English; scene: what the reader understood of it. Raises UnsafePrompt where the prompt with
-    its additions is refused.
+    text: the prompt, in English; scene: what the reader understood of it.
     """
     people = people_beside(scene, text, lexicon)
     unread = " ".join(dict.fromkeys([*scene.unknown, *people]))
@@ -141,15 +140,14 @@ def fill(text: str, scene: Scene, lexicon: Lexicon, rewriter: Rewriter) -> dict[
     who = plain_words(unread or scene.subject_words or text)
     known = {name: open_ for name, open_ in candidates(lexicon).items() if name in open_fields(without(scene, people))}
     added: dict[str, str] = {}
+    drawn = {scene.subject, *(wish.label for wish in scene.wishes)}
     for name, fillings in known.items():
         if len(added) == MAX_ADDED or (name == "pose" and "holding" in added):
             continue
-        drawn = {scene.subject, *(wish.label for wish in scene.wishes)}
         fillings = [filling for filling in fillings if filling.wish.label not in drawn]
         best = choose(who, name, [filling.words for filling in fillings], rewriter)
         if best is not None:
             added[name] = best
-    check_safe(" ".join([text, *added.values()]))
     return added
 
 
@@ -178,8 +176,12 @@ def without(scene: Scene, people: Mapping[str, Wish]) -> Scene:
 
 
 def add_fields(scene: Scene, plan: PromptPlan, lexicon: Lexicon) -> tuple[Scene, tuple[str, ...]]:
-    """The scene of a prompt with the fields of its plan, and notes on them. What the prompt says wins."""
+    """The scene of a prompt with the fields of its plan, and notes on them. What the prompt says wins.
+
+    Raises UnsafePrompt where the fields are refused.
+    """
     values = {name: value for name in FIELDS if (value := getattr(plan, name))}
+    check_safe(" ".join([plan.subject, *values.values()]))
     by_model = plan.source != "template"
     if by_model and values.keys() & {"wearing", "holding", "pose"}:
         # They stand for what the person beside the subject does for a living.
@@ -201,7 +203,7 @@ def add_fields(scene: Scene, plan: PromptPlan, lexicon: Lexicon) -> tuple[Scene,
         _promote(scene)
     notes = []
     if by_model and added:
-        notes.append(f"Added by the language model: {', '.join(added)}.")
+        notes.append(f"Added to the prompt: {', '.join(added)}.")
     if refused:
         notes.append(f"The prompt comes first; left out of the plan: {', '.join(refused)}.")
     return scene, tuple(notes)

