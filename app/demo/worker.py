@@ -21,8 +21,6 @@ from mlx_genmoji.errors import Cancelled as DrawingCancelled
 from mlx_genmoji.errors import UserError, quoted
 from mlx_genmoji.lora.persona_index import is_index
 from mlx_genmoji.prompt import PromptPlan, parse
-from mlx_genmoji.reader.closed_form import ClosedReader
-from mlx_genmoji.reader.options import Options
 
 from .job import Cancelled, Done, Drawing, Failed, Job, Status, Waiting
 from .progress import PackProgress, Progress
@@ -155,6 +153,8 @@ class Worker:
         for warning in self._load_model(None, None):
             print(f"genmoji: {warning}", file=sys.stderr)
         assert self._genmoji is not None
+        from mlx_genmoji.reader.closed_form import ClosedReader
+
         defaults = self._genmoji.defaults
         self.defaults = {
             "steps": min(defaults.steps, MAX_STEPS),
@@ -254,6 +254,8 @@ class Worker:
         plan = request.plan
         if plan is None and self.rewrite is not None:
             prompt = combined(request.prompt)
+            from mlx_genmoji.reader.options import Options
+
             options = Options(rewrite=self.rewrite, skin_tone=request.skin_tone, person_type=request.person_type)
             plan = genmoji.reader.plan(prompt, options)
             assert plan is not None
