@@ -176,7 +176,7 @@ class Page:
         """The session's current drawing `entry`, its plan, and the history."""
         values = entry.plan.to_dict()
         plan = {
-            component: values[name] or (ANY if name in CHOICES else "")
+            component: values.get(name) or (ANY if name in CHOICES else "")
             for name, component in self.components.plan.items()
         }
         history = [
