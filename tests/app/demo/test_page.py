@@ -52,7 +52,7 @@ def value_of(page: Any, name: str) -> str:
 
 
 def test_a_prompt_becomes_previews_and_candidates_to_take_away(page: Any, tmp_path: Path, genmoji: Genmoji) -> None:
-    more(page, seed="7", steps="3", count="2")
+    more(page, seed="7", steps="20", count="2")
     ask(page, "red apple")
     page.wait_for_selector('.tile:nth-child(1) img[src^="data:image/jpeg"]')
     page.wait_for_selector(".progress:not([hidden])")
@@ -68,7 +68,7 @@ def test_a_prompt_becomes_previews_and_candidates_to_take_away(page: Any, tmp_pa
     assert "seed 8" in page.locator(".says").text_content()
     assert page.locator(".tile[aria-selected=true]").get_attribute("aria-label") == "Candidate 2"
     assert path.name == "red-apple-2.png"
-    direct = genmoji.generate("red apple", seed=8, steps=3)[0]
+    direct = genmoji.generate("red apple", seed=8, steps=20)[0]
     assert np.array_equal(np.asarray(Image.open(path)), np.asarray(direct.image))
     assert read_recipe(path) == {**direct.recipe, "plan": (read_recipe(path) or {})["plan"]}
 
