@@ -135,7 +135,7 @@ class Components:
                 [("any", ANY), *((kind, kind) for kind in PERSON_TYPES)], value=ANY, label="Person", filterable=False
             ),
         }
-        for name in (*OPTIONAL, "place") if closed_vocabulary else OPTIONAL:
+        for name in OPTIONAL:
             self.plan[name] = gr.Textbox(
                 label=name.capitalize(), max_length=MAX_LETTERS, elem_id=f"plan-{name}", max_lines=1
             )
