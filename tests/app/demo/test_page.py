@@ -47,6 +47,17 @@ def downloaded(page: Any, which: str, folder: Path) -> Path:
     return path
 
 
+def fill(field: Any, text: str) -> None:
+    """Type into a field until it keeps the text: while its panel opens, Gradio sets the value that it had."""
+
+    def kept() -> bool:
+        field.fill(text)
+        field.page.wait_for_timeout(300)
+        return field.input_value() == text
+
+    assert eventually(kept)
+
+
 def value_of(page: Any, name: str) -> str:
     return str(page.locator(f"#{name} textarea, #{name} input").first.input_value())
 
@@ -154,12 +165,12 @@ def test_an_edited_plan_is_drawn_as_it_is(page: Any) -> None:
     page.wait_for_function(
         "() => document.querySelector('#plan-subject textarea, #plan-subject input')?.value === 'a green apple'"
     )
-    field.fill("a blue fox")
+    fill(field, "a blue fox")
     page.locator("#redraw").click()
     finished(page, "a blue fox, 3d ·")
     final = page.locator("#plan-final textarea, #plan-final input").first
     assert eventually(lambda: final.input_value() == "a blue fox, 3d")
-    final.fill("red apple, flat")
+    fill(final, "red apple, flat")
     page.locator("#redraw").click()
     finished(page, "red apple, flat ·")
 
