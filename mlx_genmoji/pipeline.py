@@ -74,7 +74,7 @@ class Genmoji:
         self.revision = revision
         self.words = words or Words({})
         self.family.name = name
-        self._reader = make_reader(family, defaults, self.words, vocabulary)
+        self.reader = self._reader = make_reader(family, defaults, self.words, vocabulary)
         self._outlines: Outlines | None = None
         self._drawings: dict[tuple[Any, ...], Image.Image] | None = None
         """Pictures drawn within `keeping_drawings`, by caption, seed and settings; None outside of it."""
@@ -177,7 +177,7 @@ class Genmoji:
         the model's own. spacing: of the timesteps, leading, trailing or linspace. karras: whether to use their sigmas.
         rewrite: None draws the prompt itself. "smollm2", the id or folder of another mlx-lm model, or a `Rewriter`
         first makes a plan, which is in the recipe. A `PromptPlan`, such as an edited one, is drawn as it is; its final
-        prompt is made from its fields unless you wrote one.
+        prompt is made from its fields unless you wrote one. See `reader.filling` for a closed vocabulary.
         image: a picture to start from. strength: how much of it changes, from 0 (hardly) to 1 (entirely); 0.8 by
         default, with a mask 1. mask: for an inpainting model, white where `image` is repainted.
         latents: the initial noise before the sampler's scaling, float32 (count, height / f, width / f, channels).

@@ -60,7 +60,7 @@ class Components:
             with gr.Column(scale=2, min_width=280, elem_id="options"):
                 self._add_choices(list(models), list(adapters))
                 with gr.Accordion("Plan", open=False, elem_id="plan"):
-                    self._add_plan(bool(defaults["plan_fields"]))
+                    self._add_plan(bool(defaults["plan_fields"]), defaults["closed_vocabulary"])
                 with gr.Accordion("More", open=False, elem_id="more"):
                     self._add_settings(defaults["steps"], defaults["guidance"])
         self.inputs: dict[str, Any] = {
@@ -119,9 +119,11 @@ class Components:
             elem_id="adapter",
         )
 
-    def _add_plan(self, draws_optional_fields: bool) -> None:
+    def _add_plan(self, draws_optional_fields: bool, closed_vocabulary: bool) -> None:
         hint = "The plan that was drawn. Edit it and draw it again: it is not rewritten."
-        if not draws_optional_fields:
+        if closed_vocabulary:
+            hint += " This model draws all fields but the colours, as far as it knows their words."
+        elif not draws_optional_fields:
             hint += " This model draws only its subject, person and skin tone."
         gr.HTML(f"<p>{hint}</p>", elem_classes="hint")
         self.plan: dict[str, Any] = {

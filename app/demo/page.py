@@ -176,7 +176,7 @@ class Page:
         """The session's current drawing `entry`, its plan, and the history."""
         values = entry.plan.to_dict()
         plan = {
-            component: values[name] or (ANY if name in CHOICES else "")
+            component: values.get(name) or (ANY if name in CHOICES else "")
             for name, component in self.components.plan.items()
         }
         history = [
@@ -223,5 +223,5 @@ def _edited_plan(edited: Mapping[str, Any], before: PromptPlan | None) -> dict[s
     if changed and "final_prompt" not in changed:
         plan["final_prompt"] = None
     texts = {name: plan[name] or "" for name in ("subject", "final_prompt", "negative_prompt")}
-    unedited = {name: old[name] for name in ("category", "source", "composed_prompt") if name in old}
+    unedited = {name: old[name] for name in ("category", "place", "source", "composed_prompt") if name in old}
     return unedited | plan | texts

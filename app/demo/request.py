@@ -109,7 +109,9 @@ def _plan(given: Any) -> PromptPlan:
     else:
         raise UserError(f"The plan is {quoted(given, 40)}, not an object with a subject.")
     required = ("subject", "category", "final_prompt", "composed_prompt", "negative_prompt")
-    texts: dict[str, Any] = {name: clean(_text(plan.to_dict(), name)) or None for name in (*required, *OPTIONAL)}
+    texts: dict[str, Any] = {
+        name: clean(_text(plan.to_dict(), name)) or None for name in (*required, *OPTIONAL, "place")
+    }
     for name, text in texts.items():
         if text:
             check_safe(text)

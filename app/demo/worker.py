@@ -62,7 +62,7 @@ class Worker:
         self._loaded: tuple[str | None, str | None] = (None, None)
         """The names of the model and the adapter that `_genmoji` draws with."""
         self._genmoji: Genmoji | None = None
-        self._rewriter: Rewriter | None = None
+        self._rewriters: dict[str, Rewriter] = {}
         self._ready = threading.Event()
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="MLX", daemon=True)
@@ -153,17 +153,18 @@ class Worker:
         for warning in self._load_model(None, None):
             print(f"genmoji: {warning}", file=sys.stderr)
         assert self._genmoji is not None
+        from mlx_genmoji.reader.closed_form import ClosedReader
+
         defaults = self._genmoji.defaults
         self.defaults = {
             "steps": min(defaults.steps, MAX_STEPS),
             "guidance": defaults.guidance,
             "size": self._genmoji.size,
             "plan_fields": defaults.plan_fields,
+            "closed_vocabulary": isinstance(self._genmoji.reader, ClosedReader),
         }
         if self.rewrite is not None:
-            from mlx_genmoji.prompt import Rewriter
-
-            self._rewriter = Rewriter.load(self.rewrite)
+            self._genmoji.reader.load_rewriter(self.rewrite)
 
     def _load_model(self, model: str | None, adapter: str | None) -> list[str]:
         """Load a model (None: the first) and an adapter, unless they are loaded, and return the library's warnings."""
@@ -175,6 +176,7 @@ class Worker:
                 # Before the next model is loaded: two of them may not fit into memory.
                 self._genmoji, self._loaded = None, (None, None)
                 self._genmoji = Genmoji.load(self.models[name], preview=self.preview)
+                self._genmoji.reader.rewriters = self._rewriters
                 self._loaded = (name, None)
             if self._loaded[1] != adapter:
                 path = None if adapter is None else self.adapters[adapter]
@@ -251,9 +253,13 @@ class Worker:
 
     def _plan(self, request: Request, genmoji: Genmoji) -> PromptPlan:
         plan = request.plan
-        if plan is None and self._rewriter is not None:
+        if plan is None and self.rewrite is not None:
             prompt = combined(request.prompt)
-            plan = self._rewriter.rewrite(prompt, request.skin_tone, request.person_type).edited()
+            from mlx_genmoji.reader import Options
+
+            options = Options(rewrite=self.rewrite, skin_tone=request.skin_tone, person_type=request.person_type)
+            plan = genmoji.reader.plan(prompt, options)
+            assert plan is not None
         elif plan is None:
             plan = PromptPlan.of(parse(combined(request.prompt)), request.skin_tone, request.person_type)
         # The form of the final prompt depends on the adapter that is chosen here.

@@ -48,6 +48,8 @@ class PromptPlan:
     wearing: str | None = None
     holding: str | None = None
     colours: str | None = None
+    place: str | None = None
+    """Where the subject is. Only drawn by models with a closed vocabulary."""
     final_prompt: str = ""
     """The text that the drawing model reads: made of the fields for each drawing model, or edited by a user."""
     composed_prompt: str = ""
@@ -66,7 +68,9 @@ class PromptPlan:
             if name == "dropped":
                 if not isinstance(value, Mapping):
                     raise UserError(f"The plan's dropped fields are {quoted(value)}, not fields and reasons.")
-            elif not (isinstance(value, str) or (value is None and name in (*OPTIONAL, "skin_tone", "person_type"))):
+            elif not (
+                isinstance(value, str) or (value is None and name in (*OPTIONAL, "place", "skin_tone", "person_type"))
+            ):
                 raise UserError(f"The plan's {name} is {quoted(value)}, not a text.")
         if not self.subject.strip():
             raise UserError("The plan has no subject: say what to draw.")
@@ -95,7 +99,10 @@ class PromptPlan:
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self) | {"dropped": dict(self.dropped)}
+        values = asdict(self) | {"dropped": dict(self.dropped)}
+        if self.place is None:
+            del values["place"]
+        return values
 
     def edited(self, **changes: Any) -> PromptPlan:
         """The plan with `changes`. Clears the final prompt, which is then made again, unless it is one of them."""

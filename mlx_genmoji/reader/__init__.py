@@ -109,7 +109,8 @@ class OpenReader:
         self.family = family
         self.defaults = defaults
         self.words = words
-        self._rewriters: dict[str, Rewriter] = {}
+        self.rewriters: dict[str, Rewriter] = {}
+        """The language models that were loaded, by name."""
 
     @property
     def template(self) -> str:
@@ -231,17 +232,24 @@ class OpenReader:
         rewrite = options.rewrite
         if rewrite is None:
             return None
-        from ..prompt import PromptPlan, Rewriter
+        from ..prompt import PromptPlan
 
         if isinstance(rewrite, PromptPlan):
             _check_agreement(rewrite, options)
             return rewrite
-        if isinstance(rewrite, (str, Path)):
-            name = str(rewrite)
-            if name not in self._rewriters:
-                self._rewriters[name] = Rewriter.load(name)
-            rewrite = self._rewriters[name]
-        return rewrite.rewrite(prompt, options.skin_tone, options.person_type).edited()
+        rewriter = self.load_rewriter(rewrite)
+        return rewriter.rewrite(prompt, options.skin_tone, options.person_type).edited()
+
+    def load_rewriter(self, rewrite: str | Path | Rewriter) -> Rewriter:
+        """The language model of a name, loaded once."""
+        if not isinstance(rewrite, (str, Path)):
+            return rewrite
+        from ..prompt import Rewriter
+
+        name = str(rewrite)
+        if name not in self.rewriters:
+            self.rewriters[name] = Rewriter.load(name)
+        return self.rewriters[name]
 
 
 def wants_parts(options: Options) -> bool:

@@ -10,7 +10,8 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache, cached_property
-from typing import TYPE_CHECKING, ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..checkpoint import Defaults
 from ..errors import UserError, quoted
@@ -25,11 +26,14 @@ from .vocabulary import Vocabulary
 if TYPE_CHECKING:
     from ..combinations.combination import Combination
     from ..generation.variation import Variation
+    from ..prompt.llm.rewriter import Rewriter
     from ..prompt.parser import Parsed
     from ..prompt.plan import PromptPlan
     from .scene import Scene
 
 MAX_SUGGESTIONS = 3
+
+SMOLLM2 = "smollm2"
 
 
 class ClosedReader(OpenReader):
@@ -80,7 +84,7 @@ class ClosedReader(OpenReader):
         skin_tone, person_type = _people(parsed, plan, options)
         self.route(skin_tone, person_type)
         template = self._template(options.template, style)
-        scene, combination, notes = self._understood(prompt, parsed.subject, person_type, template, options)
+        scene, combination, notes = self._understood(prompt, parsed.subject, person_type, template, options, plan)
         assert scene.subject is not None
         if plan is None and english != prompt:
             notes = (f"Read in English: {quoted(repr(english), 80)}.", *notes)
@@ -119,6 +123,32 @@ class ClosedReader(OpenReader):
             varied = replace(varied, plan=replace(varied.plan, final_prompt=prompt, composed_prompt=prompt))
         return varied, variation
 
+    def plan(self, prompt: str, options: Options) -> PromptPlan | None:
+        rewrite = options.rewrite
+        from ..prompt.plan import PromptPlan
+
+        if rewrite is None or isinstance(rewrite, PromptPlan) or options.template == AS_IS:
+            return super().plan(prompt, options)
+        from ..prompt.parser import parse
+        from .filling import fill
+
+        text, style = self._without_style(_in_english(prompt))
+        parsed = parse(text, max_characters=None)
+        scene = self._scene(parsed.subject)
+        added = fill(parsed.subject, scene, self.lexicon, self.load_rewriter(rewrite))
+        plan = PromptPlan.of(parsed, options.skin_tone, options.person_type)
+        subject = f"{parsed.subject}, {style}" if style else parsed.subject
+        changes: dict[str, Any] = {"subject": subject, "source": "llm" if added else "template", **added}
+        return replace(plan, **changes)
+
+    def load_rewriter(self, rewrite: str | Path | Rewriter) -> Rewriter:
+        """The language model of a name; SmolLM2 without its adapter, which was trained for other answers."""
+        if rewrite == SMOLLM2:
+            from ..prompt.llm.smollm2 import smollm2_folder
+
+            return super().load_rewriter(smollm2_folder())
+        return super().load_rewriter(rewrite)
+
     def _without_style(self, text: str) -> tuple[str, str | None]:
         """A prompt without the style that it ends with ("octopus, flat"), and that style."""
         for style in self.vocabulary.styles:
@@ -137,22 +167,34 @@ class ClosedReader(OpenReader):
         return f"{{prompt}}, {style}" if style else self.template
 
     def _understood(
-        self, prompt: str, subject: str, person_type: str | None, template: str, options: Options
+        self,
+        prompt: str,
+        subject: str,
+        person_type: str | None,
+        template: str,
+        options: Options,
+        plan: PromptPlan | None,
     ) -> tuple[Scene, Combination | None, tuple[str, ...]]:
         """The scene of a prompt, its combination and its notes. Raises UserError where nothing is understood."""
         from .scene import Scene
 
-        combination = self._plain_combination(subject, template, options)
+        added = plan is not None and _has_fields(plan)
+        combination = None if added else self._plain_combination(subject, template, options)
         if combination is not None:
             return Scene(combination.subject.label, subject), combination, ()
         scene = self._scene(subject)
+        notes: tuple[str, ...] = ()
+        if plan is not None and added:
+            from .filling import add_fields
+
+            scene, notes = add_fields(scene, plan, self.lexicon)
         if scene.subject is None:
             raise UserError(self._nothing_known(prompt))
         scene.subject = self._person(scene.subject, scene.hair, person_type)
         if scene.hair and not scene.subject.endswith(scene.hair):
             scene.unknown.append(scene.hair)
         combination, left_out = self._combination(scene, template, options)
-        return scene, combination, _notes(scene, left_out, combination)
+        return scene, combination, (*notes, *_notes(scene, left_out, combination))
 
     def caption(self, label: str, template: str, skin_tone: str | None) -> str:
         """The caption of a label in the style of a template; an adapter's own style is taken as it is."""
@@ -231,12 +273,14 @@ def _in_english(prompt: str) -> str:
 
 
 def _text_of(plan: PromptPlan) -> str:
-    """A plan's fields as a prompt; the user's own final prompt comes first."""
-    if plan.own_final_prompt:
-        return plan.own_final_prompt
-    fields = (plan.subject, plan.expression, plan.pose)
-    worn = (f"wearing {plan.wearing}" if plan.wearing else None, f"holding {plan.holding}" if plan.holding else None)
-    return ", ".join(part for part in (*fields, *worn) if part)
+    """What is read of a plan: the user's own final prompt, or the subject, to which the other fields are added."""
+    return plan.own_final_prompt or plan.subject
+
+
+def _has_fields(plan: PromptPlan) -> bool:
+    """Whether there is more to draw of a plan than its subject."""
+    fields = (plan.wearing, plan.holding, plan.pose, plan.expression, plan.place)
+    return any(fields) and not plan.own_final_prompt
 
 
 @cache

@@ -108,7 +108,8 @@ def vary(
     coloured = combination is not None and any(item.kind == "colour" for item in combination.joined)
     shades = [shade_of(label, words, coloured, lexicon, choices) for label in labels]
     may_turn = not any(is_fixed(label) for label in labels) and not DIRECTIONS & set(words)
-    mirrored = may_turn and choices.one_in(MIRRORED_OF)
+    # A combination was laid out for the side that its subject looks to.
+    mirrored = may_turn and combination is None and choices.one_in(MIRRORED_OF)
     steady = any(subgroup(label).startswith(STEADY) for label in labels)
     variation = Variation(
         variety,

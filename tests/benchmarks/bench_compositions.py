@@ -179,7 +179,7 @@ def planned(composer: Composer, combination: Combination) -> Plan:
 def combined(genmoji: Genmoji, combination: Combination, seed: int, combine: bool = True) -> Sticker:
     """Draw a combination's caption in the style of its set, as a user would; combine: whether parts are allowed."""
     template = f"{{prompt}}, {STYLES[combination.source]}"
-    return genmoji.generate(combination.caption, seed=seed, template=template, combine=combine)[0]
+    return genmoji.generate(combination.caption, seed=seed, template=template, combine=combine, variety=0)[0]
 
 
 def plain_picture(composer: Composer, data: Path, combination: Combination) -> Image.Image:

@@ -147,7 +147,7 @@ def draw_with_apples_schedule(genmoji: Genmoji, steps: int = STEPS) -> Image.Ima
     """The picture that MLX draws with Apple's scheduler."""
     family: Any = genmoji.family
     family.unet, family.scheduler = _PredictsEpsilon(genmoji), APPLES_SCHEDULER
-    return genmoji.generate(PROMPT, steps=steps, guidance=GUIDANCE, seed=SEED)[0].image
+    return genmoji.generate(PROMPT, steps=steps, guidance=GUIDANCE, seed=SEED, variety=0)[0].image
 
 
 def draw_in_packages(folder: Path, half: bool = False, steps: int = STEPS) -> Image.Image:

@@ -125,7 +125,7 @@ def skin_rows(judged: list[Judged], adapter: Path) -> Iterator[Row]:
     drawn, distances = {}, {}
     for name, adapters in (("before", []), ("after", [adapter])):
         genmoji.set_adapters(adapters)
-        drawn[name] = [genmoji.generate(item.prompt, seed=SEED)[0].image for item in judged]
+        drawn[name] = [genmoji.generate(item.prompt, seed=SEED, variety=0)[0].image for item in judged]
         distances[name] = [
             skin_distance(picture, item.original, item.tone, size)
             for picture, item in zip(drawn[name], judged, strict=True)

@@ -310,7 +310,7 @@ def drawn(rewriter: Rewriter, each_field: bool = False) -> Iterator[Row]:
             if fields is not None:
                 final = plan.composed(CaptionForm(form.template, form.fits, tuple(fields))).final_prompt
                 chosen = plan.edited(final_prompt=final)
-            pictures += genmoji.generate(caption.label, rewrite=chosen, seed=FIRST_SEED + index)
+            pictures += genmoji.generate(caption.label, rewrite=chosen, seed=FIRST_SEED + index, variety=0)
         return [picture.image for picture in pictures]
 
     drawings = {"without": draw(None), "as shipped": draw(form.fields), "with all fields": draw(OPTIONAL)}

@@ -322,9 +322,9 @@ def test_what_a_config_asks_for_and_is_not_supported_is_named(
 
 def test_a_scheduler_that_is_not_supported_is_named_and_can_be_overruled(broken: Path) -> None:
     path = broken / "scheduler" / "scheduler_config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"_class_name": "HeunDiscreteScheduler"}))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"_class_name": "SASolverScheduler"}))
     genmoji = Genmoji.load(broken)
-    with pytest.raises(UserError, match=r"HeunDiscreteScheduler.*euler"):
+    with pytest.raises(UserError, match=r"SASolverScheduler.*euler"):
         genmoji.generate("pig", steps=1)
     assert genmoji.generate("pig", steps=1, sampler="euler")[0].recipe["sampler"] == "euler"
 

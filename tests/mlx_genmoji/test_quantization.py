@@ -350,7 +350,8 @@ def psnr(a: Any, b: Any) -> float:
 
 
 def test_the_built_in_model_draws_nearly_the_same_in_8_bits_and_recognisably_in_4():
-    pictures = {bits: Genmoji.load(bits=bits).generate("red apple", seed=3, steps=4)[0].image for bits in (None, 8, 4)}
+    options = {"seed": 3, "steps": 4, "variety": 0}
+    pictures = {bits: Genmoji.load(bits=bits).generate("red apple", **options)[0].image for bits in (None, 8, 4)}
     assert psnr(pictures[8], pictures[None]) > 50
     assert 28 < psnr(pictures[4], pictures[None]) < 50
 

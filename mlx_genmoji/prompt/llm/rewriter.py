@@ -24,6 +24,7 @@ from ..lexicon import PERSON_TYPES, SKIN_TONES
 from ..parser import Parsed, parse
 from ..plan import CaptionForm, PromptPlan
 from ..safety import is_latin
+from .likelihood import Scores, contrast
 from .protocol import INSTRUCTIONS, examples, fault, fields_to_ask, grammar, question, read_answer
 from .smollm2 import NAME, smollm2_folder
 
@@ -145,6 +146,10 @@ class Rewriter:
             plan = replace(plan, source=source, dropped={**plan.dropped, **dropped}, **used)
             plans.append(plan.composed(form))
         return plans
+
+    def contrast(self, questions: Sequence[tuple[str, str]], continuations: Sequence[str]) -> tuple[Scores, Scores]:
+        """How well each of several continuations suits texts; see `likelihood.contrast`."""
+        return contrast(self.model, self.tokenizer, questions, continuations)
 
     def _checked(
         self, parsed: Parsed, names: Sequence[str], values: Mapping[str, str]

@@ -155,7 +155,7 @@ def test_a_prompt_of_a_megabyte_is_refused_unread(http: httpx.Client) -> None:
 
 
 # How many values each of the page's own events takes.
-EVENTS = {"on_draw": 11, "on_pack": 11, "on_redraw": 21, "on_remix": 0, "on_open": 0, "on_cancel": 0, "on_unload": 0}
+EVENTS = {"on_draw": 12, "on_pack": 12, "on_redraw": 22, "on_remix": 0, "on_open": 0, "on_cancel": 0, "on_unload": 0}
 
 
 def test_all_of_the_pages_events_are_tried_below(http: httpx.Client) -> None:

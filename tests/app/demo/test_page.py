@@ -47,12 +47,23 @@ def downloaded(page: Any, which: str, folder: Path) -> Path:
     return path
 
 
+def fill(field: Any, text: str) -> None:
+    """Type into a field until it keeps the text: while its panel opens, Gradio sets the value that it had."""
+
+    def kept() -> bool:
+        field.fill(text)
+        field.page.wait_for_timeout(300)
+        return field.input_value() == text
+
+    assert eventually(kept)
+
+
 def value_of(page: Any, name: str) -> str:
     return str(page.locator(f"#{name} textarea, #{name} input").first.input_value())
 
 
 def test_a_prompt_becomes_previews_and_candidates_to_take_away(page: Any, tmp_path: Path, genmoji: Genmoji) -> None:
-    more(page, seed="7", steps="3", count="2")
+    more(page, seed="7", steps="20", count="2")
     ask(page, "red apple")
     page.wait_for_selector('.tile:nth-child(1) img[src^="data:image/jpeg"]')
     page.wait_for_selector(".progress:not([hidden])")
@@ -68,7 +79,7 @@ def test_a_prompt_becomes_previews_and_candidates_to_take_away(page: Any, tmp_pa
     assert "seed 8" in page.locator(".says").text_content()
     assert page.locator(".tile[aria-selected=true]").get_attribute("aria-label") == "Candidate 2"
     assert path.name == "red-apple-2.png"
-    direct = genmoji.generate("red apple", seed=8, steps=3)[0]
+    direct = genmoji.generate("red apple", seed=8, steps=20)[0]
     assert np.array_equal(np.asarray(Image.open(path)), np.asarray(direct.image))
     assert read_recipe(path) == {**direct.recipe, "plan": (read_recipe(path) or {})["plan"]}
 
@@ -147,19 +158,19 @@ def test_a_pack_is_drawn_and_taken_away_as_one_zip(page: Any, tmp_path: Path) ->
 
 def test_an_edited_plan_is_drawn_as_it_is(page: Any) -> None:
     more(page, steps="1", count="1", seed="1")
-    ask(page, "a pig")
-    finished(page, "pig, 3d ·")
+    ask(page, "a green apple")
+    finished(page, "green apple, 3d ·")
     page.locator("#plan > button").click()
     field = page.locator("#plan-subject textarea, #plan-subject input").first
     page.wait_for_function(
-        "() => document.querySelector('#plan-subject textarea, #plan-subject input')?.value === 'a pig'"
+        "() => document.querySelector('#plan-subject textarea, #plan-subject input')?.value === 'a green apple'"
     )
-    field.fill("a blue fox")
+    fill(field, "a blue fox")
     page.locator("#redraw").click()
     finished(page, "a blue fox, 3d ·")
     final = page.locator("#plan-final textarea, #plan-final input").first
     assert eventually(lambda: final.input_value() == "a blue fox, 3d")
-    final.fill("red apple, flat")
+    fill(final, "red apple, flat")
     page.locator("#redraw").click()
     finished(page, "red apple, flat ·")
 

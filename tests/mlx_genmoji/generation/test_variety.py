@@ -130,10 +130,10 @@ def test_letters_digits_clocks_flags_and_symbols_are_never_mirrored(genmoji: Gen
     assert not any(variation.mirrored for variation in variations(genmoji, prompt))
 
 
-def test_other_pictures_look_both_ways(genmoji: Genmoji) -> None:
-    for prompt in ("banana", "pig on a bicycle"):
-        assert {variation.mirrored for variation in variations(genmoji, prompt)} == {True, False}
-    assert not any(variation.mirrored for variation in variations(genmoji, "cat beside a keycap: 4"))
+def test_other_pictures_look_both_ways_but_not_combinations(genmoji: Genmoji) -> None:
+    assert {variation.mirrored for variation in variations(genmoji, "banana")} == {True, False}
+    for prompt in ("pig on a bicycle", "cat beside a keycap: 4"):
+        assert not any(variation.mirrored for variation in variations(genmoji, prompt))
     assert not any(variation.mirrored for variation in variations(genmoji, "person running: facing right"))
 
 
