@@ -172,15 +172,15 @@ class CLIPTokenizer:
                     f"The model's parts do not fit: the tokenizer needs a {field} of {needed}, not {limit}."
                 )
 
-    def __call__(self, texts: Iterable[str]) -> np.ndarray:
-        """Ids of `texts`, int32 `(B, max_length)`, padded. Warns of each text that is too long.
+    def __call__(self, texts: Iterable[str], warn: bool = True) -> np.ndarray:
+        """Ids of `texts`, int32 `(B, max_length)`, padded. warn: whether to warn of each text that is too long.
 
         Raises UserError for a text that is not Unicode, such as a command-line argument in another encoding.
         """
         texts = list(texts)
         encodings = [self._encode(text) for text in texts]
         for text, encoding in zip(texts, encodings, strict=True):
-            if lost := _cut_off(self._replace(text), encoding):
+            if warn and (lost := _cut_off(self._replace(text), encoding)):
                 warnings.warn(f"The text is too long; the model does not see the end of it: {lost!r}", stacklevel=2)
         return np.array([encoding.ids for encoding in encodings], dtype=np.int32).reshape(-1, self.max_length)
 

@@ -85,7 +85,7 @@ class TextTowers:
 
             states, pooled = encode_texts(self.tokenizers, self.encoders, texts, settings)
         else:
-            states, pooled = self.encode(self.tokenize(texts))
+            states, pooled = self.encode(self.tokenize(texts, warn=False))
         if pooled is None:
             return Conditions(states, {})
         if negative_prompt == "" and self.zeros_for_empty:
@@ -93,9 +93,9 @@ class TextTowers:
             states, pooled = states * kept[:, None, None], pooled * kept[:, None]
         return Conditions(states, {"text_embeds": pooled, "time_ids": time_ids(size, len(texts))})
 
-    def tokenize(self, texts: Sequence[str]) -> list[mx.array]:
-        """Token ids, (B, L) for each tower."""
-        return [mx.array(tokenizer(texts)) for tokenizer in self.tokenizers]
+    def tokenize(self, texts: Sequence[str], warn: bool = True) -> list[mx.array]:
+        """Token ids, (B, L) for each tower. warn: of texts that are too long; those of a prompt are in its notes."""
+        return [mx.array(tokenizer(texts, warn)) for tokenizer in self.tokenizers]
 
     def encode(self, ids: Sequence[mx.array]) -> tuple[mx.array, mx.array | None]:
         """Token ids, (B, L) for each tower -> states (B, L, D) and, for XL, `text_embeds` (B, P), else None."""

@@ -124,7 +124,7 @@ def encode_texts(
     outputs, pooled = [], None
     for tokenizer, encoder in zip(tokenizers, encoders, strict=True):
         states = []
-        ids, weights = [mx.array(tokenizer(texts))], None
+        ids, weights = [mx.array(tokenizer(texts, warn=False))], None
         if in_chunks:
             ids, weights = ids_and_weights(tokenizer, texts, settings, count)
         for i in range(count):

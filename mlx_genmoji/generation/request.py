@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 MAX_SCALE = 1.6
 """How much larger or smaller than the model's own pictures may be, in length, before a note says so."""
-CUT_OFF = "The text is too long; the model does not see the end of it: "
 MARK = re.compile(r"[(\[<]|BREAK")
 """What a prompt with A1111's marks has."""
 
@@ -129,11 +128,9 @@ def prepare(prompt: str, options: Options, reader: OpenReader, facts: Callable[[
                 variation=variation,
             )
         )
-    warned = not (settings.prompt_weights or settings.long_prompts)
     for note in notes:
-        # At the line that called `Genmoji.generate`. Of a text that is too long the tokenizer warns.
-        if not (warned and note.startswith(CUT_OFF)):
-            warnings.warn(note, stacklevel=3)
+        # At the line that called `Genmoji.generate`.
+        warnings.warn(note, stacklevel=3)
     return Request(recipes, list(map(captions_of, recipes)), schedule, start, seed, options.latents)
 
 
@@ -223,4 +220,4 @@ def _notes(reading: Reading, combination: Combination | None, family: Family, se
 
             yield from notes_on_marks(text, settings.prompt_weights)
         if cut := family.cut_off(text, settings):
-            yield f"{CUT_OFF}{cut!r}"
+            yield f"The text is too long; the model does not see the end of it: {cut!r}"

@@ -201,13 +201,15 @@ def test_a_short_prompt_without_weights_is_drawn_as_before(folder: Path) -> None
 
 def test_a_prompt_that_is_cut_is_noted_and_one_in_chunks_is_not(folder: Path) -> None:
     genmoji = Genmoji.load(folder)
-    with pytest.warns(UserWarning, match="too long"):
+    with pytest.warns(UserWarning, match="too long") as warned:
         (note,) = genmoji.generate(LONG, seed=1, steps=1)[0].notes
+    assert [str(warning.message) for warning in warned] == [note]
     assert note.startswith("The text is too long; the model does not see the end of it: '")
     whole = genmoji.generate(LONG, seed=1, steps=1, long_prompts=True)[0]
     assert whole.notes == ()
-    weighted = genmoji.generate(f"({LONG}:1.1)", seed=1, steps=1, prompt_weights=True)[0]
-    assert weighted.notes == (note,)
+    with pytest.warns(UserWarning, match="too long") as warned:
+        weighted = genmoji.generate(f"({LONG}:1.1)", seed=1, steps=1, prompt_weights=True)[0]
+    assert weighted.notes == (note,) and [str(warning.message) for warning in warned] == [note]
 
 
 def test_a_plain_folder_reads_marks_letter_by_letter_and_says_so(folder: Path) -> None:
