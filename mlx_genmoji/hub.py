@@ -10,10 +10,13 @@ from __future__ import annotations
 import re
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from .checkpoint.weight_files import PICKLES
+from .checkpoint.weight_files import PICKLE_WAY, PICKLES
 from .errors import UserError
+
+if TYPE_CHECKING:
+    from .presets import Preset
 
 BUILTIN = Path(__file__).parent / "builtin"
 BUILTIN_NAME = "builtin"
@@ -37,6 +40,15 @@ class Located(NamedTuple):
     """For recipes: a hub id, "builtin", or the last part of the folder; never a path of this machine."""
     revision: str | None
     """The commit of a model from the hub."""
+
+
+def preset_of(model: str | Path | None) -> Preset | None:
+    """The preset that `model` names, if it is not a path, an id or the built-in model: `presets.preset_named`."""
+    if model is None or str(model) == BUILTIN_NAME:
+        return None
+    from .presets import preset_named
+
+    return preset_named(model)
 
 
 def locate(model: str | Path | None, revision: str | None = None, allow_pickle: bool = False) -> Located:
@@ -99,7 +111,9 @@ def resolve(
         return Path(model)
     match = ID.fullmatch(str(model))
     if match is None:
-        raise UserError(f"There is no model folder {model}; a model on the Hugging Face hub is called owner/name.")
+        return resolve(_base_of(model), revision, half=half, allow_pickle=allow_pickle)
+    if revision is None and match["revision"] is None:
+        _check_not_a_folder(str(model), "folder")
     revision = revision or match["revision"] or "main"
     if not re.fullmatch(REVISION, revision, re.ASCII) or ".." in revision:
         raise UserError(f"{revision!r} is not a branch, tag or commit of a model.")
@@ -113,6 +127,24 @@ def resolve(
     from .hub_fetch import fetch
 
     return fetch(repository, half)
+
+
+def _base_of(model: str | Path) -> str:
+    """The base of a preset without adapters. Raises UserError for one with adapters, and what is no preset."""
+    preset = preset_of(model)
+    if preset is None:
+        from .presets import similar_names
+
+        names = similar_names(model)
+        hint = f" Did you mean {' or '.join(names)}?" if names else " genmoji models lists the models that have a name."
+        raise UserError(
+            f"There is no model folder {model}; a model on the Hugging Face hub is called owner/name.{hint}"
+        )
+    if preset.adapters:
+        raise UserError(
+            f"{model} is a base with adapters, and this needs one folder: make one with: genmoji fuse {model} -o FOLDER"
+        )
+    return preset.base
 
 
 class AdapterPlace(NamedTuple):
@@ -138,8 +170,8 @@ def locate_adapter(adapter: str | Path, allow_pickle: bool = False) -> AdapterPl
     is_id = match is not None and (match["file"] or path.suffix not in (".safetensors", *PICKLES))
     if path.exists() or match is None or not is_id or text.startswith(("~", "/", ".")):
         return AdapterPlace(path, None, path.name)
-    if path.parts[0] not in ("..", ".") and Path(path.parts[0]).is_dir():
-        raise UserError(f"There is no adapter {path}: {path.parts[0]} is a folder here, and has no such file.")
+    if match["revision"] is None:
+        _check_not_a_folder(text, "file")
     if ".." in (match["revision"] or "") or ".." in (match["file"] or ""):
         raise UserError(f"There is no adapter {text}: a revision or file on the hub has no '..' in its name.")
     from .hub_repository import AdapterRepository
@@ -148,10 +180,44 @@ def locate_adapter(adapter: str | Path, allow_pickle: bool = False) -> AdapterPl
     name = match["id"] + (f"/{match['file']}" if match["file"] else "")
     snapshot = repository.cached()
     if snapshot is None:
-        from .hub_fetch import fetch_adapter
+        from .hub_fetch import fetch_files
 
-        snapshot = fetch_adapter(repository)
+        snapshot = fetch_files(repository)
     return AdapterPlace(snapshot, match["file"], name, True)
+
+
+def locate_file(file: str, allow_pickle: bool = False) -> Path | None:
+    """A file on the hub, owner/name[@revision]/file, fetched if it is missing; None where `file` is no such id.
+
+    Raises UserError like `resolve`, and for a pickle unless `allow_pickle` is set.
+    """
+    match = ADAPTER_ID.fullmatch(file)
+    if match is None or match["file"] is None or ".." in file or Path(file).exists():
+        return None
+    if match["revision"] is None:
+        _check_not_a_folder(file, "file")
+    if file.endswith(PICKLES) and not allow_pickle:
+        raise UserError(f"{file} is a pickle, which can run any code; {PICKLE_WAY}.")
+    from .hub_repository import FileRepository
+
+    repository = FileRepository(match["id"], match["revision"] or "main", True, file=match["file"])
+    path = repository.cached()
+    if path is None:
+        from .hub_fetch import fetch_files
+
+        path = fetch_files(repository) / match["file"]
+    return path
+
+
+def _check_not_a_folder(text: str, what: str) -> None:
+    """Raise UserError where the owner of an id is a folder here: it is more likely a mistyped path."""
+    folder, _, rest = text.partition("/")
+    if Path(folder).is_dir():
+        owner_and_name = "/".join(text.split("/")[:2])
+        raise UserError(
+            f"There is no {text}: {folder} is a folder here and has no {what} {rest}. For the hub's repository write"
+            f" {text.replace(owner_and_name, f'{owner_and_name}@main', 1)}."
+        )
 
 
 def _prefers_half() -> bool:

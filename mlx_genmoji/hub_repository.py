@@ -17,7 +17,7 @@ from typing import Any
 from huggingface_hub import constants
 
 from .checkpoint.weight_files import HALF_PRECISION, PICKLE_WAY, PICKLES, STEMS
-from .errors import UserError
+from .errors import UserError, command_line, first_few
 from .files import read_json
 
 INDEX = "model_index.json"
@@ -85,11 +85,16 @@ class Repository:
             raise KeyError(INDEX)
         return needed_files(self.id, names, index, half, self.allow_pickle)
 
+    def chosen_files(self, names: Iterable[str]) -> list[str]:
+        """Of a repository without a model's index, the files to fetch. Raises UserError where it is not clear which."""
+        raise NotImplementedError
+
     @property
     def command(self) -> str:
-        """The command that fetches it."""
+        """The command that fetches it: the user's own where there is one."""
         option = "--vae" if self.component else "--model"
-        return f'genmoji generate "flying pig" {option} {self}{" --allow-pickle" if self.allow_pickle else ""}'
+        example = ("generate", "flying pig", option, str(self), *(["--allow-pickle"] if self.allow_pickle else []))
+        return command_line(*example)
 
     def __str__(self) -> str:
         return self.id if self.revision == "main" else f"{self.id}@{self.revision}"
@@ -102,8 +107,8 @@ class AdapterRepository(Repository):
     file: str | None = None
     """The file or folder that the user named."""
 
-    def adapter_files(self, names: Iterable[str]) -> list[str]:
-        """Of the repository's file names, those that are needed. Raises UserError if there is not one adapter."""
+    def chosen_files(self, names: Iterable[str]) -> list[str]:
+        """The adapter's files. Raises UserError if there is not one adapter."""
         from .lora.adapter_folder import needed_files as files
 
         inside = [name for name in names if ".." not in name and not name.startswith("/")]
@@ -116,14 +121,40 @@ class AdapterRepository(Repository):
             return None
         names = [path.relative_to(snapshot).as_posix() for path in snapshot.rglob("*") if path.is_file()]
         try:
-            self.adapter_files(names)
+            self.chosen_files(names)
         except UserError:
             return None
         return snapshot
 
     @property
     def command(self) -> str:
-        return f'genmoji generate "flying pig" --adapter {self}{f"/{self.file}" if self.file else ""}'
+        return command_line("generate", "flying pig", "--adapter", f"{self}{f'/{self.file}' if self.file else ''}")
+
+
+@dataclass(frozen=True)
+class FileRepository(Repository):
+    """One file of a repository on the hub, such as a checkpoint to convert."""
+
+    file: str = ""
+
+    def chosen_files(self, names: Iterable[str]) -> list[str]:
+        """The file, and the `.yaml` beside it that says what a checkpoint is. Raises UserError if there is none."""
+        names = list(names)
+        if self.file not in names:
+            others = [name for name in sorted(names) if name.endswith((".safetensors", *PICKLES))]
+            listed = f", but {first_few(others, 12)}" if others else ""
+            raise UserError(f"{self} has no {self.file}{listed}.")
+        config = f"{self.file.rpartition('.')[0]}.yaml"
+        return [name for name in (config, self.file) if name in names]
+
+    def cached(self, half: bool = False) -> Path | None:
+        """The file on this machine, if it is here."""
+        snapshot = self._snapshot()
+        return None if snapshot is None or not (snapshot / self.file).is_file() else snapshot / self.file
+
+    @property
+    def command(self) -> str:
+        return command_line("convert", f"{self}/{self.file}", "-o", "FOLDER")
 
 
 def needed_files(
@@ -194,3 +225,8 @@ def cache_folder() -> Path:
         return Path(cache).expanduser()
     home = os.environ.get("HF_HOME")
     return Path(home).expanduser() / "hub" if home else Path(constants.HF_HUB_CACHE)
+
+
+def endpoint_url() -> str:
+    """The address of the hub: `$HF_ENDPOINT`, or the public one."""
+    return (os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/")

@@ -26,7 +26,7 @@ from .families.stable_diffusion import StableDiffusion
 from .generation import Callback, Progress, denoise, finished, to_picture
 from .generation.recipe import ModelFacts, Recipe, package_version
 from .generation.request import Request, prepare, request_again
-from .hub import BUILTIN, BUILTIN_NAME, locate
+from .hub import BUILTIN, BUILTIN_NAME, locate, preset_of
 from .models import CONFIG_KEY
 from .models.ops import drawing
 from .prompt import PERSON_TYPES, SKIN_TONES
@@ -64,9 +64,7 @@ class Genmoji:
         vocabulary: Vocabulary | None = None,
     ):
         """folder: where the model was loaded from, None if it was made in memory. revision: its hub commit.
-
-        words: its synonyms. vocabulary: what it draws, if that is a closed list.
-        """
+        words: its synonyms. vocabulary: what it draws, if that is a closed list."""
         self.family = family
         self.defaults = defaults
         self.name = name
@@ -91,15 +89,17 @@ class Genmoji:
         vae: str | Path | None = None,
         allow_pickle: bool = False,
     ) -> Genmoji:
-        """Load a model: a diffusers folder, an id of the Hugging Face hub (downloaded if needed), or "builtin" or None.
+        """Load a model: a diffusers folder, an id of the Hugging Face hub, a name in `presets`, or "builtin" or None.
 
         Supported are the pipelines in `families.PIPELINES`: Stable Diffusion 1.x, 2.x, XL, LCM and inpainting models.
         revision: a branch, tag or commit on the hub. adapters: see `set_adapters`.
         preview: the folder or id of an AutoencoderTiny (TAESD), which decodes previews faster than the model's own.
         bits: quantizes the UNet while it is loaded; text encoders get at least 8 bits, the autoencoder none.
         vae: the folder, file or id of an autoencoder to use instead. allow_pickle: read PyTorch's files (.bin) where
-        there are no others; nothing in them is run. Raises UserError for a missing, damaged or unsupported file.
+        there are no others; nothing in them is run. Raises UserError for what is missing, damaged or unsupported.
         """
+        if (preset := preset_of(model)) is not None:
+            return preset.load(cls.load, adapters, vae, preview=preview, bits=bits, allow_pickle=allow_pickle)
         folder, name, commit = locate(model, revision, allow_pickle)
         family, defaults = load_family(folder, name, bits=bits, preview=preview, vae=vae, allow_pickle=allow_pickle)
         genmoji = cls(
@@ -186,7 +186,7 @@ class Genmoji:
         combine: whether a model of single emoji draws a combination ("flying pig") part by part and assembles the parts
         (`combinations.assemble`). Not with `image`, `latents` or the template "{prompt}". Or the combination itself.
         variety: how much candidates differ, 0 to 1 (`reader.variety`). Without a closed vocabulary it does nothing.
-        trigger: add an adapter's trigger words to a prompt that lacks them, if no template is given.
+        trigger: add the trigger words of the model and its adapters that a prompt lacks, if no template is given.
         size, or width and height: of the picture in pixels, multiples of the autoencoder's factor (8); by default the
         model's own. clip_skip: how many of the text encoder's last layers to leave out, counted as in diffusers: 1 is
         what A1111 calls "Clip skip 2", None and 0 leave out none.

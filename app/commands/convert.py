@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from mlx_genmoji.errors import UserError
-from mlx_genmoji.hub import ID, resolve
+from mlx_genmoji.hub import ID, locate_file, resolve
 
 from . import AllowPickle, VaeOption
 
@@ -21,8 +21,8 @@ def convert(
         Path,
         typer.Argument(
             metavar="FILE_OR_FOLDER_OR_ID",
-            help="The checkpoint in Stable Diffusion's original layout: .safetensors, or .ckpt with --allow-pickle;"
-            " or a diffusers folder or an id of the hub whose weights are in another format.",
+            help="The checkpoint in Stable Diffusion's original layout: .safetensors, or .ckpt with --allow-pickle,"
+            " here or as owner/name/file on the hub; or a diffusers folder or an id with weights in another format.",
         ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="The new folder to write.")],
@@ -47,6 +47,8 @@ def convert(
     """
     if not file.exists() and not file.suffix and ID.fullmatch(str(file)):
         file = resolve(str(file), allow_pickle=allow_pickle)
+    else:
+        file = locate_file(str(file), allow_pickle) or file
     if file.is_dir():
         from mlx_genmoji.checkpoint.safe_folder import convert_folder
 

@@ -215,7 +215,7 @@ class StableDiffusion(Family):
             from .text_chunks import plain_text
 
             text = plain_text(text, settings)
-        return max((tokenizer.truncated(text) for tokenizer in self.text.tokenizers), key=len)
+        return max((tokenizer.truncated(text) for tokenizer in self.text.tokenizers), key=len, default="")
 
     def schedule(
         self, sampler: str | None, steps: int, strength: float | None, settings: Settings = DEFAULT_SETTINGS

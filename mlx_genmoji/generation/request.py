@@ -21,6 +21,7 @@ from . import Draws, draws_of
 from .recipe import Recipe
 
 if TYPE_CHECKING:
+    from ..checkpoint import Defaults
     from ..combinations.combination import Combination
 
 MAX_SCALE = 1.6
@@ -88,13 +89,14 @@ def prepare(prompt: str, options: Options, reader: OpenReader, facts: Callable[[
     guidance = defaults.guidance if options.guidance is None else options.guidance
     reading = reader.read(prompt, options)
     seed = check_numbers(options, guidance)
-    settings = options.settings
+    settings = _with_defaults(options.settings, defaults)
     _check_size(settings, reader)
     if options.latents is not None:
         _check_latents(options.latents, options.count, family, settings)
     strength = None if options.image is None else STRENGTH if options.strength is None else options.strength
-    settings = _with_sampler(settings, options.sampler)
-    sampler, schedule = family.schedule(options.sampler, steps, strength, settings)
+    name = options.sampler or defaults.sampler
+    settings = _with_sampler(settings, name)
+    sampler, schedule = family.schedule(name, steps, strength, settings)
     start = family.start(schedule, options.image, options.strength, options.mask, settings)
     combination = reading.combination if isinstance(options.combine, bool) else options.combine
     notes = (*reading.notes, *_notes(reading, combination, family, settings))
@@ -193,6 +195,17 @@ def _check_size(settings: Settings, reader: OpenReader) -> None:
             f"The model {reader.family.name} draws pictures of {own[1]} x {own[0]} pixels and no other size: leave out"
             " the size. Stickers are made larger when they are exported."
         )
+
+
+def _with_defaults(settings: Settings, defaults: Defaults) -> Settings:
+    """The settings with the model's own size, spacing and clip skip where none are given."""
+    changes: dict[str, Any] = {}
+    if defaults.size is not None and settings.width is None and settings.height is None:
+        changes = {"width": defaults.size, "height": defaults.size}
+    for field in ("spacing", "clip_skip"):
+        if getattr(settings, field) is None and getattr(defaults, field) is not None:
+            changes[field] = getattr(defaults, field)
+    return replace(settings, **changes) if changes else settings
 
 
 def _with_sampler(settings: Settings, sampler: str | None) -> Settings:

@@ -172,11 +172,20 @@ class OpenReader:
         return self._by_parts(parsed.subject, reading, options)
 
     def _triggered(self, text: str, template: str, options: Options) -> tuple[str, tuple[str, ...]]:
-        """The template with the triggers of adapters that a prompt lacks, and notes. A template of the user's stays."""
-        if self.adapters is None:
-            return template, ()
+        """The template with the triggers of the model and its adapters that a prompt lacks, and notes.
+
+        A template of the user's stays.
+        """
         add = options.trigger and options.template is None
-        return self.adapters.with_triggers(text, options.negative_prompt, template, add)
+        notes: tuple[str, ...] = ()
+        if self.defaults.trigger:
+            from ..lora.triggers import with_trigger
+
+            template, notes = with_trigger(self.defaults.trigger, text, template, add)
+        if self.adapters is None:
+            return template, notes
+        template, more = self.adapters.with_triggers(text, options.negative_prompt, template, add)
+        return template, (*notes, *more)
 
     def _as_is(self, reading: Reading, options: Options) -> Reading:
         """A prompt that is drawn as it is, in the triggers of adapters that it lacks. Raises UnsafePrompt."""
