@@ -111,8 +111,9 @@ def remote_header(repository: Repository, commit: str, name: str) -> dict[str, A
     from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
 
     url = hf_hub_url(repository.id, name, revision=commit, endpoint=endpoint_url())
-    headers = build_hf_headers() | {"Accept-Encoding": "identity", "Range": f"bytes=0-{MAX_HEADER}"}
+    headers = build_hf_headers() | {"Accept-Encoding": "identity"}
     received = bytearray()
+    # The connection is closed once the header is there.
     with get_session().stream("GET", url, headers=headers, timeout=30) as response:
         if response.is_error:
             response.read()
