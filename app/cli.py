@@ -120,8 +120,8 @@ def genmoji(
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line `args`, by default the process's, and return the exit code."""
-    warnings.showwarning = lambda message, *_, **__: print("genmoji:", message, file=sys.stderr)
     errors.COMMAND[:] = sys.argv[1:] if args is None else args
+    warnings.showwarning = lambda message, *_, **__: print("genmoji:", message, file=sys.stderr)
     command = typer.main.get_command(app)
     try:
         code = command.main(args, prog_name="genmoji", standalone_mode=False)
@@ -144,6 +144,8 @@ def main(args: Sequence[str] | None = None) -> int:
         # A full disk, another user's folder, a name that is too long: the user can do something about all of them.
         place = f"{error.filename}: " if error.filename else ""
         return fail(f"{place}{error.strerror or error}.", USER_MISTAKE)
+    finally:
+        errors.COMMAND.clear()
     if code == INTERRUPTED:
         return fail("stopped.", INTERRUPTED)
     return code if isinstance(code, int) else 0

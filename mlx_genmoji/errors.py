@@ -31,6 +31,11 @@ def first_few(names: Sequence[str], limit: int = 3) -> str:
 def command_line(*example: str) -> str:
     """The `genmoji` command that runs, for a message that asks to run it again; `example` in a program of the user's.
 
-    Both are quoted for a shell.
+    Words with spaces are in double quotes where a shell leaves them as they are.
     """
-    return shlex.join(["genmoji", *(COMMAND or example)])
+    return " ".join(["genmoji", *map(_shell_word, COMMAND or example)])
+
+
+def _shell_word(word: str) -> str:
+    plain = shlex.quote(word)
+    return f'"{word}"' if plain != word and not set(word) & set("\"$`\\!'") else plain

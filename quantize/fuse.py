@@ -74,7 +74,7 @@ def fuse(
         )
     genmoji = Genmoji.load(model, adapters=adapters)
     if not genmoji.adapters.active or genmoji.folder is None:
-        raise UserError("There is nothing to fuse: give an adapter, and a weight that is not 0.")
+        raise UserError("There is nothing to fuse: give an adapter (--adapter) and a weight that is not 0.")
     settings, learned = _settings(genmoji), genmoji.adapters.learned
     models = genmoji.models
     # The pipeline holds adapters in half precision on a GPU: here they are needed in full.

@@ -127,7 +127,7 @@ def info(
     elif Path(model).exists() or model == "builtin":
         lines = list(_local(model))
     elif match := ID.fullmatch(model):
-        from mlx_genmoji.hub_contents import describe
+        from mlx_genmoji.hub_info import describe
         from mlx_genmoji.hub_repository import Repository
 
         lines = list(describe(Repository(match["id"], match["revision"] or "main")))
