@@ -18,6 +18,7 @@ from typing import Annotated, Any, NamedTuple
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from mlx_genmoji import errors
 from mlx_genmoji.errors import UserError
 
 USER_MISTAKE = 2
@@ -36,6 +37,10 @@ class Verb(NamedTuple):
 
 VERBS = {
     "generate": Verb("app.commands.generate:generate", "Draw a genmoji of PROMPT as a PNG file."),
+    "models": Verb(
+        "app.commands.models:models",
+        "List the models that have a name, add others, and see what an id on the hub holds.",
+    ),
     "rewrite": Verb(
         "app.commands.rewrite:rewrite",
         "Print the plan of PROMPT as JSON: its subject, what a language model adds, and the final prompt.",
@@ -115,6 +120,7 @@ def genmoji(
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line `args`, by default the process's, and return the exit code."""
+    errors.COMMAND[:] = sys.argv[1:] if args is None else args
     warnings.showwarning = lambda message, *_, **__: print("genmoji:", message, file=sys.stderr)
     command = typer.main.get_command(app)
     try:
@@ -138,6 +144,8 @@ def main(args: Sequence[str] | None = None) -> int:
         # A full disk, another user's folder, a name that is too long: the user can do something about all of them.
         place = f"{error.filename}: " if error.filename else ""
         return fail(f"{place}{error.strerror or error}.", USER_MISTAKE)
+    finally:
+        errors.COMMAND.clear()
     if code == INTERRUPTED:
         return fail("stopped.", INTERRUPTED)
     return code if isinstance(code, int) else 0

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 from mlx_genmoji.errors import UserError
 
@@ -20,9 +20,27 @@ if TYPE_CHECKING:
 
 MAX_NAME_LENGTH = 60
 
-SamplerName = Literal["ddim", "euler", "euler-ancestral", "dpm++2m", "lcm", "unipc"]
-SAMPLER_NAMES: tuple[str, ...] = get_args(SamplerName)
+SAMPLER_NAMES = (
+    "ddim",
+    "euler",
+    "euler-ancestral",
+    "dpm++2m",
+    "lcm",
+    "unipc",
+    "pndm",
+    "heun",
+    "lms",
+    "deis",
+    "dpm2",
+    "dpm2-ancestral",
+    "dpm++2s",
+    "dpm++2m-sde",
+    "ddpm",
+    "tcd",
+)
 """The keys of `mlx_genmoji.samplers.SAMPLERS`, in their order, without importing MLX: for help texts."""
+Spacing = Literal["leading", "trailing", "linspace"]
+NoiseSource = Literal["mlx", "torch"]
 
 
 @dataclass(frozen=True)
@@ -42,6 +60,13 @@ class DrawingOptions:
     combine: bool = True
     variety: float = 1.0
     trigger: bool = True
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Those of `families.settings.Settings` and `size` that were given."""
+
+    def arguments(self) -> dict[str, Any]:
+        """The arguments of `Genmoji.generate`."""
+        named = dict(vars(self))
+        return named | named.pop("settings")
 
 
 @dataclass(frozen=True)
@@ -61,6 +86,8 @@ class DrawingRequest:
     transparent: bool
     recipe: bool
     """Whether the files hold how they were made."""
+    vae: str | None = None
+    """The autoencoder to use instead of the model's; see `Genmoji.load`."""
     allow_pickle: bool = False
 
 
@@ -80,9 +107,14 @@ def replayed(request: DrawingRequest, source: Path, image: Image.Image | None, m
     from mlx_genmoji import Genmoji
 
     recipe = recipe_of(source)
-    model = request.model or model_of(recipe, source)
-    pipeline = Genmoji.load(model, adapters=request.adapters, allow_pickle=request.allow_pickle)
+    pipeline = Genmoji.load(request.model or model_of(recipe, source), **loading(request))
     return pipeline.replay(recipe, image=image, mask=mask)
+
+
+def loading(request: DrawingRequest) -> dict[str, Any]:
+    """The arguments of `Genmoji.load` after the model: the adapters, and others where they are given."""
+    requested = {"vae": request.vae, "allow_pickle": request.allow_pickle}
+    return {"adapters": request.adapters} | {name: value for name, value in requested.items() if value}
 
 
 def print_notes(stickers: Sequence[Sticker]) -> None:

@@ -1,6 +1,10 @@
 """The exceptions that a user of the library meets, and how their messages quote text from elsewhere."""
 
+import shlex
 from collections.abc import Sequence
+
+COMMAND: list[str] = []
+"""The arguments of the `genmoji` command that runs; empty in a program of the user's."""
 
 
 class UserError(Exception):
@@ -22,3 +26,16 @@ def first_few(names: Sequence[str], limit: int = 3) -> str:
     """The first `limit` names, and how many more there are: "a, b, c and 4 more"."""
     listed = ", ".join(names[:limit])
     return listed if len(names) <= limit else f"{listed} and {len(names) - limit} more"
+
+
+def command_line(*example: str) -> str:
+    """The `genmoji` command that runs, for a message that asks to run it again; `example` in a program of the user's.
+
+    Words with spaces are in double quotes where a shell leaves them as they are.
+    """
+    return " ".join(["genmoji", *map(_shell_word, COMMAND or example)])
+
+
+def _shell_word(word: str) -> str:
+    plain = shlex.quote(word)
+    return f'"{word}"' if plain != word and not set(word) & set("\"$`\\!'") else plain

@@ -15,20 +15,34 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from .errors import UserError
 from .files import read_json, write_text
-from .hub_repository import COMMIT, INDEX, AdapterRepository, Repository, cache_folder, needed_files
+from .hub_repository import COMMIT, INDEX, AdapterRepository, FileRepository, Repository, cache_folder, endpoint_url
 
 if TYPE_CHECKING:
     from huggingface_hub import HfFileMetadata
 
+DESCRIPTIONS = (INDEX, "README.md", "special_params.json")
+"""The small files of a repository that say what it is."""
+
 CHUNK = 2**20
+WEIGHTS = (".safetensors", ".bin")
 ATTEMPTS = 5
 """The number of connections in a row that may bring no data before the download is given up."""
 PAUSE = 1.0
 """Seconds between two attempts."""
+
+
+class Contents(NamedTuple):
+    """What a repository on the hub holds."""
+
+    commit: str
+    names: list[str]
+    sizes: dict[str, int | None]
+    """Bytes of each file, where the hub says."""
+    license: str | None
 
 
 def fetch(repository: Repository, half: bool) -> Path:
@@ -38,31 +52,51 @@ def fetch(repository: Repository, half: bool) -> Path:
             f"{repository} is not on this machine and HF_HUB_OFFLINE forbids fetching it; with a network, run once:"
             f" HF_HUB_OFFLINE=0 {repository.command}"
         )
-    with _errors(repository):
+    with hub_errors(repository):
         commit, names = _listing(repository)
-        if INDEX not in names:
-            raise UserError(_no_index(repository.id, names))
+        if INDEX not in names and not (repository.component and "config.json" in names):
+            from .hub_contents import no_model
+
+            raise UserError(no_model(repository, commit, names))
         snapshot = repository.folder / "snapshots" / commit
-        _download_missing(repository, commit, [INDEX])
-        needed = needed_files(repository.id, names, _index(snapshot), half)
+        if INDEX in names:
+            _download_missing(repository, commit, [INDEX])
+        needed = repository.needed(names, _index(snapshot) if INDEX in names else {}, half)
         # Weights last: a component whose weights are in the cache is complete.
-        _download_missing(repository, commit, sorted(needed, key=lambda name: (name.endswith(".safetensors"), name)))
+        _download_missing(repository, commit, sorted(needed, key=lambda name: (name.endswith(WEIGHTS), name)))
         _keep_reference(repository, commit)
     return snapshot
 
 
-def fetch_adapter(repository: AdapterRepository) -> Path:
-    """Download the missing files of an adapter. Returns the folder of its snapshot."""
+def fetch_files(repository: AdapterRepository | FileRepository) -> Path:
+    """Download the missing files of an adapter, or one file. Returns the folder of its snapshot."""
     if _offline():
+        what = "adapter" if isinstance(repository, AdapterRepository) else "file"
         raise UserError(
-            f"There is no adapter {repository} on this machine, and HF_HUB_OFFLINE forbids fetching it; with a network,"
+            f"There is no {what} {repository} on this machine, and HF_HUB_OFFLINE forbids fetching it; with a network,"
             f" run once: HF_HUB_OFFLINE=0 {repository.command}"
         )
-    with _errors(repository):
+    with hub_errors(repository):
         commit, names = _listing(repository)
-        _download_missing(repository, commit, repository.needed(names))
+        _download_missing(repository, commit, repository.chosen_files(names))
         _keep_reference(repository, commit)
     return repository.folder / "snapshots" / commit
+
+
+def contents(repository: Repository) -> Contents | None:
+    """What a repository holds; None where HF_HUB_OFFLINE forbids asking. Fetches its small texts."""
+    if _offline():
+        return None
+    from huggingface_hub import HfApi
+
+    with hub_errors(repository):
+        commit, names = _listing(repository)
+        info = HfApi(endpoint=endpoint_url()).model_info(repository.id, revision=commit, files_metadata=True)
+        sizes = {sibling.rfilename: sibling.size for sibling in info.siblings or []}
+        _download_missing(repository, commit, [name for name in DESCRIPTIONS if name in names])
+        _keep_reference(repository, commit)
+        tags = [tag.removeprefix("license:") for tag in info.tags or [] if tag.startswith("license:")]
+    return Contents(commit, names, sizes, next(iter(tags), None))
 
 
 def _keep_reference(repository: Repository, commit: str) -> None:
@@ -78,7 +112,7 @@ def _listing(repository: Repository) -> tuple[str, list[str]]:
     from huggingface_hub import HfApi
 
     try:
-        info = HfApi(endpoint=_endpoint()).model_info(repository.id, revision=repository.revision)
+        info = HfApi(endpoint=endpoint_url()).model_info(repository.id, revision=repository.revision)
     except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"no description of a model: {error}") from None
     if not COMMIT.fullmatch(info.sha or ""):
@@ -91,7 +125,7 @@ def _download_missing(repository: Repository, commit: str, names: Iterable[str])
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
     from tqdm import tqdm
 
-    endpoint, cache = _endpoint(), cache_folder()
+    endpoint, cache = endpoint_url(), cache_folder()
     missing = [name for name in names if not (repository.folder / "snapshots" / commit / name).exists()]
     files = []
     for name in missing:
@@ -140,12 +174,12 @@ def _download(repository: Repository, url: str, metadata: HfFileMetadata, blobs:
 
 
 @contextmanager
-def _errors(repository: Repository) -> Iterator[None]:
+def hub_errors(repository: Repository) -> Iterator[None]:
     """Turn errors of the network, the hub and the disk into UserError."""
     from httpx2 import HTTPError
     from huggingface_hub import errors
 
-    page = f"{_endpoint()}/{repository.id}"
+    page = f"{endpoint_url()}/{repository.id}"
     try:
         yield
     except errors.HFValidationError:
@@ -174,8 +208,8 @@ def _errors(repository: Repository) -> Iterator[None]:
         raise UserError(f"The hub answered with error {status} for {repository}; try again later.") from None
     except (HTTPError, errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
         raise UserError(
-            f"{repository} is incomplete on this machine and {_endpoint()} cannot be reached ({type(error).__name__});"
-            f" with a network, run: {repository.command}"
+            f"{repository} is incomplete on this machine and {endpoint_url()} cannot be reached"
+            f" ({type(error).__name__}); with a network, run: {repository.command}"
         ) from None
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -183,7 +217,7 @@ def _errors(repository: Repository) -> Iterator[None]:
         raise UserError(f"{repository} cannot be kept in {cache_folder()}: {error.strerror or error}.") from None
     except ValueError as error:
         raise UserError(
-            f"{_endpoint()} does not answer as the Hugging Face hub does ({error!s:.80}); is it a login page of"
+            f"{endpoint_url()} does not answer as the Hugging Face hub does ({error!s:.80}); is it a login page of"
             " the network, or HF_ENDPOINT mistaken?"
         ) from None
 
@@ -248,22 +282,9 @@ def _size(path: Path) -> int:
         return 0
 
 
-def _no_index(repository: str, names: Iterable[str]) -> str:
-    single = [name for name in sorted(names) if name.endswith(".safetensors") and "/" not in name]
-    if single:
-        return f"{repository} has no {INDEX}; download {single[0]} from it and give the file."
-    return f"{repository} is not a diffusers model: it has no {INDEX}."
-
-
 def _disk_full(needed: int | None, free: int) -> str:
     what = "more" if needed is None else f"{needed / 1e9:.2f} GB"
     return f"The disk of {cache_folder()} is full: {what} needed, {free / 1e9:.2f} GB free; make room or set HF_HOME."
-
-
-def _endpoint() -> str:
-    from huggingface_hub import constants
-
-    return (os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/")
 
 
 def _offline() -> bool:

@@ -1,8 +1,8 @@
 """A repository of the Hugging Face hub: which of its files are needed to draw, and whether the hub's cache has them.
 
 Needed are `model_index.json` and the files of `OPTIONAL`, and of each component that the index lists the configuration
-and the weights in one precision. Only safetensors, never pickles. Files lie in the hub's own cache, where
-other programs find them. `HF_HOME` and `HF_HUB_CACHE` are read at each call.
+and the weights in one precision. Only safetensors; pickles where they are allowed and there is nothing else. Files lie
+in the hub's own cache, where other programs find them. `HF_HOME` and `HF_HUB_CACHE` are read at each call.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import Any
 
 from huggingface_hub import constants
 
-from .checkpoint.weight_files import HALF_PRECISION, PICKLES, STEMS
-from .errors import UserError
+from .checkpoint.weight_files import HALF_PRECISION, PICKLE_WAY, PICKLES, STEMS
+from .errors import UserError, command_line, first_few
 from .files import read_json
 
 INDEX = "model_index.json"
@@ -36,6 +36,9 @@ class Repository:
 
     id: str
     revision: str
+    allow_pickle: bool = False
+    component: bool = False
+    """Whether it may hold one component (`config.json` and weights at its top) in place of a model."""
 
     @property
     def folder(self) -> Path:
@@ -48,8 +51,9 @@ class Repository:
             return None
         names = [path.relative_to(snapshot).as_posix() for path in snapshot.rglob("*") if path.is_file()]
         try:
-            needed = needed_files(self.id, names, read_json(snapshot / INDEX), half)
-            listed = [path for name in needed if ".safetensors.index" in name for path in _shards(snapshot / name)]
+            needed = self.needed(names, read_json(snapshot / INDEX) if INDEX in names else {}, half)
+            indices = [name for name in needed if name.endswith(".json") and ".index" in name]
+            listed = [path for name in indices for path in _shards(snapshot / name)]
         except (AttributeError, KeyError, OSError, TypeError, UserError, ValueError):
             return None
         return snapshot if all(path.is_file() for path in listed) else None
@@ -64,10 +68,33 @@ class Repository:
                 return None
         return self.folder / "snapshots" / commit
 
+    def needed(self, names: Iterable[str], index: Mapping[str, Any], half: bool) -> list[str]:
+        """Of its file names, those that are needed. index: its `model_index.json`, empty where it has none.
+
+        Raises UserError where a component has no weights that may be read.
+        """
+        names = set(names)
+        if self.component:
+            top = {name for name in names if "/" not in name} if INDEX not in names else set()
+            if "config.json" in top:
+                return ["config.json", *_weights(self.id, "it", sorted(top), half, self.allow_pickle)]
+            inside = sorted(name.removeprefix("vae/") for name in names if name.startswith("vae/"))
+            chosen = ["config.json", *_weights(self.id, "vae", inside, half, self.allow_pickle)]
+            return [f"vae/{name}" for name in chosen]
+        if INDEX not in names:
+            raise KeyError(INDEX)
+        return needed_files(self.id, names, index, half, self.allow_pickle)
+
+    def chosen_files(self, names: Iterable[str]) -> list[str]:
+        """Of a repository without a model's index, the files to fetch. Raises UserError where it is not clear which."""
+        raise NotImplementedError
+
     @property
     def command(self) -> str:
-        """The command that fetches it."""
-        return f'genmoji generate "flying pig" --model {self}'
+        """The command that fetches it: the user's own where there is one."""
+        option = "--vae" if self.component else "--model"
+        example = ("generate", "flying pig", option, str(self), *(["--allow-pickle"] if self.allow_pickle else []))
+        return command_line(*example)
 
     def __str__(self) -> str:
         return self.id if self.revision == "main" else f"{self.id}@{self.revision}"
@@ -79,10 +106,9 @@ class AdapterRepository(Repository):
 
     file: str | None = None
     """The file or folder that the user named."""
-    allow_pickle: bool = False
 
-    def needed(self, names: Iterable[str]) -> list[str]:
-        """Of the repository's file names, those that are needed. Raises UserError if there is not one adapter."""
+    def chosen_files(self, names: Iterable[str]) -> list[str]:
+        """The adapter's files. Raises UserError if there is not one adapter."""
         from .lora.adapter_folder import needed_files as files
 
         inside = [name for name in names if ".." not in name and not name.startswith("/")]
@@ -95,17 +121,45 @@ class AdapterRepository(Repository):
             return None
         names = [path.relative_to(snapshot).as_posix() for path in snapshot.rglob("*") if path.is_file()]
         try:
-            self.needed(names)
+            self.chosen_files(names)
         except UserError:
             return None
         return snapshot
 
     @property
     def command(self) -> str:
-        return f'genmoji generate "flying pig" --adapter {self}{f"/{self.file}" if self.file else ""}'
+        return command_line("generate", "flying pig", "--adapter", f"{self}{f'/{self.file}' if self.file else ''}")
 
 
-def needed_files(repository: str, names: Iterable[str], index: Mapping[str, Any], half: bool) -> list[str]:
+@dataclass(frozen=True)
+class FileRepository(Repository):
+    """One file of a repository on the hub, such as a checkpoint to convert."""
+
+    file: str = ""
+
+    def chosen_files(self, names: Iterable[str]) -> list[str]:
+        """The file, and the `.yaml` beside it that says what a checkpoint is. Raises UserError if there is none."""
+        names = list(names)
+        if self.file not in names:
+            others = [name for name in sorted(names) if name.endswith((".safetensors", *PICKLES))]
+            listed = f", but {first_few(others, 12)}" if others else ""
+            raise UserError(f"{self} has no {self.file}{listed}.")
+        config = f"{self.file.rpartition('.')[0]}.yaml"
+        return [name for name in (config, self.file) if name in names]
+
+    def cached(self, half: bool = False) -> Path | None:
+        """The file on this machine, if it is here."""
+        snapshot = self._snapshot()
+        return None if snapshot is None or not (snapshot / self.file).is_file() else snapshot / self.file
+
+    @property
+    def command(self) -> str:
+        return command_line("convert", f"{self}/{self.file}", "-o", "FOLDER")
+
+
+def needed_files(
+    repository: str, names: Iterable[str], index: Mapping[str, Any], half: bool, allow_pickle: bool = False
+) -> list[str]:
     """Of a repository's file names, those that are needed to draw with it, given its `model_index.json`.
 
     Raises UserError where a component has no safetensors.
@@ -121,7 +175,7 @@ def needed_files(repository: str, names: Iterable[str], index: Mapping[str, Any]
         if component in WEIGHTLESS:
             chosen = [name for name in bare if name.endswith((".json", ".txt"))]
         else:
-            chosen = ["config.json", *_weights(repository, component, bare, half)]
+            chosen = ["config.json", *_weights(repository, component, bare, half, allow_pickle)]
         needed += [f"{component}/{name}" for name in chosen]
     absent = [name for name in needed if name not in names]
     if absent:
@@ -129,23 +183,26 @@ def needed_files(repository: str, names: Iterable[str], index: Mapping[str, Any]
     return needed
 
 
-def _weights(repository: str, component: str, names: list[str], half: bool) -> list[str]:
+def _weights(repository: str, component: str, names: list[str], half: bool, allow_pickle: bool = False) -> list[str]:
     """The files of one precision, the index of those in several pieces included."""
-    precisions: dict[str, list[str]] = {}
-    for name in names:
-        stem, *parts = re.sub(r"-\d+-of-\d+", "", name).split(".")
-        precision = [part for part in parts if part in HALF_PRECISION]
-        kind = [part for part in parts if part not in HALF_PRECISION]
-        if stem in STEMS and len(precision) <= 1 and kind in (["safetensors"], ["safetensors", "index", "json"]):
-            precisions.setdefault("".join(precision), []).append(name)
-    for wanted in (*HALF_PRECISION, "") if half else ("", *HALF_PRECISION):
-        files = precisions.get(wanted, [])
-        whole = [name for name in files if name.endswith(".safetensors") and "-of-" not in name]
-        if whole or any(name.endswith(".safetensors") for name in files):
-            return whole or files
+    for ending in ("safetensors", "bin") if allow_pickle else ("safetensors",):
+        stems = STEMS if ending == "safetensors" else (*STEMS, "pytorch_model")
+        precisions: dict[str, list[str]] = {}
+        for name in names:
+            stem, *parts = re.sub(r"-\d+-of-\d+", "", name).split(".")
+            precision = [part for part in parts if part in HALF_PRECISION]
+            kind = [part for part in parts if part not in HALF_PRECISION]
+            if stem in stems and len(precision) <= 1 and kind in ([ending], [ending, "index", "json"]):
+                precisions.setdefault("".join(precision), []).append(name)
+        for wanted in (*HALF_PRECISION, "") if half else ("", *HALF_PRECISION):
+            files = precisions.get(wanted, [])
+            whole = [name for name in files if name.endswith(f".{ending}") and "-of-" not in name]
+            if whole or any(name.endswith(f".{ending}") for name in files):
+                return whole or files
     pickles = sorted(name for name in names if name.endswith(PICKLES))
     why = f"only {pickles[0]}, a pickle, which can run any code" if pickles else "no weights"
-    raise UserError(f"{repository} has {why} in {component}: a model with .safetensors files is needed.")
+    way = f"; {PICKLE_WAY}" if pickles and not allow_pickle else ""
+    raise UserError(f"{repository} has {why} in {component}: a model with .safetensors files is needed{way}.")
 
 
 def _shards(index: Path) -> list[Path]:
@@ -168,3 +225,8 @@ def cache_folder() -> Path:
         return Path(cache).expanduser()
     home = os.environ.get("HF_HOME")
     return Path(home).expanduser() / "hub" if home else Path(constants.HF_HUB_CACHE)
+
+
+def endpoint_url() -> str:
+    """The address of the hub: `$HF_ENDPOINT`, or the public one."""
+    return (os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/")

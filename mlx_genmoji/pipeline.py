@@ -25,8 +25,8 @@ from .families.base import Family
 from .families.stable_diffusion import StableDiffusion
 from .generation import Callback, Progress, denoise, finished, to_picture
 from .generation.recipe import ModelFacts, Recipe, package_version
-from .generation.request import Request, check_same, prepare, request_again
-from .hub import BUILTIN, BUILTIN_NAME, locate
+from .generation.request import Request, prepare, request_again
+from .hub import BUILTIN, BUILTIN_NAME, locate, preset_of
 from .models import CONFIG_KEY
 from .models.ops import drawing
 from .prompt import PERSON_TYPES, SKIN_TONES
@@ -64,9 +64,7 @@ class Genmoji:
         vocabulary: Vocabulary | None = None,
     ):
         """folder: where the model was loaded from, None if it was made in memory. revision: its hub commit.
-
-        words: its synonyms. vocabulary: what it draws, if that is a closed list.
-        """
+        words: its synonyms. vocabulary: what it draws, if that is a closed list."""
         self.family = family
         self.defaults = defaults
         self.name = name
@@ -88,24 +86,22 @@ class Genmoji:
         preview: str | Path | None = None,
         bits: int | None = None,
         adapters: str | Path | Sequence[AdapterSpec] = (),
+        vae: str | Path | None = None,
         allow_pickle: bool = False,
     ) -> Genmoji:
-        """Load a model: a diffusers folder, an id of the Hugging Face hub (downloaded if needed), or the built-in one
-        ("builtin" or None).
+        """Load a model: a diffusers folder, an id of the Hugging Face hub, a name in `presets`, or "builtin" or None.
 
         Supported are the pipelines in `families.PIPELINES`: Stable Diffusion 1.x, 2.x, XL, LCM and inpainting models.
         revision: a branch, tag or commit on the hub. adapters: see `set_adapters`.
         preview: the folder or id of an AutoencoderTiny (TAESD), which decodes previews faster than the model's own.
         bits: quantizes the UNet while it is loaded; text encoders get at least 8 bits, the autoencoder none.
-        Raises UserError if a file is missing, damaged or not supported.
+        vae: the folder, file or id of an autoencoder to use instead. allow_pickle: read PyTorch's files (.bin) where
+        there are no others; nothing in them is run. Raises UserError for what is missing, damaged or unsupported.
         """
-        quantization = None
-        if bits is not None:
-            from .quantization import Quantization
-
-            quantization = Quantization(bits)
-        folder, name, commit = locate(model, revision)
-        family, defaults = load_family(folder, name, quantization=quantization, preview=preview)
+        if (preset := preset_of(model)) is not None:
+            return preset.load(cls.load, adapters, vae, preview=preview, bits=bits, allow_pickle=allow_pickle)
+        folder, name, commit = locate(model, revision, allow_pickle)
+        family, defaults = load_family(folder, name, bits=bits, preview=preview, vae=vae, allow_pickle=allow_pickle)
         genmoji = cls(
             family,
             defaults=defaults,
@@ -162,13 +158,23 @@ class Genmoji:
         combine: bool | Combination = True,
         variety: float = 1.0,
         trigger: bool = True,
+        size: int | None = None,
+        width: int | None = None,
+        height: int | None = None,
+        clip_skip: int | None = None,
+        spacing: str | None = None,
+        karras: bool | None = None,
+        prompt_weights: bool = False,
+        long_prompts: bool = False,
+        noise: str = "mlx",
     ) -> list[Sticker]:
         """Draw `count` candidates of `prompt`. Candidate i is the same as a single one with the seed `seed + i`.
 
         steps, guidance, template: None is the model's default; for the template that of an adapter, if it has one. The
         template "{prompt}" leaves the prompt as it is; any other also replaces words that the model does not know
         (`prompt.words`). guidance (Ho and Salimans, 2022): 1 or less disables it, as in diffusers.
-        sampler: a name of `samplers.SAMPLERS`; None is the model's own.
+        sampler: a name of `samplers.SAMPLERS`, of diffusers' classes or of A1111's menu ("DPM++ 2M Karras"); None is
+        the model's own. spacing: of the timesteps, leading, trailing or linspace. karras: whether to use their sigmas.
         rewrite: None draws the prompt itself. "smollm2", the id or folder of another mlx-lm model, or a `Rewriter`
         first makes a plan, which is in the recipe. A `PromptPlan`, such as an edited one, is drawn as it is; its final
         prompt is made from its fields unless you wrote one. See `reader.filling` for a closed vocabulary.
@@ -180,7 +186,13 @@ class Genmoji:
         combine: whether a model of single emoji draws a combination ("flying pig") part by part and assembles the parts
         (`combinations.assemble`). Not with `image`, `latents` or the template "{prompt}". Or the combination itself.
         variety: how much candidates differ, 0 to 1 (`reader.variety`). Without a closed vocabulary it does nothing.
-        trigger: add an adapter's trigger words to a prompt that lacks them, if no template is given.
+        trigger: add the trigger words of the model and its adapters that a prompt lacks, if no template is given.
+        size, or width and height: of the picture in pixels, multiples of the autoencoder's factor (8); by default the
+        model's own. clip_skip: how many of the text encoder's last layers to leave out, counted as in diffusers: 1 is
+        what A1111 calls "Clip skip 2", None and 0 leave out none.
+        prompt_weights: reads "(word:1.3)" and "[word]" as A1111 does (`prompt.weights`). long_prompts: reads prompts of
+        more than 75 tokens in chunks instead of cutting them.
+        noise: "torch" is the noise of PyTorch's CPU generator, which gives the picture of diffusers for the same seed.
         Warns of what is left out of the prompt or drawn as something else (`Sticker.notes`).
         Raises UserError for an argument that is out of range or contradicts the plan.
         """
@@ -196,8 +208,10 @@ class Genmoji:
         image, mask: those that it started from, if any. Raises UserError if the recipe is damaged, or if the model, the
         adapters or the pictures are not those that drew the sticker.
         """
+        from .generation.replaying import check_replay
+
         stored = Recipe.from_dict(recipe)
-        self._check_replay(stored, image, mask)
+        check_replay(stored, self._model_facts, self.family, self.adapters, image, mask)
         options = Options(seed=stored.seed, image=image, strength=stored.image.get("strength"), mask=mask)
         request = request_again(stored, options, self.family)
         return self._draw(replace(request, recipes=[replace(stored, version=package_version())]), None)[0]
@@ -289,10 +303,9 @@ class Genmoji:
         """How the weights are quantized, by component; None if none are."""
         if all(model.raw_config.get(CONFIG_KEY) is None for model in self.models.values()):
             return None
-        from .quantization import Quantization
+        from .quantization import configs_of
 
-        configs = {name: Quantization.read(model.raw_config) for name, model in self.models.items()}
-        return {name: config.as_config() for name, config in configs.items() if config is not None} or None
+        return configs_of({name: model.raw_config for name, model in self.models.items()})
 
     @property
     def _model_facts(self) -> ModelFacts:
@@ -304,25 +317,21 @@ class Genmoji:
         return {"model": self._model_facts, "adapters": adapters, "version": package_version()}
 
     def _draw(self, request: Request, callback: Callback | None) -> list[Sticker]:
-        recipe, schedule, start = request.recipe, request.schedule, request.start
+        schedule, start = request.schedule, request.start
         kept = self._drawings if request.repeatable else None
-        settings = (recipe.negative_prompt, recipe.guidance, recipe.steps, recipe.sampler, repr(recipe.adapters))
-        keys = [[(caption, request.seed + i, *settings) for caption in row] for i, row in enumerate(request.captions)]
+        keys = request.keys
         drawings = {} if kept is None else kept
         missing = {key: None for row in keys for key in row if key not in drawings}
-        conditions = {}
-        for caption in dict.fromkeys(key[0] for key in missing):
-            conditions[caption] = self.family.conditions(caption, recipe.negative_prompt, recipe.guidance)
+        conditions = request.conditions(self.family, (key[0] for key in missing))
         mx.eval(list(conditions.values()), start.latents, start.inpainting)
         progress = Progress(callback, len(missing) * (len(schedule.timesteps) - start.step))
         stickers = []
         for i, row in enumerate(keys):
-            noise, seed = request.noise(self.family, i), request.seed + i
             latents, pictures = {}, {}
             for key in row:
                 if key in missing:
-                    part = conditions[key[0]]
-                    latents[key] = denoise(self.family, schedule, start, noise, seed, part, recipe.guidance, progress)
+                    drawing_of = (request.draws(self.family, i), conditions[key[0]], request.recipe.guidance)
+                    latents[key] = denoise(self.family, schedule, *drawing_of, progress)
             for key, x in latents.items():
                 pictures[key] = to_picture(self.family.decode(x), on_white=bool(self.defaults.parts))
             if kept is not None:
@@ -339,11 +348,3 @@ class Genmoji:
         if self._outlines is None:
             self._outlines = Outlines(self.folder)
         return self._outlines.of(caption, dict(self.defaults.parts), self.size[::-1])
-
-    def _check_replay(self, recipe: Recipe, image: Image.Image | None, mask: Image.Image | None) -> None:
-        """Raise UserError if this model, with these pictures and adapters, would draw another sticker."""
-        check_same(recipe, self._model_facts, self.size, image, mask)
-        self.adapters.route(recipe.skin_tone, recipe.person_type)
-        if list(recipe.adapters) != self.adapters.recipe:
-            names = ", ".join(f"{adapter['name']} with a weight of {adapter['weight']}" for adapter in recipe.adapters)
-            raise UserError(f"The sticker was drawn with {names or 'no adapters'}; give the same.")

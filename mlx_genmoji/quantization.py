@@ -266,3 +266,9 @@ def expect_packed(model: nn.Module, quantization: Quantization, paths: Iterable[
 def _either(values: Iterable[object]) -> str:
     *others, last = map(str, values)
     return f"{', '.join(others)} or {last}" if others else last
+
+
+def configs_of(raw_configs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
+    """How models are quantized, by their names; None if none are. raw_configs: the contents of their config.json."""
+    configs = {name: Quantization.read(config) for name, config in raw_configs.items()}
+    return {name: config.as_config() for name, config in configs.items() if config is not None} or None

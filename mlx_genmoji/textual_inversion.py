@@ -15,12 +15,16 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import mlx.core as mx
 import mlx.nn as nn
 
 from .errors import UserError, quoted
+
+if TYPE_CHECKING:
+    from .models.clip import CLIPTextModel
+    from .tokenizer import CLIPTokenizer
 
 ENCODERS = ("text_encoder", "text_encoder_2")
 
@@ -156,6 +160,19 @@ def check_fit(tokens: Sequence[LearnedToken], widths: Mapping[str, int], file: s
                 f"{file} is a textual inversion for another model: the token {quoted(token.name)} has vectors of"
                 f" {theirs} numbers, and the model's text encoders take {wanted}."
             )
+
+
+def extended(
+    tokenizers: Sequence[CLIPTokenizer], encoders: Sequence[CLIPTextModel], learned: Learned
+) -> tuple[list[CLIPTokenizer], list[nn.Module]]:
+    """The tokenizers and embeddings of a model's text encoders with these tokens, whose vectors fit (`check_fit`)."""
+    lengths = {token.name: token.length for token in learned.tokens}
+    embeddings: list[nn.Module] = []
+    for name, encoder, tokenizer in zip(ENCODERS, encoders, tokenizers, strict=False):
+        rows = mx.concatenate([token.vectors[name] for token in learned.tokens])
+        base = encoder.text_model.embeddings.token_embedding
+        embeddings.append(LearnedEmbedding(base, tokenizer.vocab_size, rows))
+    return [tokenizer.with_tokens(lengths, learned.aliases) for tokenizer in tokenizers], embeddings
 
 
 def _token(name: str, vectors: Mapping[str, mx.array]) -> LearnedToken:

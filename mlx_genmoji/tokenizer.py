@@ -17,7 +17,7 @@ import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tokenizers import AddedToken, Encoding, Regex, Tokenizer, normalizers, pre_tokenizers, processors
@@ -25,6 +25,9 @@ from tokenizers.models import BPE
 
 from .errors import UserError, quoted
 from .files import read_json
+
+if TYPE_CHECKING:
+    from .models.clip import CLIPTextConfig
 
 START_OF_TEXT = "<|startoftext|>"
 END_OF_TEXT = "<|endoftext|>"
@@ -158,28 +161,45 @@ class CLIPTokenizer:
             extended._replaced.setdefault(name.lower(), extended._replace(text))
         return extended
 
-    def __call__(self, texts: Iterable[str]) -> np.ndarray:
-        """Ids of `texts`, int32 `(B, max_length)`, padded. Warns of each text that is too long.
+    def check_fit(self, encoder: CLIPTextConfig) -> None:
+        """Raise UserError if a text encoder has too few embeddings or positions."""
+        for field, needed, limit in (
+            ("vocab_size", self.vocab_size, encoder.vocab_size),
+            ("max_position_embeddings", self.max_length, encoder.max_position_embeddings),
+        ):
+            if needed > limit:
+                raise UserError(
+                    f"The model's parts do not fit: the tokenizer needs a {field} of {needed}, not {limit}."
+                )
+
+    def __call__(self, texts: Iterable[str], warn: bool = True) -> np.ndarray:
+        """Ids of `texts`, int32 `(B, max_length)`, padded. warn: whether to warn of each text that is too long.
 
         Raises UserError for a text that is not Unicode, such as a command-line argument in another encoding.
         """
         texts = list(texts)
         encodings = [self._encode(text) for text in texts]
         for text, encoding in zip(texts, encodings, strict=True):
-            if lost := _cut_off(self._replace(text), encoding):
+            if warn and (lost := _cut_off(self._replace(text), encoding)):
                 warnings.warn(f"The text is too long; the model does not see the end of it: {lost!r}", stacklevel=2)
         return np.array([encoding.ids for encoding in encodings], dtype=np.int32).reshape(-1, self.max_length)
+
+    def words(self, text: str) -> list[int]:
+        """The ids of all of `text`, however long, without start, end and padding."""
+        first = self._encode(text, special=False)
+        parts = (first, *first.overflowing)
+        return [i for part in parts for i, real in zip(part.ids, part.attention_mask, strict=True) if real]
 
     def truncated(self, text: str) -> str:
         """The end of `text` that does not fit into `max_length` ids, from the first incomplete word; "" if all fits."""
         return _cut_off(self._replace(text), self._encode(text))
 
-    def _encode(self, text: str) -> Encoding:
+    def _encode(self, text: str, special: bool = True) -> Encoding:
         try:
             text.encode()
         except UnicodeEncodeError:
             raise UserError(f"The text {text!a} is not valid Unicode; write it in UTF-8.") from None
-        return self._backend.encode(self._replace(text))
+        return self._backend.encode(self._replace(text), add_special_tokens=special)
 
     def _replace(self, text: str) -> str:
         """`text` with the names of learned tokens, and words for them, replaced, but not within longer words."""

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
-from mlx_genmoji.checkpoint import DEFAULTS_FILE
+from mlx_genmoji.checkpoint import DEFAULTS_FILE, Defaults
 from mlx_genmoji.checkpoint.components import save_model
 from mlx_genmoji.errors import UserError
+from mlx_genmoji.families import pipeline_of
 from mlx_genmoji.files import read_json, whole_folder, write_json
 from mlx_genmoji.lora.active import AdapterSpec
 from mlx_genmoji.lora.apply import use
 from mlx_genmoji.lora.layer_tree import adaptable, changed_parameters, detach
 from mlx_genmoji.lora.layers import dense_weight
+from mlx_genmoji.lora.triggers import trigger_of
 from mlx_genmoji.pipeline import Genmoji
+from mlx_genmoji.presets import DRAWING
 from mlx_genmoji.quantization import Quantization, QuantizedLayer, quantize_model
 from mlx_genmoji.sticker import OUTLINES_FILE
 from mlx_genmoji.textual_inversion import Learned
@@ -71,8 +74,8 @@ def fuse(
         )
     genmoji = Genmoji.load(model, adapters=adapters)
     if not genmoji.adapters.active or genmoji.folder is None:
-        raise UserError("There is nothing to fuse: give an adapter, and a weight that is not 0.")
-    template, learned = genmoji.adapters.template, genmoji.adapters.learned
+        raise UserError("There is nothing to fuse: give an adapter (--adapter) and a weight that is not 0.")
+    settings, learned = _settings(genmoji), genmoji.adapters.learned
     models = genmoji.models
     # The pipeline holds adapters in half precision on a GPU: here they are needed in full.
     use(models, genmoji.adapters.active, mx.float32)
@@ -91,18 +94,26 @@ def fuse(
                 copy_component(genmoji.folder / name, folder / name)
         if learned.tokens:
             write_tokens(folder, learned)
-        if template is not None:
-            _write_template(folder / DEFAULTS_FILE, template)
+        if settings:
+            path = folder / DEFAULTS_FILE
+            write_json(path, (read_json(path) if path.exists() else {}) | settings)
         changes: list[Change] = []
         for name, component in models.items():
             changes += _write_fused(name, component, changed, quantization, folder)
     return _summary(changes)
 
 
-def _write_template(path: Path, template: str) -> None:
-    """Make `template` the default of the fused model, since the adapters were trained with it."""
-    defaults = read_json(path) if path.exists() else {}
-    write_json(path, defaults | {"template": template})
+def _settings(genmoji: Genmoji) -> dict[str, Any]:
+    """Of the fused model's `genmoji.json`: the template and trigger of its adapters, and the settings of a preset."""
+    assert genmoji.folder is not None
+    own = Defaults.load(genmoji.folder, pipeline_of(genmoji.folder)[0].defaults)
+    settings = {name: getattr(genmoji.defaults, name) for name in DRAWING}
+    settings = {name: value for name, value in settings.items() if value != getattr(own, name)}
+    if genmoji.adapters.template is not None:
+        settings["template"] = genmoji.adapters.template
+    triggers = (trigger_of(adapter) for adapter, _ in genmoji.adapters.active)
+    trigger = genmoji.defaults.trigger or next(filter(None, triggers), None)
+    return settings if trigger is None else settings | {"trigger": trigger}
 
 
 class Change(NamedTuple):

@@ -93,6 +93,8 @@ class DenoisingObjective:
         self.texts = texts
         self.size = recipe.data.size, recipe.data.size
         self.dtype = model.unet.conv_norm_out.weight.dtype
+        if str(scheduler.get("_class_name")).startswith("EDM"):
+            raise UserError("The model was trained on sigmas (EDM): models of this form cannot be trained here.")
         self.signal = alphas_cumprod(scheduler)
         self.prediction_type = NoiseConfig.read(scheduler).prediction_type
         self.captions = training_captions(dataset)

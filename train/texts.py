@@ -9,7 +9,7 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-from mlx_genmoji.families.base import Conditions
+from mlx_genmoji.families.base import DEFAULT_SETTINGS, Conditions, Settings
 from mlx_genmoji.families.stable_diffusion import TextTowers, time_ids
 from mlx_genmoji.models.clip import CLIPTextModel
 
@@ -89,7 +89,9 @@ class CachedTexts(TextTowers):
         super().__init__([], [])
         self.texts = texts
 
-    def __call__(self, prompt: str, negative_prompt: str | None, size: Size) -> Conditions:
+    def __call__(
+        self, prompt: str, negative_prompt: str | None, size: Size, settings: Settings = DEFAULT_SETTINGS
+    ) -> Conditions:
         captions = [prompt] if negative_prompt is None else [negative_prompt, prompt]
         return self.texts.conditions(None, size, self.texts.rows(captions))
 

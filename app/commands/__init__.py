@@ -1,4 +1,4 @@
-"""The commands, one file each, and what several of them share: the option --adapter and its parser."""
+"""The commands, one file each, and the options that several of them share."""
 
 from __future__ import annotations
 
@@ -17,12 +17,21 @@ AdapterFiles = Annotated[
     ),
 ]
 
+VaeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--vae",
+        metavar="FILE_OR_FOLDER_OR_ID",
+        help="The autoencoder to use instead of the model's: a file, a folder, or owner/name on the hub.",
+    ),
+]
 
 AllowPickle = Annotated[
     bool,
     typer.Option(
         "--allow-pickle",
-        help="Read weights from PyTorch's pickles (.bin, .pt, .ckpt), without running any code that is in them.",
+        help="Read weights from PyTorch's pickles (.bin, .pt, .ckpt) where there are no others,"
+        " without running any code that is in them.",
     ),
 ]
 

@@ -12,8 +12,8 @@ from . import AdapterFiles, parse_adapter
 
 def fuse(
     model: Annotated[str, typer.Argument(metavar="MODEL", help='The model: a folder, an id on the hub, or "builtin".')],
-    adapter: AdapterFiles,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="The new folder to write.")],
+    adapter: AdapterFiles = [],  # noqa: B006
     bits: Annotated[
         int | None,
         typer.Option(

@@ -12,17 +12,28 @@ from mlx_genmoji.errors import UserError
 from mlx_genmoji.prompt.lexicon import SkinTone
 
 from ..generating import (
+    SAMPLER_NAMES,
     DrawingOptions,
     DrawingRequest,
-    SamplerName,
+    NoiseSource,
+    Spacing,
     checked_paths,
+    loading,
     open_optional,
     print_notes,
     progress_bar,
     replayed,
     write,
 )
-from . import AdapterFiles, AllowPickle, parse_adapter
+from . import AdapterFiles, AllowPickle, VaeOption, parse_adapter
+
+_SETTINGS = {
+    **dict.fromkeys(("size", "width", "height", "clip_skip", "spacing", "karras")),
+    "prompt_weights": False,
+    "long_prompts": False,
+    "noise": "mlx",
+}
+"""The defaults of the options that are passed on only where they are given."""
 
 
 def generate(
@@ -47,6 +58,7 @@ def generate(
             " [default: builtin]",
         ),
     ] = None,
+    vae: VaeOption = None,
     adapter: AdapterFiles = [],  # noqa: B006
     adapters: Annotated[
         Path | None,
@@ -88,7 +100,43 @@ def generate(
             " example genmoji generate pig -n 4 --variety 0.5."
         ),
     ] = 1.0,
-    sampler: Annotated[SamplerName | None, typer.Option(help="The sampler. [default: the model's]")] = None,
+    sampler: Annotated[
+        str | None,
+        typer.Option(
+            metavar=f"<{'|'.join(SAMPLER_NAMES)}>",
+            help='The sampler; also the name of a diffusers class, or of A1111\'s menu: "DPM++ 2M Karras".'
+            " [default: the model's]",
+        ),
+    ] = None,
+    spacing: Annotated[
+        Spacing | None,
+        typer.Option(help="How timesteps are spaced; trailing for Lightning and Turbo. [default: the model's]"),
+    ] = None,
+    karras: Annotated[
+        bool | None, typer.Option("--karras/--no-karras", help="Use Karras' sigmas. [default: the model's]")
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option(help="Width and height of the picture in pixels. [default: the model's]")
+    ] = None,
+    width: Annotated[int | None, typer.Option(help="Width of a picture that is not square.")] = None,
+    height: Annotated[int | None, typer.Option(help="Height of a picture that is not square.")] = None,
+    clip_skip: Annotated[
+        int | None,
+        typer.Option(
+            help="How many of the text encoder's last layers to leave out, counted as in diffusers: 1 is what A1111"
+            " calls clip skip 2, 0 leaves out none. [default: 0]"
+        ),
+    ] = None,
+    prompt_weights: Annotated[
+        bool, typer.Option("--prompt-weights", help="Read (word:1.3), ((word)) and [word] as A1111 does.")
+    ] = False,
+    long_prompts: Annotated[
+        bool, typer.Option("--long-prompts", help="Read more than 75 tokens, in chunks, instead of cutting the prompt.")
+    ] = False,
+    noise: Annotated[
+        NoiseSource,
+        typer.Option(help="Whose noise a seed stands for: mlx, or torch, which gives the picture of diffusers."),
+    ] = "mlx",
     image: Annotated[
         Path | None, typer.Option(help="A picture to start from (PNG, JPEG or WebP): it becomes an emoji.")
     ] = None,
@@ -122,6 +170,7 @@ def generate(
     ] = False,
 ) -> None:
     """Draw a genmoji of PROMPT as a PNG file."""
+    settings = {name: x for name, x in locals().items() if name in _SETTINGS and x != _SETTINGS[name]}
     options = DrawingOptions(
         count=count,
         seed=seed,
@@ -136,17 +185,23 @@ def generate(
         combine=not whole,
         variety=variety,
         trigger=trigger,
+        settings=settings,
     )
     source = prompt if replay is None else replay
     if source is None or (prompt is not None and replay is not None):
         raise UserError('Give either a PROMPT, such as "flying pig", or --replay with a PNG to draw again.')
     if replay is not None:
         _check_replay(options)
+    if sampler is not None and sampler not in SAMPLER_NAMES:
+        from mlx_genmoji.samplers import sampler_named
+
+        sampler_named(sampler)
     if adapter and adapters is not None:
         raise UserError("--adapter and --adapters exclude each other: give files, or a folder with an index.")
     request = DrawingRequest(
         source=source,
         model=model,
+        vae=vae,
         adapters=[parse_adapter(text) for text in adapter] if adapters is None else adapters,
         options=options,
         output=output,
@@ -160,9 +215,9 @@ def generate(
     if isinstance(source, str):
         from mlx_genmoji import Genmoji
 
-        pipeline = Genmoji.load(model, adapters=request.adapters, allow_pickle=allow_pickle)
+        pipeline = Genmoji.load(model, **loading(request))
         with progress_bar() as callback:
-            stickers = pipeline.generate(source, image=start, mask=repainted, callback=callback, **vars(options))
+            stickers = pipeline.generate(source, image=start, mask=repainted, callback=callback, **options.arguments())
     else:
         stickers = [replayed(request, source, start, repainted)]
         print_notes(stickers)
@@ -173,7 +228,9 @@ def generate(
 
 def _check_replay(options: DrawingOptions) -> None:
     """Raise UserError if an option is given that a replay takes from the recipe."""
-    given = [field.name for field in fields(options) if getattr(options, field.name) != field.default]
+    plain = DrawingOptions()
+    given = [field.name for field in fields(options) if getattr(options, field.name) != getattr(plain, field.name)]
+    given = [name for name in given if name != "settings"] + list(options.settings)
     if given:
         name = {"combine": "whole", "trigger": "no-trigger"}.get(given[0], given[0].replace("_", "-"))
         raise UserError(f"--replay takes this from the recipe; leave out --{name}.")

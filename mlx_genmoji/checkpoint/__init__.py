@@ -55,6 +55,13 @@ class Defaults:
     The style is a word of the caption template, the emoji set the one of `EMOJI_SETS` whose drawings it resembles. In
     the file this is a mapping.
     """
+    sampler: str | None = None
+    """As `Genmoji.generate` takes it, like the next three; None is the scheduler's config, or the UNet's size."""
+    spacing: str | None = None
+    size: int | None = None
+    clip_skip: int | None = None
+    trigger: str | None = None
+    """Words that the model was trained with: added to a prompt that lacks them (`lora.triggers`)."""
 
     @classmethod
     def load(cls, folder: Path, base: Defaults | None = None) -> Defaults:
@@ -74,8 +81,12 @@ class Defaults:
         return cls(**values | {"plan_fields": tuple(values["plan_fields"])})
 
 
+OPTIONAL_KINDS = {"sampler": str, "spacing": str, "size": int, "clip_skip": int, "trigger": str}
+"""The types of the fields that may be absent."""
+
+
 def _check(name: str, value: object) -> None:
-    kinds = {item.name: type(item.default) for item in fields(Defaults)}
+    kinds = {item.name: type(item.default) for item in fields(Defaults)} | OPTIONAL_KINDS
     if name not in kinds:
         raise UserError(f"{DEFAULTS_FILE}: unknown field {name!r}.")
     if name == "plan_fields" and isinstance(value, list) and all(field in PLAN_FIELDS for field in value):

@@ -8,6 +8,7 @@ exactly one tensor.
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -23,7 +24,7 @@ from ..models import CONFIG_KEY
 from ..models.blocks import PointwiseConv
 from ..models.ops import on_cpu
 from ..models.ops.parallel_cast import parallel_cast, worth_parallel_cast
-from .weight_files import STEMS, check_safetensors, find_weights
+from .weight_files import STEMS, find_weights, is_plain
 
 if TYPE_CHECKING:
     from ..models.clip import CLIPTextModel
@@ -58,6 +59,14 @@ LEGACY_KEYS: dict[str, tuple[tuple[str, str | None], ...]] = {
 }
 """By class: (pattern, replacement) for keys of older files. The first match is replaced; None drops the key."""
 
+UNNEEDED = {
+    "AutoencoderKL": r"^(loss|model_ema|discriminator)\.",
+    "CLIPTextModel": r"^(text_projection\.weight|logit_scale|text_model\.logit_scale|attn_mask)$"
+    r"|^(vision_model|visual_projection|visual)\.",
+    "UNet2DConditionModel": r"^(betas|alphas_cumprod\w*|sqrt_\w+|model_ema\..*)$",
+}
+"""By class, keys that some files have beside a model's: what only training needs, or the other half of CLIP."""
+
 
 def load_model(
     folder: str | Path,
@@ -65,6 +74,7 @@ def load_model(
     *,
     variant: str | None = None,
     quantization: Quantization | None = None,
+    allow_pickle: bool = False,
 ) -> Model:
     """Build one component from its folder and load its weights, evaluated; packed if config.json says so.
 
@@ -72,13 +82,15 @@ def load_model(
     `force_upcast` false. If the folder has files in both precisions, those in the device's own are read, or those of
     `variant`. kinds: the names of the classes that it may be, all if empty.
     quantization: pack dense weights, one layer after another, so that the dense model is never in memory as a whole.
+    allow_pickle: read PyTorch's files where there are no others; nothing in them is run (`pickles`).
     Raises UserError if a file is missing or damaged, the config is not supported or describes another kind of model,
     tensors do not fit, or the weights are packed in another way already.
     """
     model = create_model(read_json(Path(folder) / "config.json"))
     if kinds and not is_kind(model, *kinds):
         raise UserError(f"{folder}: config.json describes another kind of model than {kinds[0]}.")
-    _load_weights_of(Path(folder), model, variant, defer_casts=on_cpu() and quantization is None)
+    defer_casts = on_cpu() and quantization is None
+    _load_weights_of(Path(folder), model, variant, defer_casts=defer_casts, allow_pickle=allow_pickle)
     if quantization is not None:
         _pack(model, quantization, folder)
     _cast_deferred(model)
@@ -104,13 +116,20 @@ def open_model(folder: str | Path, variant: str | None = None) -> Model:
     return model
 
 
-def _load_weights_of(folder: Path, model: Model, variant: str | None, defer_casts: bool) -> None:
-    """Give a model the weights in its folder, lazily, in the dtype that it computes in."""
+def compute_dtype(model: Model) -> mx.Dtype:
+    """The dtype that a model computes in: see `load_model`."""
     # Only the configs of autoencoders have this field.
     needs_float32 = getattr(model.config, "force_upcast", False)
-    dtype = mx.float32 if on_cpu() or needs_float32 else mx.float16
-    paths = find_weights(folder, half=dtype == mx.float16, variant=variant)
-    load_weights(model, paths, dtype, defer_casts)
+    return mx.float32 if on_cpu() or needs_float32 else mx.float16
+
+
+def _load_weights_of(
+    folder: Path, model: Model, variant: str | None, defer_casts: bool, allow_pickle: bool = False
+) -> None:
+    """Give a model the weights in its folder, lazily, in the dtype that it computes in."""
+    dtype = compute_dtype(model)
+    paths = find_weights(folder, half=dtype == mx.float16, variant=variant, allow_pickle=allow_pickle)
+    load_weights(model, paths, dtype, defer_casts, allow_pickle)
     # nn.Module's own __setattr__ would take a tuple for parameters.
     object.__setattr__(model, "weight_paths", tuple(paths))
     model.eval()
@@ -163,12 +182,19 @@ def create_model(config: Mapping[str, Any]) -> Model:
     return model
 
 
-def load_weights(model: Model, paths: Sequence[Path], dtype: mx.Dtype = mx.float32, defer_casts: bool = False) -> None:
+def load_weights(
+    model: Model,
+    paths: Sequence[Path],
+    dtype: mx.Dtype = mx.float32,
+    defer_casts: bool = False,
+    allow_pickle: bool = False,
+) -> None:
     """Give `model` the weights of safetensors files, lazily: each is read when it is first used.
 
-    dtype, defer_casts: see `assign`. Raises UserError with a list of the tensors that do not fit.
+    dtype, defer_casts: see `assign`. Raises UserError with a list of the tensors that do not fit. Warns of tensors that
+    were passed over because nothing here needs them.
     """
-    tensors = list(_tensors(paths))
+    tensors = list(_tensors(paths, allow_pickle))
     if model.raw_config.get(CONFIG_KEY) is not None:
         from ..quantization import Quantization, expect_packed
 
@@ -176,7 +202,13 @@ def load_weights(model: Model, paths: Sequence[Path], dtype: mx.Dtype = mx.float
         assert quantization is not None
         scales = [key for key, _ in tensors if key.endswith(".scales")]
         expect_packed(model, quantization, [key.removesuffix(".scales") for key in scales])
-    assign(model, tensors, dtype, f"{paths[0]} does not fit its config.json", defer_casts)
+    unneeded = [key for key, _ in tensors if is_unneeded(model, key)]
+    if unneeded:
+        warnings.warn(
+            f"{paths[0]}: passed over tensors that drawing does not need: {first_few(unneeded)}", stacklevel=2
+        )
+    needed = [(key, tensor) for key, tensor in tensors if key not in set(unneeded)]
+    assign(model, needed, dtype, f"{paths[0]} does not fit its config.json", defer_casts)
 
 
 def assign(
@@ -252,15 +284,23 @@ def save_model(model: Model, folder: Path, dtype: mx.Dtype = mx.float32) -> None
     write_json(folder / "config.json", model.raw_config)
 
 
-def _tensors(paths: Sequence[Path]) -> Iterator[tuple[str, mx.array]]:
-    """The tensors of safetensors files by their keys, lazy."""
+def is_unneeded(model: Model, key: str) -> bool:
+    """Whether a tensor of a file is none of the model's, and drawing is the same without it."""
+    pattern = next((pattern for kind, pattern in UNNEEDED.items() if is_kind(model, kind)), None)
+    if pattern is None or not re.search(pattern, key):
+        return False
+    return not (key == "text_projection.weight" and is_kind(model, "CLIPTextModelWithProjection"))
+
+
+def _tensors(paths: Sequence[Path], allow_pickle: bool) -> Iterator[tuple[str, mx.array]]:
+    """The tensors of weight files by their keys; those of safetensors are lazy. See `tensor_files.read_tensors`."""
     for path in paths:
-        check_safetensors(path)
-        try:
-            tensors = mx.load(str(path))
-        except RuntimeError as error:
-            raise UserError(f"{path} cannot be read: {quoted(error)}.") from None
-        assert isinstance(tensors, dict)
+        if is_plain(path):
+            tensors: Any = mx.load(str(path))
+        else:
+            from .tensor_files import read_tensors
+
+            tensors, _ = read_tensors(path, allow_pickle)
         yield from sorted(tensors.items())
 
 

@@ -109,22 +109,24 @@ def unet(tensors: Tensors, heads: int | None) -> Converted:
 
 
 def autoencoder(tensors: Tensors) -> Converted:
-    """AutoencoderKL."""
+    """AutoencoderKL. Tensors that have diffusers' names already keep them."""
     blocks = _count(lambda i: f"encoder.down.{i}.block.0.conv1.weight" in tensors)
-    layers = _count(lambda i: f"encoder.down.0.block.{i}.conv1.weight" in tensors)
-    renamed = {}
+    renamed: Tensors = {}
     for key, tensor in tensors.items():
         if UNUSED.search(key):
             continue
         # The original layout counts the blocks of the decoder from its end.
         key = re.sub(r"^(decoder\.up\.)(\d+)", lambda match: f"{match[1]}{blocks - 1 - int(match[2])}", key)
         renamed[_renamed(key, AUTOENCODER_KEYS)] = tensor
+    blocks = _count(lambda i: f"encoder.down_blocks.{i}.resnets.0.conv1.weight" in renamed)
+    layers = _count(lambda i: f"encoder.down_blocks.0.resnets.{i}.conv1.weight" in renamed)
+    first = [f"encoder.down_blocks.{i}.resnets.0.conv1.weight" for i in range(blocks)]
     config = {
         "_class_name": "AutoencoderKL",
         "in_channels": _size(renamed, "encoder.conv_in.weight", 1),
         "out_channels": _size(renamed, "decoder.conv_out.weight", 0),
         "latent_channels": _size(renamed, "decoder.conv_in.weight", 1),
-        "block_out_channels": [_size(tensors, f"encoder.down.{i}.block.0.conv1.weight", 0) for i in range(blocks)],
+        "block_out_channels": [_size(renamed, key, 0) for key in first],
         "layers_per_block": layers,
         "down_block_types": ["DownEncoderBlock2D"] * blocks,
         "up_block_types": ["UpDecoderBlock2D"] * blocks,

@@ -20,6 +20,7 @@ from ..errors import UserError, quoted
 from .float8 import from_float8
 from .pickle_names import MAX_SIZE, Dtype, ParameterDict, Storage, Tensor, find_name, set_attributes, storage_of
 from .pickle_opcodes import Inert, Name, PickleError, interpret
+from .weight_files import PICKLE_WAY
 
 MAX_PICKLE_BYTES = 64 << 20
 """Of `data.pkl`. That of a Stable Diffusion XL has 400 KB, with a training run's settings a few MB."""
@@ -31,25 +32,23 @@ PyTorch does not compress, and few tensors share their numbers."""
 MAX_DEPTH = 50
 """Of dicts and lists in one another."""
 
-PICKLE_OPTION = "--allow-pickle (in Python allow_pickle=True)"
-
 
 def is_pickle(path: Path) -> bool:
     """Whether a file's first bytes are those of PyTorch's zip format or of a bare pickle, whatever its name is."""
     try:
         with path.open("rb") as file:
-            head = file.read(4)
+            head = file.read(9)
     except OSError:
         return False
-    return head == b"PK\x03\x04" or (head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"))
+    if head[8:] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size:
+        # safetensors, whose first bytes are the length of its header: any bytes.
+        return False
+    return head.startswith(b"PK\x03\x04") or (head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"))
 
 
 def refuse_pickle(path: Path) -> UserError:
     """The error for a pickle that the user did not allow: what it is, and how to read it."""
-    return UserError(
-        f"{path} is a pickle, a format that can hold programs: add {PICKLE_OPTION} to read its weights without running"
-        " anything."
-    )
+    return UserError(f"{path} is a pickle, which can run any code: only .safetensors files are read; {PICKLE_WAY}.")
 
 
 def read_pickle(path: str | Path) -> dict[str, Any]:

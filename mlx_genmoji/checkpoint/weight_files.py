@@ -5,10 +5,13 @@ calls a variant. Either may be one file, or several with an index that lists the
 """
 
 import hashlib
+import json
 import re
+import struct
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
@@ -18,6 +21,10 @@ from ..files import read_json
 # diffusers' name, transformers' name.
 STEMS = ("diffusion_pytorch_model", "model")
 PICKLES = (".bin", ".ckpt", ".pt", ".pth")
+
+PLAIN_DTYPES = frozenset(("F32", "F16", "BF16", "I64", "U32"))
+SCALE_KEY = re.compile(r"\.(scale_\w+|\w+_scale(_\w+)?|SCB|comfy_quant|weight_format)$|scaled_fp8$")
+"""Keys of what belongs to weights in 8 bits (`float8`)."""
 
 HALF_PRECISION = ("fp16", "bf16")
 
@@ -29,25 +36,43 @@ FORMS = (
     "{stem}{variant}.safetensors.index.json",
 )
 
+PICKLE_FORMS = (
+    "{stem}{variant}.bin",
+    "{stem}.bin.index{variant}.json",
+    "{stem}.bin{variant}.index.json",
+    "{stem}{variant}.bin.index.json",
+)
 
-def find_weights(folder: Path, half: bool = False, variant: str | None = None) -> list[Path]:
+PICKLE_WAY = (
+    "genmoji generate and convert read its weights with --allow-pickle (in Python allow_pickle=True), "
+    "which runs nothing"
+)
+
+
+def find_weights(
+    folder: Path, half: bool = False, variant: str | None = None, allow_pickle: bool = False
+) -> list[Path]:
     """The files that together hold a component's weights once.
 
     half: prefer half precision if the folder has both; else full precision. variant: the name of the one to use
-    instead ("fp16"); "" is the one without a name. Raises UserError if there is none, if there are only pickles, or if
-    a file that an index lists is missing.
+    instead ("fp16"); "" is the one without a name. allow_pickle: PyTorch's files will do where there are no others.
+    Raises UserError if there is none, if there are only pickles, or if a file that an index lists is missing.
     """
     variants = ("", *HALF_PRECISION) if not half else (*HALF_PRECISION, "")
-    for name in variants if variant is None else (variant,):
-        for path in _candidates(folder, name):
-            if path.is_file():
-                return [path] if path.suffix == ".safetensors" else _listed(path)
+    names = variants if variant is None else (variant,)
+    for forms in (FORMS, PICKLE_FORMS) if allow_pickle else (FORMS,):
+        for name in names:
+            for path in _candidates(folder, name, forms):
+                if path.is_file():
+                    return _listed(path) if path.suffix == ".json" else [path]
     pickles = sorted(path.name for path in folder.glob("*") if path.suffix in PICKLES)
     if pickles and not variant:
+        can_be_read = any(path.is_file() for name in names for path in _candidates(folder, name, PICKLE_FORMS))
         raise UserError(
-            f"{folder} holds {pickles[0]}, a pickle, which can run any code: only .safetensors files are read."
+            f"{folder} holds {pickles[0]}, a pickle, which can run any code: only .safetensors files are read"
+            f"{f'; {PICKLE_WAY}' if can_be_read else ''}."
         )
-    needed = " or ".join(path.name for path in _candidates(folder, variant or "") if path.suffix == ".safetensors")
+    needed = " or ".join(path.name for path in _candidates(folder, variant or "", FORMS) if path.suffix != ".json")
     raise UserError(f"{folder} holds no weights: {needed} is missing.")
 
 
@@ -93,9 +118,35 @@ def check_safetensors(path: Path) -> None:
         raise UserError(f"{path} is damaged or was not downloaded whole: {quoted(error)}.") from None
 
 
-def _candidates(folder: Path, variant: str) -> Iterator[Path]:
-    for stem in STEMS:
-        for form in FORMS:
+def header_of(path: Path) -> dict[str, Any]:
+    """The header of a safetensors file: by key the dtype, shape and place of a tensor, and "__metadata__".
+
+    Raises UserError if the file is damaged.
+    """
+    check_safetensors(path)
+    with path.open("rb") as file:
+        header = json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))
+    assert isinstance(header, dict)
+    return header
+
+
+def is_plain(path: Path) -> bool:
+    """Whether MLX reads a file as it is: safetensors whose tensors have at least 16 bits and no scales of weights."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(9)
+    except OSError:
+        return False
+    if path.suffix != ".safetensors" or head[8:] != b"{":
+        return False
+    header = header_of(path)
+    dtypes = {entry["dtype"] for key, entry in header.items() if key != "__metadata__"}
+    return dtypes <= PLAIN_DTYPES and not any(SCALE_KEY.search(key) for key in header)
+
+
+def _candidates(folder: Path, variant: str, forms: Sequence[str]) -> Iterator[Path]:
+    for stem in (*STEMS, "pytorch_model") if forms is PICKLE_FORMS else STEMS:
+        for form in forms:
             yield folder / form.format(stem=stem, variant=f".{variant}" if variant else "")
 
 
@@ -105,9 +156,10 @@ def _listed(index: Path) -> list[Path]:
     names = list(weight_map.values()) if isinstance(weight_map, dict) else []
     for name in names:
         is_file_name = isinstance(name, str) and name.isprintable() and Path(name).name == name
-        if not is_file_name or Path(name).suffix != ".safetensors":
+        suffix = ".bin" if ".bin" in index.name else ".safetensors"
+        if not is_file_name or Path(name).suffix != suffix:
             raise UserError(
-                f"{index} lists {quoted(repr(name))}, which is not the name of a safetensors file in its folder."
+                f"{index} lists {quoted(repr(name))}, which is not the name of a {suffix[1:]} file in its folder."
             )
     if not names:
         raise UserError(f"{index} lists no files in its weight_map.")

@@ -8,16 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..checkpoint import Defaults
 from ..errors import UserError
 from ..files import read_json
 from .base import Family
 from .stable_diffusion import StableDiffusion
-
-if TYPE_CHECKING:
-    from ..quantization import Quantization
 
 
 @dataclass(frozen=True)
@@ -57,11 +54,22 @@ def pipeline_of(folder: Path) -> tuple[Pipeline, dict[str, Any]]:
 
 
 def load_family(
-    folder: Path, name: str, *, quantization: Quantization | None = None, preview: str | Path | None = None
+    folder: Path,
+    name: str,
+    *,
+    bits: int | None = None,
+    preview: str | Path | None = None,
+    vae: str | Path | None = None,
+    allow_pickle: bool = False,
 ) -> tuple[Family, Defaults]:
     """Load the model in a diffusers folder, and its default settings; see `Genmoji.load`."""
     pipeline, index = pipeline_of(folder)
     defaults = Defaults.load(folder, pipeline.defaults)
+    quantization = None
+    if bits is not None:
+        from ..quantization import Quantization
+
+        quantization = Quantization(bits)
     family = StableDiffusion.load(
         folder,
         text_encoders=pipeline.text_encoders,
@@ -69,6 +77,8 @@ def load_family(
         zeros_for_empty=bool(index.get("force_zeros_for_empty_prompt", True)),
         quantization=quantization,
         preview=preview,
+        vae=vae,
+        allow_pickle=allow_pickle,
     )
     family.name = name
     return family, defaults

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,11 +14,11 @@ from ..checkpoint.components import is_kind, load_model, weight_paths
 from ..checkpoint.weight_files import Weights
 from ..errors import UserError
 from ..hub import resolve
-from ..models import DENSE_KEY
+from ..models import DENSE_KEY, sample_size
 from ..models.ops import on_cpu
 from ..samplers import NoiseConfig, Schedule, make_sampler
 from ..tokenizer import CLIPTokenizer
-from .base import STRENGTH, Conditions, Family, ImageStart
+from .base import DEFAULT_SETTINGS, STRENGTH, Conditions, Family, ImageStart, Settings, shift_and_scale
 
 if TYPE_CHECKING:
     from ..models.clip import CLIPTextModel
@@ -31,7 +29,6 @@ if TYPE_CHECKING:
     from ..textual_inversion import Learned
 
     Autoencoder = AutoencoderKL | AutoencoderTiny
-
 
 UNET = ("UNet2DConditionModel",)
 CLIP = ("CLIPTextModel",)
@@ -59,29 +56,36 @@ class TextTowers:
     def learn(self, learned: Learned) -> None:
         """Read texts with these learned tokens, in place of those before. Their vectors fit the text encoders."""
         if self._plain is not None:
-            for encoder, (_, embedding) in zip(self.encoders, self._plain, strict=True):
-                _set_embedding(encoder, embedding)
-            self.tokenizers = [tokenizer for tokenizer, _ in self._plain]
+            self._read_with(*zip(*self._plain, strict=True))
             self._plain = None
-        if not learned.tokens:
-            return
-        from ..textual_inversion import ENCODERS, LearnedEmbedding
+        if learned.tokens:
+            from ..textual_inversion import extended
 
-        embeddings = [encoder.text_model.embeddings.token_embedding for encoder in self.encoders]
-        self._plain = list(zip(self.tokenizers, embeddings, strict=True))
-        lengths = {token.name: token.length for token in learned.tokens}
-        for name, encoder, (tokenizer, embedding) in zip(ENCODERS, self.encoders, self._plain, strict=False):
-            rows = mx.concatenate([token.vectors[name] for token in learned.tokens])
-            _set_embedding(encoder, LearnedEmbedding(embedding, tokenizer.vocab_size, rows))
-        self.tokenizers = [tokenizer.with_tokens(lengths, learned.aliases) for tokenizer, _ in self._plain]
+            embeddings = [encoder.text_model.embeddings.token_embedding for encoder in self.encoders]
+            self._plain = list(zip(self.tokenizers, embeddings, strict=True))
+            self._read_with(*extended(self.tokenizers, self.encoders, learned))
 
-    def __call__(self, prompt: str, negative_prompt: str | None, size: tuple[int, int]) -> Conditions:
+    def _read_with(self, tokenizers: Sequence[CLIPTokenizer], embeddings: Sequence[nn.Module]) -> None:
+        self.tokenizers = list(tokenizers)
+        for encoder, embedding in zip(self.encoders, embeddings, strict=True):
+            tables: Any = encoder.text_model.embeddings
+            tables.token_embedding = embedding
+
+    def __call__(
+        self, prompt: str, negative_prompt: str | None, size: tuple[int, int], settings: Settings = DEFAULT_SETTINGS
+    ) -> Conditions:
         """Conditions for a prompt: two rows, the negative prompt's first; one row if that is None.
 
-        size: height and width of the picture in pixels, a condition of XL.
+        size: height and width of the picture in pixels, a condition of XL. settings: `clip_skip`, which as in
+        diffusers changes the prompt's row alone, `prompt_weights` and `long_prompts`.
         """
         texts = [prompt] if negative_prompt is None else [negative_prompt, prompt]
-        states, pooled = self.encode(self.tokenize(texts))
+        if settings.clip_skip or settings.prompt_weights or settings.long_prompts:
+            from .text_chunks import encode_texts
+
+            states, pooled = encode_texts(self.tokenizers, self.encoders, texts, settings)
+        else:
+            states, pooled = self.encode(self.tokenize(texts, warn=False))
         if pooled is None:
             return Conditions(states, {})
         if negative_prompt == "" and self.zeros_for_empty:
@@ -89,9 +93,9 @@ class TextTowers:
             states, pooled = states * kept[:, None, None], pooled * kept[:, None]
         return Conditions(states, {"text_embeds": pooled, "time_ids": time_ids(size, len(texts))})
 
-    def tokenize(self, texts: Sequence[str]) -> list[mx.array]:
-        """Token ids, (B, L) for each tower."""
-        return [mx.array(tokenizer(texts)) for tokenizer in self.tokenizers]
+    def tokenize(self, texts: Sequence[str], warn: bool = True) -> list[mx.array]:
+        """Token ids, (B, L) for each tower. warn: of texts that are too long; those of a prompt are in its notes."""
+        return [mx.array(tokenizer(texts, warn)) for tokenizer in self.tokenizers]
 
     def encode(self, ids: Sequence[mx.array]) -> tuple[mx.array, mx.array | None]:
         """Token ids, (B, L) for each tower -> states (B, L, D) and, for XL, `text_embeds` (B, P), else None."""
@@ -133,6 +137,8 @@ class StableDiffusion(Family):
         zeros_for_empty: bool,
         quantization: Quantization | None,
         preview: str | Path | None,
+        vae: str | Path | None = None,
+        allow_pickle: bool = False,
     ) -> StableDiffusion:
         """Load the components of a diffusers folder; see `Genmoji.load`. Raises UserError for a faulty one."""
         NoiseConfig.read(scheduler)
@@ -142,12 +148,17 @@ class StableDiffusion(Family):
             tokenizers.append(CLIPTokenizer.load(folder / f"tokenizer{suffix}"))
             path = folder / f"text_encoder{suffix}"
             for_text = quantization and quantization.for_text
-            encoders.append(load_model(path, CLIP, quantization=for_text))
-        unet: Any = load_model(folder / "unet", UNET, quantization=quantization)
-        vae: Any = load_model(folder / "vae", AUTOENCODERS)
+            encoders.append(load_model(path, CLIP, quantization=for_text, allow_pickle=allow_pickle))
+        unet: Any = load_model(folder / "unet", UNET, quantization=quantization, allow_pickle=allow_pickle)
+        if vae is None:
+            autoencoder: Any = load_model(folder / "vae", AUTOENCODERS, allow_pickle=allow_pickle)
+        else:
+            from ..checkpoint.autoencoders import load_other
+
+            autoencoder = load_other(vae, folder / "vae" / "config.json", allow_pickle)
         preview_vae: Any = None if preview is None else load_model(resolve(preview), AUTOENCODERS[::-1])
         text = TextTowers(tokenizers, encoders, zeros_for_empty)
-        family = cls(unet=unet, text=text, vae=vae, scheduler=scheduler, preview_vae=preview_vae)
+        family = cls(unet=unet, text=text, vae=autoencoder, scheduler=scheduler, preview_vae=preview_vae)
         components = (*family.models.values(), family.vae)
         family.weights = Weights([path for component in components for path in weight_paths(component)])
         family.check_fit()
@@ -170,12 +181,19 @@ class StableDiffusion(Family):
 
     @property
     def latents_shape(self) -> tuple[int, int, int]:
-        return *_sample_size(self.unet.raw_config), self.vae.config.latent_channels
+        return *sample_size(self.unet.raw_config), self.vae.config.latent_channels
 
     @property
     def size(self) -> tuple[int, int]:
         height, width, _ = self.latents_shape
         return height * self.vae.downscale, width * self.vae.downscale
+
+    def picture_size(self, settings: Settings) -> tuple[int, int]:
+        return settings.picture_size(self.size, self.vae.downscale)
+
+    def shape(self, settings: Settings) -> tuple[int, int, int]:
+        height, width = self.picture_size(settings)
+        return height // self.vae.downscale, width // self.vae.downscale, self.vae.config.latent_channels
 
     @property
     def inpaints(self) -> bool:
@@ -190,8 +208,19 @@ class StableDiffusion(Family):
     def fits(self, text: str) -> bool:
         return not any(tokenizer.truncated(text) for tokenizer in self.text.tokenizers)
 
-    def schedule(self, sampler: str | None, steps: int, strength: float | None) -> tuple[str, Schedule]:
-        made = make_sampler(self.scheduler, sampler)
+    def cut_off(self, text: str, settings: Settings) -> str:
+        if settings.long_prompts:
+            return ""
+        if settings.prompt_weights:
+            from .text_chunks import plain_text
+
+            text = plain_text(text, settings)
+        return max((tokenizer.truncated(text) for tokenizer in self.text.tokenizers), key=len, default="")
+
+    def schedule(
+        self, sampler: str | None, steps: int, strength: float | None, settings: Settings = DEFAULT_SETTINGS
+    ) -> tuple[str, Schedule]:
+        made = make_sampler(self.scheduler, sampler, spacing=settings.spacing, karras=settings.karras)
         schedule = made.schedule(steps)
         if self.guidance_distilled and strength is not None:
             from ..samplers.lcm import LCM
@@ -201,7 +230,12 @@ class StableDiffusion(Family):
         return made.name, schedule
 
     def start(
-        self, schedule: Schedule, image: Image.Image | None, strength: float | None, mask: Image.Image | None
+        self,
+        schedule: Schedule,
+        image: Image.Image | None,
+        strength: float | None,
+        mask: Image.Image | None,
+        settings: Settings = DEFAULT_SETTINGS,
     ) -> ImageStart:
         if self.inpaints and (image is None or mask is None):
             raise UserError(f"The model {self.name} repaints pictures: it needs an image and a mask.")
@@ -215,12 +249,17 @@ class StableDiffusion(Family):
 
         if strength is None:
             strength = STRENGTH if mask is None else 1.0
-        return image_start(self, self.vae.downscale, schedule, image, strength, mask)
+        size = self.picture_size(settings)
+        return image_start(self, size, self.vae.downscale, schedule, image, strength, mask)
 
-    def conditions(self, prompt: str, negative_prompt: str, guidance: float) -> Conditions:
+    def conditions(
+        self, prompt: str, negative_prompt: str, guidance: float, settings: Settings = DEFAULT_SETTINGS
+    ) -> Conditions:
         two_rows = guidance > 1 and not self.guidance_distilled
-        conditions = self.text(prompt, negative_prompt if two_rows else None, self.size)
+        conditions = self.text(prompt, negative_prompt if two_rows else None, self.picture_size(settings), settings)
         if channels := self.unet.config.time_cond_proj_dim:
+            from ..models.unet import guidance_embedding
+
             conditions.added["timestep_cond"] = guidance_embedding(guidance, channels)
         return conditions
 
@@ -260,13 +299,20 @@ class StableDiffusion(Family):
         self._compiled = None
 
     def encode(self, pixels: mx.array) -> mx.array:
-        config = self.vae.config
-        mean, _ = self.vae.encode(pixels.astype(_dtype(self.vae)))
-        return (mean.astype(mx.float32) - (config.shift_factor or 0.0)) * config.scaling_factor
+        return self.posterior(pixels)[0]
+
+    def posterior(self, pixels: mx.array) -> tuple[mx.array, mx.array | None]:
+        mean, log_variance = self.vae.encode(pixels.astype(_dtype(self.vae)))
+        shift, scale = shift_and_scale(self.vae)
+        mean = (mean.astype(mx.float32) - shift) * scale
+        if is_kind(self.vae, "AutoencoderTiny"):
+            return mean, None
+        return mean, mx.exp(log_variance.astype(mx.float32) / 2) * scale
 
     def decode(self, latents: mx.array, preview: bool = False) -> mx.array:
         vae = self.preview_vae if preview else self.vae
-        latents = latents / vae.config.scaling_factor + (vae.config.shift_factor or 0.0)
+        shift, scale = shift_and_scale(vae)
+        latents = latents / scale + shift
         return vae.decode(latents.astype(_dtype(vae))).astype(mx.float32)
 
     def check_fit(self) -> None:
@@ -285,54 +331,17 @@ class StableDiffusion(Family):
             if ours != theirs:
                 raise UserError(f"The model's parts do not fit: {what} differ ({ours} and {theirs}).")
         for tokenizer, encoder in zip(self.text.tokenizers, self.text.encoders, strict=True):
-            _check_tokenizer(tokenizer, encoder)
+            tokenizer.check_fit(encoder.config)
         if (unet.addition_embed_type == "text_time") != (len(self.text.encoders) == 2):
             raise UserError(
                 "The model's parts do not fit: two text encoders and an addition_embed_type of text_time go together."
             )
-        _sample_size(self.unet.raw_config)
-
-
-def _set_embedding(encoder: CLIPTextModel, embedding: nn.Module) -> None:
-    tables: Any = encoder.text_model.embeddings
-    tables.token_embedding = embedding
+        sample_size(self.unet.raw_config)
 
 
 def time_ids(size: tuple[int, int], count: int) -> mx.array:
     """The size conditions of XL for `count` pictures, (count, 6): original size, crop offset (0, 0), target size."""
     return mx.array([[*size, 0, 0, *size]] * count, mx.float32)
-
-
-def guidance_embedding(guidance: float, channels: int) -> mx.array:
-    """`timestep_cond` for a model with distilled guidance, float32 (1, channels).
-
-    Luo et al. 2023, https://arxiv.org/abs/2310.04378; as in diffusers, the embedded scale is `guidance - 1`.
-    """
-    half = channels // 2
-    exponents = mx.arange(half, dtype=mx.float32) * (-math.log(10000) / (half - 1))
-    angles = 1000 * (guidance - 1) * mx.exp(exponents)
-    return mx.pad(mx.concatenate([mx.sin(angles), mx.cos(angles)]), (0, channels % 2))[None]
-
-
-def _check_tokenizer(tokenizer: CLIPTokenizer, encoder: CLIPTextModel) -> None:
-    for field, needed, limit in (
-        ("vocab_size", tokenizer.vocab_size, encoder.config.vocab_size),
-        ("max_position_embeddings", tokenizer.max_length, encoder.config.max_position_embeddings),
-    ):
-        if needed > limit:
-            raise UserError(f"The model's parts do not fit: the tokenizer needs a {field} of {needed}, not {limit}.")
-
-
-def _sample_size(config: Mapping[str, Any]) -> tuple[int, int]:
-    """Height and width of the latents, from the UNet's config.json. Raises UserError if they are not whole numbers."""
-    size = config.get("sample_size") or 64
-    # The first Stable Diffusion folders say 32 and mean 64; diffusers corrects them likewise.
-    if type(size) is int and size < 64 and re.match(r"0\.[0-8]\b", str(config.get("_diffusers_version"))):
-        size = 64
-    sides = size if isinstance(size, (list, tuple)) else (size, size)
-    if len(sides) != 2 or not all(type(side) is int and side > 0 for side in sides):
-        raise UserError(f"The UNet's config field 'sample_size' is {size!r}, it must be one or two whole numbers.")
-    return sides[0], sides[1]
 
 
 def _dtype(vae: Autoencoder) -> mx.Dtype:

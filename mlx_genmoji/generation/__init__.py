@@ -7,7 +7,7 @@ decoded pixels to the finished picture.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import mlx.core as mx
 import numpy as np
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..errors import Cancelled, UserError
-from ..families.base import Conditions, Family, ImageStart
+from ..families.base import Conditions, Family, ImageStart, Settings
 from ..models.ops import on_cpu
 from ..samplers import History, Schedule, step_noise
 from ..sticker import Sticker
@@ -47,22 +47,42 @@ class Progress:
         self._done += 1
 
 
+class Draws(NamedTuple):
+    """What chance gives to one drawing."""
+
+    noise: mx.array
+    """The initial noise, standard normal, (1, h, w, c)."""
+    start: ImageStart
+    step_noise: Callable[[int], mx.array]
+    """The noise of step i, (1, h, w, c), for a stochastic sampler; called once for each such step, in their order."""
+
+
+def draws_of(family: Family, settings: Settings, seed: int, start: ImageStart, noise: mx.array | None) -> Draws:
+    """The draws of a seed. noise: the initial noise, if the caller gave it."""
+    shape = (1, *family.shape(settings))
+    if settings.noise == "torch":
+        from .torch_draws import draws_of_torch
+
+        return Draws(*draws_of_torch(seed, shape, start, noise))
+    if noise is None:
+        noise = family.noise(seed, settings)
+    return Draws(noise, start, lambda i: step_noise(seed, i, shape))
+
+
 def denoise(
     family: Family,
     schedule: Schedule,
-    start: ImageStart,
-    noise: mx.array,
-    seed: int,
+    draws: Draws,
     conditions: Conditions,
     guidance: float,
     progress: Progress,
 ) -> mx.array:
     """The finished latents of one picture, (1, h, w, c).
 
-    noise: standard normal, (1, h, w, c). seed: of the noise that a stochastic sampler adds at each step.
     On a CPU each step is evaluated before the next. On a GPU the next step is submitted while one is computed, so that
     the GPU never waits for Python; the callback is called for a step after the next one was submitted.
     """
+    start, noise = draws.start, draws.noise
     if start.latents is None:
         latents = noise * schedule.init_noise_sigma
     else:
@@ -72,7 +92,7 @@ def denoise(
     for i in range(start.step, len(schedule.timesteps)):
         scaled = schedule.scale_model_input(latents, i)
         output = family.predict(scaled, schedule.timesteps[i], conditions, guidance, start)
-        drawn = step_noise(seed, i, latents.shape) if schedule.stochastic else None
+        drawn = draws.step_noise(i) if schedule.draws_noise(i) else None
         latents, history = schedule.step(output, i, latents, history, drawn)
         finished = latents if i + 1 == len(schedule.timesteps) else history[0]
         if on_cpu():

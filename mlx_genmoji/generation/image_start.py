@@ -13,6 +13,7 @@ from ..samplers import Schedule
 
 def image_start(
     family: Family,
+    size: tuple[int, int],
     downscale: int,
     schedule: Schedule,
     image: Image.Image,
@@ -21,20 +22,23 @@ def image_start(
 ) -> ImageStart:
     """Where a generation from `image` begins. With a mask, the white part of `image` is repainted.
 
-    downscale: the side of a latent in pixels. Raises UserError if the strength leaves no step.
+    size: height and width of the picture. downscale: the side of a latent in pixels. Raises UserError if
+    the strength leaves no step.
     """
-    picture = fit_picture(image, *family.size)
+    picture = fit_picture(image, *size)
     recipe: dict[str, Any] = {"strength": strength, "image_sha256": fingerprint(picture)}
     step, pixels = schedule.start(strength), to_array(picture)
+    latents, deviation = family.posterior(pixels)
     if mask is None:
-        return ImageStart(step, family.encode(pixels), None, recipe)
-    fitted = fit_mask(mask, *family.size)
+        return ImageStart(step, latents, None, (deviation, None), recipe)
+    fitted = fit_mask(mask, *size)
     repainted = to_array(fitted.convert("RGB")) > 0
-    inpainting = mx.concatenate(
-        [latent_mask(fitted, downscale), family.encode(mx.where(repainted, 0, pixels))], axis=-1
-    )
-    latents = None if strength == 1 else family.encode(pixels)
-    return ImageStart(step, latents, inpainting, recipe | {"mask_sha256": fingerprint(fitted)})
+    masked, masked_deviation = family.posterior(mx.where(repainted, 0, pixels))
+    inpainting = mx.concatenate([latent_mask(fitted, downscale), masked], axis=-1)
+    recipe |= {"mask_sha256": fingerprint(fitted)}
+    if strength == 1:
+        return ImageStart(step, None, inpainting, (None, masked_deviation), recipe)
+    return ImageStart(step, latents, inpainting, (deviation, masked_deviation), recipe)
 
 
 def to_array(picture: Image.Image) -> mx.array:

@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError, quoted
+from ..families.base import DEFAULT_SETTINGS, Settings
 
 if TYPE_CHECKING:
     from ..combinations.combination import Combination
@@ -38,6 +39,14 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
     "mask_sha256": _TEXT,
     "combination": (Mapping,),
     "variation": (Mapping,),
+    "width": _WHOLE,
+    "height": _WHOLE,
+    "clip_skip": _WHOLE,
+    "spacing": _TEXT,
+    "karras": (bool,),
+    "prompt_weights": (bool,),
+    "long_prompts": (bool,),
+    "noise": _TEXT,
     "notes": (list,),
     "model": (Mapping,),
     "adapters": (list,),
@@ -57,6 +66,7 @@ _WORDS = {
     str: "a text",
     int: "a whole number",
     float: "a number",
+    bool: "true or false",
     type(None): "null",
     Mapping: "an object",
     list: "a list",
@@ -103,6 +113,8 @@ class Recipe:
     plan: PromptPlan | None = None
     image: Mapping[str, Any] = field(default_factory=dict)
     """`strength`, `image_sha256` and `mask_sha256` for image to image; empty without a picture."""
+    settings: Settings = DEFAULT_SETTINGS
+    """Size, `clip_skip`, `spacing`, `karras`, `prompt_weights`, `long_prompts` and `noise`, where they were given."""
     combination: Combination | None = None
     variation: Variation | None = None
     """What was done to the picture after it was drawn; None if it is as drawn."""
@@ -128,6 +140,7 @@ class Recipe:
             "guidance": self.guidance,
             "sampler": self.sampler,
             **self.image,
+            **self.settings.to_dict(),
             **({} if self.combination is None else {"combination": self.combination.to_dict()}),
             **({} if self.variation is None else {"variation": self.variation.to_dict()}),
             **({"notes": list(self.notes)} if self.notes else {}),
@@ -150,7 +163,9 @@ class Recipe:
             if not isinstance(adapter, Mapping):
                 raise UserError(f"The recipe's adapters contain {quoted(repr(adapter))}, which is not a JSON object.")
             _check(adapter, _ADAPTER_TYPES, tuple(_ADAPTER_TYPES), "An adapter of the recipe")
+        settings = Settings.from_dict(values)
         parsed: dict[str, Any] = {name: values[name] for name in _TYPES if name in values}
+        parsed = {name: value for name, value in parsed.items() if not hasattr(settings, name)}
         image: dict[str, Any] = {name: parsed.pop(name) for name in _IMAGE if name in parsed}
         parsed["model"] = ModelFacts(**{name: value for name, value in values["model"].items() if name in _MODEL_TYPES})
         if not all(isinstance(note, str) for note in values.get("notes", ())):
@@ -163,7 +178,7 @@ class Recipe:
             parsed["combination"] = _combination(parsed["combination"])
         if "variation" in parsed:
             parsed["variation"] = _variation(parsed["variation"], parsed.get("combination"))
-        return cls(**parsed, image=image)
+        return cls(**parsed, image=image, settings=settings)
 
 
 def _check(
@@ -175,7 +190,8 @@ def _check(
             raise UserError(f"{owner} is incomplete: {name!r} is missing.")
     for name, allowed in types.items():
         value = values.get(name)
-        if name in values and (not isinstance(value, allowed) or isinstance(value, bool)):
+        fits = bool in allowed if isinstance(value, bool) else isinstance(value, allowed)
+        if name in values and not fits:
             expected = " or ".join(dict.fromkeys(_WORDS[kind] for kind in allowed))
             raise UserError(f"{owner}: {name!r} must be {expected}, not {quoted(repr(value))}.")
 

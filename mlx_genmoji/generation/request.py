@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import math
+import re
 import secrets
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
-from PIL import Image
 
-from ..errors import UserError, quoted
-from ..families.base import STRENGTH, Family, ImageStart
+from ..errors import UserError
+from ..families.base import STRENGTH, Conditions, Family, ImageStart, Settings
 from ..prompt.safety import check_safe
-from ..reader import OpenReader, Options
-from ..samplers import Schedule
-from .recipe import ModelFacts, Recipe
+from ..reader import OpenReader, Options, Reading
+from ..samplers import SAMPLERS, Schedule, sampler_named
+from . import Draws, draws_of
+from .recipe import Recipe
+
+if TYPE_CHECKING:
+    from ..checkpoint import Defaults
+    from ..combinations.combination import Combination
+
+MAX_SCALE = 1.6
+"""How much larger or smaller than the model's own pictures may be, in length, before a note says so."""
+MARK = re.compile(r"[(\[<]|BREAK")
+"""What a prompt with A1111's marks has."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +55,27 @@ class Request:
         """Whether captions, seeds and settings alone decide what is drawn: no given noise, no picture to start from."""
         return self.latents is None and not self.recipe.image
 
-    def noise(self, family: Family, i: int) -> mx.array:
-        """The initial noise of candidate `i`, (1, h, w, c)."""
-        return family.noise(self.seed + i) if self.latents is None else self.latents[i : i + 1]
+    @property
+    def keys(self) -> list[list[tuple[Any, ...]]]:
+        """For each candidate its drawings: the caption, the seed, and all else that decides a picture."""
+        recipe = self.recipe
+        settings = (recipe.negative_prompt, recipe.guidance, recipe.steps, recipe.sampler, recipe.settings)
+        rest = (*settings, repr(recipe.adapters))
+        return [[(caption, self.seed + i, *rest) for caption in row] for i, row in enumerate(self.captions)]
+
+    def conditions(self, family: Family, captions: Iterable[str]) -> dict[str, Conditions]:
+        """The denoiser's inputs of each caption."""
+        recipe = self.recipe
+        conditions = {}
+        for caption in dict.fromkeys(captions):
+            texts = (caption, recipe.negative_prompt)
+            conditions[caption] = family.conditions(*texts, recipe.guidance, recipe.settings)
+        return conditions
+
+    def draws(self, family: Family, i: int) -> Draws:
+        """The random numbers of candidate `i`, anew for each drawing."""
+        noise = None if self.latents is None else self.latents[i : i + 1]
+        return draws_of(family, self.recipe.settings, self.seed + i, self.start, noise)
 
 
 def prepare(prompt: str, options: Options, reader: OpenReader, facts: Callable[[], Mapping[str, Any]]) -> Request:
@@ -61,11 +89,17 @@ def prepare(prompt: str, options: Options, reader: OpenReader, facts: Callable[[
     guidance = defaults.guidance if options.guidance is None else options.guidance
     reading = reader.read(prompt, options)
     seed = check_numbers(options, guidance)
+    settings = _with_defaults(options.settings, defaults)
+    _check_size(settings, reader)
     if options.latents is not None:
-        _check_latents(options.latents, options.count, family)
+        _check_latents(options.latents, options.count, family, settings)
     strength = None if options.image is None else STRENGTH if options.strength is None else options.strength
-    sampler, schedule = family.schedule(options.sampler, steps, strength)
-    start = family.start(schedule, options.image, options.strength, options.mask)
+    name = options.sampler or defaults.sampler
+    settings = _with_sampler(settings, name)
+    sampler, schedule = family.schedule(name, steps, strength, settings)
+    start = family.start(schedule, options.image, options.strength, options.mask, settings)
+    combination = reading.combination if isinstance(options.combine, bool) else options.combine
+    notes = (*reading.notes, *_notes(reading, combination, family, settings))
     recipe = Recipe(
         prompt=prompt,
         final_prompt=reading.final_prompt,
@@ -79,7 +113,8 @@ def prepare(prompt: str, options: Options, reader: OpenReader, facts: Callable[[
         guidance=guidance,
         sampler=sampler,
         image=start.recipe,
-        notes=reading.notes,
+        settings=settings,
+        notes=notes,
         **facts(),
     )
     recipes = []
@@ -95,7 +130,7 @@ def prepare(prompt: str, options: Options, reader: OpenReader, facts: Callable[[
                 variation=variation,
             )
         )
-    for note in reading.notes:
+    for note in notes:
         # At the line that called `Genmoji.generate`.
         warnings.warn(note, stacklevel=3)
     return Request(recipes, list(map(captions_of, recipes)), schedule, start, seed, options.latents)
@@ -111,33 +146,9 @@ def request_again(recipe: Recipe, options: Options, family: Family) -> Request:
     check_safe(recipe.final_prompt)
     seed = check_numbers(options, recipe.guidance)
     strength = options.strength
-    _, schedule = family.schedule(recipe.sampler, recipe.steps, strength)
-    start = family.start(schedule, options.image, strength, options.mask)
+    _, schedule = family.schedule(recipe.sampler, recipe.steps, strength, recipe.settings)
+    start = family.start(schedule, options.image, strength, options.mask, recipe.settings)
     return Request([recipe], [captions_of(recipe)], schedule, start, seed)
-
-
-def check_same(
-    recipe: Recipe, model: ModelFacts, size: tuple[int, int], image: Image.Image | None, mask: Image.Image | None
-) -> None:
-    """Raise UserError if a model, with these pictures to start from, would draw another sticker than the recipe's.
-
-    size: the height and width of the model's pictures.
-    """
-    from ..pictures import fingerprint, fit_mask, fit_picture
-
-    drawn_by = recipe.model
-    if drawn_by.sha256 != model.sha256:
-        raise UserError(f"The sticker was drawn with other weights, those of {drawn_by.name!r}: load that model.")
-    if drawn_by.quantization != model.quantization:
-        theirs, ours = (quoted(value or "none") for value in (drawn_by.quantization, model.quantization))
-        raise UserError(f"The sticker was drawn with the quantization {theirs}; this model has {ours}.")
-    if recipe.seed is None:
-        raise UserError("The sticker was drawn from noise that a program gave, which is not in the recipe.")
-    for what, given, fit in (("image", image, fit_picture), ("mask", mask, fit_mask)):
-        expected = recipe.image.get(f"{what}_sha256")
-        if expected != (None if given is None else fingerprint(fit(given, *size))):
-            wanted = f"needs the {what} that it started from" if expected else f"started from no {what}"
-            raise UserError(f"The sticker {wanted}; {'another one' if given else 'none'} was given.")
 
 
 def captions_of(recipe: Recipe) -> list[str]:
@@ -168,9 +179,58 @@ def check_numbers(options: Options, guidance: float) -> int:
     return seed
 
 
-def _check_latents(latents: mx.array, count: int, family: Family) -> None:
-    expected = (count, *family.latents_shape)
+def _check_latents(latents: mx.array, count: int, family: Family, settings: Settings) -> None:
+    expected = (count, *family.shape(settings))
     if tuple(latents.shape) != expected:
         raise UserError(f"The latents must have the shape {expected}, not {tuple(latents.shape)}.")
     if not mx.isfinite(latents).all().item():
         raise UserError("The latents hold values that are not finite numbers.")
+
+
+def _check_size(settings: Settings, reader: OpenReader) -> None:
+    """Raise UserError for a size that the model cannot draw, or that a closed vocabulary's model was not made for."""
+    own, size = reader.family.size, reader.family.picture_size(settings)
+    if size != own and reader.closed:
+        raise UserError(
+            f"The model {reader.family.name} draws pictures of {own[1]} x {own[0]} pixels and no other size: leave out"
+            " the size. Stickers are made larger when they are exported."
+        )
+
+
+def _with_defaults(settings: Settings, defaults: Defaults) -> Settings:
+    """The settings with the model's own size, spacing and clip skip where none are given."""
+    changes: dict[str, Any] = {}
+    if defaults.size is not None and settings.width is None and settings.height is None:
+        changes = {"width": defaults.size, "height": defaults.size}
+    for field in ("spacing", "clip_skip"):
+        if getattr(settings, field) is None and getattr(defaults, field) is not None:
+            changes[field] = getattr(defaults, field)
+    return replace(settings, **changes) if changes else settings
+
+
+def _with_sampler(settings: Settings, sampler: str | None) -> Settings:
+    """The settings with what a sampler's name says of the schedule, such as "DPM++ 2M Karras"."""
+    if sampler is None or sampler in SAMPLERS:
+        return settings
+    choice = sampler_named(sampler)
+    karras = choice.karras if settings.karras is None else settings.karras
+    return replace(settings, karras=karras, spacing=choice.spacing if settings.spacing is None else settings.spacing)
+
+
+def _notes(reading: Reading, combination: Combination | None, family: Family, settings: Settings) -> Iterator[str]:
+    """Sentences about a size far from the model's, marks in the prompt, and a prompt whose end the model cannot see."""
+    (height, width), (own_height, own_width) = family.picture_size(settings), family.size
+    ratio = math.sqrt(height * width / (own_height * own_width))
+    if not 1 / MAX_SCALE < ratio < MAX_SCALE:
+        yield (
+            f"{width} x {height} is far from the {own_width} x {own_height} pixels that the model {family.name} draws:"
+            " the picture may fall apart or repeat its subject."
+        )
+    texts = [reading.final_prompt] if combination is None else [part.text for part in combination.parts]
+    for text in (*texts, reading.negative_prompt):
+        if MARK.search(text):
+            from ..prompt.weights import notes_on_marks
+
+            yield from notes_on_marks(text, settings.prompt_weights)
+        if cut := family.cut_off(text, settings):
+            yield f"The text is too long; the model does not see the end of it: {cut!r}"

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from .adapter import Adapter
 
 AS_IS = "{prompt}"
+TOKEN = re.compile(r"<\w+>|\b[A-Z]{2,}\b")
 
 
 def with_triggers(
@@ -34,6 +35,21 @@ def with_triggers(
     return template, tuple(notes)
 
 
+def with_trigger(trigger: str, text: str, template: str, add: bool) -> tuple[str, tuple[str, ...]]:
+    """`with_triggers` for the trigger of the model itself: one of its phrases between commas, or its token, suffices.
+
+    A token is a word that is none of the language's: "TOK", "<s0><s1>".
+    """
+    everything = f"{text} {template}"
+    tokens = TOKEN.findall(trigger)
+    if any(_has(everything, token) for token in tokens) or (not tokens and _has_phrase(everything, trigger)):
+        return template, ()
+    if not add:
+        return template, (f'The prompt lacks "{trigger}", the trigger of the model: it may draw as if untrained.',)
+    note = f'The trigger "{trigger}" of the model was added; --no-trigger leaves it out.'
+    return template.replace("{prompt}", _joined(trigger)), (note,)
+
+
 def trigger_of(adapter: Adapter) -> str | None:
     """The card's trigger, or what stands for the tokens of an adapter that has layers too; None where there is none."""
     if adapter.card.trigger is not None:
@@ -48,6 +64,10 @@ def _is_in(adapter: Adapter, trigger: str, text: str) -> bool:
     tokens = [name for name in (*(token.name for token in learned.tokens), *learned.aliases) if _has(trigger, name)]
     if tokens:
         return any(_has(text, name) for name in (*(token.name for token in learned.tokens), *learned.aliases))
+    return _has_phrase(text, trigger)
+
+
+def _has_phrase(text: str, trigger: str) -> bool:
     return any(_has(text, phrase.strip()) for phrase in trigger.split(",") if phrase.strip())
 
 

@@ -3,6 +3,7 @@
 Here: reading a network's `config.json` into its dataclass. The error names a field that is unknown or not supported.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from types import NoneType, UnionType
@@ -151,3 +152,15 @@ def _describe(hint: Any) -> str:
     if get_origin(hint) is tuple:
         return f"a list, each {_describe(get_args(hint)[0])}"
     return _KINDS[hint]
+
+
+def sample_size(config: Mapping[str, Any]) -> tuple[int, int]:
+    """Height and width of the latents, from the UNet's config.json. Raises UserError if they are not whole numbers."""
+    size = config.get("sample_size") or 64
+    # The first Stable Diffusion folders say 32 and mean 64; diffusers corrects them likewise.
+    if type(size) is int and size < 64 and re.match(r"0\.[0-8]\b", str(config.get("_diffusers_version"))):
+        size = 64
+    sides = size if isinstance(size, (list, tuple)) else (size, size)
+    if len(sides) != 2 or not all(type(side) is int and side > 0 for side in sides):
+        raise UserError(f"The UNet's config field 'sample_size' is {size!r}, it must be one or two whole numbers.")
+    return sides[0], sides[1]

@@ -4,6 +4,7 @@ One class for Stable Diffusion 1.x, 2.x and XL, for inpainting models and for di
 config. Its blocks are in `unet_blocks`.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -310,3 +311,14 @@ class UNet2DConditionModel(nn.Module):
         if condition.shape[-1] != getattr(self.config, key):
             size = condition.shape[-1]
             raise field_error(type(self.config), key, getattr(self.config, key), f"but {name} has the size {size}")
+
+
+def guidance_embedding(guidance: float, channels: int) -> mx.array:
+    """`timestep_cond` for a model with distilled guidance, float32 (1, channels).
+
+    Luo et al. 2023, https://arxiv.org/abs/2310.04378; as in diffusers, the embedded scale is `guidance - 1`.
+    """
+    half = channels // 2
+    exponents = mx.arange(half, dtype=mx.float32) * (-math.log(10000) / (half - 1))
+    angles = 1000 * (guidance - 1) * mx.exp(exponents)
+    return mx.pad(mx.concatenate([mx.sin(angles), mx.cos(angles)]), (0, channels % 2))[None]

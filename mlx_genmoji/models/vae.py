@@ -10,7 +10,15 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
-from . import Count, keep_config, parse_config, require_divisor, require_few_layers, require_per_block
+from . import (
+    Count,
+    field_error,
+    keep_config,
+    parse_config,
+    require_divisor,
+    require_few_layers,
+    require_per_block,
+)
 from .blocks import Attention, Conv2d, Downsample2D, GroupNorm, PointwiseConv, ResnetBlock2D, Upsample2D
 from .ops import silu
 
@@ -29,6 +37,9 @@ class AutoencoderKLConfig:
     norm_num_groups: Count = 32
     scaling_factor: float = 0.18215
     shift_factor: float | None = None
+    latents_mean: tuple[float, ...] | None = None
+    latents_std: tuple[float, ...] | None = None
+    """Of each channel of the latents. With both, latents are `(mode - latents_mean) * scaling_factor / latents_std`."""
     force_upcast: bool = True
     """Whether the network overflows in half precision and must compute in float32."""
     use_quant_conv: bool = True
@@ -38,6 +49,13 @@ class AutoencoderKLConfig:
     def __post_init__(self) -> None:
         require_per_block(self, "down_block_types", "up_block_types")
         require_few_layers(self, "layers_per_block", self.layers_per_block * len(self.block_out_channels))
+        for key in ("latents_mean", "latents_std"):
+            value = getattr(self, key)
+            if value is not None and len(value) != self.latent_channels:
+                why = f"it must have one number for each of {self.latent_channels} channels"
+                raise field_error(type(self), key, list(value), why)
+        if self.latents_std is not None and 0 in self.latents_std:
+            raise field_error(type(self), "latents_std", list(self.latents_std), "but a deviation is not 0")
         for channels in self.block_out_channels:
             require_divisor(self, "norm_num_groups", self.norm_num_groups, channels)
 

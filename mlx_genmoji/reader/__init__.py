@@ -9,9 +9,9 @@ makes a scene of them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from ..checkpoint import EMOJI_SETS, Defaults
 from ..errors import UserError
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from ..combinations.combination import Combination, Part
-    from ..families.base import Family
+    from ..families.base import Family, Settings
     from ..generation.variation import Variation
     from ..lora.active import Adapters
     from ..prompt import CaptionForm, PromptPlan, Rewriter
@@ -50,6 +50,23 @@ class Options:
     combine: bool | Combination = True
     variety: float = 1.0
     trigger: bool = True
+    size: int | None = None
+    width: int | None = None
+    height: int | None = None
+    clip_skip: int | None = None
+    spacing: str | None = None
+    karras: bool | None = None
+    prompt_weights: bool = False
+    long_prompts: bool = False
+    noise: str = "mlx"
+
+    @property
+    def settings(self) -> Settings:
+        """The options that the family carries out. Raises UserError for a value that no model takes."""
+        from ..families.base import Settings
+
+        names = ("size", *(field.name for field in fields(Settings)))
+        return Settings.of(**{name: getattr(self, name) for name in names})
 
 
 @dataclass(frozen=True)
@@ -83,6 +100,8 @@ AS_IS = "{prompt}"
 class OpenReader:
     """Reads prompts for a model that takes any text: its defaults, its words, and the adapters that it draws with."""
 
+    closed: ClassVar[bool] = False
+    """Whether the model declares all that it draws."""
     adapters: Adapters | None = None
     """Set with the first adapter."""
 
@@ -153,11 +172,20 @@ class OpenReader:
         return self._by_parts(parsed.subject, reading, options)
 
     def _triggered(self, text: str, template: str, options: Options) -> tuple[str, tuple[str, ...]]:
-        """The template with the triggers of adapters that a prompt lacks, and notes. A template of the user's stays."""
-        if self.adapters is None:
-            return template, ()
+        """The template with the triggers of the model and its adapters that a prompt lacks, and notes.
+
+        A template of the user's stays.
+        """
         add = options.trigger and options.template is None
-        return self.adapters.with_triggers(text, options.negative_prompt, template, add)
+        notes: tuple[str, ...] = ()
+        if self.defaults.trigger:
+            from ..lora.triggers import with_trigger
+
+            template, notes = with_trigger(self.defaults.trigger, text, template, add)
+        if self.adapters is None:
+            return template, notes
+        template, more = self.adapters.with_triggers(text, options.negative_prompt, template, add)
+        return template, (*notes, *more)
 
     def _as_is(self, reading: Reading, options: Options) -> Reading:
         """A prompt that is drawn as it is, in the triggers of adapters that it lacks. Raises UnsafePrompt."""

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..checkpoint import Defaults
 from ..errors import UserError, quoted
@@ -38,6 +38,8 @@ SMOLLM2 = "smollm2"
 
 class ClosedReader(OpenReader):
     """Reads prompts for a model that declares what it draws."""
+
+    closed: ClassVar[bool] = True
 
     def __init__(self, family: Family, defaults: Defaults, words: Words, vocabulary: Vocabulary):
         super().__init__(family, defaults, words)

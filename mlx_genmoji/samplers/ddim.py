@@ -21,6 +21,7 @@ class DDIM(Schedule):
 
     defaults: ClassVar[Mapping[str, Any]] = {"timestep_spacing": "leading"}
     checks: ClassVar[Mapping[str, Check]] = {"thresholding": one_of(False)}
+    has_karras: ClassVar[bool] = False
 
     def __init__(self, config: NoiseConfig, steps: int) -> None:
         super().__init__(config, steps)

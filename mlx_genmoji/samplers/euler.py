@@ -24,7 +24,7 @@ from .noise import (
 )
 
 
-class _Euler(Schedule):
+class EulerLatents(Schedule):
     """The base of both: latents are `x0 + sigma * epsilon`, with the sigma that other samplers call `sigma / alpha`."""
 
     def _set_sigmas(self, config: NoiseConfig, timesteps: np.ndarray, sigmas: np.ndarray) -> None:
@@ -39,7 +39,7 @@ class _Euler(Schedule):
         return x / math.hypot(self._sigmas[i], 1)
 
 
-class Euler(_Euler):
+class Euler(EulerLatents):
     """Euler's method for the probability flow ODE: Karras et al. 2022, https://arxiv.org/abs/2206.00364, algorithm 2.
 
     It adds no noise (no "churn" of the paper). Equal to `EulerDiscreteScheduler` in diffusers.
@@ -72,7 +72,7 @@ class Euler(_Euler):
         return x + derivative * (self._sigmas[i + 1] - self._sigmas[i]), (x0,)
 
 
-class EulerAncestral(_Euler):
+class EulerAncestral(EulerLatents):
     """Euler's method that replaces part of the noise by new noise at each step.
 
     Equal to `EulerAncestralDiscreteScheduler` in diffusers; it was first `sample_euler_ancestral` of
@@ -80,6 +80,7 @@ class EulerAncestral(_Euler):
     """
 
     stochastic: ClassVar[bool] = True
+    has_karras: ClassVar[bool] = False
 
     def __init__(self, config: NoiseConfig, steps: int) -> None:
         super().__init__(config, steps)

@@ -1,4 +1,4 @@
-"""The LCM sampler, for latent consistency models."""
+"""Latent consistency (LCM) and trajectory consistency (TCD)."""
 
 from __future__ import annotations
 
@@ -36,6 +36,8 @@ class LCM(Schedule):
         "thresholding": one_of(False),
     }
     stochastic: ClassVar[bool] = True
+    has_spacing: ClassVar[bool] = False
+    has_karras: ClassVar[bool] = False
 
     def __init__(self, config: NoiseConfig, steps: int) -> None:
         super().__init__(config, steps)
@@ -45,7 +47,9 @@ class LCM(Schedule):
                 f"scheduler_config.json: original_inference_steps is {original}, but num_train_timesteps {trained}."
             )
         if steps > original:
-            raise UserError(f"LCM takes up to {original} steps (original_inference_steps), not {steps}.")
+            raise UserError(
+                f"{type(self).__name__} takes up to {original} steps (original_inference_steps), not {steps}."
+            )
         self._config = config
         self._is_whole = True
         self._clip = config.clip_sample_range if config.clip_sample else None
@@ -58,7 +62,7 @@ class LCM(Schedule):
         timesteps = distilled[np.floor(np.linspace(0, count, self._steps, endpoint=False)).astype(np.int64)]
         self.timesteps = timesteps.astype(np.float32)
         signal = alphas_cumprod(config).astype(np.float64)[timesteps]
-        check_signal(config, signal[0], "LCM")
+        check_signal(config, signal[0], type(self).__name__)
         self._alphas, self._sigmas = alphas_and_sigmas(signal)
         self._scaled: list[float] = (timesteps * float(config.timestep_scaling)).tolist()
 
@@ -73,8 +77,8 @@ class LCM(Schedule):
         count = int(original * strength)
         if count < self._steps:
             raise UserError(
-                f"A strength of {strength:g} leaves {count} of the {original} steps that LCM was distilled at, not the"
-                f" {self._steps} asked for; take more strength or fewer steps."
+                f"A strength of {strength:g} leaves {count} of the {original} steps that {type(self).__name__} was"
+                f" distilled at, not the {self._steps} asked for; take more strength or fewer steps."
             )
         schedule = copy(self)
         schedule._choose(count)
@@ -83,6 +87,9 @@ class LCM(Schedule):
 
     def start(self, strength: float) -> int:
         return super().start(strength) if self._is_whole else 0
+
+    def draws_noise(self, i: int) -> bool:
+        return i + 1 < len(self.timesteps)
 
     def step(
         self, model_output: mx.array, i: int, x: mx.array, history: History = (), noise: mx.array | None = None
@@ -97,3 +104,28 @@ class LCM(Schedule):
         if i + 1 == len(self.timesteps):
             return x0, (x0,)
         return self.add_noise(x0, self._drawn(noise), i + 1), (x0,)
+
+
+class TCD(LCM):
+    """Trajectory consistency: Zheng et al. 2024, https://arxiv.org/abs/2402.19159, algorithm 4 with gamma 0.
+
+    `TCDScheduler` in diffusers, whose pipelines pass an `eta` of 0. The timesteps are those of LCM.
+    """
+
+    stochastic: ClassVar[bool] = False
+
+    def _choose(self, count: int) -> None:
+        super()._choose(count)
+        # The last step ends at timestep 0, not without noise.
+        signal = alphas_cumprod(self._config).astype(np.float64)[:1]
+        alphas, sigmas = alphas_and_sigmas(signal)
+        self._alphas, self._sigmas = self._alphas + alphas, self._sigmas + sigmas
+
+    def draws_noise(self, i: int) -> bool:
+        return False
+
+    def step(
+        self, model_output: mx.array, i: int, x: mx.array, history: History = (), noise: mx.array | None = None
+    ) -> tuple[mx.array, History]:
+        x0, epsilon = self._predictions(model_output, x, i)
+        return self.add_noise(x0, epsilon, i + 1), (x0,)

@@ -71,6 +71,9 @@ _SUPPORTED: dict[str, Check] = {
     "lambda_min_clipped": number(-math.inf, 100),
     "lower_order_final": FLAG,
     "euler_at_final": FLAG,
+    "sigma_data": _SIGMA,
+    "sigma_schedule": one_of("karras", "exponential"),
+    "rho": number(1, 100),
 }
 
 
@@ -78,7 +81,7 @@ _SUPPORTED: dict[str, Check] = {
 class NoiseConfig:
     """The fields of a `scheduler_config.json` that samplers use, with the defaults of diffusers' classes.
 
-    The last six are checked by the one sampler that uses them: the first two by `LCM`, the others by `UniPC`.
+    The last seven are checked by the samplers that use them: two by `LCM` and `TCD`, four by `UniPC`, one by `DDPM`.
     """
 
     num_train_timesteps: int = 1000
@@ -101,12 +104,17 @@ class NoiseConfig:
     lambda_min_clipped: float = -math.inf
     lower_order_final: bool = True
     euler_at_final: bool = False
+    sigma_data: float = 0.5
+    """This one and the next two: of the EDM samplers."""
+    sigma_schedule: str = "karras"
+    rho: float = 7.0
     original_inference_steps: int = 50
     timestep_scaling: float = 10.0
     solver_order: int = 2
     solver_type: str = "bh2"
     predict_x0: bool = True
     disable_corrector: list[int] = field(default_factory=list)
+    variance_type: str | None = None
 
     @classmethod
     def read(cls, config: Mapping[str, Any], **defaults: Any) -> NoiseConfig:

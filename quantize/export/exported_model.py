@@ -125,6 +125,8 @@ class Source:
             model = self.open(component)
             if not isinstance(model, kind):
                 raise UserError(f"{self.folder / component} is {type(model).__name__}, which has no export to Core ML.")
+        if str(self.scheduler.get("_class_name")).startswith("EDM"):
+            raise UserError(f"{self.folder} was trained on sigmas (EDM), which the exported formats cannot draw with.")
         widths = self.unet.config.cross_attention_dim
         width = widths[0] if isinstance(widths, tuple) else widths
         text_width = sum(self.open(name).config.hidden_size for name in self.text_encoders)

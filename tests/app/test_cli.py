@@ -57,12 +57,13 @@ class FakeGenmoji:
     def __init__(self) -> None:
         self.model: str | None = None
         self.adapters: Any = ()
+        self.loading: dict[str, Any] = {}
         self.prompt: str | None = None
         self.options: dict[str, Any] = {}
         self.saved: dict[str, Any] = {}
 
-    def load(self, model: str | None = None, adapters: Any = (), allow_pickle: bool = False) -> FakeGenmoji:
-        self.model, self.adapters, self.allow_pickle = model, adapters, allow_pickle
+    def load(self, model: str | None = None, adapters: Any = (), **loading: Any) -> FakeGenmoji:
+        self.model, self.adapters, self.loading = model, adapters, loading
         return self
 
     def replay(self, recipe: Any, **options: Any) -> FakeSticker:
@@ -122,6 +123,8 @@ assert not loaded, loaded
         (["pig", "--steps", "few"], "steps"),
         (["pig", "-n", "0"], "count"),
         (["pig", "--sampler", "magic"], "magic"),
+        (["--replay", "pig.png", "--size", "64"], "leave out --size"),
+        (["--replay", "pig.png", "--prompt-weights"], "leave out --prompt-weights"),
         (["pig", "--skin-tone", "green"], "green"),
         (["pig", "--person-type", "zombie"], "zombie"),
         (["pig", "--guidance", "nan"], "guidance"),
@@ -262,7 +265,30 @@ def test_every_option_reaches_the_library(library: FakeGenmoji) -> None:
         "image": None,
         "mask": None,
     }
-    assert set(library.saved.values()) == {False} and library.allow_pickle
+    assert set(library.saved.values()) == {False} and library.loading == {"allow_pickle": True}
+
+
+def test_further_options_reach_the_library_where_they_are_given(library: FakeGenmoji) -> None:
+    options = (
+        "--width 24 --height 32 --clip-skip 1 --spacing trailing --no-karras --prompt-weights --long-prompts"
+        " --noise torch --sampler"
+    )
+    assert cli.main(["generate", "pig", *options.split(), "DPM++ 2M Karras"]) == 0
+    given = {
+        "width": 24,
+        "height": 32,
+        "clip_skip": 1,
+        "spacing": "trailing",
+        "karras": False,
+        "prompt_weights": True,
+        "long_prompts": True,
+        "noise": "torch",
+        "sampler": "DPM++ 2M Karras",
+    }
+    assert given.items() <= library.options.items()
+    assert cli.main(["generate", "pig", "--size", "64"]) == 0
+    assert library.options["size"] == 64
+    assert not {"width", "height", "clip_skip", "spacing", "karras", "noise"} & set(library.options)
 
 
 def test_adapters_reach_the_library_with_their_weights(library: FakeGenmoji, tmp_path: Path) -> None:
@@ -360,6 +386,19 @@ def test_an_unusable_picture_is_explained_in_one_line(
     message = capsys.readouterr().err
     assert message.count("\n") == 1 and named in message
     assert sorted(Path().iterdir()) == before
+
+
+def test_an_autoencoder_and_pickles_are_passed_on_where_they_are_given(
+    library: FakeGenmoji, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert cli.main(["generate", "pig", "--model", "a/b", "--vae", "c/d", "--allow-pickle"]) == 0
+    assert library.loading == {"vae": "c/d", "allow_pickle": True}
+    assert cli.main(["generate", "pig"]) == 0
+    assert library.loading == {}
+    calls: list[Any] = []
+    monkeypatch.setattr(single_file, "convert_single_file", lambda *_, **options: calls.append(options) or ["a note"])
+    assert cli.main("convert a.ckpt -o new --vae vae.pt --allow-pickle".split()) == 0
+    assert calls == [{"vae": "vae.pt", "allow_pickle": True}]
 
 
 def test_a_checkpoint_is_converted_as_asked(

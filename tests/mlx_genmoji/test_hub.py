@@ -296,6 +296,44 @@ def test_one_file_is_preferred_to_several() -> None:
     assert needed == ["vae/config.json", "vae/model.safetensors"]
 
 
+PICKLED = {
+    "unet/diffusion_pytorch_model.safetensors": "unet/diffusion_pytorch_model.bin",
+    "vae/diffusion_pytorch_model.safetensors": "vae/diffusion_pytorch_model.bin",
+    "text_encoder/model.safetensors": "text_encoder/pytorch_model.bin",
+}
+
+
+def test_a_repository_of_pickles_is_fetched_where_they_are_allowed(
+    server: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.files = {PICKLED.get(name, name): content for name, content in (NEEDED | OTHERS).items()}
+    assert "--allow-pickle" in refusal()
+    folder = resolve("someone/pig", allow_pickle=True)
+    assert set(held(folder)) == {PICKLED.get(name, name) for name in NEEDED}
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert resolve("someone/pig", allow_pickle=True) == folder
+
+
+def test_safetensors_are_fetched_where_pickles_are_allowed_too(server: Hub) -> None:
+    server.files |= dict.fromkeys(PICKLED.values(), b"pickle")
+    assert set(held(resolve("someone/pig", allow_pickle=True))) == set(NEEDED)
+
+
+def test_an_autoencoder_is_fetched_from_its_own_repository_or_out_of_a_model(
+    server: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlx_genmoji.hub import resolve_component
+
+    weights = "diffusion_pytorch_model.safetensors"
+    assert set(held(resolve_component("someone/pig"))) == {"model_index.json", "vae/config.json", f"vae/{weights}"}
+    shutil.rmtree(os.environ["HF_HOME"])
+    server.files = {"config.json": b"{}", weights: b"vae", "README.md": b"", "diffusion_pytorch_model.bin": b"pickle"}
+    folder = resolve_component("someone/pig")
+    assert set(held(folder)) == {"config.json", weights}
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert resolve_component("someone/pig") == folder
+
+
 def test_a_name_cannot_leave_its_folder() -> None:
     names = [
         "unet/config.json",
@@ -545,7 +583,7 @@ def test_an_etag_that_is_a_path_is_refused(server: Hub, tmp_path: Path) -> None:
             "someone/pig has no weights in vae",
         ),
         ({name: content for name, content in NEEDED.items() if name != "vae/config.json"}, "it has no vae/config.json"),
-        (OTHERS, "has no model_index.json; download whole.safetensors from it and give the file"),
+        (OTHERS, "is not a diffusers model: it has no model_index.json. whole.safetensors is a damaged file"),
         ({"README.md": b""}, "is not a diffusers model: it has no model_index.json"),
     ],
 )
@@ -554,7 +592,10 @@ def test_what_cannot_be_drawn_with_is_reported_before_anything_large_comes(
 ) -> None:
     server.files = files
     assert expected in refusal()
-    assert server.fetched <= {"model_index.json"}
+    # Of a weight file at the top only the first bytes are read, which say what it is; nothing of it is kept.
+    assert server.fetched - {"whole.safetensors"} <= {"model_index.json"}
+    kept = [path.name for path in Path(os.environ["HF_HOME"]).rglob("*") if path.is_file() and "blobs" in path.parts]
+    assert len(kept) <= 1
 
 
 def test_a_full_disk_is_reported_before_the_download(server: Hub, monkeypatch: pytest.MonkeyPatch) -> None:

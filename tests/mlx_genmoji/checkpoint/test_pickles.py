@@ -152,7 +152,10 @@ def test_a_pickle_is_known_by_its_bytes(tmp_path):
     torch.save({"a": torch.ones(2)}, tmp_path / "a.safetensors")
     torch.save({"a": torch.ones(2)}, tmp_path / "old.bin", _use_new_zipfile_serialization=False)
     (tmp_path / "b.pt").write_bytes(struct.pack("<Q", 2) + b"{}")
+    (tmp_path / "c.pt").write_bytes(struct.pack("<Q", 0x280) + b"{" + bytes(0x27F))
     assert is_pickle(tmp_path / "a.safetensors") and is_pickle(tmp_path / "old.bin")
+    # The length of a header may look like the beginning of a pickle.
+    assert not is_pickle(tmp_path / "c.pt")
     assert not is_pickle(tmp_path / "b.pt") and not is_pickle(tmp_path / "absent.pt")
 
 

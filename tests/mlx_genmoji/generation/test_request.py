@@ -35,7 +35,9 @@ def test_a_model_without_a_template_gets_the_prompt_as_it_is(
     genmoji = Genmoji.load(folder)
     texts: list[str] = []
     tokenize = genmoji.text.tokenize
-    monkeypatch.setattr(genmoji.text, "tokenize", lambda given: texts.extend(given) or tokenize(given))
+    monkeypatch.setattr(
+        genmoji.text, "tokenize", lambda given, **options: texts.extend(given) or tokenize(given, **options)
+    )
     drawn = genmoji.generate(prompt, steps=1, seed=1, guidance=1.0)[0]
     assert texts == [prompt]
     assert drawn.recipe["final_prompt"] == prompt and drawn.recipe["skin_tone"] is None
