@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 .PHONY: demo test lint bench docs clean
 
 demo: .venv/core
-	$(BIN)/genmoji generate "flying pig" --output flying-pig.png
+	$(BIN)/genmoji generate "flying pig" --output flying-pig.png --overwrite
 
 # A test file is one process's, each process one core's.
 test: lint

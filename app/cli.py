@@ -11,6 +11,7 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import version
 from typing import Annotated, Any, NamedTuple
@@ -19,11 +20,15 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from mlx_genmoji import errors
-from mlx_genmoji.errors import UserError
+from mlx_genmoji.errors import UserError, quoted
 
 USER_MISTAKE = 2
 INTERRUPTED = 130
 BROKEN_PIPE = 1
+
+HELP = {"help_option_names": ["-h", "--help"]}
+MISTYPED = 0.75
+"""How similar a word must be to a verb to be taken for it (`difflib`), from 0 to 1."""
 
 
 class Verb(NamedTuple):
@@ -40,6 +45,9 @@ VERBS = {
     "models": Verb(
         "app.commands.models:models",
         "List the models that have a name, add others, and see what an id on the hub holds.",
+    ),
+    "show": Verb(
+        "app.commands.show:show", "Print how the sticker in PNG was drawn: prompt, seed, model and settings, as JSON."
     ),
     "rewrite": Verb(
         "app.commands.rewrite:rewrite",
@@ -67,7 +75,11 @@ VERBS = {
         "Draw SUBJECT in many moods, as a sticker pack for Telegram, WhatsApp, Signal, Discord or Slack.",
     ),
     "bench": Verb("app.commands.bench:bench", "Measure how long loading and drawing take, and print a table to share."),
-    "train": Verb("app.commands.train:train", "Train what RECIPE.yaml describes."),
+    "doctor": Verb(
+        "app.commands.doctor:doctor",
+        "Say whether this machine is ready, what it lacks and how to add it, and which models fit, as a table.",
+    ),
+    "train": Verb("app.commands.train:train", "Train what RECIPE describes."),
     "app": Verb("app.commands.app:app", "Serve the demo: a page in the browser, and an endpoint for programs."),
     "scrape": Verb("app.commands.scrape:scraping", "Collect emoji as a dataset: a folder of captioned pictures."),
 }
@@ -83,9 +95,36 @@ class Verbs(TyperGroup):
             self.add_command(TyperCommand(name, help=verb.help))
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
-        """The verb that `args` begin with, imported, and the arguments after it."""
+        """The verb that `args` begin with, imported, and the arguments after it; "generate" for a prompt."""
+        if args and args[0] not in VERBS and not args[0].startswith("-"):
+            check_verb(args[0])
+            args = ["generate", *args]
         name, _, rest = super().resolve_command(ctx, args)
         return name, None if name is None else load(VERBS[name].target), rest
+
+
+def check_verb(word: str) -> None:
+    """Raise UserError for the first word of a prompt that is more likely a mistyped verb."""
+    near = get_close_matches(word, VERBS, 1, MISTYPED)
+    if not near or " " in word or _is_drawn(word):
+        return
+    name = quoted(repr(word))
+    raise UserError(f"No such command {name}. Did you mean '{near[0]}'? To draw it: genmoji generate \"{word}\"")
+
+
+def _is_drawn(word: str) -> bool:
+    """Whether the built-in model knows a word: "rain" is a prompt, not "train"."""
+    from mlx_genmoji.hub import BUILTIN
+    from mlx_genmoji.prompt.words import Words
+    from mlx_genmoji.reader.grammar import understand
+    from mlx_genmoji.reader.lexicon import Lexicon
+    from mlx_genmoji.reader.vocabulary import Vocabulary
+
+    vocabulary = Vocabulary.load(BUILTIN)
+    assert vocabulary is not None
+    scene = understand(word, Lexicon(vocabulary, Words.load(BUILTIN)))
+    drawn_as = [label for _, label in scene.nearest]
+    return scene.subject is not None and not scene.unknown and all(word in label.split() for label in drawn_as)
 
 
 def load(target: str) -> Any:
@@ -94,14 +133,14 @@ def load(target: str) -> Any:
     loaded = getattr(import_module(module), name)
     if not isinstance(loaded, typer.Typer):
         function, loaded = loaded, typer.Typer(add_completion=False, rich_markup_mode=None)
-        loaded.command()(function)
+        loaded.command(context_settings=HELP)(function)
     return typer.main.get_command(loaded)
 
 
 app = typer.Typer(
     cls=Verbs,
-    help="Text in, a genmoji out, on your own machine.",
-    add_completion=False,
+    help='Text in, a genmoji out, on your machine. genmoji "flying pig" is short for genmoji generate "flying pig".',
+    context_settings=HELP,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )

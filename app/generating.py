@@ -39,6 +39,18 @@ SAMPLER_NAMES = (
     "tcd",
 )
 """The keys of `mlx_genmoji.samplers.SAMPLERS`, in their order, without importing MLX: for help texts."""
+TARGET_NAMES = (
+    "slack",
+    "discord-emoji",
+    "discord-sticker",
+    "telegram",
+    "whatsapp",
+    "signal",
+    "imessage",
+    "ios-glyph",
+    "favicon",
+)
+"""The keys of `mlx_genmoji.sticker.TARGETS`, without importing Pillow: for help texts."""
 Spacing = Literal["leading", "trailing", "linspace"]
 NoiseSource = Literal["mlx", "torch"]
 
@@ -60,6 +72,7 @@ class DrawingOptions:
     combine: bool = True
     variety: float = 1.0
     trigger: bool = True
+    style: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Those of `families.settings.Settings` and `size` that were given."""
 
@@ -79,36 +92,72 @@ class DrawingRequest:
     adapters: Path | list[tuple[Path, float | None]]
     """A folder of adapters with an index, or adapter files with their weights."""
     options: DrawingOptions
-    output: Path | None
-    """The file to write; None is a name made of the prompt."""
-    target: str | None
-    """The sticker target to export for; None writes the picture as the suffix of `output` says."""
+    output: str | None
+    """The file to write, or a folder (it ends with a slash, or exists); None is a name made of the prompt."""
+    targets: tuple[str, ...]
+    """The sticker targets to export for; none writes the picture as the suffix of `output` says."""
     transparent: bool
     recipe: bool
     """Whether the files hold how they were made."""
     vae: str | None = None
     """The autoencoder to use instead of the model's; see `Genmoji.load`."""
     allow_pickle: bool = False
+    overwrite: bool = False
+    """Whether a file that exists is replaced; else the new one gets a number."""
 
 
-def checked_paths(request: DrawingRequest) -> list[Path]:
-    """The files to write, one for each sticker. Raises UserError if one could not be written."""
-    suffixes = output_suffixes(request.target)
-    output = request.output or default_output(request)
-    check_writable(output, suffixes)
-    paths = output_paths(output, request.options.count)
-    for path in paths:
-        check_writable(path, suffixes)
+def checked_paths(request: DrawingRequest) -> list[list[Path]]:
+    """The files to write for each sticker: one, or one for each target. Raises UserError if one cannot be written."""
+    folder, stem, suffix = place(request)
+    suffixes = output_suffixes(request.targets)
+    if len(request.targets) <= 1:
+        check_writable(folder / f"{stem}{suffix}", suffixes)
+    names = file_names(request, stem, suffix)
+    taken = [folder / name for row in names for name in row if (folder / name).exists()]
+    if taken and not request.overwrite:
+        names = free_names(request, folder, stem, suffix)
+        print(f"genmoji: {taken[0]} exists and is kept; --overwrite replaces it.", file=sys.stderr)
+    paths = [[folder / name for name in row] for row in names]
+    for path in (path for row in paths for path in row):
+        check_writable(path)
     return paths
 
 
-def replayed(request: DrawingRequest, source: Path, image: Image.Image | None, mask: Image.Image | None) -> Sticker:
-    """The sticker of the PNG `source`, drawn again. Raises UserError if it has no recipe, or by another model."""
-    from mlx_genmoji import Genmoji
+def place(request: DrawingRequest) -> tuple[Path, str, str]:
+    """The folder to write to, the stem of the file's name, and its suffix."""
+    stem = default_stem(request)
+    suffix = output_suffixes(request.targets)[0]
+    output = request.output
+    if output is None:
+        return Path(), stem, suffix
+    path = Path(output)
+    if output.endswith(("/", "\\")) or path.is_dir() or len(request.targets) > 1:
+        if path.is_file():
+            raise UserError(f"{path} is a file; several formats need --output to name a folder.")
+        return path, stem if len(request.targets) != 1 else f"{stem}-{request.targets[0]}", suffix
+    return path.parent, path.stem, path.suffix or suffix
 
-    recipe = recipe_of(source)
-    pipeline = Genmoji.load(request.model or model_of(recipe, source), **loading(request))
-    return pipeline.replay(recipe, image=image, mask=mask)
+
+def file_names(request: DrawingRequest, stem: str, suffix: str, first: int = 1) -> list[list[str]]:
+    """The names of each sticker's files. first: the number of the first of several stickers."""
+    count = request.options.count
+    stems = [stem] if count == 1 else [f"{stem}-{number}" for number in range(first, first + count)]
+    if len(request.targets) > 1:
+        return [[sticker_file_name(name, target) for target in request.targets] for name in stems]
+    return [[f"{name}{suffix}"] for name in stems]
+
+
+def free_names(request: DrawingRequest, folder: Path, stem: str, suffix: str) -> list[list[str]]:
+    """`file_names` with the lowest numbers that no file has: pig.png exists -> pig-2.png; pig-1 and pig-2 -> pig-3."""
+    number = 2
+    while True:
+        if request.options.count == 1:
+            names = file_names(request, f"{stem}-{number}", suffix)
+        else:
+            names = file_names(request, stem, suffix, number)
+        if not any((folder / name).exists() for row in names for name in row):
+            return names
+        number += 1
 
 
 def loading(request: DrawingRequest) -> dict[str, Any]:
@@ -146,53 +195,58 @@ def progress_bar() -> Iterator[Callable[[int, int, Any], None]]:
         yield show_step
 
 
-def recipe_of(png: Path) -> dict[str, Any]:
-    """The recipe in a PNG. Raises UserError if the file cannot be read or holds none."""
-    from mlx_genmoji.pictures import UNREADABLE
-    from mlx_genmoji.sticker import RECIPE_KEY, read_recipe
-
-    try:
-        recipe = read_recipe(png)
-    except FileNotFoundError:
-        raise UserError(f"There is no file {png}.") from None
-    except UNREADABLE:
-        raise UserError(f"{png} cannot be read as a picture.") from None
-    if not isinstance(recipe, dict):
-        raise UserError(f"{png} holds no recipe ({RECIPE_KEY!r} in its metadata), so it cannot be drawn again.")
-    return recipe
+def print_seeds(stickers: Sequence[Sticker]) -> None:
+    """Print the seeds of new stickers on stderr: with one of them the same picture is drawn again."""
+    seeds = [sticker.recipe["seed"] for sticker in stickers if sticker.recipe.get("seed") is not None]
+    if seeds:
+        print(f"genmoji: seed {' '.join(map(str, seeds))}", file=sys.stderr)
 
 
-def model_of(recipe: dict[str, Any], png: Path) -> str:
-    """The name by which the model of a recipe is loaded. Raises UserError if it names only a folder."""
-    from mlx_genmoji.hub import BUILTIN_NAME
+class Writer:
+    """Writes each sticker to its files when it is drawn, and prints their names."""
 
-    model = recipe.get("model")
-    fields = model if isinstance(model, dict) else {}
-    name, revision = fields.get("name"), fields.get("revision")
-    if name == BUILTIN_NAME:
-        return BUILTIN_NAME
-    if not revision:
-        raise UserError(f"{png} was drawn by the model {name!r}; give its folder with --model.")
-    return f"{name}@{revision}"
+    def __init__(self, request: DrawingRequest, paths: Sequence[Sequence[Path]]):
+        self.request = request
+        self.waiting = list(paths)
+
+    def __call__(self, sticker: Sticker) -> None:
+        """Write the next sticker."""
+        for path, target in zip(self.waiting.pop(0), self.request.targets or (None,), strict=True):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write(sticker, path, self.request, target)
+            # At once, so that who stops the drawing knows what there is.
+            print(path, flush=True)
 
 
-def write(sticker: Sticker, path: Path, request: DrawingRequest) -> None:
-    """Write a sticker to `path`, as a picture or as the requested target takes it."""
+def write(sticker: Sticker, path: Path, request: DrawingRequest, target: str | None) -> None:
+    """Write a sticker to `path`, as a picture or as the target takes it."""
     from mlx_genmoji.files import write_bytes
 
     try:
-        if request.target is None:
+        if target is None:
             sticker.save(path, recipe=request.recipe, transparent=request.transparent)
         else:
-            write_bytes(path, sticker.export_file(request.target, path.stem, recipe=request.recipe)[1])
+            write_bytes(path, sticker.export_file(target, path.stem, recipe=request.recipe)[1])
     except OSError as error:
         raise UserError(f"{path} could not be written: {error.strerror or error}.") from error
 
 
 def slug(prompt: str) -> str:
-    """The prompt's words as a file name's stem: "Flying pig!" -> "flying-pig"."""
+    """The prompt's words as a file name's stem: "Flying pig!" -> "flying-pig", "🐷" -> "pig-face"."""
+    if not prompt.isascii():
+        prompt = _named(prompt)
     words = "".join(char if char.isalnum() else " " for char in prompt.casefold()).split()
     return "-".join(words)[:MAX_NAME_LENGTH].rstrip("-") or "genmoji"
+
+
+def _named(prompt: str) -> str:
+    """The prompt with each emoji replaced by its name, and skin tones by theirs."""
+    from mlx_genmoji.prompt.lexicon import Entry
+    from mlx_genmoji.prompt.parser import spell_out
+
+    parts, tones = spell_out(prompt)
+    text = "".join(part.label if isinstance(part, Entry) else part for part in parts)
+    return " ".join([text, *sorted(tones)])
 
 
 def sticker_file_name(stem: str, target: str) -> str:
@@ -202,30 +256,45 @@ def sticker_file_name(stem: str, target: str) -> str:
     return f"{stem}-{target}{target_named(target).suffix}"
 
 
-def default_output(request: DrawingRequest) -> Path:
-    """The file to write where no --output is given: flying-pig.png, or pig-again.png for a replay of pig.png."""
+def default_stem(request: DrawingRequest) -> str:
+    """The name of a file without its suffix where no name is given: flying-pig, or pig-again for a replay of pig.png.
+
+    With the only target, where there is one and no folder is given: flying-pig-slack.
+    """
     source = request.source
     stem = slug(source) if isinstance(source, str) else f"{source.stem}-again"
-    return Path(f"{stem}.png" if request.target is None else sticker_file_name(stem, request.target))
+    return f"{stem}-{request.targets[0]}" if len(request.targets) == 1 and request.output is None else stem
 
 
-def output_paths(output: Path, count: int) -> list[Path]:
-    """`output`, or for several pictures `output` numbered from 1: pig-1.png, pig-2.png."""
-    if count == 1:
-        return [output]
-    return [output.with_stem(f"{output.stem}-{number}") for number in range(1, count + 1)]
-
-
-def output_suffixes(target: str | None) -> tuple[str, ...]:
-    """The suffixes that an output file may have. Raises UserError for an unknown target."""
-    if target is None:
-        return (".png", ".webp", ".heic")
+def output_suffixes(targets: Sequence[str]) -> tuple[str, ...]:
+    """The suffixes that an output file may have, the usual one first."""
+    if not targets:
+        return (".png", ".webp", ".jpg", ".jpeg", ".heic")
     from mlx_genmoji.sticker import target_named
 
-    return (target_named(target).suffix,)
+    return tuple(dict.fromkeys(target_named(target).suffix for target in targets))
 
 
-def check_writable(path: Path, suffixes: Sequence[str] = (".png",)) -> None:
+def targets_named(names: Sequence[str]) -> tuple[str, ...]:
+    """The sticker targets that names stand for: "slack"; "discord" for both of Discord's; "all" for all.
+
+    Raises UserError for an unknown name.
+    """
+    if not names:
+        return ()
+    from mlx_genmoji.sticker import TARGETS, target_named
+
+    chosen: list[str] = []
+    for name in (name.lower() for name in names):
+        group = [target for target in TARGETS if name == "all" or target.startswith(f"{name}-")]
+        if not group or name in TARGETS:
+            target_named(name)
+            group = [name]
+        chosen += group
+    return tuple(dict.fromkeys(chosen))
+
+
+def check_writable(path: Path, suffixes: Sequence[str] = ()) -> None:
     """Raise UserError if a file with one of `suffixes` cannot be written to `path`. Leaves no file behind."""
     try:
         # Path.is_dir hides a name that is too long or a locked folder in some versions of Python; stat does not.
@@ -234,14 +303,17 @@ def check_writable(path: Path, suffixes: Sequence[str] = (".png",)) -> None:
         if path.is_dir():
             raise UserError(f"{path} is a folder; give --output the name of a file.")
         suffix = path.suffix.lower()
-        if suffix not in suffixes:
+        if suffixes and suffix not in suffixes:
             raise UserError(
                 f"{path} has an unsupported file extension; give --output a name that ends in {' or '.join(suffixes)}."
             )
         if suffix == ".heic" and find_spec("pillow_heif") is None:
-            raise UserError(f"{path}: HEIC needs pillow-heif; install mlx-genmoji[heic].")
-        if not path.parent.is_dir():
-            raise UserError(f"There is no folder {path.parent} to write {path.name} to.")
-        tempfile.TemporaryFile(dir=path.parent).close()
+            from mlx_genmoji.extras import install_command
+
+            raise UserError(f"{path}: HEIC needs pillow-heif; install it with: {install_command('heic')}")
+        parent = next(folder for folder in path.parents if folder.exists())
+        if not parent.is_dir():
+            raise UserError(f"{parent} is a file, so {path} cannot be written: choose another place with --output.")
+        tempfile.TemporaryFile(dir=parent).close()
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror}. Choose another place with --output.") from error

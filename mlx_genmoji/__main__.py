@@ -6,6 +6,8 @@ says so in one sentence, exit code 2, instead of failing somewhere inside.
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,6 +15,8 @@ from pathlib import Path
 from mlx_genmoji import use_fast_cpu
 
 PACKAGES = ("app", "scrape", "train", "quantize", "mlx_genmoji")
+STOPPED = 130
+"""The exit code after Ctrl-C."""
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -36,10 +40,26 @@ def main() -> int:
         print("Take them off PYTHONPATH, or install genmoji into an environment of its own.", file=sys.stderr)
         return 2
 
+    # While modules are imported, and when all is done, Ctrl-C ends the process at once. Between, it is a
+    # KeyboardInterrupt, which the command line turns into a sentence after the files are closed.
+    signal.signal(signal.SIGINT, _stop)
     use_fast_cpu()
     from app.cli import main as cli_main
 
-    return cli_main()
+    try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        return cli_main()
+    except KeyboardInterrupt:
+        _stop()
+        return STOPPED
+    finally:
+        signal.signal(signal.SIGINT, _stop)
+
+
+def _stop(*_: object) -> None:
+    """End the process without a traceback."""
+    print("genmoji: stopped.", file=sys.stderr)
+    os._exit(STOPPED)
 
 
 if __name__ == "__main__":

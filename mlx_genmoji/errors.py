@@ -33,9 +33,10 @@ def command_line(*example: str) -> str:
 
     Words with spaces are in double quotes where a shell leaves them as they are.
     """
-    return " ".join(["genmoji", *map(_shell_word, COMMAND or example)])
+    return " ".join(["genmoji", *map(quoted_for_shell, COMMAND or example)])
 
 
-def _shell_word(word: str) -> str:
+def quoted_for_shell(word: str) -> str:
+    """A word of a command, quoted where a shell needs it."""
     plain = shlex.quote(word)
     return f'"{word}"' if plain != word and not set(word) & set("\"$`\\!'") else plain

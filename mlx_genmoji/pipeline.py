@@ -23,11 +23,10 @@ from .errors import UserError
 from .families import load_family
 from .families.base import Family
 from .families.stable_diffusion import StableDiffusion
-from .generation import Callback, Progress, denoise, finished, to_picture
+from .generation import Callback, Each, Progress, denoise, finished, to_picture
 from .generation.recipe import ModelFacts, Recipe, package_version
 from .generation.request import Request, prepare, request_again
 from .hub import BUILTIN, BUILTIN_NAME, locate, preset_of
-from .models import CONFIG_KEY
 from .models.ops import drawing
 from .prompt import PERSON_TYPES, SKIN_TONES
 from .prompt.words import Words
@@ -73,7 +72,7 @@ class Genmoji:
         self.words = words or Words({})
         self.family.name = name
         self.reader = self._reader = make_reader(family, defaults, self.words, vocabulary)
-        self._outlines: Outlines | None = None
+        self._outlines = Outlines(folder if defaults.parts else None)
         self._drawings: dict[tuple[Any, ...], Image.Image] | None = None
         """Pictures drawn within `keeping_drawings`, by caption, seed and settings; None outside of it."""
 
@@ -148,6 +147,7 @@ class Genmoji:
         skin_tone: str | None = None,
         person_type: str | None = None,
         template: str | None = None,
+        style: str | None = None,
         rewrite: str | Path | Rewriter | PromptPlan | None = None,
         sampler: str | None = None,
         image: Image.Image | None = None,
@@ -155,6 +155,7 @@ class Genmoji:
         mask: Image.Image | None = None,
         latents: mx.array | None = None,
         callback: Callback | None = None,
+        each: Each | None = None,
         combine: bool | Combination = True,
         variety: float = 1.0,
         trigger: bool = True,
@@ -182,22 +183,21 @@ class Genmoji:
         default, with a mask 1. mask: for an inpainting model, white where `image` is repainted.
         latents: the initial noise before the sampler's scaling, float32 (count, height / f, width / f, channels).
         callback: called after each step with its number, the number of all candidates' steps, and predicted latents,
-        which `preview` decodes. If it returns False, Cancelled is raised.
+        which `preview` decodes. If it returns False, Cancelled is raised. each: called with each finished sticker.
         combine: whether a model of single emoji draws a combination ("flying pig") part by part and assembles the parts
         (`combinations.assemble`). Not with `image`, `latents` or the template "{prompt}". Or the combination itself.
         variety: how much candidates differ, 0 to 1 (`reader.variety`). Without a closed vocabulary it does nothing.
         trigger: add the trigger words of the model and its adapters that a prompt lacks, if no template is given.
         size, or width and height: of the picture in pixels, multiples of the autoencoder's factor (8); by default the
-        model's own. clip_skip: how many of the text encoder's last layers to leave out, counted as in diffusers: 1 is
-        what A1111 calls "Clip skip 2", None and 0 leave out none.
+        model's own. clip_skip: how many of the text encoder's last layers to leave out, counted as in diffusers.
         prompt_weights: reads "(word:1.3)" and "[word]" as A1111 does (`prompt.weights`). long_prompts: reads prompts of
         more than 75 tokens in chunks instead of cutting them.
         noise: "torch" is the noise of PyTorch's CPU generator, which gives the picture of diffusers for the same seed.
         Warns of what is left out of the prompt or drawn as something else (`Sticker.notes`).
         Raises UserError for an argument that is out of range or contradicts the plan.
         """
-        arguments = {name: value for name, value in locals().items() if name not in ("self", "prompt", "callback")}
-        return self._draw(prepare(prompt, Options(**arguments), self._reader, self._facts), callback)
+        arguments = {name: x for name, x in locals().items() if name not in ("self", "prompt", "callback", "each")}
+        return self._draw(prepare(prompt, Options(**arguments), self._reader, self._facts), callback, each)
 
     @drawing()
     def replay(
@@ -214,7 +214,7 @@ class Genmoji:
         check_replay(stored, self._model_facts, self.family, self.adapters, image, mask)
         options = Options(seed=stored.seed, image=image, strength=stored.image.get("strength"), mask=mask)
         request = request_again(stored, options, self.family)
-        return self._draw(replace(request, recipes=[replace(stored, version=package_version())]), None)[0]
+        return self._draw(replace(request, recipes=[replace(stored, version=package_version())]))[0]
 
     def caption_form(self, template: str | None = None) -> CaptionForm:
         """The form of the model's captions, from which a plan's final prompt is made."""
@@ -249,6 +249,11 @@ class Genmoji:
     def preview(self, latents: mx.array) -> Image.Image:
         """The picture of a callback's latents (1, h, w, c)."""
         return to_picture(self.family.decode(latents, preview=True))
+
+    @property
+    def styles(self) -> list[str]:
+        """The names that `style` takes, the usual one first."""
+        return list(self._reader.styles)
 
     @property
     def models(self) -> dict[str, nn.Module]:
@@ -301,11 +306,7 @@ class Genmoji:
     @property
     def quantization(self) -> dict[str, Any] | None:
         """How the weights are quantized, by component; None if none are."""
-        if all(model.raw_config.get(CONFIG_KEY) is None for model in self.models.values()):
-            return None
-        from .quantization import configs_of
-
-        return configs_of({name: model.raw_config for name, model in self.models.items()})
+        return self.family.quantization
 
     @property
     def _model_facts(self) -> ModelFacts:
@@ -316,7 +317,7 @@ class Genmoji:
         adapters = () if self._reader.adapters is None else tuple(self._reader.adapters.recipe)
         return {"model": self._model_facts, "adapters": adapters, "version": package_version()}
 
-    def _draw(self, request: Request, callback: Callback | None) -> list[Sticker]:
+    def _draw(self, request: Request, callback: Callback | None = None, each: Each | None = None) -> list[Sticker]:
         schedule, start = request.schedule, request.start
         kept = self._drawings if request.repeatable else None
         keys = request.keys
@@ -327,24 +328,23 @@ class Genmoji:
         progress = Progress(callback, len(missing) * (len(schedule.timesteps) - start.step))
         stickers = []
         for i, row in enumerate(keys):
-            latents, pictures = {}, {}
+            pictures = {}
             for key in row:
-                if key in missing:
+                if key in missing and key not in pictures:
                     drawing_of = (request.draws(self.family, i), conditions[key[0]], request.recipe.guidance)
-                    latents[key] = denoise(self.family, schedule, *drawing_of, progress)
-            for key, x in latents.items():
-                pictures[key] = to_picture(self.family.decode(x), on_white=bool(self.defaults.parts))
+                    latents = denoise(self.family, schedule, *drawing_of, progress)
+                    pictures[key] = to_picture(self.family.decode(latents), on_white=bool(self.defaults.parts))
             if kept is not None:
                 kept |= pictures
             parts = [pictures[key] if key in pictures else drawings[key] for key in row]
             outlines = [self._outline(key[0], request.recipes[i]) for key in row]
             stickers.append(finished(request.recipes[i], parts, outlines))
+            if each is not None:
+                each(stickers[-1])
         return stickers
 
     def _outline(self, caption: str, recipe: Recipe) -> NDArray[np.bool_] | None:
         """The outline of a caption's drawing, if it is known: an adapter, or a picture to start from, changes it."""
-        if not self.defaults.parts or self.folder is None or recipe.adapters or recipe.image:
+        if recipe.adapters or recipe.image:
             return None
-        if self._outlines is None:
-            self._outlines = Outlines(self.folder)
         return self._outlines.of(caption, dict(self.defaults.parts), self.size[::-1])

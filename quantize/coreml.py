@@ -5,8 +5,7 @@ from importlib import import_module
 from types import ModuleType
 
 from mlx_genmoji.errors import UserError
-
-INSTALL = "pip install 'mlx-genmoji[export]'"
+from mlx_genmoji.extras import install_command
 
 
 def import_coremltools(module: str = "coremltools") -> ModuleType:
@@ -20,4 +19,6 @@ def import_coremltools(module: str = "coremltools") -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name != "coremltools":
             raise
-        raise UserError(f"Core ML packages need coremltools: {INSTALL}, on Python 3.13 or older.") from None
+        raise UserError(
+            f"Core ML packages need coremltools, on Python 3.13 or older: {install_command('export')}"
+        ) from None

@@ -14,6 +14,7 @@ from typing import Any
 
 from PIL import ImageOps
 
+from mlx_genmoji.extras import install_command
 from mlx_genmoji.pictures import UNREADABLE, decode
 
 from .dataset import Form, Report, check_source, encode
@@ -106,7 +107,9 @@ def open_font(path: Path) -> ColourFont:
         import uharfbuzz
         from fontTools import ttLib
     except ModuleNotFoundError as error:
-        raise ScrapeError('Fonts need fonttools and uharfbuzz; install "mlx-genmoji[scrape]".') from error
+        raise ScrapeError(
+            f"Fonts need fonttools and uharfbuzz; install it with: {install_command('scrape')}"
+        ) from error
 
     data = path.read_bytes()
     count = len(ttLib.TTCollection(io.BytesIO(data), lazy=True).fonts) if data[:4] == b"ttcf" else 1

@@ -7,6 +7,7 @@ from xml.etree import ElementTree
 
 from PIL import Image
 
+from mlx_genmoji.extras import install_command
 from mlx_genmoji.pictures import UNREADABLE, decode, on_white
 
 from .errors import ScrapeError
@@ -65,7 +66,7 @@ def _rasterize(data: bytes, size: int, background: str | None) -> Image.Image:
     try:
         import resvg_py
     except ModuleNotFoundError as error:
-        raise ScrapeError('SVG needs resvg-py; install "mlx-genmoji[scrape]".') from error
+        raise ScrapeError(f"SVG needs resvg-py; install it with: {install_command('scrape')}") from error
     _, root = next(ElementTree.iterparse(io.BytesIO(data), ("start",)))
     width, height = _svg_size(root.attrib)
     if not 1 / MAX_ASPECT <= width / height <= MAX_ASPECT:

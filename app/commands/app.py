@@ -39,7 +39,10 @@ def app(
         bool, typer.Option("--share", help="Let others in, through a public address of Gradio's service.")
     ] = False,
 ) -> None:
-    """Serve the demo: a page in the browser, and an endpoint for programs."""
+    """Serve the demo: a page in the browser, and an endpoint for programs.
+
+    For example: genmoji app --model builtin --model sdxl-emoji
+    """
     from ..demo.server import serve
 
     serve(model, adapters, None if rewrite == "none" else rewrite, preview, port, share)

@@ -25,7 +25,10 @@ def bench(
     steps: Annotated[int | None, typer.Option(help="Denoising steps. [default: the model's]")] = None,
     repeats: Annotated[int, typer.Option(help="How many stickers to time, after one that warms up.")] = 3,
 ) -> None:
-    """Measure how long loading and drawing take, and print a table to share."""
+    """Measure how long loading and drawing take, and print a table to share.
+
+    For example: genmoji bench --model sd15
+    """
     if repeats < 1:
         raise UserError(f"--repeats must be 1 or more, not {repeats}.")
     from importlib.metadata import version

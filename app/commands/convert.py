@@ -36,7 +36,10 @@ def convert(
     ] = None,
     predicts: Annotated[
         Prediction | None,
-        typer.Option(help="What the UNet predicts. [default: as the file says, else as is usual for its family]"),
+        typer.Option(
+            case_sensitive=False,
+            help="What the UNet predicts. [default: as the file says, else as is usual for its family]",
+        ),
     ] = None,
     vae: VaeOption = None,
     allow_pickle: AllowPickle = False,
@@ -44,6 +47,8 @@ def convert(
     """Convert a Stable Diffusion 1.x, 2.x or XL checkpoint in one file to a diffusers folder.
 
     Or a diffusers folder with weights in another format, such as pickles, to one of safetensors.
+
+    For example: genmoji convert model.safetensors -o a/folder
     """
     if not file.exists() and not file.suffix and ID.fullmatch(str(file)):
         file = resolve(str(file), allow_pickle=allow_pickle)

@@ -26,14 +26,20 @@ def export(
     ] = 6,
     method: Annotated[
         Method,
-        typer.Option(help="A palette per layer, integers with scales, or MLX's own quantization (4 or 8 bits)."),
+        typer.Option(
+            case_sensitive=False,
+            help="A palette per layer, integers with scales, or MLX's own quantization (4 or 8 bits).",
+        ),
     ] = "palettize",
     attention: Annotated[
-        Attention, typer.Option(help="For the Neural Engine (split-einsum) or the GPU (original).")
+        Attention,
+        typer.Option(case_sensitive=False, help="For the Neural Engine (split-einsum) or the GPU (original)."),
     ] = "split-einsum",
     target: Annotated[
         Target | None,
-        typer.Option(help="The oldest system that must read the packages. [default: the oldest that can]"),
+        typer.Option(
+            case_sensitive=False, help="The oldest system that must read the packages. [default: the oldest that can]"
+        ),
     ] = None,
     chunk: Annotated[
         bool, typer.Option("--chunk", help="Split the UNet into two packages, which iPhones need for large models.")
@@ -50,7 +56,10 @@ def export(
         ),
     ] = False,
     format: Annotated[
-        Format, typer.Option(help="coreml, or a diffusers folder in half precision, for MLX Swift and Draw Things.")
+        Format,
+        typer.Option(
+            case_sensitive=False, help="coreml, or a diffusers folder in half precision, for MLX Swift and Draw Things."
+        ),
     ] = "coreml",
     verify: Annotated[
         Verification,
@@ -60,7 +69,10 @@ def export(
         ),
     ] = "quick",
 ) -> None:
-    """Export MODEL, with adapters, for apps: as Core ML packages or a diffusers folder."""
+    """Export MODEL, with adapters, for apps: as Core ML packages or a diffusers folder.
+
+    For example: genmoji export builtin -o Genmoji --bits 6
+    """
     from quantize.export import Options, Source, export_coreml, export_diffusers
 
     if format == "diffusers":

@@ -25,7 +25,10 @@ def fuse(
         bool, typer.Option("--lossy", help="Allow fewer than 8 bits, which lose most of an adapter's effect.")
     ] = False,
 ) -> None:
-    """Merge adapters into the weights of MODEL."""
+    """Merge adapters into the weights of MODEL.
+
+    For example: genmoji fuse sdxl --adapter style.safetensors:0.8 -o fused
+    """
     from quantize.fuse import fuse
 
     adapters = [parse_adapter(text) for text in adapter]

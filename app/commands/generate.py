@@ -9,21 +9,23 @@ from typing import Annotated
 import typer
 
 from mlx_genmoji.errors import UserError
-from mlx_genmoji.prompt.lexicon import SkinTone
+from mlx_genmoji.prompt.lexicon import PERSON_TYPES, SkinTone
 
 from ..generating import (
     SAMPLER_NAMES,
+    TARGET_NAMES,
     DrawingOptions,
     DrawingRequest,
     NoiseSource,
     Spacing,
+    Writer,
     checked_paths,
     loading,
     open_optional,
     print_notes,
+    print_seeds,
     progress_bar,
-    replayed,
-    write,
+    targets_named,
 )
 from . import AdapterFiles, AllowPickle, VaeOption, parse_adapter
 
@@ -37,18 +39,28 @@ _SETTINGS = {
 
 
 def generate(
-    prompt: Annotated[
-        str | None,
-        typer.Argument(metavar="PROMPT", show_default=False, help='What to draw, in quotes: "flying pig".'),
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="PROMPT", show_default=False, help='What to draw: "flying pig", or without quotes.'),
     ] = None,
     count: Annotated[int, typer.Option("--count", "-n", help="How many candidates to draw.")] = 1,
     seed: Annotated[
         int | None,
         typer.Option(help="The same seed draws the same picture; candidate i has seed + i. [default: random]"),
     ] = None,
-    skin_tone: Annotated[SkinTone | None, typer.Option(help="Skin tone of the people in the picture.")] = None,
+    skin_tone: Annotated[
+        SkinTone | None, typer.Option(case_sensitive=False, help="Skin tone of the people in the picture.")
+    ] = None,
     person_type: Annotated[
-        str | None, typer.Option(help="Who the people in the picture are: man, woman, girl, old man...")
+        str | None,
+        typer.Option(metavar=f"<{'|'.join(PERSON_TYPES)}>", help="Who the people in the picture are."),
+    ] = None,
+    style: Annotated[
+        str | None,
+        typer.Option(
+            metavar="STYLE",
+            help="A style of the model: 3d or flat for the built-in one. [default: the model's first, 3d]",
+        ),
     ] = None,
     model: Annotated[
         str | None,
@@ -110,7 +122,10 @@ def generate(
     ] = None,
     spacing: Annotated[
         Spacing | None,
-        typer.Option(help="How timesteps are spaced; trailing for Lightning and Turbo. [default: the model's]"),
+        typer.Option(
+            case_sensitive=False,
+            help="How timesteps are spaced; trailing for Lightning and Turbo. [default: the model's]",
+        ),
     ] = None,
     karras: Annotated[
         bool | None, typer.Option("--karras/--no-karras", help="Use Karras' sigmas. [default: the model's]")
@@ -135,7 +150,10 @@ def generate(
     ] = False,
     noise: Annotated[
         NoiseSource,
-        typer.Option(help="Whose noise a seed stands for: mlx, or torch, which gives the picture of diffusers."),
+        typer.Option(
+            case_sensitive=False,
+            help="Whose noise a seed stands for: mlx, or torch, which gives the picture of diffusers.",
+        ),
     ] = "mlx",
     image: Annotated[
         Path | None, typer.Option(help="A picture to start from (PNG, JPEG or WebP): it becomes an emoji.")
@@ -149,42 +167,51 @@ def generate(
         typer.Option(metavar="PNG", help="Draw a sticker again from the recipe in its file, without a PROMPT."),
     ] = None,
     output: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             "--output",
             "-o",
-            help="The file to write, .png, .webp or .heic (an iOS glyph); with -n, pig.png becomes pig-1.png, pig-2.png"
-            " and so on. [default: the prompt's words, as a PNG]",
+            metavar="FILE_OR_FOLDER/",
+            help="The file to write, .png, .webp, .jpg or .heic (an iOS glyph), or a folder with a slash at its end;"
+            " with -n, pig.png becomes pig-1.png, pig-2.png and so on. [default: the prompt's words, as a PNG]",
         ),
     ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace files that exist. Without it, new ones get a number.")
+    ] = False,
     transparent: Annotated[bool, typer.Option("--transparent", help="Remove the white background.")] = False,
     format: Annotated[
-        str | None,
+        list[str],
         typer.Option(
-            metavar="TARGET",
-            help="Write the sticker as slack, telegram or another target takes it. See genmoji stickers.",
+            metavar=f"<{'|'.join(TARGET_NAMES)}|discord|all>",
+            help="Write the sticker as this place takes it; repeatable. See genmoji stickers.",
         ),
-    ] = None,
+    ] = [],  # noqa: B006
     no_recipe: Annotated[
         bool, typer.Option("--no-recipe", help="Do not write into the file how it was made (prompt, seed, model).")
     ] = False,
 ) -> None:
-    """Draw a genmoji of PROMPT as a PNG file."""
+    """Draw a genmoji of PROMPT as a PNG file.
+
+    For example: genmoji generate "flying pig" -n 4 --style flat -o pigs/
+    """
+    prompt = " ".join(words) if words else None
     settings = {name: x for name, x in locals().items() if name in _SETTINGS and x != _SETTINGS[name]}
     options = DrawingOptions(
         count=count,
         seed=seed,
         skin_tone=skin_tone,
-        person_type=person_type,
+        person_type=person_type and person_type.lower(),
         steps=steps,
         guidance=guidance,
         negative_prompt=negative_prompt,
         rewrite=None if rewrite == "none" else rewrite,
-        sampler=sampler,
+        sampler=_sampler(sampler),
         strength=strength,
         combine=not whole,
         variety=variety,
         trigger=trigger,
+        style=style,
         settings=settings,
     )
     source = prompt if replay is None else replay
@@ -192,10 +219,6 @@ def generate(
         raise UserError('Give either a PROMPT, such as "flying pig", or --replay with a PNG to draw again.')
     if replay is not None:
         _check_replay(options)
-    if sampler is not None and sampler not in SAMPLER_NAMES:
-        from mlx_genmoji.samplers import sampler_named
-
-        sampler_named(sampler)
     if adapter and adapters is not None:
         raise UserError("--adapter and --adapters exclude each other: give files, or a folder with an index.")
     request = DrawingRequest(
@@ -205,25 +228,38 @@ def generate(
         adapters=[parse_adapter(text) for text in adapter] if adapters is None else adapters,
         options=options,
         output=output,
-        target=format,
+        targets=targets_named(format),
+        overwrite=overwrite,
         transparent=transparent,
         recipe=not no_recipe,
         allow_pickle=allow_pickle,
     )
-    paths = checked_paths(request)
     start, repainted = open_optional(image), open_optional(mask)
+    writer = Writer(request, checked_paths(request))
     if isinstance(source, str):
         from mlx_genmoji import Genmoji
 
         pipeline = Genmoji.load(model, **loading(request))
         with progress_bar() as callback:
-            stickers = pipeline.generate(source, image=start, mask=repainted, callback=callback, **options.arguments())
+            arguments = options.arguments() | {"image": start, "mask": repainted}
+            stickers = pipeline.generate(source, callback=callback, each=writer, **arguments)
+        print_seeds(stickers)
     else:
-        stickers = [replayed(request, source, start, repainted)]
-        print_notes(stickers)
-    for sticker, path in zip(stickers, paths, strict=True):
-        write(sticker, path, request)
-        typer.echo(path)
+        from ..replaying import replayed
+
+        sticker = replayed(request, source, start, repainted)
+        print_notes([sticker])
+        writer(sticker)
+
+
+def _sampler(name: str | None) -> str | None:
+    """A sampler's name as the library takes it, in any case. Raises UserError for an unknown one."""
+    if name is None or name.lower() in SAMPLER_NAMES:
+        return name and name.lower()
+    from mlx_genmoji.samplers import sampler_named
+
+    sampler_named(name)
+    return name
 
 
 def _check_replay(options: DrawingOptions) -> None:

@@ -56,7 +56,9 @@ def pack(
     seed: Annotated[
         int | None, typer.Option(help="The same seed draws the same pack. [default: random, or the pack's own]")
     ] = None,
-    skin_tone: Annotated[SkinTone | None, typer.Option(help="Skin tone of the people in the pictures.")] = None,
+    skin_tone: Annotated[
+        SkinTone | None, typer.Option(case_sensitive=False, help="Skin tone of the people in the pictures.")
+    ] = None,
     person_type: Annotated[str | None, typer.Option(help="Who the people are: man, woman, girl, old man...")] = None,
     model: Annotated[
         str | None,
@@ -68,7 +70,10 @@ def pack(
         float | None, typer.Option(help="How closely to follow the prompt. [default: the model's]")
     ] = None,
 ) -> None:
-    """Draw SUBJECT in many moods, as a sticker pack for Telegram, WhatsApp, Signal, Discord or Slack."""
+    """Draw SUBJECT in many moods, as a sticker pack for Telegram, WhatsApp, Signal, Discord or Slack.
+
+    For example: genmoji pack cat -o cats
+    """
     from mlx_genmoji.packs.moods import DEFAULT_MOODS, MOODS, moods_named
 
     names = [name for text in moods for name in text.split(",") if name.strip()]

@@ -33,11 +33,15 @@ def quantize(
         typer.Option(help="How many weights share a scale: 32, 64 or 128; fewer are more exact. [default: 64]"),
     ] = None,
     mode: Annotated[
-        Mode, typer.Option(help="The number format; all but affine fix the bits and the group size.")
+        Mode,
+        typer.Option(case_sensitive=False, help="The number format; all but affine fix the bits and the group size."),
     ] = "affine",
     report: Annotated[bool, typer.Option("--report", help="Print the bits and the error of every layer.")] = False,
 ) -> None:
-    """Quantize the UNet and text encoders of MODEL; the autoencoder stays as it is."""
+    """Quantize the UNet and text encoders of MODEL; the autoencoder stays as it is.
+
+    For example: genmoji quantize sd15 -o sd15-4bit
+    """
     from tqdm import tqdm
 
     from mlx_genmoji.hub import resolve

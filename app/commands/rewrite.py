@@ -26,7 +26,9 @@ def rewrite(
             " mlx-community/Llama-3.2-3B-Instruct-4bit. none: use the rules alone.",
         ),
     ] = "smollm2",
-    skin_tone: Annotated[SkinTone | None, typer.Option(help="Skin tone, if PROMPT names none.")] = None,
+    skin_tone: Annotated[
+        SkinTone | None, typer.Option(case_sensitive=False, help="Skin tone, if PROMPT names none.")
+    ] = None,
     person_type: Annotated[str | None, typer.Option(help="Who the person is, if PROMPT does not say.")] = None,
     draw_with: Annotated[
         str | None,
@@ -37,7 +39,10 @@ def rewrite(
         ),
     ] = None,
 ) -> None:
-    """Print the plan of PROMPT as JSON: its subject, what a language model adds, and the final prompt."""
+    """Print the plan of PROMPT as JSON: its subject, what a language model adds, and the final prompt.
+
+    For example: genmoji rewrite octopus --model smollm2
+    """
     from mlx_genmoji import Genmoji
 
     form = Genmoji.load(draw_with).caption_form()

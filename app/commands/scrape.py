@@ -45,7 +45,7 @@ class Sources(typer.core.TyperGroup):
 
 scraping = typer.Typer(
     cls=Sources,
-    help="Collect emoji as a dataset: a folder of captioned pictures.",
+    help="Collect emoji as a dataset: a folder of captioned pictures.\n\nFor example: genmoji scrape noto -o data/noto",
     subcommand_metavar="SOURCE",
     add_completion=False,
     rich_markup_mode=None,

@@ -33,7 +33,10 @@ def stickers(
         Path, typer.Option("--output", "-o", metavar="FOLDER", help="The folder to write to; created if missing.")
     ] = Path(),
 ) -> None:
-    """Turn pictures into stickers for Slack, Discord, Telegram, WhatsApp, Signal, iMessage, iOS or a web page."""
+    """Turn pictures into stickers for Slack, Discord, Telegram, WhatsApp, Signal, iMessage, iOS or a web page.
+
+    For example: genmoji stickers flying-pig.png --for slack --for telegram -o stickers
+    """
     from mlx_genmoji.files import write_bytes
     from mlx_genmoji.sticker import Sticker, target_named
 

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from mlx_genmoji.errors import UserError
+from mlx_genmoji.extras import install_command
 from mlx_genmoji.hub import BUILTIN_NAME
 from mlx_genmoji.lora.persona_index import is_index
 
 from .worker import Worker
 
-INSTALL = "pip install 'mlx-genmoji[app]'"
 BY_PERSON = "by skin tone and person"
 """The name of an adapter folder whose index chooses the adapter."""
 
@@ -68,7 +68,7 @@ def running_server(
             try:
                 import gradio  # noqa: F401
             except ImportError:
-                raise UserError(f"The demo needs Gradio; install it with: {INSTALL}") from None
+                raise UserError(f"The demo needs Gradio; install it with: {install_command('app')}") from None
             worker.wait()
             from .endpoint_files import Downloads
             from .page import build

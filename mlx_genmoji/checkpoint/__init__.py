@@ -8,6 +8,7 @@ that importing this package does not import MLX.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -62,6 +63,8 @@ class Defaults:
     clip_skip: int | None = None
     trigger: str | None = None
     """Words that the model was trained with: added to a prompt that lacks them (`lora.triggers`)."""
+    styles: tuple[tuple[str, str], ...] = ()
+    """The styles to choose from: (name, template) pairs; in the file a mapping. A closed vocabulary has its own."""
 
     @classmethod
     def load(cls, folder: Path, base: Defaults | None = None) -> Defaults:
@@ -78,6 +81,8 @@ class Defaults:
         values = {item.name: config.get(item.name, getattr(base, item.name)) for item in fields(cls)}
         parts = values["parts"]
         values["parts"] = tuple(parts.items()) if isinstance(parts, dict) else parts
+        styles = values["styles"]
+        values["styles"] = tuple(styles.items()) if isinstance(styles, dict) else styles
         return cls(**values | {"plan_fields": tuple(values["plan_fields"])})
 
 
@@ -91,6 +96,9 @@ def _check(name: str, value: object) -> None:
         raise UserError(f"{DEFAULTS_FILE}: unknown field {name!r}.")
     if name == "plan_fields" and isinstance(value, list) and all(field in PLAN_FIELDS for field in value):
         return
+    if name == "styles":
+        read_styles(json.dumps(value), DEFAULTS_FILE)
+        return
     if name == "parts":
         if not isinstance(value, dict) or not all(
             style and emoji_set in EMOJI_SETS for style, emoji_set in value.items()
@@ -103,6 +111,19 @@ def _check(name: str, value: object) -> None:
     number = (int, float) if kinds[name] is float else kinds[name]
     if not isinstance(value, number) or isinstance(value, bool):
         raise UserError(f"{DEFAULTS_FILE}: field {name!r} is {value!r}, not {kinds[name].__name__}.")
+
+
+def read_styles(text: str, place: str) -> dict[str, str]:
+    """The templates of styles by their names, from a JSON object. place: of the text, for the UserError."""
+    try:
+        styles = json.loads(text)
+    except ValueError:
+        styles = None
+    if not isinstance(styles, dict) or not all(
+        name and isinstance(template, str) and "{prompt}" in template for name, template in styles.items()
+    ):
+        raise UserError(f"{place}: 'styles' must map each style's name to a template with {{prompt}} in it.")
+    return styles
 
 
 def __getattr__(name: str) -> Any:

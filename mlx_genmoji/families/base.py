@@ -13,6 +13,7 @@ from PIL import Image
 
 from ..checkpoint.weight_files import Weights
 from ..errors import UserError
+from ..models import CONFIG_KEY
 from ..samplers import SPACINGS, Schedule
 
 if TYPE_CHECKING:
@@ -134,6 +135,16 @@ class Family(ABC):
     @abstractmethod
     def dtype(self) -> mx.Dtype:
         """The dtype that the denoiser computes in."""
+
+    @property
+    def quantization(self) -> dict[str, Any] | None:
+        """How the weights are quantized, by component; None if none are."""
+        configs = {name: model.raw_config for name, model in self.models.items()}
+        if all(config.get(CONFIG_KEY) is None for config in configs.values()):
+            return None
+        from ..quantization import configs_of
+
+        return configs_of(configs)
 
     @property
     @abstractmethod

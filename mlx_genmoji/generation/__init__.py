@@ -28,6 +28,8 @@ OPAQUE = 128
 CORNER, FAINT, STAIN = 8, 3, 48
 """A corner's sides in pixels; how many levels darker than white its inner edge and its pixels are at most."""
 
+Each = Callable[[Sticker], object]
+"""Called with each sticker when it is finished."""
 Callback = Callable[[int, int, mx.array], Any]
 
 

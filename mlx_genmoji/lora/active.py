@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..checkpoint import read_styles
 from ..errors import UserError, quoted
 from ..families.base import Family
 from ..textual_inversion import Learned, joined
@@ -98,6 +99,18 @@ class Adapters:
         return next(
             (adapter.metadata["template"] for adapter, _ in self.active if "template" in adapter.metadata), None
         )
+
+    @property
+    def styles(self) -> dict[str, str]:
+        """The templates of the styles that the active adapters declare, by their names.
+
+        In a file's header: `styles`, a JSON object. Raises UserError where it is not one of texts with "{prompt}".
+        """
+        styles: dict[str, str] = {}
+        for adapter, _ in self.active:
+            if "styles" in adapter.metadata:
+                styles |= read_styles(adapter.metadata["styles"], adapter.name)
+        return styles
 
     @property
     def notes(self) -> tuple[str, ...]:

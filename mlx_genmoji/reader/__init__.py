@@ -19,6 +19,8 @@ from ..prompt.safety import check_safe, clean_final
 from ..prompt.words import Words
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import mlx.core as mx
     from PIL import Image
 
@@ -41,6 +43,7 @@ class Options:
     skin_tone: str | None = None
     person_type: str | None = None
     template: str | None = None
+    style: str | None = None
     rewrite: str | Path | Rewriter | PromptPlan | None = None
     sampler: str | None = None
     image: Image.Image | None = None
@@ -117,6 +120,24 @@ class OpenReader:
         """The adapter's template where it has one, else the model's."""
         return (self.adapters and self.adapters.template) or self.defaults.template
 
+    @property
+    def styles(self) -> Mapping[str, str]:
+        """The templates of the styles that the model and its adapters declare, by their names; the usual first."""
+        own = dict(self.defaults.styles)
+        return own | self.adapters.styles if self.adapters else own
+
+    def with_style(self, options: Options) -> Options:
+        """The options with the template of the style that they name. Raises UserError for a style that there is not."""
+        if options.style is None:
+            return options
+        if options.template is not None:
+            raise UserError("Give either a style or a template.")
+        named = {name.casefold(): template for name, template in self.styles.items()}
+        if options.style.casefold() not in named:
+            there_are = f"it has {' and '.join(self.styles)}" if named else "it declares none"
+            raise UserError(f"The model {self.family.name} has no style {options.style!r:.80}; {there_are}.")
+        return replace(options, template=named[options.style.casefold()], style=None)
+
     def route(self, skin_tone: str | None, person_type: str | None) -> None:
         """Choose the adapter for a skin tone and person type, where there is a folder of them."""
         if self.adapters is not None:
@@ -135,7 +156,7 @@ class OpenReader:
 
         Raises UserError for an empty or contradictory request, UnsafePrompt for a refused one.
         """
-        reading = self._read(prompt, options)
+        reading = self._read(prompt, self.with_style(options))
         return reading if self.adapters is None else replace(reading, notes=(*reading.notes, *self.adapters.notes))
 
     def _read(self, prompt: str, options: Options) -> Reading:

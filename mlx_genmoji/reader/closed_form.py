@@ -7,7 +7,7 @@ the reading's notes. What only some prompts need (other languages, the grammar, 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache, cached_property
 from pathlib import Path
@@ -50,7 +50,12 @@ class ClosedReader(OpenReader):
         """The words that are understood."""
         return Lexicon(self.vocabulary, self.words)
 
+    @property
+    def styles(self) -> Mapping[str, str]:
+        return {style: f"{{prompt}}, {style}" for style in self.vocabulary.styles}
+
     def read(self, prompt: str, options: Options) -> Reading:
+        options = self.with_style(options)
         if options.template == AS_IS:
             return super().read(prompt, options)
         if options.rewrite is None and prompt in self.vocabulary and prompt in _things():

@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +42,8 @@ __all__ = [
 RECIPE_KEY = "genmoji"
 OUTLINE_KEY = "genmoji-outline"
 
-SUFFIXES = (".png", ".webp", ".heic")
+SUFFIXES = (".png", ".webp", ".jpg", ".jpeg", ".heic")
+JPEG_QUALITY = 95
 
 
 OUTLINES_FILE = "outlines.tsv"
@@ -140,8 +142,9 @@ class Sticker:
         """The bytes of a file of the type that `suffix`, one of `SUFFIXES`, names.
 
         `.png` has the recipe in its metadata unless `recipe` is false; `.webp` is lossless and has no recipe; both are
-        on white unless `transparent`. `.heic` is the image of an iOS adaptive glyph, always transparent, with the
-        prompt as its description unless `recipe` is false. Raises UserError for any other suffix.
+        on white unless `transparent`. `.jpg` is always on white and has no recipe. `.heic` is the image of an iOS
+        adaptive glyph, always transparent, with the prompt as its description unless `recipe` is false. Raises
+        UserError for any other suffix.
         """
         if suffix not in SUFFIXES:
             raise UserError(f"A sticker cannot be saved as {suffix}; use {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}.")
@@ -153,6 +156,10 @@ class Sticker:
         image = self.cutout() if transparent else self.image
         if suffix == ".webp":
             image.save(buffer, format="WEBP", lossless=True)
+        elif suffix in (".jpg", ".jpeg"):
+            if transparent:
+                raise UserError("A JPEG has no transparency: save the sticker as .png or .webp.")
+            image.convert("RGB").save(buffer, format="JPEG", quality=JPEG_QUALITY, subsampling=0)
         else:
             info = PngInfo()
             if recipe:
@@ -177,14 +184,18 @@ def _read_outline(text: object, size: tuple[int, int]) -> NDArray[np.bool_] | No
 
 
 class Outlines:
-    """The outlines of a model's folder, by label and source; none where the folder has no such file."""
+    """The outlines of a model's folder, by label and source, read when first asked for; none without such a file."""
 
-    def __init__(self, folder: Path):
-        """Raises UserError for a damaged file."""
-        path = folder / OUTLINES_FILE
-        lines = path.read_text("utf-8").splitlines() if path.exists() else []
+    def __init__(self, folder: Path | None):
+        self.folder = folder
+
+    @cached_property
+    def _packed(self) -> dict[tuple[str, str], str]:
+        """The outlines as text. Raises UserError for a damaged file."""
+        path = None if self.folder is None else self.folder / OUTLINES_FILE
+        lines = path.read_text("utf-8").splitlines() if path is not None and path.exists() else []
         try:
-            self._packed = {(label, source): text for label, source, text in (line.split("\t") for line in lines)}
+            return {(label, source): text for label, source, text in (line.split("\t") for line in lines)}
         except ValueError:
             raise UserError(f"{path} must have a label, a source and an outline on each line.") from None
 

@@ -45,7 +45,9 @@ def glyph(figure: Image.Image, description: str, quality: int = QUALITY) -> byte
     try:
         import pillow_heif
     except ModuleNotFoundError:
-        raise UserError("HEIC needs pillow-heif; install mlx-genmoji[heic].") from None
+        from ..extras import install_command
+
+        raise UserError(f"HEIC needs pillow-heif; install it with: {install_command('heic')}") from None
     description = " ".join(description.split()) or DESCRIPTION
     identifier = content_identifier(figure, description)
     exif = Image.Exif()

@@ -4,6 +4,8 @@ import sqlite3
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from mlx_genmoji.extras import install_command
+
 from ..dataset import Form
 from ..errors import ScrapeError
 from .order import CrawlReport, Order
@@ -62,7 +64,7 @@ def collect_emojigraph(
     try:
         from .crawl import dry, run
     except ModuleNotFoundError as error:
-        raise ScrapeError(f'The crawler needs {error.name}; install "mlx-genmoji[scrape]".') from error
+        raise ScrapeError(f"The crawler needs {error.name}; install it with: {install_command('scrape')}") from error
     if dry_run:
         return dry(order, output)
     try:

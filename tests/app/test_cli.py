@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
+import signal
 import subprocess
 import sys
+import time
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -43,6 +47,7 @@ def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 class FakeSticker:
     notes = ()
+    recipe: ClassVar[dict[str, Any]] = {"seed": 7}
 
     def __init__(self, saved: dict[str, Any]) -> None:
         self.saved = saved
@@ -73,7 +78,11 @@ class FakeGenmoji:
     def generate(self, prompt: str, **options: Any) -> list[FakeSticker]:
         self.prompt, self.options = prompt, options
         options.pop("callback")(1, 4, None)
-        return [FakeSticker(self.saved) for _ in range(options["count"])]
+        each = options.pop("each")
+        stickers = [FakeSticker(self.saved) for _ in range(options["count"])]
+        for sticker in stickers:
+            each(sticker)
+        return stickers
 
 
 @pytest.fixture
@@ -131,9 +140,8 @@ assert not loaded, loaded
         (["pig", "--seed", "-1"], "seed"),
         (["pig", "--model", "./no-such-folder"], "no-such-folder"),
         (["pig", "--colour", "red"], "--colour"),
-        (["flying", "pig"], "pig"),
-        (["pig", "-o", "no-such-folder/pig.png"], "no-such-folder"),
-        (["pig", "-o", "."], "folder"),
+        (["pig", "--style", "cubist"], "3d and flat"),
+        (["pig", "--format", "myspace"], "myspace"),
         (["pig", "-o", "pig.exe"], "pig.exe"),
         (["pig", "-o", "p" * 300 + ".png"], "too long"),
         (["pig", "--model", "m" * 300], "mmm"),
@@ -157,7 +165,8 @@ def test_a_mistake_is_told_in_one_line(
 @pytest.mark.parametrize(
     ("arguments", "clue"),
     [
-        (["draw", "pig"], "draw"),
+        (["genrate", "pig"], "Did you mean 'generate'? To draw it: genmoji generate \"genrate\""),
+        (["show", "no-such.png"], "no-such.png"),
         (["scrape", "myspace", "-o", "data"], "myspace"),
         (["scrape", "noto", "-o", "data", "--emojibase", "n" * 300], "nnn"),
         (["train", "no-such-recipe.yaml"], "no-such-recipe"),
@@ -179,7 +188,7 @@ def test_a_mistake_of_another_verb_is_explained_in_one_line(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("output", ["missing/pig.png", ".", "pig.gif", "/dev/null/pig.png"])
+@pytest.mark.parametrize("output", ["pig.gif", "/dev/null/pig.png", "/dev/null/"])
 def test_an_unwritable_output_is_refused_before_the_model_is_loaded(
     output: str, library: FakeGenmoji, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -204,6 +213,7 @@ def test_an_error_of_the_system_is_explained_in_one_line(
         raise error
 
     monkeypatch.setattr(train, "run", run)
+    Path("recipe.yaml").write_text("objective: lora")
     assert cli.main(["train", "recipe.yaml"]) == 2
     message = capsys.readouterr().err
     assert message.count("\n") == 1 and "no space" in message.lower() and str(error.filename or "") in message
@@ -228,7 +238,15 @@ def test_a_disk_that_fills_up_is_told_in_one_line(
         (["flying pig", "-o", "a.PNG"], ["a.PNG"]),
         (["flying pig", "-n", "2", "-o", "my.pig.png"], ["my.pig-1.png", "my.pig-2.png"]),
         (["../../Étoile & 猫!"], ["étoile-猫.png"]),
-        (["🐷"], ["genmoji.png"]),
+        (["🐷"], ["pig-face.png"]),
+        (["🐷 + 🦋"], ["pig-face-butterfly.png"]),
+        (["👩🏿‍🚀"], ["woman-astronaut-dark.png"]),
+        (["flying", "pig"], ["flying-pig.png"]),
+        (["pig", "-o", "new/folder/"], ["new/folder/pig.png"]),
+        (["pig", "-o", "."], ["pig.png"]),
+        (["pig", "-o", "new/p.webp"], ["new/p.webp"]),
+        (["pig", "-o", "p"], ["p.png"]),
+        (["pig", "-o", "p.JPG"], ["p.JPG"]),
         (["pig " * 100], ["-".join(["pig"] * 15) + ".png"]),
     ],
 )
@@ -262,6 +280,7 @@ def test_every_option_reaches_the_library(library: FakeGenmoji) -> None:
         "combine": False,
         "variety": 0.5,
         "trigger": False,
+        "style": None,
         "image": None,
         "mask": None,
     }
@@ -462,6 +481,186 @@ def test_ctrl_c_ends_in_one_line(
     assert capsys.readouterr().err == "genmoji: stopped.\n"
 
 
+def test_a_prompt_alone_is_drawn(library: FakeGenmoji) -> None:
+    for arguments in (["flying pig", "--seed", "3"], ["flying", "pig", "--seed", "3"], ["rain"], ["trains"]):
+        assert cli.main(arguments) == 0
+        prompt = " ".join(arguments).partition(" --")[0]
+        assert library.prompt == prompt
+
+
+@pytest.mark.parametrize("verb", cli.VERBS)
+def test_the_help_of_each_verb_has_an_example_that_its_parser_takes(
+    verb: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main([verb, "-h"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    example = re.search(r"For example: genmoji (\S+)", text)
+    assert example is not None and example[1].rstrip(",") == verb
+
+
+def test_values_are_taken_in_any_case(library: FakeGenmoji) -> None:
+    options = "--skin-tone DARK --person-type Woman --sampler EULER --spacing Trailing --noise Torch"
+    assert cli.main(["generate", "pig", *options.split()]) == 0
+    options_given = {
+        name: library.options[name] for name in ("skin_tone", "person_type", "sampler", "spacing", "noise")
+    }
+    assert list(options_given.values()) == ["dark", "woman", "euler", "trailing", "torch"]
+
+
+def test_help_lists_the_values_of_options(capsys: pytest.CaptureFixture[str]) -> None:
+    from mlx_genmoji.prompt import PERSON_TYPES
+    from mlx_genmoji.sticker import TARGETS
+
+    assert cli.main(["generate", "--help"]) == 0
+    text = "".join(capsys.readouterr().out.split())
+    for value in (*PERSON_TYPES, *TARGETS, "discord|all", "3dorflat"):
+        assert value.replace(" ", "") in text
+
+
+def test_nothing_is_overwritten_unless_asked(
+    library: FakeGenmoji, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def touch(self: FakeSticker, path: Path, recipe: bool = True, transparent: bool = False) -> None:
+        path.write_text("new")
+
+    monkeypatch.setattr(FakeSticker, "save", touch)
+    Path("pig.png").write_text("old")
+    for expected in ("pig-2.png", "pig-3.png"):
+        assert cli.main(["generate", "pig"]) == 0
+        captured = capsys.readouterr()
+        assert captured.out == f"{expected}\n" and "pig.png exists" in captured.err
+    assert Path("pig.png").read_text() == "old"
+    assert cli.main(["generate", "pig", "--overwrite"]) == 0
+    assert capsys.readouterr().out == "pig.png\n" and Path("pig.png").read_text() == "new"
+    for expected in (["cat-1.png", "cat-2.png"], ["cat-3.png", "cat-4.png"]):
+        assert cli.main(["generate", "cat", "-n", "2"]) == 0
+        assert capsys.readouterr().out.split() == expected
+
+
+def test_what_was_drawn_before_ctrl_c_is_written(
+    library: FakeGenmoji, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(prompt: str, **options: Any) -> None:
+        options["each"](FakeSticker(library.saved))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(library, "generate", interrupted)
+    assert cli.main(["generate", "pig", "-n", "3"]) == 130
+    assert list(library.saved) == ["pig-1.png"] and capsys.readouterr().out == "pig-1.png\n"
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.8, 1.2, 2.0])
+def test_ctrl_c_at_no_moment_prints_a_traceback(seconds: float) -> None:
+    run = subprocess.Popen(
+        [GENMOJI, "pig", "-n", "40"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    time.sleep(seconds)
+    run.send_signal(signal.SIGINT)
+    out, err = run.communicate()
+    if seconds >= 0.05:
+        # Before that it is Python's own start.
+        assert "Traceback" not in err
+    written = {path.name for path in Path().iterdir()}
+    assert set(out.split()) <= written and not any("partial" in name for name in written)
+
+
+def test_several_formats_are_written_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["generate", "pig", "--format", "discord", "--format", "Slack", "-o", "out"]) == 0
+    names = ["pig-discord-emoji.png", "pig-discord-sticker.png", "pig-slack.png"]
+    assert capsys.readouterr().out.split() == [f"out/{name}" for name in names]
+    with Image.open("out/pig-discord-sticker.png") as image:
+        assert image.size == (320, 320)
+    assert cli.main(["generate", "pig", "--format", "all", "-o", "every/"]) == 0
+    assert len(list(Path("every").iterdir())) == 9
+
+
+def test_a_picture_s_recipe_and_seed_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["generate", "pig", "--style", "Flat"]) == 0
+    seed = re.search(r"genmoji: seed (\d+)\n", capsys.readouterr().err)
+    assert seed is not None
+    assert cli.main(["show", "pig.png"]) == 0
+    recipe = json.loads(capsys.readouterr().out)
+    assert recipe["prompt"] == "pig" and recipe["seed"] == int(seed[1]) and recipe["final_prompt"].endswith(", flat")
+    assert cli.main(["generate", "pig", "--style", "flat", "--seed", seed[1], "-o", "again.png"]) == 0
+    with Image.open("pig.png") as first, Image.open("again.png") as second:
+        assert np.array_equal(np.asarray(first), np.asarray(second))
+
+
+def test_a_jpeg_is_on_white(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["generate", "pig", "-o", "pig.jpg"]) == 0
+    with Image.open("pig.jpg") as image:
+        assert image.format == "JPEG" and image.getpixel((0, 0)) == (255, 255, 255)
+    assert cli.main(["generate", "pig", "-o", "pig.jpg", "--transparent"]) == 2
+    assert "has no transparency" in capsys.readouterr().err
+
+
+def test_doctor_says_what_is_here_and_how_to_add_the_rest(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from mlx_genmoji import extras
+
+    assert cli.main(["doctor"]) == 0
+    out = capsys.readouterr().out
+    for clue in ("| machine |", "GB of memory", "| MLX |", "| extras |", "builtin", "| free disk |"):
+        assert clue in out
+    monkeypatch.setattr(extras, "installed", lambda extra: extra != "app")
+    monkeypatch.setattr(mlx_genmoji, "OPENBLAS", "libno-such-blas.so")
+    assert cli.main(["doctor"]) == 0
+    out = capsys.readouterr().out
+    assert extras.install_command("app") in out and "libopenblas0" in out and "app no" in out
+
+
+@pytest.mark.parametrize(
+    ("prefix", "record", "command"),
+    [
+        ("/home/a/.local/share/uv/tools/mlx-genmoji", "", 'uv tool install --force "mlx-genmoji[app]"'),
+        ("/home/a/.local/pipx/venvs/mlx-genmoji", "", 'pipx install --force "mlx-genmoji[app]"'),
+        (
+            "/home/a/.local/pipx/venvs/mlx-genmoji",
+            '{"url": "https://x.y/genmoji.git", "vcs_info": {"vcs": "git", "commit_id": "1"}}',
+            'pipx install --force "mlx-genmoji[app] @ git+https://x.y/genmoji.git"',
+        ),
+        (
+            "/home/a/venv",
+            '{"url": "file:///home/a/my%20genmoji", "dir_info": {"editable": true}}',
+            f'{sys.executable} -m pip install -e "/home/a/my genmoji[app]"',
+        ),
+    ],
+)
+def test_an_extra_is_added_to_this_installation(
+    prefix: str, record: str, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlx_genmoji import extras
+
+    class Distribution:
+        def read_text(self, name: str) -> str | None:
+            return record or None
+
+    monkeypatch.setattr(extras, "distribution", lambda name: Distribution())
+    monkeypatch.setattr(sys, "prefix", prefix)
+    assert extras.install_command("app") == command
+
+
+def test_a_recipe_is_found_by_its_name_and_training_says_how_to_draw(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train.recipe_file(Path("lora-4bit")) == train.RECIPES / "lora-4bit.yaml"
+    result = Path("my runs/adapter.safetensors")
+    monkeypatch.setattr(train, "run", lambda *_: result)
+    assert cli.main(["train", "lora-4bit"]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == f"{result}\n"
+    assert captured.err == f'Draw with it: genmoji generate "flying pig" --adapter "{result}"\n'
+    assert cli.main(["train", "lora-4bit", "--set", "base=owner/name"]) == 0
+    assert "--model owner/name --adapter" in capsys.readouterr().err
+    assert cli.main(["train", "no-such"]) == 2
+    assert "lora-4bit, lora-then-quantize" in capsys.readouterr().err
+
+
 def test_a_closed_pipe_gives_no_traceback() -> None:
     run = subprocess.Popen([GENMOJI, "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert run.stdout is not None and run.stderr is not None
@@ -529,4 +728,4 @@ def test_a_warning_is_one_line(library: FakeGenmoji, capsys: pytest.CaptureFixtu
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         cli.main(["generate", "pig", "-o", "pig.png"])
-    assert capsys.readouterr().err == "genmoji: pig is too long\n"
+    assert capsys.readouterr().err == "genmoji: pig is too long\ngenmoji: seed 7\n"
