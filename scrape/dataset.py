@@ -10,7 +10,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from types import TracebackType
@@ -20,8 +20,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from mlx_genmoji.dataset import COLUMNS, METADATA, read_rows
-from mlx_genmoji.errors import UserError
+from mlx_genmoji.errors import UserError, first_few
 from mlx_genmoji.files import whole_file, write_bytes
+from mlx_genmoji.pictures import is_blank
 
 from .errors import ScrapeError
 from .pictures import MARGINS, render
@@ -38,9 +39,13 @@ ORIGINAL = re.compile(r"originals/[\w-]+\.\w+", re.ASCII)
 # The columns that name a file.
 FILE_COLUMNS = {"file_name": IMAGE, "original": ORIGINAL}
 
+OWN = "folder"
+"""The source of a user's own pictures; the names of those that are left out are printed."""
+
 # Reasons for leaving a picture out.
 SAME_PIXELS = "the same pixels as another picture"
 UNREADABLE = "not a picture that can be read"
+BLANK = "a blank picture"
 
 
 @dataclass(frozen=True)
@@ -88,7 +93,9 @@ class Report:
 
     def __str__(self) -> str:
         lines = [f"{self.source}: {self.images:,} images in {self.output}"]
-        lines += [f"  left out {len(files):,}: {reason}" for reason, files in self.dropped.items()]
+        for reason, files in self.dropped.items():
+            names = f" ({first_few(files)})" if self.source == OWN else ""
+            lines.append(f"  left out {len(files):,}: {reason}{names}")
         return "\n".join(lines)
 
 
@@ -252,11 +259,13 @@ def _write_images(
     """Write the images; return their rows in the pictures' `order`."""
     rows: list[tuple[int, dict[str, Any]]] = []
     seen: set[bytes] = set()
-    for picture in tqdm(pictures, source, disable=None, unit="image"):
+    for picture in tqdm(_lesser_flags_last(pictures), source, disable=None, unit="image"):
         image = render(picture.data, form.size, form.margin)
         pixels = hashlib.sha256(image.tobytes()).digest() if image else b""
-        if image is None or pixels in seen:
-            dropped.add(SAME_PIXELS if image else UNREADABLE, picture.file)
+        # An emoji set may have a white square; a user's blank picture is a mistake.
+        blank = image is not None and source == OWN and is_blank(image)
+        if image is None or blank or pixels in seen:
+            dropped.add(UNREADABLE if image is None else BLANK if blank else SAME_PIXELS, picture.file)
             continue
         seen.add(pixels)
         png = encode(image)
@@ -266,6 +275,29 @@ def _write_images(
             writer.add(fields["original"], picture.data)
         rows.append((picture.order, fields))
     return [fields for _, fields in sorted(rows, key=lambda pair: pair[0])]
+
+
+LESSER_FLAGS = frozenset("AC BV CP DG EA HM IC MC MF SJ TA TD UM".split())
+"""Countries and territories whose flag, in some sets, has the pixels of another's that people mean: France, not
+Clipperton Island; the United States, not its outlying islands; Indonesia, not Monaco; Romania, not Chad.
+"""
+
+
+def _lesser_flags_last(pictures: Iterable[Picture]) -> Iterator[Picture]:
+    """The pictures, those of `LESSER_FLAGS` last, so that of equal pictures the flag that people mean is kept."""
+    last = []
+    for picture in pictures:
+        if _country(picture.stem) in LESSER_FLAGS:
+            last.append(picture)
+        else:
+            yield picture
+    yield from last
+
+
+def _country(stem: str) -> str:
+    """The letters of a flag's two code points, such as "FR" for 1F1EB-1F1F7; "" for other pictures."""
+    points = re.fullmatch(r"1F1([0-9A-F]{2})-1F1([0-9A-F]{2})", stem)
+    return "".join(chr(int(letter, 16) - 0xE6 + ord("A")) for letter in points.groups()) if points else ""
 
 
 def _old_rows(output: Path) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -18,7 +19,7 @@ def stickers(
         typer.Argument(
             metavar="IMAGES...",
             show_default=False,
-            help="PNG, JPEG or WebP files: figures on white, or with transparency, which is kept.",
+            help="Pictures: figures on white or another single colour, or with transparency, which is kept.",
         ),
     ] = None,
     targets: Annotated[
@@ -38,6 +39,7 @@ def stickers(
     For example: genmoji stickers flying-pig.png --for slack --for telegram -o stickers
     """
     from mlx_genmoji.files import write_bytes
+    from mlx_genmoji.pictures import has_transparency
     from mlx_genmoji.sticker import Sticker, target_named
 
     if "list" in targets:
@@ -56,6 +58,9 @@ def stickers(
     output.mkdir(parents=True, exist_ok=True)
     for image, files in planned.items():
         sticker = Sticker.open(image)
+        if not has_transparency(sticker.cutout()):
+            why = "its background is neither white nor of one colour, so nothing was cut out"
+            print(f"genmoji: {quoted(image)}: {why}.", file=sys.stderr)
         for target, file in files.items():
             try:
                 data = sticker.export_file(target, image.stem)[1]

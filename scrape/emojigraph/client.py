@@ -22,7 +22,7 @@ from ..errors import ScrapeError
 from .fetch_error import FORBIDDEN, FetchError
 from .rate_limit import Clock, RateLimit
 from .retry_policy import Patience
-from .robots import AGENT, Robots, forbidding_directive
+from .robots import AGENT, Robots, decoded, forbidding_directive, reserves
 
 T = TypeVar("T")
 
@@ -51,6 +51,7 @@ class Kind:
 
 
 ROBOTS = Kind("robots", "text/plain", frozenset(), 512 << 10)
+RESERVATIONS = Kind("tdmrep", "application/json", frozenset(), 512 << 10)
 HTML = frozenset(("text/html", "application/xhtml+xml"))
 LIST = Kind("list", "text/html", HTML, 8 << 20)
 PAGE = Kind("page", "text/html", HTML, 1 << 20)
@@ -118,6 +119,8 @@ class Client:
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": self._agent, "Accept-Encoding": "gzip"},
             auto_decompress=False,
+            # HTTP_PROXY, HTTPS_PROXY and NO_PROXY are heeded.
+            trust_env=True,
             timeout=aiohttp.ClientTimeout(total=self.patience.timeout),
         )
         # aiohttp would by itself repeat a request on a closed connection, outside the rate limit.
@@ -130,10 +133,13 @@ class Client:
         await self._session.close()
 
     async def obey_robots(self) -> None:
-        """Read robots.txt and keep to it. Raises ScrapeError where it cannot be read: then nothing may be fetched."""
+        """Read robots.txt and tdmrep.json and keep to them.
+
+        Raises ScrapeError where robots.txt cannot be read: then nothing may be fetched.
+        """
         url = str(self.origin.with_path("/robots.txt"))
         try:
-            text, _, _ = await self.fetch(url, ROBOTS, Validators(), _text)
+            text, _, _ = await self.fetch(url, ROBOTS, Validators(), _robots_text)
         except FetchError as error:
             # A missing robots.txt forbids nothing; a server in trouble forbids everything.
             if error.status is None or not 400 <= error.status < 500 or error.status in RETRYABLE:
@@ -146,6 +152,12 @@ class Client:
             self._rate_limit.interval = self._robots.delay
             if self.interval > SILENT_WAIT_S:
                 _tell(f"robots.txt of {self.origin} asks for {self.interval:,.0f} s between two requests.")
+        reservations = str(self.origin.with_path("/.well-known/tdmrep.json"))
+        try:
+            rules, _, _ = await self.fetch(reservations, RESERVATIONS, Validators(), _robots_text)
+        except FetchError:
+            rules = ""
+        self._robots = Robots(text or "", rules or "")
 
     async def fetch(
         self, url: str, kind: Kind, known: Validators, use: Callable[[Answer], Awaitable[T]]
@@ -203,6 +215,8 @@ class Client:
         for _ in range(MAX_REDIRECTS + 1):
             if not self._robots.allow(str(target)):
                 raise FetchError("robots.txt forbids it")
+            if self._robots.reserved(target.path):
+                raise FetchError(f"{FORBIDDEN} (tdmrep.json)")
             sent_at = await self._rate_limit.turn()
             self.requests += 1
             try:
@@ -245,8 +259,8 @@ class Client:
         return target.with_fragment(None)
 
 
-async def _text(answer: Answer) -> str:
-    return answer.text
+async def _robots_text(answer: Answer) -> str:
+    return decoded(answer.body or b"")
 
 
 def _tell(line: str) -> None:
@@ -265,6 +279,8 @@ async def _read(response: aiohttp.ClientResponse, kind: Kind, known: Validators,
     for header in headers.getall("X-Robots-Tag", ()):
         if directive := forbidding_directive(header):
             raise FetchError(f"{FORBIDDEN} (X-Robots-Tag: {directive})")
+    if reserves(headers.get("tdm-reservation")):
+        raise FetchError(f"{FORBIDDEN} (tdm-reservation: 1)")
     validators = Validators(_header(headers.get("ETag")), _header(headers.get("Last-Modified")))
     if unchanged:
         return Answer(None, validators if validators.headers() else known)

@@ -8,12 +8,13 @@ import re
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
+from html import unescape
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 from yarl import URL
 
 from ..emojibase import key
-from .robots import AGENT, forbidding_directive
+from .robots import AGENT, forbidding_directive, reserves
 
 # The selectors of the pictures in a vendor's list; `{vendor}` is the vendor's name.
 LISTED = (
@@ -122,6 +123,7 @@ def read_list(html: str, page: URL, vendor: str) -> Listing:
 def read_page(html: str) -> About:
     """The name and the description in the page of an emoji."""
     tree = _parse(html)
+    tree.strip_tags(["script", "style", "noscript", "template"])
     return About(_first(tree, NAMES, MAX_NAME_LENGTH), _first(tree, DESCRIPTIONS, MAX_DESCRIPTION_LENGTH))
 
 
@@ -129,6 +131,8 @@ def forbidding_meta(html: str) -> str | None:
     """The directive of a `<meta name="robots">`, or one for us by name, that forbids our use of the page; else None."""
     for meta in _parse(html).css("meta"):
         name = (meta.attributes.get("name") or "").strip().lower()
+        if name == "tdm-reservation" and reserves(meta.attributes.get("content")):
+            return name
         if name in ("robots", AGENT) and (directive := forbidding_directive(meta.attributes.get("content") or "")):
             return directive
     return None
@@ -143,6 +147,20 @@ def plain(text: str, longest: int) -> str:
     start = text.strip()[: 4 * longest]
     kept = "".join(char for char in start if char in "\u200d\t\n\r\f " or unicodedata.category(char) not in REMOVED)
     return " ".join(kept.split())[:longest].strip()
+
+
+SHORTCODES = "caption|gallery|embed|video|audio|playlist|url|img|b|i|u|quote|code|vc_[a-z_]+|et_pb_[a-z_]+"
+RESIDUE = re.compile(rf"</?[a-zA-Z][^<>]{{0,200}}>|<!--.{{0,200}}?-->|\[/?(?:{SHORTCODES})(?:[\s=][^\[\]]{{0,200}})?\]")
+"""Tags and comments that were escaped once too often, and shortcodes of content management systems."""
+
+
+def without_markup(text: str, longest: int) -> str:
+    """`plain`, without residues of markup: "Cat &amp;amp; dog &lt;b&gt;" -> "Cat & dog"."""
+    start = text.strip()[: 4 * longest]
+    for _ in range(2):
+        start = RESIDUE.sub(" ", unescape(start))
+    spaced = re.sub(r"\s+([.,;:!?])", r"\1", start)
+    return plain(spaced, longest)
 
 
 def _choose(images: list[LexborNode], page: URL, vendor: str) -> tuple[tuple[Item, ...], tuple[tuple[str, str], ...]]:
@@ -242,6 +260,6 @@ def _first(tree: LexborHTMLParser, selectors: tuple[str, ...], longest: int) -> 
         place, _, sibling = selector.partition(" ~ ")
         for node in tree.css(place)[:MAX_NEAR]:
             for found in [node] if not sibling else [other for other in _siblings(node) if other.tag == sibling]:
-                if text := plain(found.text(), longest):
+                if text := without_markup(found.text(), longest):
                     return text
     return ""

@@ -349,7 +349,7 @@ def test_only_png_jpeg_and_webp_are_opened(
     Image.new("RGB", (4, 4)).save("vector.eps")
     assert cli.main(["generate", "pig", "--image", "pig.png", option, "vector.eps"]) == 2
     err = capsys.readouterr().err
-    assert err.count("\n") == 1 and "vector.eps is no PNG, JPEG, WEBP picture" in err
+    assert err.count("\n") == 1 and "vector.eps is no picture that can be read (PNG, JPEG, WEBP" in err
 
 
 def with_recipe(name: str, recipe: Any) -> None:
@@ -389,8 +389,8 @@ def test_a_sticker_is_drawn_again_by_the_model_that_drew_it(
         ("--replay pig.png --skin-tone dark", "from the recipe; leave out --skin-tone"),
         ("--replay pig.png", "by the model 'mine'; give its folder with --model"),
         ("pig --image nowhere.png", "no picture nowhere.png"),
-        ("pig --image text.png", "text.png is no PNG, JPEG, WEBP picture"),
-        ("pig --image plain.png --mask text.png", "text.png is no PNG, JPEG, WEBP picture"),
+        ("pig --image text.png", "text.png is no picture that can be read"),
+        ("pig --image plain.png --mask text.png", "text.png is no picture that can be read"),
     ],
 )
 def test_an_unusable_picture_is_explained_in_one_line(

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from scrape import SOURCES, Report, ScrapeError, collect
+from scrape.dataset import Dropped, Form, Picture, write
 from scrape.pictures import render as draw
 
 Pack = Callable[..., Path]
@@ -418,3 +419,25 @@ def test_a_package_without_one_readable_picture_is_an_error(
     with pytest.raises(ScrapeError, match="has no picture of an emoji"):
         make("fluent", fluent({"1f431": picture(RED)}))
     assert not (out / "metadata.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("lesser", "meant"),
+    [("CP", "FR"), ("EA", "ES"), ("UM", "US"), ("BV", "NO"), ("SJ", "NO"), ("HM", "AU"), ("MC", "ID")],
+)
+def test_of_flags_that_look_alike_the_one_that_people_mean_is_kept(lesser: str, meant: str, tmp_path: Path) -> None:
+    def hexcode(country: str) -> str:
+        return "-".join(f"{0x1F1E6 + ord(letter) - ord('A'):X}" for letter in country)
+
+    buffer = io.BytesIO()
+    Image.new("RGB", (30, 20), (10, 20, 200)).save(buffer, "PNG")
+    # In Unicode's order and against it.
+    for order, countries in enumerate(((lesser, meant), (meant, lesser))):
+        pictures = [
+            Picture(hexcode(country), f"{country}.png", buffer.getvalue(), place, {"label": country, "text": country})
+            for place, country in enumerate(countries)
+        ]
+        report = write(tmp_path / str(order), "test", "MIT", pictures, Form(32), Dropped())
+        rows = (tmp_path / str(order) / "metadata.jsonl").read_text().splitlines()
+        assert [json.loads(row)["text"] for row in rows] == [meant]
+        assert report.dropped == {"the same pixels as another picture": (f"{lesser}.png",)}

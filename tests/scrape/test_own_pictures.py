@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import os
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -219,7 +220,7 @@ def test_what_cannot_be_used_is_left_out_with_its_reason(
             "no skin tone green; there are",
         ),
         ("metadata.csv", "name,caption\na.png,a", "file_name and text are needed"),
-        ("metadata.csv", f"file_name,text\na.png,{'x' * 200_000}", "line 1: not a line of a CSV file"),
+        ("metadata.csv", f"file_name,text\na.png,{'x' * 200_000}", "line 2: not a line of a CSV file"),
     ],
 )
 def test_metadata_that_is_not_laid_out_as_expected_is_one_sentence(
@@ -303,3 +304,94 @@ def test_hostile_names_and_captions_write_nothing_outside_the_dataset(
     assert new == {"metadata.jsonl", *(fields["file_name"] for fields in listed)}
     assert report.images == len(listed)
     assert all(IMAGE.fullmatch(fields["file_name"]) and len(fields["text"].splitlines()) == 1 for fields in listed)
+
+
+def test_what_is_not_taken_is_counted_and_named(make: Callable[..., Report], mine: Path, out: Path) -> None:
+    (mine / "pig.png").write_bytes(png(200))
+    (mine / "cow.jfif").write_bytes(png(100, "JPEG"))
+    (mine / "white.png").write_bytes(encoded(Image.new("RGB", (8, 8), "white")))
+    (mine / "clear.png").write_bytes(encoded(Image.new("RGBA", (8, 8))))
+    (mine / "art.psd").write_bytes(b"8BPS")
+    (mine / "raw.cr2").write_bytes(b"II*")
+    (mine / "notes.txt").write_text("no picture")
+    report = str(make())
+    assert texts(out) == {"pig.png": "pig", "cow.jfif": "cow"}
+    for clue in ("2: a blank picture (clear.png, white.png)", "not read (.psd) (art.psd)", "not read (.cr2) (raw.cr2)"):
+        assert clue in report
+    assert "notes.txt" not in report
+
+
+def test_a_fade_in_is_read_where_it_shows_something(make: Callable[..., Report], mine: Path, out: Path) -> None:
+    clear, red = Image.new("RGBA", (8, 8)), Image.new("RGBA", (8, 8), "red")
+    (mine / "pig.gif").write_bytes(encoded(clear, "GIF", save_all=True, append_images=[clear, red], duration=90))
+    make()
+    (fields,) = rows(out).values()
+    with Image.open(out / fields["file_name"]) as picture:
+        assert picture.getpixel((8, 8))[0] > 200 > picture.getpixel((8, 8))[1]
+
+
+def encoded(picture: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("files", "text"),
+    [
+        ({"0001.png": None, "0001.caption": b"a flying pig"}, "a flying pig"),
+        ({"0001.png": None, "0001.png.txt": b"a flying pig"}, "a flying pig"),
+        ({"0001.png": None, "0001.png.caption": b"a flying pig"}, "a flying pig"),
+        ({"0001.png": None, "0001.json": b'{"caption": "a flying pig", "url": "x"}'}, "a flying pig"),
+        ({"0001.png": None, "0001.png.json": b'{"prompt": "a flying pig"}'}, "a flying pig"),
+        ({"0001.png": None, "0001.json": b"{damaged", "0001.txt": b" \n"}, "0001"),
+        ({"0001.png": None, "0001.txt": b"first", "0001.caption": b"second"}, "first"),
+        ({"flying pig/0001.png": None}, "flying pig"),
+        ({"train/flying_pig/IMG_0001.png": None}, "flying pig"),
+        ({"10_flying pig/0001.png": None}, "flying pig"),
+        ({"train/flying pig/a sad cow.png": None}, "a sad cow"),
+        ({"train/0001.png": None, "train/metadata.csv": b"file_name,text\n0001.png,a flying pig\n"}, "a flying pig"),
+        ({"a/b/1.png": None, "a/metadata.jsonl": b'{"file_name": "b/1.png", "text": "a flying pig"}'}, "a flying pig"),
+        (
+            {"b/1.png": None, "metadata.jsonl": b'{"file_name": "./b\\\\1.png", "caption": "a flying pig"}'},
+            "a flying pig",
+        ),
+        ({"1.png": None, "metadata.csv": b"file_name;text\n1.png;a pig, flying\n"}, "a pig, flying"),
+        ({"1.png": None, "metadata.csv": b'file_name,text\n1.png,"a pig, flying"\n'}, "a pig, flying"),
+        ({"café.png": None, "metadata.csv": "file_name,text\ncafe\u0301.png,coffee\n".encode()}, "coffee"),
+        ({"उड़ता हुआ सूअर.png": None}, "उड़ता हुआ सूअर"),
+        ({"Don\u2019t_panic--now!.png": None}, "don\u2019t panic now"),
+    ],
+)
+def test_captions_are_read_in_the_forms_that_people_have(
+    files: dict[str, bytes | None], text: str, make: Callable[..., Report], mine: Path, out: Path
+) -> None:
+    for name, data in files.items():
+        path = mine / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(png(7) if data is None else data)
+    if text == "0001":
+        with pytest.raises(ScrapeError, match="No picture"):
+            make()
+        return
+    make()
+    assert list(texts(out).values()) == [unicodedata.normalize("NFC", text)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "file_name,text\n1.png,a pig\n2.png,a pig, with wings\n",
+        "file_name,text,label\n1.png,a pig,pig\n2.png,a pig, with wings,pig\n",
+        'file_name,text\n1.png,a pig\n2.png,"a pig" with wings\n',
+    ],
+)
+def test_a_csv_that_is_not_well_formed_is_an_error_with_its_line(
+    text: str, make: Callable[..., Report], mine: Path, out: Path
+) -> None:
+    for shade, name in enumerate(("1.png", "2.png")):
+        (mine / name).write_bytes(png(shade))
+    (mine / "metadata.csv").write_text(text)
+    with pytest.raises(ScrapeError, match=r"metadata\.csv, line 3: "):
+        make()
+    assert not out.exists()

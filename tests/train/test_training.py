@@ -705,6 +705,19 @@ def test_one_original_drawn_with_and_without_a_margin_is_two_pictures_to_the_cac
     assert pictures == [0, 255]
 
 
+def test_a_picture_that_was_edited_since_its_row_was_written_is_another(tmp_path: Path) -> None:
+    folder = tmp_path / "set"
+    folder.mkdir()
+    Image.new("L", (16, 16), 0).save(folder / "a.png")
+    digest = hashlib.sha256((folder / "a.png").read_bytes()).hexdigest()
+    (folder / "metadata.jsonl").write_text(json.dumps({"file_name": "a.png", "text": "a", "png_sha256": digest}) + "\n")
+    before = Dataset(Data((folder,), 16), tmp_path / "cache")
+    assert before.pictures.mean() == 0 and before.hashes == [digest]
+    Image.new("L", (16, 16), 255).save(folder / "a.png")
+    after = Dataset(Data((folder,), 16), tmp_path / "cache")
+    assert after.pictures.mean() == 255 and after.sha256 != before.sha256
+
+
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
 def test_what_is_transparent_is_white(tmp_path: Path, mode: str) -> None:
     picture = Image.new("RGBA", (16, 16), (0, 0, 0, 0))

@@ -72,13 +72,20 @@ class Dataset:
 
     @cached_property
     def identities(self) -> list[Any]:
-        """For each picture, JSON that no other picture has."""
-        return [row.get("png_sha256") or _identity(folder / row["file_name"]) for folder, row in self.rows]
+        """For each picture, JSON that no other picture has: the hash of its file, where its row has that hash.
+
+        A file that was edited since its row was written, such as a retouched picture, is another picture.
+        """
+        return [
+            digest if row.get("png_sha256") else _identity(folder / row["file_name"])
+            for (folder, row), digest in zip(self.rows, self.hashes, strict=True)
+        ]
 
     @cached_property
     def hashes(self) -> list[str]:
         """The SHA-256 of each picture's file."""
-        return [row.get("png_sha256") or _file_sha256(folder / row["file_name"]) for folder, row in self.rows]
+        with ThreadPoolExecutor() as pool:
+            return list(pool.map(_file_sha256, (folder / row["file_name"] for folder, row in self.rows)))
 
     @cached_property
     def sha256(self) -> str:

@@ -146,3 +146,45 @@ def test_parts_are_those_that_a_walk_finds() -> None:
         label = labels[next(iter(part))]
         assert {(int(y), int(x)) for y, x in zip(*np.nonzero(labels == label), strict=True)} == part
         assert at_border[label] == any(y in (0, 39) or x in (0, 29) for y, x in part)
+
+
+def disc(colour: tuple[int, int, int] | int, ground: tuple[int, int, int] | int, mode: str = "RGB") -> Image.Image:
+    large = Image.new(mode, (512, 512), ground)
+    ImageDraw.Draw(large).ellipse([100, 100, 412, 412], fill=colour)
+    return large.resize((128, 128), Image.Resampling.LANCZOS)
+
+
+INSIDE = np.asarray(disc(255, 0, "L")) > 127
+
+
+def overlap(cut: Image.Image) -> float:
+    mask = alpha(cut) > 0.5
+    return float((mask & INSIDE).sum() / (mask | INSIDE).sum())
+
+
+@pytest.mark.parametrize("colour", [(220, 40, 40), (250, 200, 60), (40, 90, 220), (60, 160, 70), (150, 90, 40)])
+@pytest.mark.parametrize(("kind", "quality"), [("WEBP", 85), ("WEBP", 60), ("WEBP", 45), ("WEBP", 30), ("JPEG", 30)])
+def test_a_lossy_file_keeps_no_halo(kind: str, quality: int, colour: tuple[int, int, int]) -> None:
+    buffer = io.BytesIO()
+    disc(colour, (255, 255, 255)).resize((256, 256)).save(buffer, kind, quality=quality)
+    with Image.open(buffer) as opened:
+        cut = Sticker(opened.convert("RGB").resize((256, 256))).cutout()
+    mask = np.asarray(disc(255, 0, "L").resize((256, 256))) > 127
+    found = alpha(cut) > 0.5
+    assert (found & mask).sum() / (found | mask).sum() >= 0.95
+
+
+@pytest.mark.parametrize("ground", [(231, 231, 231), (245, 245, 220), (0, 255, 0), (20, 20, 30), (120, 160, 200)])
+def test_a_ground_of_one_colour_is_cut_out(ground: tuple[int, int, int]) -> None:
+    cut = Sticker(disc((220, 40, 40), ground)).cutout()
+    assert overlap(cut) >= 0.97
+    noisy = np.asarray(disc((220, 40, 40), ground)).astype(int)
+    noisy = np.clip(noisy + np.random.default_rng(0).integers(-3, 4, noisy.shape), 0, 255).astype(np.uint8)
+    assert overlap(Sticker(Image.fromarray(noisy)).cutout()) >= 0.93
+
+
+def test_what_has_no_ground_of_one_colour_stays_whole() -> None:
+    gradient = np.linspace(0, 200, 128)[:, None, None] * np.ones((1, 128, 3))
+    photo = Image.fromarray(gradient.astype(np.uint8))
+    for whole in (photo, Image.new("RGB", (64, 64), (200, 30, 30))):
+        assert alpha(Sticker(whole).cutout()).min() == 1

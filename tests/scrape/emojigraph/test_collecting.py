@@ -23,7 +23,7 @@ def test_a_row_says_what_the_picture_shows_and_where_it_is_from(
     collect: Collect, listed: list[Listed], out: Path, url: str
 ) -> None:
     report = collect()
-    assert (report.complete, report.images, report.requests) == (True, 12, 2 + 2 * 12)
+    assert (report.complete, report.images, report.requests) == (True, 12, 3 + 2 * 12)
     assert rows(out)["1F301-1F3FC"] == {
         "file_name": "images/1F301-1F3FC.png",
         "text": "thing 1, medium-light skin tone",
@@ -113,17 +113,17 @@ def test_a_faulty_site_gives_all_that_is_good_and_a_reason_for_all_that_is_not(t
     # The faults of this seed are of every kind, and nothing but a fault was asked for again.
     faults = [served for served in site.log if served.faulty]
     assert {served.status for served in faults} == {200, 503}
-    assert len(site.log) == report.requests == 2 + len(listed) * 2 + len(faults)
+    assert len(site.log) == report.requests == 3 + len(listed) * 2 + len(faults)
 
 
 def test_without_descriptions_no_page_is_asked_for(collect: Collect, site: LocalSite, out: Path) -> None:
     report = collect(descriptions=False)
-    assert (report.requests, len(site.log), len(site.requested("/thing"))) == (14, 14, 0)
+    assert (report.requests, len(site.log), len(site.requested("/thing"))) == (15, 15, 0)
     assert {row["description"] for row in rows(out).values()} == {""}
 
 
 def test_a_dry_run_reads_the_list_and_writes_nothing(collect: Collect, site: LocalSite, out: Path) -> None:
     report = collect(dry_run=True, rate=50.0)
-    assert [served.path for served in site.log] == ["/robots.txt", "/apple/"]
+    assert [served.path for served in site.log] == ["/robots.txt", "/.well-known/tdmrep.json", "/apple/"]
     assert "12 images to collect, 24 requests, at least 1 min" in str(report)
     assert not out.exists()

@@ -69,7 +69,7 @@ def test_killed_three_times_a_crawl_ends_as_an_undisturbed_one(listed: list[List
     assert dataset(tmp_path / "killed") == dataset(tmp_path / "calm")
     assert len(json.loads(dataset(tmp_path / "calm")["failures.jsonl"].splitlines()[0])) == 3
     requested = Counter(served.path for served in site.log if not served.faulty)
-    assert requested.pop("/robots.txt") == 4
+    assert requested.pop("/robots.txt") == 4 and requested.pop("/.well-known/tdmrep.json") == 4
     assert sum(times - 1 for times in requested.values()) <= 3 * CONCURRENCY
     assert requested["/apple/"] == 1 and len(requested) == 1 + 2 * len(listed)
 
@@ -111,5 +111,5 @@ def test_ctrl_c_stops_in_one_line_and_the_next_run_goes_on(listed: list[Listed],
         site.delay = 0
         assert crawl(tmp_path / "out", url, emojibase).wait(120) == 0
     requested = Counter(served.path for served in site.log)
-    assert requested.pop("/robots.txt") == 2
+    assert requested.pop("/robots.txt") == 2 and requested.pop("/.well-known/tdmrep.json") == 2
     assert requested.total() <= 1 + 2 * len(listed) + CONCURRENCY

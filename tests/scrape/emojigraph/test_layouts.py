@@ -15,6 +15,7 @@ from local_site import (
 )
 
 from scrape import ScrapeError
+from scrape.emojigraph.pages import read_page
 
 
 def test_an_emoji_that_emojibase_does_not_know_is_named_by_the_site(
@@ -94,3 +95,20 @@ def test_a_page_that_no_selector_fits_is_reported_and_its_picture_kept(
     assert report.images == 12 and not report.complete
     (reason,) = reasons(out, url).values()
     assert reason.startswith("none of our selectors finds a description (.emoji__copy ~ p, ")
+
+
+@pytest.mark.parametrize(
+    ("markup", "text"),
+    [
+        ("Cats &amp;amp; dogs", "Cats & dogs"),
+        ("A &lt;b&gt;happy&lt;/b&gt; cat.", "A happy cat."),
+        ("A&amp;nbsp;cat &amp;mdash; asleep", "A cat — asleep"),
+        ("[caption id=1]A cat[/caption] [gallery]", "A cat"),
+        ("A cat<script>alert(1)</script><style>p { color: red }</style>", "A cat"),
+        ("A cat &lt;!-- wp:paragraph --&gt; asleep", "A cat asleep"),
+        ("2 &lt; 3 and a [sic] cat", "2 < 3 and a [sic] cat"),
+    ],
+)
+def test_a_description_has_no_residue_of_markup(markup: str, text: str) -> None:
+    page = f"<html><body><h1>Cat</h1><p>{markup}</p></body></html>"
+    assert read_page(page).description == text

@@ -97,7 +97,7 @@ def test_the_command_tells_complete_from_partial(
     command = ["scrape", "emojigraph", "-o", str(out), "--base-url", url, "--rate", "0", "--concurrency", "8"]
     command += ["--emojibase", str(emojibase), "--size", "32", "--keep-originals"]
     assert cli.main(command) == 0
-    assert f"apple: 12 images in {out}, 26 requests" in capsys.readouterr().out
+    assert f"apple: 12 images in {out}, 27 requests" in capsys.readouterr().out
     del site.routes[listed[0].image]
     assert cli.main(command) == 3
     assert "1 failed: image: HTTP 404" in capsys.readouterr().out

@@ -1,6 +1,7 @@
 """How often requests are sent, how long the crawler waits, and what the site forbids."""
 
 import asyncio
+import json
 from dataclasses import replace
 from datetime import timedelta
 from email.utils import format_datetime
@@ -9,10 +10,10 @@ from pathlib import Path
 
 import pytest
 from folders import Collect, QuickClock, reasons, rows
-from local_site import Listed, LocalSite, Reply, Request, emoji_page, html, list_page
+from local_site import Listed, LocalSite, Reply, Request, emoji_page, html, list_page, serve
 from yarl import URL
 
-from scrape import ScrapeError
+from scrape import ScrapeError, collect_emojigraph
 from scrape.emojigraph import Patience
 from scrape.emojigraph.client import Client
 from scrape.emojigraph.fetch_error import FetchError
@@ -29,7 +30,7 @@ def test_no_more_requests_leave_than_the_user_and_the_site_want(
     site.routes["/robots.txt"] = lambda request: Reply(f"User-agent: *\n{robots}\n".encode())
     collect(rate=rate, concurrency=1)
     times = [served.at for served in site.log]
-    assert [later - at for at, later in pairwise(times)] == pytest.approx([interval] * 25)
+    assert [later - at for at, later in pairwise(times)] == pytest.approx([interval] * 26)
 
 
 def test_the_rate_limit_holds_for_all_workers_together_and_through_pauses() -> None:
@@ -65,7 +66,7 @@ def test_a_list_that_robots_txt_forbids_is_not_read(collect: Collect, site: Loca
     site.routes["/robots.txt"] = lambda request: Reply(b"User-agent: *\nDisallow: /apple\n")
     with pytest.raises(ScrapeError, match=r"/apple/ cannot be read: robots\.txt forbids it\.$"):
         collect()
-    assert [served.path for served in site.log] == ["/robots.txt"]
+    assert [served.path for served in site.log] == ["/robots.txt", "/.well-known/tdmrep.json"]
 
 
 @pytest.mark.parametrize("reply", [Reply(b"", 503), Reply(b"", 302, {"Location": "http://127.0.0.1:9/"})])
@@ -81,7 +82,7 @@ def test_the_delay_that_robots_txt_asks_for_begins_with_itself(
 ) -> None:
     site.routes["/robots.txt"] = lambda request: Reply(b"User-agent: *\nCrawl-delay: 0.5\n")
     collect(limit=1, descriptions=False)
-    assert [served.at for served in site.log] == [0.0, 0.5, 1.0]
+    assert [served.at for served in site.log] == [0.0, 0.5, 1.0, 1.5]
 
 
 def test_a_site_without_robots_txt_forbids_nothing(collect: Collect, site: LocalSite) -> None:
@@ -266,3 +267,68 @@ def test_requests_say_who_asks_and_for_what(collect: Collect, site: LocalSite) -
     assert len(agents) == 1 and agents.pop().startswith("mlx-genmoji/")
     assert all("https://example.org/me" in headers["user-agent"] for headers in site.headers)
     assert not any("cookie" in headers for headers in site.headers)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"\xef\xbb\xbfUser-agent: *\nDisallow: /apple\n",
+        "User-agent: *\nDisallow: /apple\n".encode("utf-16"),
+        b"User-agent: *\rDisallow: /apple\r",
+        b"User-Agent:*\r\nDISALLOW:/apple   # keep out\r\n",
+        "User-agent:\u00a0*\nDisallow:\u00a0/apple\n".encode(),
+        b"# rules\n\nuser-agent: googlebot\nuser-agent: *\nallow: /media\ndisallow: /appl*\n",
+        b"User-agent: MLX-Genmoji\nDisallow: /apple/$\n\nUser-agent: *\nDisallow:\n",
+    ],
+)
+def test_robots_txt_is_read_as_editors_write_it(collect: Collect, site: LocalSite, text: bytes) -> None:
+    site.routes["/robots.txt"] = lambda request: Reply(text)
+    with pytest.raises(ScrapeError, match=r"robots\.txt forbids it"):
+        collect()
+    assert not site.requested("/apple")
+
+
+def test_rights_that_are_reserved_are_respected(collect: Collect, site: LocalSite, listed: list[Listed]) -> None:
+    """The three ways of TDMRep: a header, a meta tag, and a file that says which paths."""
+    picture = site.routes[listed[0].image]
+    page = site.routes[listed[1].page]
+    site.routes[listed[0].image] = lambda request: replace(picture(request), headers={"TDM-Reservation": "1"})
+
+    def reserved(request: Request) -> Reply:
+        reply = page(request)
+        return replace(reply, body=b'<meta name="tdm-reservation" content="1">' + reply.body)
+
+    site.routes[listed[1].page] = reserved
+    rules = [{"location": listed[2].image, "tdm-reservation": 1}, {"location": "/", "tdm-reservation": 0}, "no rule"]
+    site.routes["/.well-known/tdmrep.json"] = lambda request: Reply(json.dumps(rules).encode())
+    report = collect()
+    assert report.images == len(listed) - 3 and not site.requested(listed[2].image)
+    assert {reason for reason in report.failures if "tdm" in reason} == {
+        "image: the site forbids this use (tdm-reservation: 1)",
+        "page: the site forbids this use (meta robots: tdm-reservation)",
+        "image: the site forbids this use (tdmrep.json)",
+    }
+
+
+def test_a_whole_site_may_be_reserved(collect: Collect, site: LocalSite) -> None:
+    rules = [{"location": "/", "tdm-reservation": 1}]
+    site.routes["/.well-known/tdmrep.json"] = lambda request: Reply(json.dumps(rules).encode())
+    with pytest.raises(ScrapeError, match=r"tdmrep\.json"):
+        collect()
+    site.routes["/.well-known/tdmrep.json"] = lambda request: Reply(b"<html>not found</html>")
+    assert collect().complete
+
+
+def test_proxies_of_the_environment_are_asked(
+    collect: Collect, site: LocalSite, url: str, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy = LocalSite()
+    with serve(proxy) as address:
+        monkeypatch.setenv("http_proxy", address)
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        assert collect().complete and not proxy.log
+        with pytest.raises(ScrapeError):
+            collect_emojigraph(
+                out / "other", base_url="http://emojigraph.invalid", rate=0, patience=Patience(attempts=1)
+            )
+        assert [served.path for served in proxy.log][:1] == ["http://emojigraph.invalid/robots.txt"]
