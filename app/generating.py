@@ -46,6 +46,8 @@ TARGET_NAMES = (
     "telegram",
     "whatsapp",
     "signal",
+    "telegram-emoji",
+    "line",
     "imessage",
     "ios-glyph",
     "favicon",
@@ -102,6 +104,8 @@ class DrawingRequest:
     vae: str | None = None
     """The autoencoder to use instead of the model's; see `Genmoji.load`."""
     allow_pickle: bool = False
+    animate: str | None = None
+    """The motion of an animated sticker; None writes pictures."""
     overwrite: bool = False
     """Whether a file that exists is replaced; else the new one gets a number."""
 
@@ -109,7 +113,7 @@ class DrawingRequest:
 def checked_paths(request: DrawingRequest) -> list[list[Path]]:
     """The files to write for each sticker: one, or one for each target. Raises UserError if one cannot be written."""
     folder, stem, suffix = place(request)
-    suffixes = output_suffixes(request.targets)
+    suffixes = output_suffixes(request.targets, request.animate)
     if len(request.targets) <= 1:
         check_writable(folder / f"{stem}{suffix}", suffixes)
     names = file_names(request, stem, suffix)
@@ -126,7 +130,7 @@ def checked_paths(request: DrawingRequest) -> list[list[Path]]:
 def place(request: DrawingRequest) -> tuple[Path, str, str]:
     """The folder to write to, the stem of the file's name, and its suffix."""
     stem = default_stem(request)
-    suffix = output_suffixes(request.targets)[0]
+    suffix = output_suffixes(request.targets, request.animate)[0]
     output = request.output
     if output is None:
         return Path(), stem, suffix
@@ -143,7 +147,7 @@ def file_names(request: DrawingRequest, stem: str, suffix: str, first: int = 1) 
     count = request.options.count
     stems = [stem] if count == 1 else [f"{stem}-{number}" for number in range(first, first + count)]
     if len(request.targets) > 1:
-        return [[sticker_file_name(name, target) for target in request.targets] for name in stems]
+        return [[sticker_file_name(name, target, request.animate) for target in request.targets] for name in stems]
     return [[f"{name}{suffix}"] for name in stems]
 
 
@@ -223,7 +227,9 @@ def write(sticker: Sticker, path: Path, request: DrawingRequest, target: str | N
     from mlx_genmoji.files import write_bytes
 
     try:
-        if target is None:
+        if request.animate is not None:
+            write_bytes(path, sticker.animated(request.animate, path.suffix.lower(), target))
+        elif target is None:
             sticker.save(path, recipe=request.recipe, transparent=request.transparent)
         else:
             write_bytes(path, sticker.export_file(target, path.stem, recipe=request.recipe)[1])
@@ -249,11 +255,9 @@ def _named(prompt: str) -> str:
     return " ".join([text, *sorted(tones)])
 
 
-def sticker_file_name(stem: str, target: str) -> str:
-    """The name of a sticker's file for a target: pig, slack -> pig-slack.png."""
-    from mlx_genmoji.sticker import target_named
-
-    return f"{stem}-{target}{target_named(target).suffix}"
+def sticker_file_name(stem: str, target: str, animate: str | None = None) -> str:
+    """The name of a sticker's file for a target: pig, slack -> pig-slack.png, or animated pig-slack.gif."""
+    return f"{stem}-{target}{output_suffixes((target,), animate)[0]}"
 
 
 def default_stem(request: DrawingRequest) -> str:
@@ -266,8 +270,14 @@ def default_stem(request: DrawingRequest) -> str:
     return f"{stem}-{request.targets[0]}" if len(request.targets) == 1 and request.output is None else stem
 
 
-def output_suffixes(targets: Sequence[str]) -> tuple[str, ...]:
-    """The suffixes that an output file may have, the usual one first."""
+def output_suffixes(targets: Sequence[str], animate: str | None = None) -> tuple[str, ...]:
+    """The suffixes that an output file may have, the usual one first. Raises UserError for an unknown motion."""
+    if animate is not None:
+        from mlx_genmoji.sticker import animation
+
+        animation.motion_named(animate)
+        formats = [animation.clip_named(target).format for target in targets]
+        return tuple(animation.SUFFIX_OF[format] for format in formats) or tuple(animation.SUFFIXES)
     if not targets:
         return (".png", ".webp", ".jpg", ".jpeg", ".heic")
     from mlx_genmoji.sticker import target_named
@@ -275,8 +285,10 @@ def output_suffixes(targets: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(target_named(target).suffix for target in targets))
 
 
-def targets_named(names: Sequence[str]) -> tuple[str, ...]:
+def targets_named(names: Sequence[str], animate: str | None = None) -> tuple[str, ...]:
     """The sticker targets that names stand for: "slack"; "discord" for both of Discord's; "all" for all.
+
+    animate: the motion; "all" is then all that take animated stickers.
 
     Raises UserError for an unknown name.
     """
@@ -286,7 +298,12 @@ def targets_named(names: Sequence[str]) -> tuple[str, ...]:
 
     chosen: list[str] = []
     for name in (name.lower() for name in names):
-        group = [target for target in TARGETS if name == "all" or target.startswith(f"{name}-")]
+        known = list(TARGETS)
+        if animate is not None:
+            from mlx_genmoji.sticker.animation import CLIPS
+
+            known = list(CLIPS)
+        group = [target for target in known if name == "all" or target.startswith(f"{name}-")]
         if not group or name in TARGETS:
             target_named(name)
             group = [name]

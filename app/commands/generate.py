@@ -187,6 +187,13 @@ def generate(
             help="Write the sticker as this place takes it; repeatable. See genmoji stickers.",
         ),
     ] = [],  # noqa: B006
+    animate: Annotated[
+        str | None,
+        typer.Option(
+            metavar="<wiggle|bounce|float|blink>",
+            help="Write an animated sticker: .webp, .png (APNG), .gif or .webm, or as --format takes it.",
+        ),
+    ] = None,
     no_recipe: Annotated[
         bool, typer.Option("--no-recipe", help="Do not write into the file how it was made (prompt, seed, model).")
     ] = False,
@@ -228,7 +235,8 @@ def generate(
         adapters=[parse_adapter(text) for text in adapter] if adapters is None else adapters,
         options=options,
         output=output,
-        targets=targets_named(format),
+        targets=targets_named(format, animate),
+        animate=animate,
         overwrite=overwrite,
         transparent=transparent,
         recipe=not no_recipe,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +11,7 @@ import typer
 
 from mlx_genmoji.errors import UserError, quoted
 
-from ..generating import sticker_file_name
+from ..generating import sticker_file_name, targets_named
 
 
 def stickers(
@@ -30,6 +31,12 @@ def stickers(
             help="What the stickers are for, such as slack; repeatable. `list` lists all targets.",
         ),
     ] = [],  # noqa: B006
+    animate: Annotated[
+        str | None,
+        typer.Option(
+            metavar="<wiggle|bounce|float|blink>", help="Write animated stickers: the whole figure moves, and loops."
+        ),
+    ] = None,
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="FOLDER", help="The folder to write to; created if missing.")
     ] = Path(),
@@ -40,19 +47,17 @@ def stickers(
     """
     from mlx_genmoji.files import write_bytes
     from mlx_genmoji.pictures import has_transparency
-    from mlx_genmoji.sticker import Sticker, target_named
+    from mlx_genmoji.sticker import Sticker
 
     if "list" in targets:
         for line in table():
             typer.echo(line)
         return
-    if not targets:
-        raise UserError("Say what the stickers are for, with --for slack, for example; --for list lists all targets.")
-    if not images:
-        raise UserError("Give the pictures to turn into stickers.")
-    for target in targets:
-        target_named(target)
-    planned = plan(images, list(dict.fromkeys(targets)))
+    if not targets or not images:
+        missing = "the pictures to turn into stickers" if targets else "what they are for: --for slack, or --for list"
+        raise UserError(f"Give {missing}.")
+    chosen = targets_named(targets, animate)
+    planned = plan(images, chosen, animate)
     if output.exists() and not output.is_dir():
         raise UserError(f"{quoted(output)} is not a folder; give --output another name.")
     output.mkdir(parents=True, exist_ok=True)
@@ -63,19 +68,20 @@ def stickers(
             print(f"genmoji: {quoted(image)}: {why}.", file=sys.stderr)
         for target, file in files.items():
             try:
-                data = sticker.export_file(target, image.stem)[1]
+                exported = sticker.export_file(target, image.stem)[1] if animate is None else None
+                data = exported or sticker.animated(str(animate), target=target)
             except UserError as error:
                 raise UserError(f"{quoted(image)} for {target}: {error}") from None
             write_bytes(output / file, data)
             typer.echo(output / file)
 
 
-def plan(images: list[Path], targets: list[str]) -> dict[Path, dict[str, str]]:
+def plan(images: list[Path], targets: Sequence[str], animate: str | None = None) -> dict[Path, dict[str, str]]:
     """For each picture the file to write for each target. Raises UserError if two pictures would share a name."""
     planned: dict[Path, dict[str, str]] = {}
     by_stem: dict[str, Path] = {}
     for image in dict.fromkeys(images):
-        planned[image] = {target: sticker_file_name(image.stem, target) for target in targets}
+        planned[image] = {target: sticker_file_name(image.stem, target, animate) for target in targets}
         other = by_stem.setdefault(image.stem.casefold(), image)
         if other != image:
             raise UserError(

@@ -1,18 +1,24 @@
 """Assembles the picture of a combination from the pictures of its parts, which the model drew separately."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
 
 from PIL import Image
 
 from ..sticker import Sticker
 from .combination import ADDITIONS, PLACEMENTS, SCENERY, TRANSFORMS, Combination, Joined, Part
-from .layers import Scene
+from .layers import Layer, Scene
 from .layouts import LEFT, RIGHT, hand_side
 from .more_layouts import beside, group
 from .rasterize import Frame, cut, draw, frame
 from .scenes import arranged, figure, prepared, together
 from .sprites import Sprite
+
+if TYPE_CHECKING:
+    from ..sticker.animation import Pose
 
 # The smallest margin at each side, as a fraction of the picture. It is larger than in `scenes`, because the parts that
 # a model draws have soft edges.
@@ -30,6 +36,44 @@ def put_together(combination: Combination, pictures: Mapping[Part, Image.Image])
 
 def assembled(combination: Combination, pictures: Mapping[Part, Image.Image]) -> tuple[Image.Image, Image.Image | None]:
     """The picture of `put_together`, and its alpha (mode L); None where the subject's picture is empty."""
+    stage = staged(combination, pictures)
+    if stage is None:
+        return pictures[combination.subject].convert("RGB"), None
+    return draw(stage.layers, stage.size, stage.frame), cut(stage.layers, stage.size, stage.frame).getchannel("A")
+
+
+class Stage(NamedTuple):
+    """The layers of a combination, back to front, and where they are in a picture of `size` px."""
+
+    layers: Sequence[Layer]
+    size: int
+    frame: Frame
+
+    def drawn(self, pose: Callable[[int], Pose]) -> Image.Image:
+        """RGBA, all layers but the largest, which is the subject, in the poses of their numbers, from 1."""
+        areas = [layer.width * layer.height for layer in self.layers]
+        subject, number, moved = areas.index(max(areas)), 0, []
+        for i, layer in enumerate(self.layers):
+            if i != subject:
+                number += 1
+                layer = _posed(layer, pose(number), self.size / self.frame.scale)
+            moved.append(layer)
+        return cut(moved, self.size, self.frame)
+
+
+def _posed(layer: Layer, pose: Pose, side: float) -> Layer:
+    """A layer in another pose. side: of the picture, in the layout's units."""
+    sprite = layer.sprite
+    if pose.alpha < 1:
+        image = sprite.image.copy()
+        image.putalpha(image.getchannel("A").point(lambda value: round(value * max(pose.alpha, 0))))
+        sprite = replace(sprite, image=image)
+    turned = layer.turned + (-pose.turned if layer.mirrored else pose.turned)
+    return replace(layer, sprite=sprite, turned=turned, top=layer.top + pose.down * side)
+
+
+def staged(combination: Combination, pictures: Mapping[Part, Image.Image]) -> Stage | None:
+    """The layers of `put_together`; None where the subject's picture is empty."""
     sprites = {}
     for part, picture in pictures.items():
         sprite = Sprite.cut(Sticker(picture).cutout(), combination.source, part.label, part.role)
@@ -38,7 +82,7 @@ def assembled(combination: Combination, pictures: Mapping[Part, Image.Image]) ->
     subject, size = sprites.get(combination.subject), pictures[combination.subject].width
     joined = [item for item in combination.joined if item.part is None or item.part in sprites]
     if subject is None:
-        return pictures[combination.subject].convert("RGB"), None
+        return None
     for item in joined:
         if item.kind in TRANSFORMS and item.kind != "frozen":
             subject = _transformed(subject, item, sprites, size)
@@ -49,8 +93,7 @@ def assembled(combination: Combination, pictures: Mapping[Part, Image.Image]) ->
     for item, others in _placements(joined, sprites):
         whole = figure(scene, subject, size) if placed else subject
         scene, placed = _placed(item, whole, others), True
-    placing = _filled(scene, size)
-    return draw(scene.layers, size, placing), cut(scene.layers, size, placing).getchannel("A")
+    return Stage(scene.layers, size, _filled(scene, size))
 
 
 def _transformed(subject: Sprite, item: Joined, sprites: Mapping[Part, Sprite], size: int) -> Sprite:

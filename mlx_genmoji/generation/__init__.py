@@ -7,6 +7,7 @@ decoded pixels to the finished picture.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import mlx.core as mx
@@ -146,7 +147,7 @@ def finished(recipe: Recipe, pictures: Sequence[Image.Image], outlines: Sequence
     """
     if recipe.variation is not None:
         pictures = recipe.variation.shaded(pictures)
-    picture, outline = pictures[0], outlines[0]
+    picture, outline, stage = pictures[0], outlines[0], None
     if recipe.combination is not None:
         from ..combinations import assemble
 
@@ -154,9 +155,10 @@ def finished(recipe: Recipe, pictures: Sequence[Image.Image], outlines: Sequence
             picture if known is None else Sticker(picture, outline=known).cutout()
             for picture, known in zip(pictures, outlines, strict=True)
         ]
-        parts = reversed(recipe.combination.parts)
-        picture, alpha = assemble.assembled(recipe.combination, dict(zip(parts, cut, strict=True)))
+        drawn = dict(zip(reversed(recipe.combination.parts), cut, strict=True))
+        picture, alpha = assemble.assembled(recipe.combination, drawn)
+        stage = partial(assemble.staged, recipe.combination, drawn)
         outline = None if alpha is None else np.asarray(alpha) >= OPAQUE
     if recipe.variation is not None:
         picture, outline = recipe.variation.moved(picture, outline)
-    return Sticker(picture, recipe.to_dict(), outline)
+    return Sticker(picture, recipe.to_dict(), outline, stage)

@@ -9,7 +9,7 @@ import base64
 import io
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -26,6 +26,7 @@ from ..files import write_bytes
 
 if TYPE_CHECKING:
     from ..pictures import open_picture
+    from .animation import Stage
     from .targets import TARGETS, Target, target_named
 
 __all__ = [
@@ -73,6 +74,8 @@ class Sticker:
     """The arguments that it was drawn with, such as prompt, seed and steps, and the model's name and hash."""
     outline: NDArray[np.bool_] | None = field(default=None, repr=False, compare=False)
     """The pixels of the figure, `(H, W)`, if they are known; a white figure on white can then be cut out too."""
+    stage: Callable[[], Stage | None] | None = field(default=None, repr=False, compare=False)
+    """Returns the parts of a combination as layers, for `animated`; None for a picture in one piece."""
 
     @classmethod
     def open(cls, path: str | Path) -> Sticker:
@@ -130,6 +133,21 @@ class Sticker:
         from .targets import zipped
 
         return zipped(self.export(kind, name, recipe), f"{name}-{kind}.zip")
+
+    def animated(self, motion: str, suffix: str = ".webp", target: str | None = None) -> bytes:
+        """The sticker in motion, as the bytes of an animated, transparent file that loops.
+
+        motion: wiggle, bounce, float or blink; the parts of a drawn combination move in it. suffix: .webp, .png (APNG),
+        .gif or .webm, of 320 px; target: one of `animation.CLIPS` (`slack`, `telegram`, ...) instead, whose format,
+        size and limit in bytes are kept. Raises UserError for an unknown name, and where .webm finds no ffmpeg.
+        """
+        from .animation import FREE, SIDE, SUFFIXES, Clip, clip_named, encode, frames, motion_named
+
+        if target is None and suffix not in SUFFIXES:
+            raise UserError(f"An animated sticker cannot be saved as {suffix}; use {', '.join(SUFFIXES)}.")
+        clip = Clip(SUFFIXES[suffix], SIDE, FREE) if target is None else clip_named(target)
+        stage = None if self.stage is None else self.stage()
+        return encode(frames(self.cutout(), stage, motion_named(motion)), clip)
 
     def save(self, path: str | Path, recipe: bool = True, transparent: bool = False) -> None:
         """Write the picture in the format of the path's suffix (see `encoded`); the file is replaced as a whole."""

@@ -77,6 +77,18 @@ TARGETS = {
     "signal": Target("Signal sticker", (Output("{name}.webp", 512, 300 * KB, "WEBP", margin=16),)),
     # Apple's Human Interface Guidelines, "iMessage apps and stickers": small, regular and large at @3x, which iOS
     # scales down for the rest; PNG of at most 500 KB each.
+    # core.telegram.org/stickers, "Custom emoji": PNG or WEBP of exactly 100 x 100.
+    "telegram-emoji": Target("Telegram custom emoji", (Output("{name}.webp", 100, 512 * KB, "WEBP"),)),
+    # LINE Creators Market, "Sticker guidelines": PNG of at most 370 x 320, even numbers, a margin of 10 px, at most
+    # 1 MB; the shop's picture 240 x 240, the tab's 96 x 74.
+    "line": Target(
+        "LINE sticker, main picture and tab picture",
+        (
+            Output("{name}.png", 320, 1000 * KB, margin=10),
+            Output("{name}-main.png", 240, 1000 * KB, margin=10),
+            Output("{name}-tab.png", 74, 1000 * KB),
+        ),
+    ),
     "imessage": Target(
         "iMessage sticker pack, small, regular and large",
         tuple(Output(f"{{name}}-{side}.png", side, 500 * 1000) for side in (300, 408, 618)),

@@ -20,7 +20,7 @@ from PIL import Image
 import mlx_genmoji
 import train
 from app import cli
-from app.generating import SAMPLER_NAMES
+from app.generating import SAMPLER_NAMES, TARGET_NAMES
 from mlx_genmoji.checkpoint import single_file
 from mlx_genmoji.prompt import SKIN_TONES
 from mlx_genmoji.sticker import Sticker
@@ -575,7 +575,7 @@ def test_several_formats_are_written_at_once(capsys: pytest.CaptureFixture[str])
     with Image.open("out/pig-discord-sticker.png") as image:
         assert image.size == (320, 320)
     assert cli.main(["generate", "pig", "--format", "all", "-o", "every/"]) == 0
-    assert len(list(Path("every").iterdir())) == 9
+    assert len(list(Path("every").iterdir())) == len(TARGET_NAMES)
 
 
 def test_a_picture_s_recipe_and_seed_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
@@ -673,6 +673,12 @@ def test_the_samplers_offered_are_those_of_the_library() -> None:
     from mlx_genmoji.samplers import SAMPLERS
 
     assert tuple(SAMPLERS) == SAMPLER_NAMES
+
+
+def test_the_formats_offered_are_the_targets_of_the_library() -> None:
+    from mlx_genmoji.sticker import TARGETS
+
+    assert tuple(TARGETS) == TARGET_NAMES
 
 
 def test_the_help_of_generate_lists_skin_tones_and_samplers(capsys: pytest.CaptureFixture[str]) -> None:

@@ -34,7 +34,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = ("app", "scrape", "train", "quantize", "mlx_genmoji")
 
 # These have tests of their own, beside those of what they belong to.
-ELSEWHERE = ("app/commands/bench.py", "train/", "quantize/")
+ELSEWHERE = ("app/commands/bench.py", "app/commands/doctor.py", "train/", "quantize/")
 
 # The names by which a place asks for the device.
 QUESTIONS = ("on_cpu", "on_metal", "default_device", "is_available")

@@ -7,6 +7,12 @@ TAKEN: dict[str, dict[str, tuple[str, tuple[int, int] | None, int]]] = {
     "telegram": {"pig.webp": ("WEBP", None, 512_000)},
     "whatsapp": {"pig.webp": ("WEBP", (512, 512), 100_000), "pig-tray.png": ("PNG", (96, 96), 50_000)},
     "signal": {"pig.webp": ("WEBP", (512, 512), 300_000)},
+    "telegram-emoji": {"pig.webp": ("WEBP", (100, 100), 512_000)},
+    "line": {
+        "pig.png": ("PNG", (320, 320), 1_000_000),
+        "pig-main.png": ("PNG", (240, 240), 1_000_000),
+        "pig-tab.png": ("PNG", (74, 74), 1_000_000),
+    },
     "imessage": {f"pig-{side}.png": ("PNG", (side, side), 500_000) for side in (300, 408, 618)},
     "favicon": {
         "favicon.ico": ("ICO", (48, 48), 100_000),
