@@ -20,7 +20,7 @@ from ..prompt.lexicon import PERSON_TYPES, SKIN_TONES, emojis
 from ..prompt.safety import check_safe, clean_final
 from ..prompt.words import Words
 from . import AS_IS, OpenReader, Options, Reading, wants_parts
-from .lexicon import Lexicon, key
+from .lexicon import Lexicon
 from .vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from .scene import Scene
 
 MAX_SUGGESTIONS = 3
+
+RENAMED = ("full moon",)
+"""Labels whose names in captions ("moon") mean another label in prompts, the crescent moon."""
 
 SMOLLM2 = "smollm2"
 
@@ -180,8 +183,7 @@ class ClosedReader(OpenReader):
         combination = None if added else self._plain_combination(subject, template, options)
         if combination is not None:
             return Scene(combination.subject.label, subject), combination, ()
-        scene = self._scene(subject)
-        notes: tuple[str, ...] = ()
+        scene, notes = self._scene_without_flags(subject)
         if plan is not None and added:
             from .filling import add_fields
 
@@ -192,7 +194,9 @@ class ClosedReader(OpenReader):
         if scene.hair and not scene.subject.endswith(scene.hair):
             scene.unknown.append(scene.hair)
         combination, left_out = self._combination(scene, template, options)
-        return scene, combination, (*notes, *_notes(scene, left_out, combination))
+        from .notes import notes_of
+
+        return scene, combination, (*notes, *notes_of(scene, left_out, combination, self.lexicon))
 
     def caption(self, label: str, template: str, skin_tone: str | None) -> str:
         """The caption of a label in the style of a template; an adapter's own style is taken as it is."""
@@ -212,7 +216,25 @@ class ClosedReader(OpenReader):
 
         found = read(text, self.words, self.emoji_set(template))
         plain = found is not None and all(part.text == part.label in self.vocabulary for part in found.parts)
-        return found if plain else None
+        return found if found and plain and all(_is_named(label, text) for label in _named_things(found)) else None
+
+    def _scene_without_flags(self, text: str) -> tuple[Scene, tuple[str, ...]]:
+        """The scene of a text in which countries' flags are plain ones, and the note about that.
+
+        Raises UserError where there is nothing but countries' flags.
+        """
+        from .flags import DRAWN_AS, MESSAGE, country_flags, with_plain_flags, without_flags
+        from .notes import drawn_name
+
+        flags = country_flags(text)
+        if not flags or self.vocabulary.spelled(text) is not None:
+            return self._scene(text), ()
+        if self._scene(without_flags(text)).subject is None:
+            raise UserError(MESSAGE)
+        scene = self._scene(with_plain_flags(text))
+        scene.nearest = [(words, label) for words, label in scene.nearest if label != DRAWN_AS]
+        listed = ", ".join(f'"{flag.strip()}"' for flag in dict.fromkeys(flags))
+        return scene, (f"Country flags cannot be drawn; {listed} is drawn as {drawn_name(DRAWN_AS)}.",)
 
     def _scene(self, text: str) -> Scene:
         from .grammar import understand
@@ -235,12 +257,14 @@ class ClosedReader(OpenReader):
                 return form
         return label
 
-    def _combination(self, scene: Scene, template: str, options: Options) -> tuple[Combination | None, Sequence[str]]:
-        """The combination of a scene's wishes, and what of them cannot be drawn, in words."""
+    def _combination(
+        self, scene: Scene, template: str, options: Options
+    ) -> tuple[Combination | None, Sequence[tuple[str, str]]]:
+        """The combination of a scene's wishes, and the kinds and labels of those that cannot be drawn."""
         if not scene.wishes:
             return None, ()
         if not self.defaults.parts or not wants_parts(options):
-            return None, [_in_words(wish.kind, wish.label) for wish in scene.wishes]
+            return None, [(wish.kind, wish.label) for wish in scene.wishes]
         from ..combinations.arrange import Wish, arrange, best_drawing, part_of
 
         assert scene.subject is not None
@@ -250,12 +274,31 @@ class ClosedReader(OpenReader):
         if subject.label in self.vocabulary:
             scene.subject, wishes = subject.label, rest
         combination, refused = arrange(part_of(scene.subject), wishes, emoji_set)
-        return combination, [_in_words(wish.kind, wish.label) for wish in refused]
+        return combination, [(wish.kind, wish.label) for wish in refused]
 
     def _nothing_known(self, prompt: str) -> str:
+        from .flags import MESSAGE, is_country
+
+        if is_country(prompt):
+            return MESSAGE
         near = self.lexicon.nearest(prompt, MAX_SUGGESTIONS)
         hint = f"; the nearest that can be drawn: {', '.join(near)}" if near else ""
         return f"Nothing in {quoted(repr(prompt), 80)} is known to the model{hint}."
+
+
+def _named_things(combination: Combination) -> list[str]:
+    """The labels of what a combination shows because the prompt names it: no faces, wings or flames."""
+    from ..combinations.relations import ATTRIBUTES
+
+    joined = (item for item in combination.joined if item.part and item.kind not in (*ATTRIBUTES, "emotion"))
+    return [combination.subject.label, *(item.part.label for item in joined if item.part)]
+
+
+def _is_named(label: str, text: str) -> bool:
+    """Whether a text has a label or its name in it."""
+    from ..combinations.names import name_of
+
+    return label in text.lower() or (label not in RENAMED and name_of(label) in text.lower())
 
 
 def _in_english(prompt: str) -> str:
@@ -300,31 +343,8 @@ def _people(parsed: Parsed | None, plan: PromptPlan | None, options: Options) ->
     return skin_tone, person_type
 
 
-def _notes(scene: Scene, left_out: Sequence[str], combination: Combination | None) -> tuple[str, ...]:
-    from ..english import with_article
-
-    notes = []
-    drawn = [scene.subject or ""]
-    if combination is not None:
-        drawn += [item.part.label for item in combination.joined if item.part and item.kind != "emotion"]
-    things = ", ".join(with_article(label) for label in drawn)
-    if scene.unknown:
-        words = ", ".join(f'"{word}"' for word in dict.fromkeys(scene.unknown))
-        notes.append(f"{words} {'is' if len(set(scene.unknown)) == 1 else 'are'} not known; drawn: {things}.")
-    for words, label in dict.fromkeys(scene.nearest):
-        if key(words) != key(label):
-            notes.append(f'"{words}" is drawn as {with_article(label)}.')
-    if left_out:
-        notes.append(f"Left out: {', '.join(left_out)}.")
-    return tuple(notes)
-
-
 def make_reader(family: Family, defaults: Defaults, words: Words, vocabulary: Vocabulary | None) -> OpenReader:
     """The reader for a model. vocabulary: what it draws, if that is a closed list."""
     if vocabulary is None:
         return OpenReader(family, defaults, words)
     return ClosedReader(family, defaults, words, vocabulary)
-
-
-def _in_words(kind: str, label: str) -> str:
-    return f"{kind} {label}".strip()
