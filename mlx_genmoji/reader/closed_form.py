@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
 MAX_SUGGESTIONS = 3
 
-RENAMED = ("full moon",)
-"""Labels whose names in captions ("moon") mean another label in prompts, the crescent moon."""
+GROWN_UPS = {"girl": "woman", "boy": "man", "child": "person"}
+"""Children, whose hair the model does not know -> who is drawn with that hair."""
 
 SMOLLM2 = "smollm2"
 
@@ -190,6 +190,10 @@ class ClosedReader(OpenReader):
             scene, notes = add_fields(scene, plan, self.lexicon)
         if scene.subject is None:
             raise UserError(self._nothing_known(prompt))
+        grown_up = GROWN_UPS.get(scene.subject)
+        if scene.hair and grown_up and f"{grown_up}: {scene.hair}" in self.vocabulary:
+            scene.nearest.append((scene.subject, f"{grown_up}: {scene.hair}"))
+            scene.subject = grown_up
         scene.subject = self._person(scene.subject, scene.hair, person_type)
         if scene.hair and not scene.subject.endswith(scene.hair):
             scene.unknown.append(scene.hair)
@@ -213,10 +217,10 @@ class ClosedReader(OpenReader):
         if self.vocabulary.spelled(text) is not None:
             return None
         from ..combinations.reading import read
+        from .plain import is_plain
 
         found = read(text, self.words, self.emoji_set(template))
-        plain = found is not None and all(part.text == part.label in self.vocabulary for part in found.parts)
-        return found if found and plain and all(_is_named(label, text) for label in _named_things(found)) else None
+        return found if found is not None and is_plain(found, text, self.vocabulary) else None
 
     def _scene_without_flags(self, text: str) -> tuple[Scene, tuple[str, ...]]:
         """The scene of a text in which countries' flags are plain ones, and the note about that.
@@ -233,7 +237,7 @@ class ClosedReader(OpenReader):
             raise UserError(MESSAGE)
         scene = self._scene(with_plain_flags(text))
         scene.nearest = [(words, label) for words, label in scene.nearest if label != DRAWN_AS]
-        listed = ", ".join(f'"{flag.strip()}"' for flag in dict.fromkeys(flags))
+        listed = ", ".join(f'"{flag.replace("flag: ", "flag of ")}"' for flag in dict.fromkeys(flags))
         return scene, (f"Country flags cannot be drawn; {listed} is drawn as {drawn_name(DRAWN_AS)}.",)
 
     def _scene(self, text: str) -> Scene:
@@ -284,21 +288,6 @@ class ClosedReader(OpenReader):
         near = self.lexicon.nearest(prompt, MAX_SUGGESTIONS)
         hint = f"; the nearest that can be drawn: {', '.join(near)}" if near else ""
         return f"Nothing in {quoted(repr(prompt), 80)} is known to the model{hint}."
-
-
-def _named_things(combination: Combination) -> list[str]:
-    """The labels of what a combination shows because the prompt names it: no faces, wings or flames."""
-    from ..combinations.relations import ATTRIBUTES
-
-    joined = (item for item in combination.joined if item.part and item.kind not in (*ATTRIBUTES, "emotion"))
-    return [combination.subject.label, *(item.part.label for item in joined if item.part)]
-
-
-def _is_named(label: str, text: str) -> bool:
-    """Whether a text has a label or its name in it."""
-    from ..combinations.names import name_of
-
-    return label in text.lower() or (label not in RENAMED and name_of(label) in text.lower())
 
 
 def _in_english(prompt: str) -> str:

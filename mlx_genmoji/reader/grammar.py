@@ -75,7 +75,11 @@ def _phrases(tokens: Sequence[Token], scene: Scene) -> list[Phrase]:
         meanings = token.meanings if not named else _as_verb(token.meanings)
         token = Token(token.text, meanings)
         named = named or names_something(token)
-        if meanings is None:
+        if meanings is None and named and token.text.endswith("ing"):
+            # An unknown verb joins what follows it, too.
+            scene.unknown.append(token.text)
+            phrases.append(Phrase("beside"))
+        elif meanings is None:
             phrases[-1].tokens.append(token)
         elif meanings.body_place and named:
             phrases.append(Phrase("body", token.text, kind=meanings.body_place))
@@ -218,6 +222,7 @@ def _subject(nouns: Sequence[Token], scene: Scene, lexicon: Lexicon) -> None:
     together = _compound(named, lexicon)
     if together is not None:
         scene.subject, scene.subject_words = together, " ".join(token.text for token in named)
+        scene.nearest += [(child, together) for child in ("boy", "girl") if child in scene.subject_words.split()]
         return
     candidates = [token for token in named if not token.meanings.roles] or named  # type: ignore[union-attr]
     doers = [token for token in candidates if not _is_activity(token)]
@@ -241,14 +246,14 @@ def _compound(named: Sequence[Token], lexicon: Lexicon) -> str | None:
     """
     if len(named) != 2:
         return None
-    first, second = (token.meanings.noun.label for token in named)  # type: ignore[union-attr]
-    doing = second.removeprefix("person ")
-    who = {"boy": "man", "girl": "woman"}.get(first, first)
-    active = (f"{who} {doing}",) if who in ("man", "woman", "person") and doing != second else ()
-    for label in (f"{first} {second}", f"{second} {first}", *active):
-        if label in lexicon.vocabulary:
-            return label
-    return None
+    labels = [token.meanings.noun.label for token in named]  # type: ignore[union-attr]
+    forms = [f"{labels[0]} {labels[1]}", f"{labels[1]} {labels[0]}"]
+    for label, other in (labels, labels[::-1]):
+        doing = other.removeprefix("person ")
+        who = {"boy": "man", "girl": "woman"}.get(label, label)
+        if who in ("man", "woman", "person") and doing != other:
+            forms.append(f"{who} {doing}")
+    return next((form for form in forms if form in lexicon.vocabulary), None)
 
 
 def _is_activity(token: Token) -> bool:

@@ -36,11 +36,13 @@ WORDING = {
 
 def drawn_name(label: str) -> str:
     """What a drawing shows, with its article: "a cup of coffee", "two open hands"."""
+    from ..combinations import places
     from ..combinations.names import name_of
     from ..english import with_article
 
     if label.endswith(HAIR) and ":" not in label:
         return label
+    label = places.backdrop(label) or label
     return _names().get(label) or with_article(name_of(label))
 
 
@@ -56,13 +58,9 @@ def notes_of(
 
     left_out: kinds and labels of the wishes that have no place in the combination.
     """
-    from ..combinations.names import name_of
-
     notes = [f'"{typed}" is read as "{meant}".' for typed, meant in dict.fromkeys(scene.read_as)]
     notes += _left_out_words(scene, combination, lexicon)
-    for words, label in dict.fromkeys(scene.nearest):
-        if key(words) not in (key(label), key(name_of(label))) and not _is_plural(words, label):
-            notes.append(f'"{words}" is drawn as {drawn_name(label)}.')
+    notes += [f'"{words}" is drawn as {drawn_name(label)}.' for words, label in _replaced(scene)]
     notes += _single_things(scene, combination)
     notes += _kept(scene, combination)
     if left_out:
@@ -105,19 +103,35 @@ def _single_things(scene: Scene, combination: Combination | None) -> list[str]:
 
 def _kept(scene: Scene, combination: Combination | None) -> list[str]:
     """Sentences about what a prompt denies and the drawing has all the same."""
-    subject = combination.subject.label if combination else scene.subject or ""
+    from ..combinations.arrange import part_of
+
+    subject = combination.subject if combination else part_of(scene.subject or "")
     return [
-        f'"without {words}" cannot be kept: the drawing of {drawn_name(subject)} has it.'
+        f'"without {words}" cannot be kept: the drawing of {drawn_name(subject.label)} stays whole.'
         for words, _ in dict.fromkeys(scene.denied)
-        if kept_in(subject, words)
+        if kept_in(subject.label, subject.role, words)
     ]
 
 
-def _is_plural(words: str, label: str) -> bool:
-    """Whether words are the plural of the label."""
+def _replaced(scene: Scene) -> list[tuple[str, str]]:
+    """Words and the labels that are drawn instead of what they name, each once: "red cape", not also "cape"."""
+    replaced = [(words, label) for words, label in dict.fromkeys(scene.nearest) if not _is_name(words, label)]
+    return [
+        (words, label)
+        for words, label in replaced
+        if not any(
+            label == other and key(words) != key(more) and {*key(words)} <= {*key(more)} for more, other in replaced
+        )
+    ]
+
+
+def _is_name(words: str, label: str) -> bool:
+    """Whether words are the label, its everyday name, or a plural of these."""
+    from ..combinations.names import name_of
     from ..english import plural
 
-    return key(words) == key(plural(label))
+    names = (label, name_of(label), drawn_name(label).removeprefix("a ").removeprefix("an "))
+    return key(words) in {key(form) for name in names for form in (name, plural(name))}
 
 
 def _listed(words: Sequence[str]) -> str:

@@ -18,6 +18,12 @@ OBJECTS = ("with", "wearing", "beside", "and", "on", "in", "at neck", "on head")
 HANDS = "hands"
 """The kind of the wish that people hold hands."""
 
+BODY = frozenset(
+    "arm beak body claw ear eye eyebrow face finger fur hair hand head leg mouth neck nose paw skin spot stripe tail"
+    " teeth tongue tooth tusk wing whisker".split()
+)
+"""Parts of bodies, which no drawing is without."""
+
 COUPLES = {
     ("man", "man"): "men holding hands",
     ("man", "woman"): "woman and man holding hands",
@@ -42,7 +48,7 @@ def deny(tokens: Sequence[Token], scene: Scene) -> None:
     for token in tokens:
         meanings = token.meanings
         noun = meanings and (meanings.garment or meanings.noun)
-        if meanings is None or noun or meanings.look or meanings.mood:
+        if meanings is None or noun or meanings.look or meanings.mood or meanings.hair:
             scene.denied.append((token.text, noun.label if noun else ""))
 
 
@@ -54,9 +60,14 @@ def settle_denied(scene: Scene, lexicon: Lexicon) -> None:
         scene.nearest = [(thing, drawn) for thing, drawn in scene.nearest if drawn not in labels]
 
 
-def kept_in(label: str, words: str) -> bool:
-    """Whether the drawing of a label has a thing that its words name, so that it cannot be left out."""
+def kept_in(label: str, role: str | None, words: str) -> bool:
+    """Whether the drawing of a label may have a thing that words name, so that it cannot be left out.
+
+    role: that of the label's part; who lives has a body.
+    """
     parts = drawn_with().get(label, frozenset())
+    if role in ("animal", "face", "person"):
+        parts = parts | BODY
     return any(word in parts or word.removesuffix("s") in parts for word in words_of(words))
 
 

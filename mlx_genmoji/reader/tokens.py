@@ -11,6 +11,10 @@ MAX_WORDS = 60
 """Words of a prompt that are read; the rest is reported."""
 
 
+INTERJECTIONS = frozenset("lol lmao rofl haha hahaha hehe omg xd idk tbh".split())
+"""Words at the end of a message that are no part of the picture."""
+
+
 @dataclass(frozen=True)
 class Token:
     """Some words of a prompt and their meanings; None where they have none."""
@@ -30,6 +34,8 @@ def tokenize(text: str, lexicon: Lexicon, generous: bool = False) -> list[Token]
         if meanings is None or not _only_filler(meanings):
             tokens.append(Token(" ".join(words[place : place + length]), meanings))
         place += length
+    if len(tokens) > 1 and tokens[-1].text in INTERJECTIONS:
+        tokens.pop()
     return [_colour_of_later(tokens, place, lexicon) for place in range(len(tokens))]
 
 

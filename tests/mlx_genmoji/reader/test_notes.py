@@ -43,8 +43,13 @@ def notes(prompt: str, reader: ClosedReader) -> list[str]:
         ("woman with dreadlocks", '"dreadlocks" is drawn as curly hair.'),
         ("cat with two balloons", 'Only one balloon is drawn, not "two".'),
         ("cat wering a crown", '"wering" is read as "wearing".'),
-        ("cowboy face without a hat", '"without hat" cannot be kept: the drawing of a cowboy hat face has it.'),
-        ("pizza without cheese", '"without cheese" cannot be kept: the drawing of a pizza has it.'),
+        ("cowboy face without a hat", '"without hat" cannot be kept: the drawing of a cowboy hat face stays whole.'),
+        ("pizza without cheese", '"without cheese" cannot be kept: the drawing of a pizza stays whole.'),
+        ("santa without his beard", '"without beard" cannot be kept: the drawing of santa claus stays whole.'),
+        ("eagle without wings", '"without wings" cannot be kept: the drawing of an eagle stays whole.'),
+        ("facepalm girl", '"girl" is drawn as a woman facepalming.'),
+        ("cat and a knife lol", ""),
+        ("dog but as an astronaut", ""),
         ("italian man", '"italian" cannot be drawn; drawn: a man.'),
         ("vintage dog", '"vintage" cannot be drawn; drawn: a dog.'),
         ("wug dog", '"wug" is not known; drawn: a dog.'),
@@ -52,7 +57,7 @@ def notes(prompt: str, reader: ClosedReader) -> list[str]:
     ],
 )
 def test_what_is_drawn_instead_is_said_in_one_sentence(prompt: str, note: str, reader: ClosedReader) -> None:
-    assert notes(prompt, reader) == [note]
+    assert notes(prompt, reader) == ([note] if note else [])
 
 
 @pytest.mark.parametrize(
