@@ -39,6 +39,9 @@ COLOUR_OF = {"golden": "gold", "silvery": "silver", "gray": "grey", "violet": "p
 WEATHER_OF = {"rain": RAIN, "snow": SNOW}
 COUNT_OF = {"2": "two", "3": "three", "4": "four", "pair": "two", "several": "three", "many": "four"}
 
+# Where the garments are worn that are simply worn when they are asked for at a part of the body.
+WORN_THERE = {"on head": ("hat", "over"), "at neck": ("neck",)}
+
 # The number that another one of the same makes.
 ONE_MORE = {"two": "three", "three": "four"}
 
@@ -215,6 +218,8 @@ def _kinds(subject: Part, kind: str, part: Part, source: str) -> Iterator[str]:
     figure = Drawing(source, part.label, part.role)
     worn = general_anchors.worn_at(part.label)
     attribute = ATTRIBUTE_OF.get(part.label)
+    if worn in WORN_THERE.get(kind, ()):
+        yield "wearing"
     if kind in ("with", "wearing", "and", "beside") and attribute in ("wings",):
         yield "wings"
     if kind == "in" and worn and not (worn == "body" and _is_from_the_side(subject, source)):

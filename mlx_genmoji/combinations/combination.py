@@ -20,10 +20,13 @@ MAX_JOINED = 4
 # Kinds in the order in which they apply: changes of the subject itself; additions around it; placements of the result
 # with something else; and what is behind all of it.
 TRANSFORMS = ("colour", "frozen", "emotion")
-ADDITIONS = ("fire", "wings", "wearing", "with", "beside", "hearts", "sparkles", "weather")
+ADDITIONS = ("fire", "wings", "wearing", "at neck", "on head", "with", "beside", "hearts", "sparkles", "weather")
 PLACEMENTS = ("count", "in", "on", "riding", "tiny", "giant", "and", "on top")
 SCENERY = ("place",)
 ALL_KINDS = (*TRANSFORMS, *ADDITIONS, *PLACEMENTS, *SCENERY)
+
+# Kinds of things that are joined at a part of the body and need not be garments -> where garments are worn there.
+BODY_PLACES = {"at neck": "neck", "on head": "hat"}
 
 # Kinds that stand for a name and have no picture of their own.
 NAMES_ONLY = ("colour", "count")
@@ -130,6 +133,8 @@ def slot(item: Joined) -> str:
     """
     if item.kind == "wearing" and item.part:
         return f"wearing {general_anchors.worn_at(item.part.label)}"
+    if item.kind in BODY_PLACES:
+        return f"wearing {BODY_PLACES[item.kind]}"
     if item.kind in ("with", "beside"):
         return "side"
     return "placement" if item.kind in PLACEMENTS and item.kind not in ("count", "and") else item.kind

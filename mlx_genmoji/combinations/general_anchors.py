@@ -45,6 +45,9 @@ def worn_at(label: str) -> str | None:
 # A person that is so narrow, width over height, is drawn from head to foot.
 SLENDER = 0.75
 
+# Heads whose eyes are at their top.
+HEADS_ALONE = frozenset(("frog",))
+
 WORN = ("hat", "eyes", "neck", "body")
 
 
@@ -114,6 +117,11 @@ def own_eyes(part: Silhouette) -> Spot | None:
     return figure.eyes if figure else None
 
 
+def own_mouth(part: Figure) -> Spot | None:
+    """The mouth of a face that was measured."""
+    return spot("own mouth", part.source, part.label)
+
+
 def is_head(part: Figure) -> bool:
     """Whether a drawing shows a head alone, or is a thing: what is worn below it hangs from its lower edge."""
     figure = anchors.body(part.source, part.label)
@@ -121,7 +129,7 @@ def is_head(part: Figure) -> bool:
         return name_of(part.label) in HEADS
     if figure is None or figure.eyes is None or part.role != "animal":
         return True
-    return figure.back is None and (figure.eyes.y > 0.34 or part.label.endswith(" face"))
+    return figure.back is None and (figure.eyes.y > 0.34 or part.label.endswith(" face") or part.label in HEADS_ALONE)
 
 
 def neck(part: Silhouette) -> Spot:

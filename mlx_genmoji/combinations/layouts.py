@@ -26,6 +26,21 @@ Layout = Callable[[Sequence[Sprite], str], Scene]
 # or vehicle of another figure (UNDER).
 AMONG, UNDER = 0.66, 0.74
 
+# The longer side of what is held, of the figure's; its box is at most this share of the figure's box; and how much of
+# the width of a head alone it leaves free.
+HELD, MAX_HELD, FREE_OF_HANDS = 0.56, 0.5, 0.74
+
+# A hat ends this much above the middle of the eyes, in widths of glasses.
+EYE_HEIGHT = 0.2
+
+# Headphones: their width, of the width of the face at the eyes; where their cups are, of their height; how wide a cup
+# is, of their width, in the drawing and on the figure; how far the cups' middle is below the eyes, and the band above
+# the head, of the figure's height.
+EARS, CUPS, CUP, CUP_WIDTH, CUPS_BELOW_EYES, BAND = 1.12, 0.74, 0.42, 0.3, 0.08, 0.14
+
+# The height of a mouth that replaces a figure's own, of the figure's height.
+MAX_MOUTH = 0.2
+
 # The window for two figures side by side, each with a longer side of 1 at most.
 PAIR = Window(-1.02, -1.02, 2.04)
 
@@ -64,8 +79,36 @@ def wearing(sprites: Sequence[Sprite], second: str) -> Scene:
     worn = wide(item, place.width * figure.width * hold.width)
     left = place.x * figure.width - hold.x * worn.width
     top = place.y * figure.height - hold.y * worn.height
+    if place_kind == "hat":
+        top = min(top, _over_the_eyes(sprites[0], figure.height) - worn.height)
+    body = anchors.body_of(sprites[0])
+    if place_kind == "over" and (body is None or body.back is None):
+        return _over_the_ears(sprites)
     scale = 0.94 if place_kind in ("eyes", "neck") else 0.74
     return Scene([figure.at(0, 0), worn.at(left, top)], around(sprites[0], scale))
+
+
+def _over_the_eyes(sprite: Sprite, height: float) -> float:
+    """The lowest edge of a hat, which leaves the eyes free. height: the figure's."""
+    body = anchors.body_of(sprite)
+    if body is None or body.eyes is None:
+        return height
+    return (body.eyes.y - EYE_HEIGHT * body.eyes.width * sprite.aspect) * height
+
+
+def _over_the_ears(sprites: Sequence[Sprite]) -> Scene:
+    """Headphones on a figure that is seen from the front: the band behind its head, a cup at each side of its face."""
+    figure, item = longer(sprites[0], 1), sprites[1]
+    body = anchors.body_of(sprites[0])
+    row = body.eyes.y if body and body.eyes else general_anchors.face(sprites[0]).y
+    left, right = (side * figure.width for side in sprites[0].span(row - 0.04, row + 0.1))
+    width = max(right - left, 0.3 * figure.width) * EARS
+    top = (head_of(sprites[0]).y - BAND) * figure.height
+    cups = (row + CUPS_BELOW_EYES) * figure.height
+    band = Layer(item, (left + right - width) / 2, top, width, (cups - top) / CUPS)
+    cup = wide(item.cropped((0, 0.5, CUP, 1)), CUP_WIDTH * width)
+    sides = [cup.centred(left, cups), cup.centred(right, cups, mirrored=True)]
+    return Scene([band, figure.at(0, 0), *sides], around(sprites[0], 0.74))
 
 
 def _place(sprite: Sprite, place_kind: str) -> Spot:
@@ -75,15 +118,27 @@ def _place(sprite: Sprite, place_kind: str) -> Spot:
     """
     body = anchors.body_of(sprite)
     if place_kind == "neck":
-        if not general_anchors.is_head(sprite):
-            return general_anchors.neck(sprite)
-        return Spot(0.5, 0.86, 0.75 * (body.head.width if body and body.head else 1))
+        return neck_of(sprite)
     if place_kind == "eyes":
         eyes = general_anchors.own_eyes(sprite) or (body and body.eyes)
         if eyes:
             return eyes
         face = general_anchors.face(sprite)
         return Spot(face.x, face.y - 0.08, face.width * 0.8)
+    return head_of(sprite)
+
+
+def neck_of(sprite: Sprite) -> Spot:
+    """Where a figure's neck is; near the lower edge of a head alone, or of a thing."""
+    if not general_anchors.is_head(sprite):
+        return general_anchors.neck(sprite)
+    body = anchors.body_of(sprite)
+    return Spot(0.5, 0.86, 0.75 * (body.head.width if body and body.head else 1))
+
+
+def head_of(sprite: Sprite) -> Spot:
+    """The top of a figure's head, or of a thing."""
+    body = anchors.body_of(sprite)
     if body and body.head:
         return Spot(body.head.x, body.head.y + 0.02, body.head.width)
     left, right = sprite.span(0, 0.2)
@@ -93,14 +148,26 @@ def _place(sprite: Sprite, place_kind: str) -> Spot:
 
 
 def beside_hand(sprites: Sequence[Sprite], second: str) -> Scene:
-    """The second part in front of the figure, smaller and low, on the side that the figure looks to."""
-    figure, held = longer(sprites[0], 1), longer(sprites[1], 0.56)
+    """The second part in front of the figure, smaller and low, on the side that the figure looks to.
+
+    It leaves the middle of a head alone free, where the mouth is.
+    """
+    figure, held = longer(sprites[0], 1), held_size(sprites[1], HELD, sprites[0])
     side = hand_side(sprites[0])
     x = (0.94 if side == RIGHT else 0.06) * figure.width
+    if sprites[0].role in ("animal", "face", "person") and general_anchors.is_head(sprites[0]):
+        x = max(x, FREE_OF_HANDS * figure.width + held.width / 2)
     # The window gets more room on that side only.
     window = around(sprites[0], 0.8)
     window = window._replace(left=window.left + side * 0.1 * window.side)
     return Scene([figure.at(0, 0), held.centred(x, figure.height * 0.76)], window)
+
+
+def held_size(thing: Sprite, side: float, figure: Sprite) -> Box:
+    """A thing with a longer side of `side`, or smaller, so that it is not larger than the figure that has it."""
+    box, whole = longer(thing, side), longer(figure, 1)
+    share = box.width * box.height / (whole.width * whole.height)
+    return longer(thing, side * (MAX_HELD / share) ** 0.5) if share > MAX_HELD else box
 
 
 def hand_side(sprite: Sprite) -> int:
@@ -232,6 +299,17 @@ def alone(sprites: Sequence[Sprite], second: str) -> Scene:
     return Scene([longer(sprites[0], 1).at(0, 0)], around(sprites[0]))
 
 
+def _own_mouth(sprites: Sequence[Sprite]) -> list[Layer]:
+    """The third sprite, a mouth, where the first one's own mouth was; nothing where there is no third."""
+    spot = general_anchors.own_mouth(sprites[0])
+    if spot is None or len(sprites) < 3:
+        return []
+    figure, mouth = longer(sprites[0], 1), wide(sprites[2], 0.9 * spot.width * longer(sprites[0], 1).width)
+    if mouth.height > MAX_MOUTH * figure.height:
+        mouth = wide(sprites[2], mouth.width * MAX_MOUTH * figure.height / mouth.height)
+    return [mouth.centred(spot.x * figure.width, spot.y * figure.height)]
+
+
 def faced(sprites: Sequence[Sprite], second: str) -> Scene:
     """A smiley's eyes and mouth (the second sprite) on the subject, over its eyes if it has some."""
     figure = longer(sprites[0], 1)
@@ -245,7 +323,7 @@ def faced(sprites: Sequence[Sprite], second: str) -> Scene:
         features = wide(sprites[1], min(larger * eyes.width * figure.width / known.width, room))
         x = eyes.x * figure.width + (0.5 - known.x) * features.width
         y = eyes.y * figure.height + (0.5 - known.y) * features.height
-        return Scene([figure.at(0, 0), features.centred(x, y)], around(sprites[0]))
+        return Scene([figure.at(0, 0), features.centred(x, y), *_own_mouth(sprites)], around(sprites[0]))
     spot = general_anchors.face(sprites[0])
     features = wide(sprites[1], spot.width * figure.width * 1.25)
     layers = [figure.at(0, 0), features.centred(spot.x * figure.width, spot.y * figure.height)]

@@ -5,11 +5,17 @@ from math import ceil
 
 from . import anchors, general_anchors
 from .layers import Box, Layer, Opening, Scene, Window, around, longer, wide
-from .layouts import PAIR, RIGHT, UNDER, Layout
+from .layouts import PAIR, RIGHT, UNDER, Layout, head_of, held_size, neck_of
 from .sprites import Sprite
 
 # The hand that what is tiny stands on, where nothing else is named.
 PALM = "palm up hand"
+
+# How large things on the head are: their longer side, of the figure's; and how wide at most, of the figure's width.
+ON_HEAD, MAX_ON_HEAD = 0.5, 0.8
+
+# How wide a tie is at most, of the figure's width.
+TIE_OF_HEAD = 0.45
 
 # How large things are beside the subject, whose longer side is 1.
 BESIDE = 0.52
@@ -17,7 +23,7 @@ BESIDE = 0.52
 
 def beside(sprites: Sequence[Sprite], second: str, side: int = RIGHT) -> Scene:
     """The second part smaller, in front, on the floor at the right (side 1) or left (-1)."""
-    figure, other = longer(sprites[0], 1), longer(sprites[1], BESIDE)
+    figure, other = longer(sprites[0], 1), held_size(sprites[1], BESIDE, sprites[0])
     # It covers a little of the subject, less of a narrow one.
     x = figure.width / 2 + side * (figure.width / 2 + 0.3 * other.width)
     window = around(sprites[0], 0.8)
@@ -131,7 +137,31 @@ def seated(sprites: Sequence[Sprite], second: str) -> Scene:
     )
 
 
+def on_head(sprites: Sequence[Sprite], second: str) -> Scene:
+    """The second part standing on the figure's head, not wider than the figure."""
+    figure = longer(sprites[0], 1)
+    head = head_of(sprites[0])
+    thing = longer(sprites[1], ON_HEAD)
+    if thing.width > MAX_ON_HEAD * figure.width:
+        thing = wide(sprites[1], MAX_ON_HEAD * figure.width)
+    standing = thing.standing(head.x * figure.width, head.y * figure.height + 0.06 * thing.height)
+    return Scene([figure.at(0, 0), standing], around(sprites[0], 0.72))
+
+
+def at_neck(sprites: Sequence[Sprite], second: str) -> Scene:
+    """The second part at the figure's neck, as a bow tie is worn."""
+    figure = longer(sprites[0], 1)
+    neck = neck_of(sprites[0])
+    is_head = general_anchors.is_head(sprites[0])
+    tie = wide(sprites[1], (TIE_OF_HEAD if is_head else min(0.55 * neck.width, TIE_OF_HEAD)) * figure.width)
+    # At the chin of a head alone; a little below a figure's beak or chin.
+    y = max(neck.y, 0.93) if is_head else neck.y + 0.02
+    return Scene([figure.at(0, 0), tie.centred(neck.x * figure.width, y * figure.height)], around(sprites[0], 0.9))
+
+
 LAYOUTS: dict[str, Layout] = {
+    "at neck": at_neck,
+    "on head": on_head,
     "beside": beside,
     "giant": giant,
     "place": place,

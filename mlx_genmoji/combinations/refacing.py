@@ -38,9 +38,40 @@ def zones(eyes: Spot, aspect: float, mouth: bool) -> list[Zone]:
     return found
 
 
+def mouth_zone(mouth: Spot, aspect: float) -> Zone:
+    """Where a figure's measured mouth is. aspect: the figure's width over its height."""
+    return Zone(mouth.x, mouth.y, 0.62 * mouth.width, 0.36 * mouth.width * aspect)
+
+
 def without_mouth(features: Image.Image) -> Image.Image:
-    """A smiley's features without its mouth, the piece about the middle of its lower half; tears are blue."""
+    """A smiley's features without its mouth; tears stay."""
     rgba = np.asarray(features).copy()
+    rgba[_mouth(rgba), 3] = 0
+    return Image.fromarray(rgba, "RGBA")
+
+
+def mouth_of(features: Image.Image) -> Image.Image | None:
+    """The mouth of a smiley's features, cropped to it; None where it has none."""
+    rgba = np.asarray(features).copy()
+    rgba[~_mouth(rgba), 3] = 0
+    picture = Image.fromarray(rgba, "RGBA")
+    box = picture.getchannel("A").getbbox()
+    return picture.crop(box) if box else None
+
+
+def without_letters(features: Image.Image) -> Image.Image:
+    """The features of the sleeping smiley without the blue letters above its eyes."""
+    rgba = np.asarray(features).copy()
+    height = rgba.shape[0]
+    red, blue = rgba[..., 0].astype(int), rgba[..., 2].astype(int)
+    letters = blue > red + 12
+    letters[int(0.5 * height) :] = False
+    rgba[_grown(letters, 2), 3] = 0
+    return Image.fromarray(rgba, "RGBA")
+
+
+def _mouth(rgba: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """The pixels of a smiley's mouth: the piece about the middle of its lower half; tears, which are blue, are none."""
     height, width = rgba.shape[:2]
     red, green, blue, alpha = (rgba[..., channel].astype(int) for channel in range(4))
     shown = (alpha > 60) & ~((blue > red + 30) & (green > red))
@@ -50,20 +81,18 @@ def without_mouth(features: Image.Image) -> Image.Image:
     # Grown to the whole piece, but not up to the eyes.
     shown[: int(0.48 * height)] = False
     while True:
-        grown = mouth.copy()
-        for axis in (0, 1):
-            for shift in (-1, 1):
-                grown |= np.roll(mouth, shift, axis)
-        grown &= shown
+        grown = _grown(mouth, 1) & shown
         if (grown == mouth).all():
-            break
+            return _grown(mouth, max(width // 64, 1))
         mouth = grown
-    for _ in range(max(width // 64, 1)):
+
+
+def _grown(mask: NDArray[np.bool_], steps: int) -> NDArray[np.bool_]:
+    """A mask with the pixels next to it, up and down and then left and right of those, several times."""
+    for _ in range(steps):
         for axis in (0, 1):
-            for shift in (-1, 1):
-                mouth = mouth | np.roll(mouth, shift, axis)
-    rgba[mouth, 3] = 0
-    return Image.fromarray(rgba, "RGBA")
+            mask = mask | np.roll(mask, 1, axis) | np.roll(mask, -1, axis)
+    return mask
 
 
 def painted_over(image: Image.Image, zones: Sequence[Zone]) -> Image.Image:

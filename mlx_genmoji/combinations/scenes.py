@@ -10,7 +10,7 @@ from .layers import Scene
 from .layouts import LAYOUTS, alone
 from .more_layouts import general_layout
 from .rasterize import cut, draw, frame
-from .refacing import painted_over, without_mouth, zones
+from .refacing import mouth_of, mouth_zone, painted_over, without_letters, without_mouth, zones
 from .sprites import Sprite
 
 # The smallest margin at each side, as a fraction of the picture's side.
@@ -36,18 +36,39 @@ def prepared(kind: str, sprites: Sequence[Sprite], second: str) -> list[Sprite]:
     return list(sprites)
 
 
+# Smileys whose mouths say what they feel, so that they replace an animal's own.
+TELLING_MOUTHS = frozenset(
+    "frowning face; slightly frowning face; frowning face with open mouth; crying face; loudly crying face; angry face;"
+    " enraged face; pouting face; pensive face; disappointed face; worried face; confounded face; persevering face;"
+    " weary face; tired face; anguished face; fearful face; face screaming in fear; astonished face; hushed face;"
+    " face with open mouth; neutral face; expressionless face; unamused face; confused face; grimacing face;"
+    " sad but relieved face; anxious face with sweat; downcast face with sweat; woozy face; sleeping face; sleepy face;"
+    " nauseated face; yawning face; face with crossed-out eyes; face with spiral eyes".split("; ")
+)
+
+
 def _refaced(subject: Sprite, smiley: Sprite) -> list[Sprite]:
     """The subject with its face painted over, and the smiley's eyes and mouth to draw in its place.
 
-    A subject without eyes is returned unchanged. An animal keeps its own mouth and gets the smiley's eyes only.
+    A subject without eyes is returned unchanged. An animal keeps its own mouth and gets the smiley's eyes only, unless
+    its mouth was measured and the smiley's mouth says what it feels. A third sprite is the mouth, to draw where the
+    subject's own was.
     """
     eyes = general_anchors.own_eyes(subject)
     if eyes is None:
         return [subject, smiley.features]
-    mouth = subject.role != "animal"
-    plain = painted_over(subject.image, zones(eyes, subject.aspect, mouth))
     features = smiley.features
-    if not mouth:
+    if smiley.label == "sleeping face":
+        features = replace(features, image=without_letters(features.image))
+    own_mouth, aspect = general_anchors.own_mouth(subject), subject.aspect
+    is_animal = subject.role == "animal"
+    mouth = mouth_of(features.image) if own_mouth and (not is_animal or smiley.label in TELLING_MOUTHS) else None
+    if own_mouth and mouth:
+        plain = painted_over(subject.image, [*zones(eyes, aspect, mouth=False), mouth_zone(own_mouth, aspect)])
+        eyes_alone = replace(features, image=without_mouth(features.image))
+        return [replace(subject, image=plain), eyes_alone, replace(features, image=mouth)]
+    plain = painted_over(subject.image, zones(eyes, aspect, mouth=not is_animal))
+    if is_animal:
         features = replace(features, image=without_mouth(features.image))
     return [replace(subject, image=plain), features]
 

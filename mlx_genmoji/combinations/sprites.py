@@ -102,6 +102,13 @@ class Sprite:
         target = colours.TARGETS.get(name) or colours.MORE_TARGETS[name]
         return replace(self, image=colours.recolour(self.image, current, target)) if current else self
 
+    def cropped(self, box: tuple[float, float, float, float]) -> Sprite:
+        """A piece of the figure. box: left, top, right and bottom, as fractions of the picture."""
+        width, height = self.image.size
+        left, top, right, bottom = box
+        corners = (round(left * width), round(top * height), round(right * width), round(bottom * height))
+        return replace(self, image=self.image.crop(corners))
+
     @cached_property
     def frozen(self) -> Sprite:
         """The figure in the colours of ice."""

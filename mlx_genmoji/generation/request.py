@@ -131,8 +131,8 @@ def prepare(prompt: str, options: Options, reader: OpenReader, facts: Callable[[
             )
         )
     for note in notes:
-        # At the line that called `Genmoji.generate`.
-        warnings.warn(note, stacklevel=3)
+        # At the line that called `Genmoji.generate`, which `drawing` wraps.
+        warnings.warn(note, stacklevel=4)
     return Request(recipes, list(map(captions_of, recipes)), schedule, start, seed, options.latents)
 
 

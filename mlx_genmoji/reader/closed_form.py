@@ -20,7 +20,7 @@ from ..prompt.lexicon import PERSON_TYPES, SKIN_TONES, emojis
 from ..prompt.safety import check_safe, clean_final
 from ..prompt.words import Words
 from . import AS_IS, OpenReader, Options, Reading, wants_parts
-from .lexicon import Lexicon, key
+from .lexicon import Lexicon
 from .vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from .scene import Scene
 
 MAX_SUGGESTIONS = 3
+
+GROWN_UPS = {"girl": "woman", "boy": "man", "child": "person"}
+"""Children, whose hair the model does not know -> who is drawn with that hair."""
 
 SMOLLM2 = "smollm2"
 
@@ -187,19 +190,24 @@ class ClosedReader(OpenReader):
         combination = None if added else self._plain_combination(subject, template, options)
         if combination is not None:
             return Scene(combination.subject.label, subject), combination, ()
-        scene = self._scene(subject)
-        notes: tuple[str, ...] = ()
+        scene, notes = self._scene_without_flags(subject)
         if plan is not None and added:
             from .filling import add_fields
 
             scene, notes = add_fields(scene, plan, self.lexicon)
         if scene.subject is None:
             raise UserError(self._nothing_known(prompt))
+        grown_up = GROWN_UPS.get(scene.subject)
+        if scene.hair and grown_up and f"{grown_up}: {scene.hair}" in self.vocabulary:
+            scene.nearest.append((scene.subject, f"{grown_up}: {scene.hair}"))
+            scene.subject = grown_up
         scene.subject = self._person(scene.subject, scene.hair, person_type)
         if scene.hair and not scene.subject.endswith(scene.hair):
             scene.unknown.append(scene.hair)
         combination, left_out = self._combination(scene, template, options)
-        return scene, combination, (*notes, *_notes(scene, left_out, combination))
+        from .notes import notes_of
+
+        return scene, combination, (*notes, *notes_of(scene, left_out, combination, self.lexicon))
 
     def caption(self, label: str, template: str, skin_tone: str | None) -> str:
         """The caption of a label in the style of a template; an adapter's own style is taken as it is."""
@@ -216,10 +224,28 @@ class ClosedReader(OpenReader):
         if self.vocabulary.spelled(text) is not None:
             return None
         from ..combinations.reading import read
+        from .plain import is_plain
 
         found = read(text, self.words, self.emoji_set(template))
-        plain = found is not None and all(part.text == part.label in self.vocabulary for part in found.parts)
-        return found if plain else None
+        return found if found is not None and is_plain(found, text, self.vocabulary) else None
+
+    def _scene_without_flags(self, text: str) -> tuple[Scene, tuple[str, ...]]:
+        """The scene of a text in which countries' flags are plain ones, and the note about that.
+
+        Raises UserError where there is nothing but countries' flags.
+        """
+        from .flags import DRAWN_AS, MESSAGE, country_flags, with_plain_flags, without_flags
+        from .notes import drawn_name
+
+        flags = country_flags(text)
+        if not flags or self.vocabulary.spelled(text) is not None:
+            return self._scene(text), ()
+        if self._scene(without_flags(text)).subject is None:
+            raise UserError(MESSAGE)
+        scene = self._scene(with_plain_flags(text))
+        scene.nearest = [(words, label) for words, label in scene.nearest if label != DRAWN_AS]
+        listed = ", ".join(f'"{flag.replace("flag: ", "flag of ")}"' for flag in dict.fromkeys(flags))
+        return scene, (f"Country flags cannot be drawn; {listed} is drawn as {drawn_name(DRAWN_AS)}.",)
 
     def _scene(self, text: str) -> Scene:
         from .grammar import understand
@@ -242,12 +268,14 @@ class ClosedReader(OpenReader):
                 return form
         return label
 
-    def _combination(self, scene: Scene, template: str, options: Options) -> tuple[Combination | None, Sequence[str]]:
-        """The combination of a scene's wishes, and what of them cannot be drawn, in words."""
+    def _combination(
+        self, scene: Scene, template: str, options: Options
+    ) -> tuple[Combination | None, Sequence[tuple[str, str]]]:
+        """The combination of a scene's wishes, and the kinds and labels of those that cannot be drawn."""
         if not scene.wishes:
             return None, ()
         if not self.defaults.parts or not wants_parts(options):
-            return None, [_in_words(wish.kind, wish.label) for wish in scene.wishes]
+            return None, [(wish.kind, wish.label) for wish in scene.wishes]
         from ..combinations.arrange import Wish, arrange, best_drawing, part_of
 
         assert scene.subject is not None
@@ -257,9 +285,13 @@ class ClosedReader(OpenReader):
         if subject.label in self.vocabulary:
             scene.subject, wishes = subject.label, rest
         combination, refused = arrange(part_of(scene.subject), wishes, emoji_set)
-        return combination, [_in_words(wish.kind, wish.label) for wish in refused]
+        return combination, [(wish.kind, wish.label) for wish in refused]
 
     def _nothing_known(self, prompt: str) -> str:
+        from .flags import MESSAGE, is_country
+
+        if is_country(prompt):
+            return MESSAGE
         near = self.lexicon.nearest(prompt, MAX_SUGGESTIONS)
         hint = f"; the nearest that can be drawn: {', '.join(near)}" if near else ""
         return f"Nothing in {quoted(repr(prompt), 80)} is known to the model{hint}."
@@ -307,31 +339,8 @@ def _people(parsed: Parsed | None, plan: PromptPlan | None, options: Options) ->
     return skin_tone, person_type
 
 
-def _notes(scene: Scene, left_out: Sequence[str], combination: Combination | None) -> tuple[str, ...]:
-    from ..english import with_article
-
-    notes = []
-    drawn = [scene.subject or ""]
-    if combination is not None:
-        drawn += [item.part.label for item in combination.joined if item.part and item.kind != "emotion"]
-    things = ", ".join(with_article(label) for label in drawn)
-    if scene.unknown:
-        words = ", ".join(f'"{word}"' for word in dict.fromkeys(scene.unknown))
-        notes.append(f"{words} {'is' if len(set(scene.unknown)) == 1 else 'are'} not known; drawn: {things}.")
-    for words, label in dict.fromkeys(scene.nearest):
-        if key(words) != key(label):
-            notes.append(f'"{words}" is drawn as {with_article(label)}.')
-    if left_out:
-        notes.append(f"Left out: {', '.join(left_out)}.")
-    return tuple(notes)
-
-
 def make_reader(family: Family, defaults: Defaults, words: Words, vocabulary: Vocabulary | None) -> OpenReader:
     """The reader for a model. vocabulary: what it draws, if that is a closed list."""
     if vocabulary is None:
         return OpenReader(family, defaults, words)
     return ClosedReader(family, defaults, words, vocabulary)
-
-
-def _in_words(kind: str, label: str) -> str:
-    return f"{kind} {label}".strip()

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..prompt.safety import check_safe, plain_words
-from .grammar import tokenize, understand
+from .grammar import understand
 from .lexicon import Lexicon, rows
 from .scene import Scene, Wish
+from .tokens import tokenize
 
 if TYPE_CHECKING:
     from ..prompt.llm.rewriter import Rewriter

@@ -11,25 +11,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from .emoji_row import settle_row
-from .lexicon import Lexicon, Meanings, Noun, words_of
+from .lexicon import Lexicon, Meanings, Noun
 from .scene import Scene
+from .settling import deny, move_to_body, settle_denied, settle_hands
+from .tokens import Token, names_something, tokenize
 
 MEASURES = frozenset(
     "bag ball bottle bowl box bunch can cup glass group head jar kind loaf mug pack pair piece pile plate pot scoop"
     " slice sort stack".split()
 )
 """Words before "of" that only say how much of a thing there is: a slice of pizza is a pizza."""
-
-MAX_WORDS = 60
-"""Words of a prompt that are read; the rest is reported."""
-
-
-@dataclass(frozen=True)
-class Token:
-    """Some words of a prompt and their meanings; None where they have none."""
-
-    text: str
-    meanings: Meanings | None
 
 
 @dataclass
@@ -42,24 +33,8 @@ class Phrase:
     """The wish that the verb is where nothing follows it."""
     tokens: list[Token] = field(default_factory=list)
     negated: bool = False
-
-
-def tokenize(text: str, lexicon: Lexicon, generous: bool = False) -> list[Token]:
-    """The longest known phrases of a text, from left to right; fillers are left out. generous: see `synonym`."""
-    words = words_of(text)[:MAX_WORDS]
-    tokens: list[Token] = []
-    place = 0
-    while place < len(words):
-        found = lexicon.longest(words, place) or lexicon.synonym(words, place, generous)
-        length, meanings = found or (1, None)
-        if meanings is None or not _only_filler(meanings):
-            tokens.append(Token(" ".join(words[place : place + length]), meanings))
-        place += length
-    return tokens
-
-
-def _only_filler(meanings: Meanings) -> bool:
-    return meanings.filler and not (meanings.noun or meanings.negation or meanings.relation)
+    kind: str = ""
+    """How a thing at a part of the body is joined."""
 
 
 def understand(text: str, lexicon: Lexicon) -> Scene:
@@ -70,15 +45,26 @@ def understand(text: str, lexicon: Lexicon) -> Scene:
 
 def _understand(text: str, lexicon: Lexicon, generous: bool = False) -> Scene:
     scene = Scene()
-    phrases = _phrases(tokenize(text, lexicon, generous), scene)
+    tokens = tokenize(text, lexicon, generous)
+    scene.read_as = [
+        (token.text, token.meanings.read_as) for token in tokens if token.meanings and token.meanings.read_as
+    ]
+    phrases = _phrases(tokens, scene)
     for place, phrase in enumerate(phrases):
         if phrase.negated:
+            deny(phrase.tokens, scene)
             continue
+        if phrase.relation == "body":
+            move_to_body(phrase.verb, phrase.kind, scene)
+            if not phrase.tokens:
+                continue
         _read(phrase, phrases[place - 1].relation if place else "", scene, lexicon)
         if place == 0 and scene.subject is None and phrase.tokens:
             _settle_face(scene)
-    _settle(scene)
+    _settle(scene, tokens)
+    settle_hands(scene, tokens, lexicon)
     settle_row(scene, lexicon)
+    settle_denied(scene, lexicon)
     return scene
 
 
@@ -88,9 +74,15 @@ def _phrases(tokens: Sequence[Token], scene: Scene) -> list[Phrase]:
     for token in tokens:
         meanings = token.meanings if not named else _as_verb(token.meanings)
         token = Token(token.text, meanings)
-        named = named or _names(token)
-        if meanings is None:
+        named = named or names_something(token)
+        if meanings is None and named and token.text.endswith("ing"):
+            # An unknown verb joins what follows it, too.
+            scene.unknown.append(token.text)
+            phrases.append(Phrase("beside"))
+        elif meanings is None:
             phrases[-1].tokens.append(token)
+        elif meanings.body_place and named:
+            phrases.append(Phrase("body", token.text, kind=meanings.body_place))
         elif meanings.negation:
             phrases.append(Phrase("", token.text, negated=True))
         elif meanings.place:
@@ -117,11 +109,12 @@ def _as_verb(meanings: Meanings | None) -> Meanings | None:
 
 def _read(phrase: Phrase, before: str, scene: Scene, lexicon: Lexicon) -> None:
     """Take the subject or wishes from a phrase. before: the relation of the phrase before it."""
-    relation = phrase.relation
+    relation = "" if phrase.relation == "body" else phrase.relation
     if relation == "place":
         meanings = phrase.tokens[0].meanings
         assert meanings is not None and meanings.place is not None
         scene.wish(*meanings.place)
+        _note_stand_in(meanings, scene)
         rest = phrase.tokens[1:]
         phrase, relation = Phrase(tokens=rest), ""
         if not rest:
@@ -154,16 +147,21 @@ def _adjectives(phrase: Phrase, scene: Scene, first: bool) -> list[Token]:
     nouns: list[Token] = []
     for place, token in enumerate(phrase.tokens):
         meanings = token.meanings
-        follows = any(_names(later) for later in phrase.tokens[place + 1 :])
+        follows = any(names_something(later) for later in phrase.tokens[place + 1 :])
         if meanings is None:
             scene.unknown.append(token.text)
         elif meanings.hair and (not meanings.noun or not follows):
             scene.hair = meanings.hair
+            _note_stand_in(meanings, scene)
         elif meanings.number and follows:
             if first:
                 scene.wish("count", {2: "two", 3: "three"}.get(meanings.number, "four"))
                 if meanings.number > 4:
                     scene.unknown.append(token.text)
+            else:
+                label = _label_after(phrase.tokens[place + 1 :])
+                if label:
+                    scene.single.append((token.text, label))
         elif meanings.mood and (not meanings.noun or follows or (not first and scene.subject)):
             moods = [wish.label for wish in scene.wishes if wish.kind == "emotion"]
             if moods and meanings.mood not in moods:
@@ -174,11 +172,27 @@ def _adjectives(phrase: Phrase, scene: Scene, first: bool) -> list[Token]:
             _look(token, meanings.look, scene, about_subject=first)
         elif meanings.verb and meanings.verb[1] and not meanings.noun:
             scene.wish(*meanings.verb)
+            _note_stand_in(meanings, scene)
         elif meanings.verb and not meanings.noun:
             scene.unknown.append(token.text)
-        elif _names(token):
+        elif names_something(token):
             nouns.append(token)
     return nouns
+
+
+def _label_after(tokens: Sequence[Token]) -> str:
+    """The label of the first noun or garment of some tokens; "" where there is none."""
+    for token in tokens:
+        noun = token.meanings and (token.meanings.noun or token.meanings.garment)
+        if noun:
+            return noun.label
+    return ""
+
+
+def _note_stand_in(meanings: Meanings, scene: Scene) -> None:
+    """Report a thing that a phrase names, where another one is drawn instead of it."""
+    if meanings.stand_in and meanings.stand_in not in scene.nearest:
+        scene.nearest.append(meanings.stand_in)
 
 
 def _look(token: Token, look: str, scene: Scene, about_subject: bool) -> None:
@@ -190,11 +204,6 @@ def _look(token: Token, look: str, scene: Scene, about_subject: bool) -> None:
     if about_subject:
         kind, _, label = look.partition(":")
         scene.wish(kind, label)
-
-
-def _names(token: Token) -> bool:
-    meanings = token.meanings
-    return meanings is not None and bool(meanings.noun or meanings.garment or meanings.roles)
 
 
 def _subject(nouns: Sequence[Token], scene: Scene, lexicon: Lexicon) -> None:
@@ -213,6 +222,7 @@ def _subject(nouns: Sequence[Token], scene: Scene, lexicon: Lexicon) -> None:
     together = _compound(named, lexicon)
     if together is not None:
         scene.subject, scene.subject_words = together, " ".join(token.text for token in named)
+        scene.nearest += [(child, together) for child in ("boy", "girl") if child in scene.subject_words.split()]
         return
     candidates = [token for token in named if not token.meanings.roles] or named  # type: ignore[union-attr]
     doers = [token for token in candidates if not _is_activity(token)]
@@ -236,14 +246,14 @@ def _compound(named: Sequence[Token], lexicon: Lexicon) -> str | None:
     """
     if len(named) != 2:
         return None
-    first, second = (token.meanings.noun.label for token in named)  # type: ignore[union-attr]
-    doing = second.removeprefix("person ")
-    who = {"boy": "man", "girl": "woman"}.get(first, first)
-    active = (f"{who} {doing}",) if who in ("man", "woman", "person") and doing != second else ()
-    for label in (f"{first} {second}", f"{second} {first}", *active):
-        if label in lexicon.vocabulary:
-            return label
-    return None
+    labels = [token.meanings.noun.label for token in named]  # type: ignore[union-attr]
+    forms = [f"{labels[0]} {labels[1]}", f"{labels[1]} {labels[0]}"]
+    for label, other in (labels, labels[::-1]):
+        doing = other.removeprefix("person ")
+        who = {"boy": "man", "girl": "woman"}.get(label, label)
+        if who in ("man", "woman", "person") and doing != other:
+            forms.append(f"{who} {doing}")
+    return next((form for form in forms if form in lexicon.vocabulary), None)
 
 
 def _is_activity(token: Token) -> bool:
@@ -278,6 +288,9 @@ def _as_role(nouns: Sequence[Token], scene: Scene) -> bool:
     roles = [role for token in nouns if token.meanings for role in token.meanings.roles]
     for relation, label in roles:
         scene.wish(relation, label)
+    for token in nouns:
+        if token.meanings and token.meanings.roles:
+            _note_stand_in(token.meanings, scene)
     return bool(roles)
 
 
@@ -289,7 +302,7 @@ def _object(relation: str, token: Token, scene: Scene) -> None:
     if garment and relation in ("wearing", "with", "in", "and", ",", "", "has", "beside"):
         if not garment.exact:
             scene.nearest.append((token.text, garment.label))
-        scene.wish("wearing", garment.label)
+        scene.wish("at neck" if garment.extra == "neck" else "wearing", garment.label)
         return
     noun = meanings.noun
     if noun is None:
@@ -311,7 +324,7 @@ def _settle_face(scene: Scene) -> None:
             return
 
 
-def _settle(scene: Scene) -> None:
+def _settle(scene: Scene, tokens: Sequence[Token]) -> None:
     """A feeling alone is its smiley; what has no subject takes the first thing that is named."""
     if scene.subject is not None:
         return

@@ -9,7 +9,7 @@ import difflib
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
 
@@ -24,14 +24,14 @@ MAX_PHRASE = 7
 LOOKS = ("fire", "wings", "sparkles", "hearts")
 """What verbs may stand for that have no object: "breathing fire"."""
 
+ARTICLES = ("a", "an", "the", "one")
+
 Key = tuple[str, ...]
 
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*|[+&,#*]|[\U0001f000-\U0001faff]")
 _QUOTES = str.maketrans({"\u2019": "'", "\u2018": "'", "`": "'", "\u02bc": "'", "ß": "ss", "ø": "o", "æ": "ae"})
 _LEAST_LETTERS = 3
 """Letters of the shortest word that has a synonym."""
-_CORRECTED = 6
-"""Letters of the shortest word that is corrected."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,12 @@ class Meanings:
     hair: str | None = None
     filler: bool = False
     negation: bool = False
+    body_place: str | None = None
+    """The kind in which a thing is joined that is at a part of the subject's body: "on its head"."""
+    stand_in: tuple[str, str] | None = None
+    """A thing that a place, verb, role or hair names, and what is drawn instead of it."""
+    read_as: str = ""
+    """The word that a misspelled one was read as."""
 
 
 def words_of(text: str) -> list[str]:
@@ -120,6 +126,7 @@ class Lexicon:
             entries.add_noun(label, Noun(label))
         self._add_nouns(entries)
         self._add_the_rest(entries)
+        self._add_by_rule(entries)
         return entries
 
     @cached_property
@@ -135,6 +142,16 @@ class Lexicon:
         return frozenset(row[1] for row in rows("garments.tsv"))
 
     @cached_property
+    def known_words(self) -> frozenset[str]:
+        """The words of all phrases of the tables, and the English words that are listed as such."""
+        return self.english | {word for phrase in self.entries for word in phrase}
+
+    @cached_property
+    def english(self) -> frozenset[str]:
+        """The English words that are listed as such."""
+        return frozenset(word for table in ("english.txt", "real-words.txt") for (word,) in rows(table))
+
+    @cached_property
     def misspellings(self) -> dict[Key, Key]:
         return {key(typed): key(meant) for typed, meant in rows("misspellings.tsv")}
 
@@ -142,9 +159,9 @@ class Lexicon:
         for name, label, exact, *more in (*rows("nouns.tsv"), *rows("nouns-more.tsv")):
             if label in self.vocabulary and key(name) not in self._labels:
                 entries.add_noun(name, Noun(label, exact == "=", more[0] if more else ""))
-        for name, label, exact in rows("garments.tsv"):
+        for name, label, exact, *more in rows("garments.tsv"):
             if label in self.vocabulary:
-                entries.of(name).garment = Noun(label, exact == "=")
+                entries.of(name).garment = Noun(label, exact == "=", more[0] if more else "")
 
     def _add_the_rest(self, entries: Entries) -> None:
         for table, field_name in (
@@ -153,8 +170,10 @@ class Lexicon:
             ("relations.tsv", "relation"),
             ("hair.tsv", "hair"),
         ):
-            for name, value in rows(table):
+            for name, value, *more in rows(table):
                 setattr(entries.of(name), field_name, value)
+                if more:
+                    entries.of(name).stand_in = more[0], value
         for name, number in rows("numbers.tsv"):
             entries.of(name).number = int(number)
         for name, relation, *more in rows("verbs.tsv"):
@@ -162,16 +181,33 @@ class Lexicon:
                 entries.of(name).look = relation
             else:
                 entries.of(name).verb = relation, more[0] if more else ""
+                _add_stand_in(entries.of(name), *more)
         for name, relation, *more in rows("verbs-alone.tsv"):
             entries.of(name).alone = relation, more[0] if more else ""
-        for name, relation, label in rows("places.tsv"):
+        for name, relation, label, *more in rows("places.tsv"):
             entries.of(name).place = relation, label
-        for name, relation, label in rows("roles.tsv"):
+            _add_stand_in(entries.of(name), label, *more)
+        for name, relation, label, *more in rows("roles.tsv"):
             entries.of(name).roles.append((relation, label))
+            _add_stand_in(entries.of(name), label, *more)
         for (name,) in rows("fillers.txt"):
             entries.of(name).filler = True
         for (name,) in rows("negations.txt"):
             entries.of(name).negation = True
+
+    def _add_by_rule(self, entries: Entries) -> None:
+        """Phrases that a table's row stands for: whose head it is, colours after articles, nationalities."""
+        for name, kind in rows("body-places.tsv"):
+            for whose in ("its", "his", "her", "their", "my", "your", "the", "a"):
+                entries.of(name.replace("its", whose)).body_place = kind
+        for phrase, meanings in entries.items():
+            if len(phrase) == 2 and phrase[0] in ARTICLES and (known := entries.get(phrase[1:])):
+                # "an orange" is a fruit, and of "an orange cat" the colour.
+                meanings.look = meanings.look or known.look
+        for name in nationalities():
+            entry = entries.of(name)
+            if entry == Meanings():
+                entry.look = "leave"
 
     def label(self, text: str) -> str | None:
         """The label that a text is, spelled in any way: "T-REX!", "heart eyes"."""
@@ -188,6 +224,11 @@ class Lexicon:
                     return length, meanings
         return None
 
+    @cached_property
+    def misleading(self) -> frozenset[str]:
+        """Words whose synonyms show a sense that nobody means: "class" is no bicycle."""
+        return frozenset(word for (word,) in rows("misleading.txt"))
+
     def synonym(self, words: Sequence[str], start: int, generous: bool = False) -> tuple[int, Meanings] | None:
         """The same by WordNet's synonyms and kinds (`words.tsv` of the model), and by correcting the spelling.
 
@@ -196,38 +237,48 @@ class Lexicon:
         for length in range(min(3, len(words) - start), 0, -1):
             for form in _forms(" ".join(words[start : start + length])):
                 meant = self._synonyms.meant.get(form)
-                if meant is None or len(form) < _LEAST_LETTERS:
+                if meant is None or len(form) < _LEAST_LETTERS or form in self.misleading:
                     continue
                 own = meant.alone if generous or length == len(words) else meant.within
                 if own in self.vocabulary:
                     return length, Meanings(noun=Noun(own, own == form))
                 if own != form and (known := self.entries.get(key(own))) and known.noun:
                     return length, Meanings(noun=Noun(known.noun.label, False, known.noun.extra))
-        corrected = self._corrected(words[start])
-        return None if corrected is None else (1, self.entries[corrected])
+        from .spelling import corrected
 
-    def _corrected(self, word: str) -> Key | None:
-        """The single word that differs from `word` by a slip of the pen."""
-        if len(word) < _CORRECTED:
-            return None
-        near = [known for known in self._by_letter.get(word[0], ()) if abs(len(known) - len(word)) <= 2]
-        cutoff = 0.84 if len(word) < 8 else 0.8
-        close = difflib.get_close_matches(word, near, 1, cutoff)
-        return (close[0],) if close else None
+        word = corrected(words[start], self.spellings, self.english)
+        return None if word is None else (1, replace(self.entries[word,], read_as=word))
 
-    @property
-    def _by_letter(self) -> Mapping[str, list[str]]:
-        if not hasattr(self, "_letters"):
-            letters: dict[str, list[str]] = {}
-            for phrase, meanings in self.entries.items():
-                if len(phrase) == 1 and (meanings.noun or meanings.mood or meanings.garment):
-                    letters.setdefault(phrase[0][:1], []).append(phrase[0])
-            self._letters = letters
-        return self._letters
+    @cached_property
+    def spellings(self) -> Mapping[str, Sequence[str]]:
+        """The single words that a misspelled one can be read as, by their first letter."""
+        from .spelling import by_first_letter
+
+        return by_first_letter(
+            phrase[0]
+            for phrase, meanings in self.entries.items()
+            if len(phrase) == 1
+            and (meanings.noun or meanings.mood or meanings.garment or meanings.verb or meanings.look or meanings.roles)
+            and phrase[0] not in nationalities()
+        )
 
     def nearest(self, text: str, count: int = 3) -> list[str]:
-        """Labels that are spelled like a text, to suggest."""
-        return difflib.get_close_matches(text.lower(), list(self.vocabulary.labels), count, 0.5)
+        """Labels that are spelled like a text or one of its words, to suggest."""
+        labels = list(self.vocabulary.labels)
+        near = [difflib.get_close_matches(word, labels, count, 0.7) for word in (text.lower(), *words_of(text))]
+        return list(dict.fromkeys(label for labels in near for label in labels))[:count]
+
+
+def _add_stand_in(entry: Meanings, label: str = "", thing: str = "") -> None:
+    """thing: what the phrase names, where a table says that the label is drawn instead of it."""
+    if thing:
+        entry.stand_in = thing, label
+
+
+@cache
+def nationalities() -> frozenset[str]:
+    """Adjectives of countries: "french"."""
+    return frozenset(adjective for _, *adjectives in rows("countries.tsv") for adjective in adjectives)
 
 
 def _forms(word: str) -> Iterator[str]:

@@ -27,6 +27,12 @@ class Scene:
     nearest: list[tuple[str, str]] = field(default_factory=list)
     """What the prompt says, and the label that is drawn instead."""
     hair: str | None = None
+    read_as: list[tuple[str, str]] = field(default_factory=list)
+    """Misspelled words, and what each was read as."""
+    denied: list[tuple[str, str]] = field(default_factory=list)
+    """What the prompt says is not there, in its words, and the label of it; "" where it has none."""
+    single: list[tuple[str, str]] = field(default_factory=list)
+    """Numbers of things that are drawn once, such as "two", and the label of the thing."""
 
     def wish(self, kind: str, label: str = "") -> None:
         wish = Wish(kind, label)

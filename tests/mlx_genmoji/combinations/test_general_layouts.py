@@ -154,7 +154,7 @@ def test_every_kind_is_drawn_whole_with_a_white_border(kind: str, subject: str) 
     if kind == "colour" and subject == "woman":
         subject = "ghost"
     wish = f"{kind}:{names[kind]}" if kind in names else f"{kind}:helicopter" if kind in ("in", "riding") else kind
-    wish = f"{kind}:bell" if kind in ("with", "beside", "on", "and", "on top") else wish
+    wish = f"{kind}:bell" if kind in ("with", "beside", "on", "and", "on top", "at neck", "on head") else wish
     wish = "wearing:goggles" if kind == "wearing" else wish
     found, _ = arrange(part_of(subject), [Wish(*wish.split(":"))], "noto")
     assert found is not None

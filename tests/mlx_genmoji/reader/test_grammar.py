@@ -44,6 +44,19 @@ def test_usual_wordings_name_the_thing_itself(wording: str, label: str, lexicon:
         ("two cats", "cat", {("count", "two")}),
         ("penguin in space", "penguin", {("place", "space")}),
         ("a fox reading a tiny book", "fox", {("with", "open book")}),
+        ("cat with a pineapple on its head", "cat", {("on head", "pineapple")}),
+        ("turtle with a house on top of her head", "turtle", {("on head", "house")}),
+        ("dog with a bone in its mouth", "dog", {("with", "bone")}),
+        ("frog with a ribbon around his neck", "frog", {("at neck", "ribbon")}),
+        ("bear with a crown on its head and a key in its paw", "bear", {("on head", "crown"), ("with", "key")}),
+        ("a bird on a dog's head", "bird", {("on", "dog face")}),
+        ("an orange with a face", "tangerine", {("emotion", "slightly smiling face")}),
+        ("an orange and black cat", "black cat", {("colour", "orange")}),
+        ("orange cat", "cat", {("colour", "orange")}),
+        ("an orange cat", "cat", {("colour", "orange")}),
+        ("moon and stars", "crescent moon", {("and", "star")}),
+        ("cat at the eiffel tower", "cat", {("beside", "tokyo tower")}),
+        ("wizard cat without a hat", "cat", {("with", "magic wand")}),
         ("🐷 + 👑", "pig face", {("wearing", "crown")}),
         ("🔥🐉", "dragon", {("fire", "")}),
         ("🥑😎", "avocado", {("emotion", "smiling face with sunglasses")}),
@@ -106,3 +119,71 @@ def test_a_slip_of_the_pen_is_read(typed: str, label: str, lexicon: Lexicon) -> 
 def test_a_garment_that_nobody_wears_is_the_thing_itself(prompt: str, label: str, lexicon: Lexicon) -> None:
     scene = understand(prompt, lexicon)
     assert (scene.subject, scene.wishes) == (label, [])
+
+
+@pytest.mark.parametrize(
+    ("prompt", "label"),
+    [
+        ("an orange", "tangerine"),
+        ("oranges", "tangerine"),
+        ("orange", "tangerine"),
+        ("the moon", "crescent moon"),
+        ("gold", "coin"),
+        ("chocolate", "chocolate bar"),
+        ("a rose", "rose"),
+        ("lavender", "hyacinth"),
+    ],
+)
+def test_a_colour_that_is_also_a_thing_is_the_thing_where_it_stands_alone(
+    prompt: str, label: str, lexicon: Lexicon
+) -> None:
+    scene = understand(prompt, lexicon)
+    assert (scene.subject, scene.wishes, scene.unknown) == (label, [], [])
+
+
+@pytest.mark.parametrize(
+    ("prompt", "label"),
+    [
+        ("two girls holding hands", "women holding hands"),
+        ("two men holding hands", "men holding hands"),
+        ("a boy and a girl holding hands", "woman and man holding hands"),
+        ("girl and boy holding hands", "woman and man holding hands"),
+        ("two people holding hands", "people holding hands"),
+        ("kids holding hands", "people holding hands"),
+    ],
+)
+def test_two_people_who_hold_hands_are_one_drawing(prompt: str, label: str, lexicon: Lexicon) -> None:
+    scene = understand(prompt, lexicon)
+    assert (scene.subject, scene.wishes, scene.unknown) == (label, [], [])
+
+
+def test_animals_that_hold_hands_stand_side_by_side_and_it_is_reported(lexicon: Lexicon) -> None:
+    scene = understand("cat and dog holding hands", lexicon)
+    assert scene.subject == "cat" and [(wish.kind, wish.label) for wish in scene.wishes] == [("and", "dog")]
+    assert scene.unknown == ["holding hands"]
+
+
+@pytest.mark.parametrize(
+    "word", ["pregnant", "something", "walking", "report", "french", "german", "magazine", "stable"]
+)
+def test_an_english_word_is_never_taken_for_a_misspelled_one(word: str, lexicon: Lexicon) -> None:
+    assert understand(f"{word} mermaid", lexicon).read_as == []
+
+
+@pytest.mark.parametrize(
+    ("prompt", "typed", "meant"),
+    [
+        ("cat wering a hat", "wering", "wearing"),
+        ("dog holdng a ball", "holdng", "holding"),
+        ("sunglases on a cat", "sunglases", "sunglasses"),
+    ],
+)
+def test_a_misspelled_word_is_read_and_reported(prompt: str, typed: str, meant: str, lexicon: Lexicon) -> None:
+    scene = understand(prompt, lexicon)
+    assert scene.read_as in ([(typed, meant)], []) and scene.unknown == []
+    assert scene.read_as or (typed,) in lexicon.misspellings
+
+
+@pytest.mark.parametrize("word", ["class", "neck", "got", "doge", "second", "believe"])
+def test_a_word_is_not_drawn_in_a_sense_that_nobody_means(word: str, lexicon: Lexicon) -> None:
+    assert understand(word, lexicon).subject in (None, "dog face")

@@ -7,7 +7,7 @@ from mlx_genmoji.hub import BUILTIN
 from mlx_genmoji.reader.lexicon import key, rows
 from mlx_genmoji.reader.vocabulary import Vocabulary
 
-RELATIONS = {"with", "wearing", "riding", "in", "on", "on top", "and", "beside", "place", "weather", "emotion"}
+RELATIONS = {"with", "wearing", "riding", "in", "on", "on top", "and", "beside", "place", "weather", "emotion", "hands"}
 LOOKS = {"fire", "sparkles", "hearts", "wings", "tiny", "giant", "frozen", "none", "leave"}
 PLACES = {"space", "night", "beach", "underwater", "bed", "rain cloud", "snow cloud"}
 TABLES = (
@@ -23,6 +23,10 @@ TABLES = (
     "numbers",
     "hair",
     "misspellings",
+    "body-places",
+    "countries",
+    "drawn-names",
+    "drawn-with",
 )
 NOUNS = ("nouns", "nouns-more")
 
@@ -41,7 +45,16 @@ def test_a_phrase_stands_once_in_a_table(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "column"), [("nouns", 1), ("nouns-more", 1), ("garments", 1), ("moods", 1), ("roles", 2)]
+    ("name", "column"),
+    [
+        ("nouns", 1),
+        ("nouns-more", 1),
+        ("garments", 1),
+        ("moods", 1),
+        ("roles", 2),
+        ("drawn-names", 0),
+        ("drawn-with", 0),
+    ],
 )
 def test_every_label_is_one_that_the_model_draws(name: str, column: int, vocabulary: Vocabulary) -> None:
     labels = {row[column] for row in rows(f"{name}.tsv")} - {""}
@@ -87,3 +100,13 @@ def test_phrases_are_in_lower_case(name: str) -> None:
 def test_labels_of_verbs_are_drawn(vocabulary: Vocabulary) -> None:
     labels = {row[2] for row in rows("verbs.tsv") if len(row) > 2 and row[2] and row[1] not in ("place", "weather")}
     assert sorted(label for label in labels if label not in vocabulary) == []
+
+
+@pytest.mark.parametrize(("name", "column"), [("places", 3), ("verbs", 3), ("roles", 3), ("hair", 2)])
+def test_what_stands_in_is_drawn_and_is_not_the_thing_itself(name: str, column: int, vocabulary: Vocabulary) -> None:
+    replaced = [(row[column], row[column - 1]) for row in rows(f"{name}.tsv") if len(row) > column]
+    assert len(replaced) > 3 and all(thing and key(thing) != key(label) for thing, label in replaced)
+
+
+def test_places_on_the_body_are_kinds_of_combinations() -> None:
+    assert {kind for _, kind in rows("body-places.tsv")} <= {"on head", "at neck", "with", "beside", "wearing"}
