@@ -41,12 +41,16 @@ class Progress:
         self.callback = callback
         self.total = total
         self._done = 0
+        self.latents: mx.array | None = None
+        """The prediction of the finished latents after the newest step, (B, h, w, c)."""
 
     def step(self, finished: mx.array) -> None:
-        """finished: the prediction of the finished latents, (1, h, w, c)."""
-        if self.callback is not None and self.callback(self._done, self.total, finished) is False:
-            raise Cancelled
-        self._done += 1
+        """finished: the prediction of the finished latents, (B, h, w, c). The callback is called for each of B."""
+        self.latents = finished
+        for j in range(len(finished)):
+            if self.callback is not None and self.callback(self._done, self.total, finished[j : j + 1]) is False:
+                raise Cancelled
+            self._done += 1
 
 
 class Draws(NamedTuple):
@@ -57,6 +61,10 @@ class Draws(NamedTuple):
     start: ImageStart
     step_noise: Callable[[int], mx.array]
     """The noise of step i, (1, h, w, c), for a stochastic sampler; called once for each such step, in their order."""
+
+    def repeated(self, count: int) -> Draws:
+        """The draws of a batch of `count` pictures, which have the same noise."""
+        return self if count == 1 else self._replace(noise=mx.repeat(self.noise, count, axis=0))
 
 
 def draws_of(family: Family, settings: Settings, seed: int, start: ImageStart, noise: mx.array | None) -> Draws:
@@ -79,7 +87,7 @@ def denoise(
     guidance: float,
     progress: Progress,
 ) -> mx.array:
-    """The finished latents of one picture, (1, h, w, c).
+    """The finished latents of one picture, (1, h, w, c), or of a batch: as many as `draws.noise` has.
 
     On a CPU each step is evaluated before the next. On a GPU the next step is submitted while one is computed, so that
     the GPU never waits for Python; the callback is called for a step after the next one was submitted.

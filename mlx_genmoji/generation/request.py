@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 MAX_SCALE = 1.6
 """How much larger or smaller than the model's own pictures may be, in length, before a note says so."""
+Key = tuple[Any, ...]
+"""What decides a picture: its caption, its seed, and the settings."""
 MARK = re.compile(r"[(\[<]|BREAK")
 """What a prompt with A1111's marks has."""
 
@@ -56,7 +58,7 @@ class Request:
         return self.latents is None and not self.recipe.image
 
     @property
-    def keys(self) -> list[list[tuple[Any, ...]]]:
+    def keys(self) -> list[list[Key]]:
         """For each candidate its drawings: the caption, the seed, and all else that decides a picture."""
         recipe = self.recipe
         settings = (recipe.negative_prompt, recipe.guidance, recipe.steps, recipe.sampler, recipe.settings)
