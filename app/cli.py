@@ -108,7 +108,8 @@ def check_verb(word: str) -> None:
     near = get_close_matches(word, VERBS, 1, MISTYPED)
     if not near or " " in word or _is_drawn(word):
         return
-    raise UserError(f'There is no verb {quoted(word)}. Did you mean {near[0]}? To draw it: genmoji generate "{word}"')
+    name = quoted(repr(word))
+    raise UserError(f"No such command {name}. Did you mean '{near[0]}'? To draw it: genmoji generate \"{word}\"")
 
 
 def _is_drawn(word: str) -> bool:

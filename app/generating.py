@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from mlx_genmoji.errors import UserError
-from mlx_genmoji.extras import install_command
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -161,15 +160,6 @@ def free_names(request: DrawingRequest, folder: Path, stem: str, suffix: str) ->
         number += 1
 
 
-def replayed(request: DrawingRequest, source: Path, image: Image.Image | None, mask: Image.Image | None) -> Sticker:
-    """The sticker of the PNG `source`, drawn again. Raises UserError if it has no recipe, or by another model."""
-    from mlx_genmoji import Genmoji
-
-    recipe = recipe_of(source)
-    pipeline = Genmoji.load(request.model or model_of(recipe, source), **loading(request))
-    return pipeline.replay(recipe, image=image, mask=mask)
-
-
 def loading(request: DrawingRequest) -> dict[str, Any]:
     """The arguments of `Genmoji.load` after the model: the adapters, and others where they are given."""
     requested = {"vae": request.vae, "allow_pickle": request.allow_pickle}
@@ -203,36 +193,6 @@ def progress_bar() -> Iterator[Callable[[int, int, Any], None]]:
             bar.update()
 
         yield show_step
-
-
-def recipe_of(png: Path) -> dict[str, Any]:
-    """The recipe in a PNG. Raises UserError if the file cannot be read or holds none."""
-    from mlx_genmoji.pictures import UNREADABLE
-    from mlx_genmoji.sticker import RECIPE_KEY, read_recipe
-
-    try:
-        recipe = read_recipe(png)
-    except FileNotFoundError:
-        raise UserError(f"There is no file {png}.") from None
-    except UNREADABLE:
-        raise UserError(f"{png} cannot be read as a picture.") from None
-    if not isinstance(recipe, dict):
-        raise UserError(f"{png} holds no recipe ({RECIPE_KEY!r} in its metadata), so it cannot be drawn again.")
-    return recipe
-
-
-def model_of(recipe: dict[str, Any], png: Path) -> str:
-    """The name by which the model of a recipe is loaded. Raises UserError if it names only a folder."""
-    from mlx_genmoji.hub import BUILTIN_NAME
-
-    model = recipe.get("model")
-    fields = model if isinstance(model, dict) else {}
-    name, revision = fields.get("name"), fields.get("revision")
-    if name == BUILTIN_NAME:
-        return BUILTIN_NAME
-    if not revision:
-        raise UserError(f"{png} was drawn by the model {name!r}; give its folder with --model.")
-    return f"{name}@{revision}"
 
 
 def print_seeds(stickers: Sequence[Sticker]) -> None:
@@ -348,6 +308,8 @@ def check_writable(path: Path, suffixes: Sequence[str] = ()) -> None:
                 f"{path} has an unsupported file extension; give --output a name that ends in {' or '.join(suffixes)}."
             )
         if suffix == ".heic" and find_spec("pillow_heif") is None:
+            from mlx_genmoji.extras import install_command
+
             raise UserError(f"{path}: HEIC needs pillow-heif; install it with: {install_command('heic')}")
         parent = next(folder for folder in path.parents if folder.exists())
         if not parent.is_dir():

@@ -71,7 +71,15 @@ def test_a_command_that_writes_a_model_writes_one_that_draws(command: str, folde
 
 def test_the_readme_has_commands_of_every_kind() -> None:
     kinds = {" ".join(command.split()[:2]) for command in COMMANDS}
-    assert {"genmoji generate", "genmoji scrape", "genmoji train", "make demo", "make test", "make bench"} <= kinds
+    assert {
+        "genmoji generate",
+        "genmoji models",
+        "genmoji scrape",
+        "genmoji train",
+        "make demo",
+        "make test",
+        "make bench",
+    } <= kinds
 
 
 @pytest.mark.parametrize(
@@ -82,10 +90,37 @@ def test_a_command_that_draws_draws(command: str, folder: Path, adapters: None) 
         needs_smollm2()
     arguments = shlex.split(command)[1:]
     assert cli.main(arguments) == 0
-    pictures = sorted(path for path in folder.iterdir() if path.suffix in (".png", ".webp"))
-    assert len(pictures) == (int(arguments[arguments.index("-n") + 1]) if "-n" in arguments else 1)
+    pictures = sorted(path for path in folder.rglob("*") if path.suffix in (".png", ".webp", ".jpg"))
+    pictures = [path for path in pictures if path.parent == folder or ("-o" in arguments and "runs" not in path.parts)]
+    files = {"discord": 2}
+    formats = [arguments[i + 1] for i, word in enumerate(arguments) if word == "--format"]
+    count = int(arguments[arguments.index("-n") + 1]) if "-n" in arguments else 1
+    assert len(pictures) == count * (sum(files.get(name, 1) for name in formats) or 1)
     for picture in pictures:
         assert Image.open(picture).size[0] >= 128
+
+
+def test_a_prompt_without_a_verb_is_drawn(folder: Path) -> None:
+    (command,) = commands("genmoji flying")
+    assert cli.main(shlex.split(command)[1:]) == 0
+    assert Image.open("flying-pig.png").size[0] >= 128
+
+
+def test_a_sticker_s_recipe_is_shown(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (command,) = commands("genmoji show")
+    assert cli.main(["generate", "octopus"]) == 0
+    capsys.readouterr()
+    assert cli.main(shlex.split(command)[1:]) == 0
+    assert json.loads(capsys.readouterr().out)["prompt"] == "octopus"
+
+
+@pytest.mark.parametrize("command", commands("genmoji models"))
+def test_a_command_about_models_works(
+    command: str, folder: Path, adapters: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(folder / "config"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert cli.main(shlex.split(command)[1:]) == 0 and capsys.readouterr().out
 
 
 @pytest.mark.parametrize("command", commands("genmoji stickers"))
@@ -172,7 +207,7 @@ def test_a_scrape_command_reaches_the_scraper(command: str, folder: Path, monkey
 def test_a_recipe_that_is_named_can_be_carried_out(command: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipes = []
     for name in ("run", "compare", "dry_run"):
-        monkeypatch.setattr(train, name, lambda recipe, *_: recipes.append(recipe))
+        monkeypatch.setattr(train, name, lambda recipe, *_: recipes.append(recipe) or Path("result"))
     assert cli.main(shlex.split(command)[1:]) == 0
     raw = read_recipe(ROOT / recipes[0], [])
     if "stages" in raw:

@@ -25,7 +25,6 @@ from ..generating import (
     print_notes,
     print_seeds,
     progress_bar,
-    replayed,
     targets_named,
 )
 from . import AdapterFiles, AllowPickle, VaeOption, parse_adapter
@@ -235,8 +234,8 @@ def generate(
         recipe=not no_recipe,
         allow_pickle=allow_pickle,
     )
-    writer = Writer(request, checked_paths(request))
     start, repainted = open_optional(image), open_optional(mask)
+    writer = Writer(request, checked_paths(request))
     if isinstance(source, str):
         from mlx_genmoji import Genmoji
 
@@ -246,6 +245,8 @@ def generate(
             stickers = pipeline.generate(source, callback=callback, each=writer, **arguments)
         print_seeds(stickers)
     else:
+        from ..replaying import replayed
+
         sticker = replayed(request, source, start, repainted)
         print_notes([sticker])
         writer(sticker)

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from mlx_genmoji.presets import Preset
 
 models = typer.Typer(
-    help="List the models that have a name, add others, and see what an id on the hub holds.",
+    help="List the models that have a name, add others, and see what an id on the hub holds.\n\n"
+    "For example: genmoji models, or genmoji models info fofr/sdxl-emoji",
     add_completion=False,
     rich_markup_mode=None,
 )
@@ -29,10 +30,7 @@ Name = Annotated[str, typer.Argument(metavar="NAME")]
 
 @models.callback(invoke_without_command=True)
 def table(context: typer.Context) -> None:
-    """List the models that have a name, add others, and see what an id on the hub holds.
-
-    For example: genmoji models, genmoji models info fofr/sdxl-emoji, genmoji generate "octopus" --model sdxl-emoji.
-    """
+    """List the models that have a name, add others, and see what an id on the hub holds."""
     if context.invoked_subcommand is not None:
         return
     from mlx_genmoji.presets import shipped_presets, user_presets

@@ -16,6 +16,6 @@ def show(
 
     For example: genmoji show flying-pig.png
     """
-    from ..generating import recipe_of
+    from ..replaying import recipe_of
 
     typer.echo(json.dumps(recipe_of(png), ensure_ascii=False, indent=2))

@@ -72,9 +72,15 @@ class Rewriter:
         self._cache = make_prompt_cache(model)
         logits = model(mx.array([self.prefix]), cache=self._cache)
         mx.eval(logits, [layer.state for layer in self._cache])
-        self._grammar_tokens = from_tokenizer(
-            tokenizer._tokenizer, n_vocab=logits.shape[-1], eos_token=sorted(tokenizer.eos_token_ids)
-        )
+        try:
+            self._grammar_tokens = from_tokenizer(
+                tokenizer._tokenizer, n_vocab=logits.shape[-1], eos_token=sorted(tokenizer.eos_token_ids)
+            )
+        except Exception as error:  # llguidance, tokenizers and Python's own each have errors of their own
+            raise UserError(
+                "The language model's tokenizer is of a kind that llguidance, which keeps answers well formed, cannot"
+                f" read ({quoted(error, 80)}): take a model with a byte-level or SentencePiece tokenizer.json."
+            ) from error
 
     @classmethod
     def load(cls, model: str | Path, *, adapter: str | Path | None = None) -> Rewriter:
@@ -180,11 +186,27 @@ class Rewriter:
     def _generate(
         self, prompts: list[list[int]], grammars: Sequence[str], caches: list[list[Any]] | None
     ) -> list[list[int]]:
-        """The tokens after each prompt, within the budgets of tokens and time. Copies the caches."""
-        from mlx_lm.generate import BatchGenerator
+        """The tokens after each prompt, within the budgets of tokens and time. Copies the caches.
 
+        Some models of mlx-lm (Gemma 2) take no batch: then each prompt is answered alone. Raises UserError where the
+        model fails on one prompt.
+        """
         if not prompts:
             return []
+        try:
+            return self._batch(prompts, grammars, caches)
+        except (RuntimeError, TypeError, ValueError) as error:
+            if len(prompts) == 1:
+                raise UserError(f"The language model fails on this prompt: {quoted(error)}") from error
+        each = ([cache] for cache in caches) if caches else [None] * len(prompts)
+        return [self._generate([ids], [text], c)[0] for ids, text, c in zip(prompts, grammars, each, strict=True)]
+
+    def _batch(
+        self, prompts: list[list[int]], grammars: Sequence[str], caches: list[list[Any]] | None
+    ) -> list[list[int]]:
+        """`_generate` in one batch. Raises what mlx-lm raises."""
+        from mlx_lm.generate import BatchGenerator
+
         generator = BatchGenerator(
             self.model, max_tokens=MAX_TOKENS, stop_tokens=[[token] for token in self.tokenizer.eos_token_ids]
         )

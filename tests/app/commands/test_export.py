@@ -16,6 +16,7 @@ import quantize.export.folder
 from app import cli
 from mlx_genmoji import Genmoji
 from mlx_genmoji.checkpoint.components import open_model
+from mlx_genmoji.extras import install_command
 from mlx_genmoji.files import write_json
 from mlx_genmoji.lora import Adapter, Layer, adaptable, save_adapter
 from mlx_genmoji.tokenizer import read_vocabulary
@@ -147,7 +148,7 @@ def test_without_coremltools_it_says_how_to_get_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "coremltools", None)
-    assert "pip install 'mlx-genmoji[export]'" in refused(capsys, "builtin", "-o", "apple")
+    assert install_command("export") in refused(capsys, "builtin", "-o", "apple")
 
 
 def test_a_run_that_is_stopped_leaves_nothing(

@@ -100,7 +100,6 @@ def test_generate_passes_the_language_model_on(
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(vars(mlx_genmoji), "Genmoji", FakeGenmoji)
-    monkeypatch.setattr("app.generating.output_paths", lambda output, count: [])
     assert cli.main(["generate", "pig", "--rewrite", given]) == 0
     assert received["rewrite"] == passed
 

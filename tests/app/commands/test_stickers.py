@@ -127,8 +127,8 @@ def test_a_form_that_cannot_be_is_told_before_anything_is_drawn(
 
 def test_without_its_recipe_a_sticker_does_not_say_the_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = Sticker(Image.open("pig.png").convert("RGB"), {"prompt": "a secret"})
-    pipeline = SimpleNamespace(generate=lambda *_, **__: [drawn])
+    pipeline = SimpleNamespace(generate=lambda *_, each, **__: each(drawn) or [drawn])
     monkeypatch.setattr("mlx_genmoji.Genmoji.load", lambda *_, **__: pipeline)
-    for options, says in (([], True), (["--no-recipe"], False)):
+    for options, says in (([], True), (["--no-recipe", "--overwrite"], False)):
         assert cli.main(["generate", "pig", "--format", "ios-glyph", "-o", "pig.heic", *options]) == 0
         assert (b"a secret" in Path("pig.heic").read_bytes()) is says

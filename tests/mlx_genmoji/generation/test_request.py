@@ -57,4 +57,4 @@ def test_generate_takes_each_option_with_its_default() -> None:
     parameters = inspect.signature(Genmoji.generate).parameters
     for option in fields(Options):
         assert parameters[option.name].default == option.default
-    assert parameters.keys() - {option.name for option in fields(Options)} == {"self", "prompt", "callback"}
+    assert parameters.keys() - {option.name for option in fields(Options)} == {"self", "prompt", "callback", "each"}

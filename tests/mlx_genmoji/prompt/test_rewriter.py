@@ -5,11 +5,13 @@ import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import decoders, models, pre_tokenizers
 
 from mlx_genmoji import Genmoji, UserError
 from mlx_genmoji.prompt import CaptionForm, Rewriter, UnsafePrompt, parse
@@ -265,6 +267,72 @@ def test_a_model_that_is_not_asked_by_chat_is_told_in_one_line(
     (folder / "tokenizer_config.json").write_text(json.dumps(config | {"chat_template": template}))
     with pytest.raises(UserError, match=message) as error:
         Rewriter.load(folder)
+    assert "\n" not in str(error.value)
+
+
+def tiny(vocabulary: dict[str, int], kind: Any, split: Any, decoder: Any, model: str = "llama") -> tuple[Any, Any]:
+    """A random model of mlx-lm and a tokenizer of another kind."""
+    from importlib import import_module
+
+    from mlx_lm.tokenizer_utils import TokenizerWrapper
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(kind)
+    tokenizer.pre_tokenizer, tokenizer.decoder = split, decoder
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="</s>")
+    fast.chat_template = "{% for m in messages %}{{ m.content }}{% endfor %}:"
+    module = import_module(f"mlx_lm.models.{model}")
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "intermediate_size": 64, "num_attention_heads": 4}
+    more = {"num_key_value_heads": 2, "head_dim": 8, "query_pre_attn_scalar": 8} if model == "gemma2" else {}
+    config = {"model_type": model, "vocab_size": len(vocabulary), "rms_norm_eps": 1e-5, **sizes, **more}
+    return module.Model(module.ModelArgs.from_dict(config)), TokenizerWrapper(fast)
+
+
+LETTERS = {token: i for i, token in enumerate(["<unk>", "</s>", *map(chr, range(32, 127))])}
+OTHER_TOKENIZERS = {
+    "words, Metaspace": lambda: (models.WordLevel(LETTERS, unk_token="<unk>"), decoders.Metaspace()),
+    "WordPiece": lambda: (models.WordPiece(LETTERS, unk_token="<unk>"), decoders.WordPiece()),
+    "words, no decoder": lambda: (models.WordLevel(LETTERS, unk_token="<unk>"), decoders.Fuse()),
+}
+
+
+@pytest.mark.parametrize("kind", OTHER_TOKENIZERS)
+def test_a_tokenizer_that_cannot_be_constrained_is_a_sentence(kind: str) -> None:
+    tokens, decoder = OTHER_TOKENIZERS[kind]()
+    made = tiny(LETTERS, tokens, pre_tokenizers.Split("", "isolated"), decoder)
+    with pytest.raises(UserError, match="tokenizer is of a kind that llguidance") as error:
+        Rewriter(*made)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("model", ["gemma2", "llama"])
+def test_several_prompts_get_the_plans_that_each_gets_alone_by_models_that_take_no_batch(
+    model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vocabulary = {token: i for i, token in enumerate(["</s>", *sorted(pre_tokenizers.ByteLevel.alphabet())])}
+    split, decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    loaded = Rewriter(*tiny(vocabulary, models.BPE(vocabulary, []), split, decoder, model))
+    alone = [loaded.rewrite(prompt) for prompt in PROMPTS]
+    if model == "llama":
+        whole = loaded._batch
+
+        def one_at_a_time(prompts: list[list[int]], *rest: Any) -> list[list[int]]:
+            if len(prompts) > 1:
+                raise ValueError("[broadcast_shapes] cannot be broadcast")
+            return whole(prompts, *rest)
+
+        monkeypatch.setattr(loaded, "_batch", one_at_a_time)
+    assert loaded.rewrite_all(PROMPTS) == alone
+
+
+def test_a_model_that_fails_on_a_prompt_is_a_sentence(loaded: Rewriter, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError("out of\nmemory")
+
+    monkeypatch.setattr(loaded, "_batch", fail)
+    with pytest.raises(UserError, match="fails on this prompt") as error:
+        loaded.rewrite_all(["pizza", "flying pig"])
     assert "\n" not in str(error.value)
 
 

@@ -16,6 +16,7 @@ from known_figures import box, figure
 from PIL import Image
 
 from mlx_genmoji.errors import UserError
+from mlx_genmoji.extras import install_command
 from mlx_genmoji.sticker import Sticker
 from mlx_genmoji.sticker.glyph import SIDES, content_identifier, glyph
 
@@ -105,5 +106,5 @@ def test_saved_without_its_recipe_it_does_not_say_the_prompt(ball: Image.Image, 
 
 def test_without_pillow_heif_it_is_said_what_to_install(ball: Image.Image, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
-    with pytest.raises(UserError, match=r"mlx-genmoji\[heic\]"):
+    with pytest.raises(UserError, match=re.escape(install_command("heic"))):
         glyph(ball, "ball")

@@ -92,7 +92,7 @@ def test_a_damaged_outline_is_refused(text: str) -> None:
 def test_a_file_without_three_columns_is_refused(tmp_path: Path) -> None:
     (tmp_path / "outlines.tsv").write_text("ghost\tfluent\n")
     with pytest.raises(UserError, match="a label, a source and an outline"):
-        Outlines(tmp_path)
+        Outlines(tmp_path).of("ghost, 3d", {"3d": "fluent"})
 
 
 def test_a_caption_s_outline_is_that_of_its_label_and_style_in_any_skin_tone() -> None:

@@ -72,6 +72,6 @@ def test_a_transparent_sticker_holds_its_recipe_too(ring: Sticker, tmp_path: Pat
 
 @pytest.mark.parametrize("name", ["ring.gif", "ring"])
 def test_another_suffix_is_told_in_a_sentence(name: str, ring: Sticker, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"\.png, \.webp or \.heic"):
+    with pytest.raises(UserError, match=r"\.png, \.webp, .* or \.heic"):
         ring.save(tmp_path / name)
     assert not list(tmp_path.iterdir())

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from mlx_genmoji.errors import UserError
+from mlx_genmoji.extras import install_command
 from quantize.coreml import import_coremltools
 from quantize.interpreter import Program
 
@@ -162,4 +163,4 @@ def test_without_coremltools_only_core_ml_is_missing() -> None:
         "try: import_coremltools()\nexcept Exception as error: print(type(error).__name__, error)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("UserError") and "pip install 'mlx-genmoji[export]'" in done.stdout
+    assert done.stdout.startswith("UserError") and install_command("export") in done.stdout
