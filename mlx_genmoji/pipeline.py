@@ -21,10 +21,9 @@ from .errors import UserError
 from .families import load_family
 from .families.base import Family
 from .families.stable_diffusion import StableDiffusion
-from .generation import Callback, Each, to_picture
-from .generation.drawing import Drawing, in_batches
+from .generation import Callback, Drawing, Each, Request, in_batches, to_picture
 from .generation.recipe import ModelFacts, Recipe, package_version
-from .generation.request import Request, prepare, request_again
+from .generation.request import prepare, request_again
 from .hub import BUILTIN, BUILTIN_NAME, locate, preset_of
 from .models.ops import drawing
 from .prompt import PERSON_TYPES, SKIN_TONES
@@ -75,7 +74,7 @@ class Genmoji:
         self._drawings: dict[tuple[Any, ...], Image.Image] | None = None
         """Pictures drawn within `keeping_drawings`, by caption, seed and settings; None outside of it."""
         self._drawing: Drawing | None = None
-        """What is drawn now."""
+        """The newest call's."""
 
     @classmethod
     def load(
@@ -200,7 +199,9 @@ class Genmoji:
         arguments = {name: x for name, x in locals().items() if name not in ("self", "prompt", "callback", "each")}
         request = prepare(prompt, Options(**arguments), self._reader, self._facts)
         # A drawing that is kept has to be the same whatever it is put together with.
-        return self._draw(request if self._drawings is not None else in_batches(request, self.family), callback, each)
+        if self._drawings is None:
+            request = in_batches(request, self.family)
+        return self._started(request).stickers(callback, each)
 
     @drawing()
     def replay(
@@ -217,7 +218,7 @@ class Genmoji:
         check_replay(stored, self._model_facts, self.family, self.adapters, image, mask)
         options = Options(seed=stored.seed, image=image, strength=stored.image.get("strength"), mask=mask)
         request = request_again(stored, options, self.family)
-        return self._draw(replace(request, recipes=[replace(stored, version=package_version())]))[0]
+        return self._started(replace(request, recipes=[replace(stored, version=package_version())])).stickers()[0]
 
     def caption_form(self, template: str | None = None) -> CaptionForm:
         """The form of the model's captions, from which a plan's final prompt is made."""
@@ -251,7 +252,7 @@ class Genmoji:
 
     def preview(self, latents: mx.array) -> Image.Image:
         """The picture of a callback's latents (1, h, w, c); within the callback, the candidate as far as it is."""
-        if self._drawing is not None:
+        if self._drawing is not None and self._drawing.batch:
             return self._drawing.preview(latents)
         return to_picture(self.family.decode(latents, preview=True))
 
@@ -322,12 +323,9 @@ class Genmoji:
         adapters = () if self._reader.adapters is None else tuple(self._reader.adapters.recipe)
         return {"model": self._model_facts, "adapters": adapters, "version": package_version()}
 
-    def _draw(self, request: Request, callback: Callback | None = None, each: Each | None = None) -> list[Sticker]:
+    def _started(self, request: Request) -> Drawing:
+        """The drawing of a request, which `preview` shows from now on."""
         drawings = {} if self._drawings is None else self._drawings
         parts = dict(self.defaults.parts)
-        drawing = Drawing(self.family, request, parts=parts, outlines=self._outlines, drawings=drawings)
-        self._drawing = drawing
-        try:
-            return drawing.stickers(callback, each)
-        finally:
-            self._drawing = None
+        self._drawing = Drawing(self.family, request, parts=parts, outlines=self._outlines, drawings=drawings)
+        return self._drawing

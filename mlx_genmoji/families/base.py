@@ -210,7 +210,7 @@ class Family(ABC):
     ) -> mx.array:
         """The guided prediction, float32, of the shape of `latents`, (B, h, w, c).
 
-        conditions: of B pictures, all unconditional rows first where there are two (`generation.drawing.joined`).
+        conditions: of B pictures, all unconditional rows first where there are two (`generation.joined`).
         """
 
     @abstractmethod
