@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
 import mlx.nn as nn
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from .checkpoint import DEFAULTS_FILE, Defaults
@@ -23,9 +21,9 @@ from .errors import UserError
 from .families import load_family
 from .families.base import Family
 from .families.stable_diffusion import StableDiffusion
-from .generation import Callback, Each, Progress, denoise, finished, to_picture
+from .generation import Callback, Drawing, Each, Request, in_batches, to_picture
 from .generation.recipe import ModelFacts, Recipe, package_version
-from .generation.request import Request, prepare, request_again
+from .generation.request import prepare, request_again
 from .hub import BUILTIN, BUILTIN_NAME, locate, preset_of
 from .models.ops import drawing
 from .prompt import PERSON_TYPES, SKIN_TONES
@@ -75,6 +73,8 @@ class Genmoji:
         self._outlines = Outlines(folder if defaults.parts else None)
         self._drawings: dict[tuple[Any, ...], Image.Image] | None = None
         """Pictures drawn within `keeping_drawings`, by caption, seed and settings; None outside of it."""
+        self._drawing: Drawing | None = None
+        """The newest call's."""
 
     @classmethod
     def load(
@@ -197,7 +197,11 @@ class Genmoji:
         Raises UserError for an argument that is out of range or contradicts the plan.
         """
         arguments = {name: x for name, x in locals().items() if name not in ("self", "prompt", "callback", "each")}
-        return self._draw(prepare(prompt, Options(**arguments), self._reader, self._facts), callback, each)
+        request = prepare(prompt, Options(**arguments), self._reader, self._facts)
+        # A drawing that is kept has to be the same whatever it is put together with.
+        if self._drawings is None:
+            request = in_batches(request, self.family)
+        return self._started(request).stickers(callback, each)
 
     @drawing()
     def replay(
@@ -214,7 +218,7 @@ class Genmoji:
         check_replay(stored, self._model_facts, self.family, self.adapters, image, mask)
         options = Options(seed=stored.seed, image=image, strength=stored.image.get("strength"), mask=mask)
         request = request_again(stored, options, self.family)
-        return self._draw(replace(request, recipes=[replace(stored, version=package_version())]))[0]
+        return self._started(replace(request, recipes=[replace(stored, version=package_version())])).stickers()[0]
 
     def caption_form(self, template: str | None = None) -> CaptionForm:
         """The form of the model's captions, from which a plan's final prompt is made."""
@@ -247,7 +251,9 @@ class Genmoji:
             self._drawings = before
 
     def preview(self, latents: mx.array) -> Image.Image:
-        """The picture of a callback's latents (1, h, w, c)."""
+        """The picture of a callback's latents (1, h, w, c); within the callback, the candidate as far as it is."""
+        if self._drawing is not None and self._drawing.batch:
+            return self._drawing.preview(latents)
         return to_picture(self.family.decode(latents, preview=True))
 
     @property
@@ -317,34 +323,9 @@ class Genmoji:
         adapters = () if self._reader.adapters is None else tuple(self._reader.adapters.recipe)
         return {"model": self._model_facts, "adapters": adapters, "version": package_version()}
 
-    def _draw(self, request: Request, callback: Callback | None = None, each: Each | None = None) -> list[Sticker]:
-        schedule, start = request.schedule, request.start
-        kept = self._drawings if request.repeatable else None
-        keys = request.keys
-        drawings = {} if kept is None else kept
-        missing = {key: None for row in keys for key in row if key not in drawings}
-        conditions = request.conditions(self.family, (key[0] for key in missing))
-        mx.eval(list(conditions.values()), start.latents, start.inpainting)
-        progress = Progress(callback, len(missing) * (len(schedule.timesteps) - start.step))
-        stickers = []
-        for i, row in enumerate(keys):
-            pictures = {}
-            for key in row:
-                if key in missing and key not in pictures:
-                    drawing_of = (request.draws(self.family, i), conditions[key[0]], request.recipe.guidance)
-                    latents = denoise(self.family, schedule, *drawing_of, progress)
-                    pictures[key] = to_picture(self.family.decode(latents), on_white=bool(self.defaults.parts))
-            if kept is not None:
-                kept |= pictures
-            parts = [pictures[key] if key in pictures else drawings[key] for key in row]
-            outlines = [self._outline(key[0], request.recipes[i]) for key in row]
-            stickers.append(finished(request.recipes[i], parts, outlines))
-            if each is not None:
-                each(stickers[-1])
-        return stickers
-
-    def _outline(self, caption: str, recipe: Recipe) -> NDArray[np.bool_] | None:
-        """The outline of a caption's drawing, if it is known: an adapter, or a picture to start from, changes it."""
-        if recipe.adapters or recipe.image:
-            return None
-        return self._outlines.of(caption, dict(self.defaults.parts), self.size[::-1])
+    def _started(self, request: Request) -> Drawing:
+        """The drawing of a request, which `preview` shows from now on."""
+        drawings = {} if self._drawings is None else self._drawings
+        parts = dict(self.defaults.parts)
+        self._drawing = Drawing(self.family, request, parts=parts, outlines=self._outlines, drawings=drawings)
+        return self._drawing

@@ -33,6 +33,8 @@ class Drawing:
     step: int = 0
     """How many of `steps` are done; both count the steps of all candidates."""
     steps: int = 0
+    candidate: int = 0
+    """How many candidates are finished."""
     seconds_left: float | None = None
     previews: tuple[bytes | None, ...] = ()
     """What each candidate looks like so far, as JPEG."""

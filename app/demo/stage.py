@@ -43,6 +43,9 @@ def in_progress(status: Waiting | Drawing, request: Request) -> dict[str, Any]:
         text = f"Drawing: {status.plan.final_prompt}"
     elif request.pack:
         text = f"Sticker {min(status.step + 1, status.steps)} of {status.steps}"
+    elif request.count > 1:
+        number = min(status.candidate + 1, request.count)
+        text = f"Candidate {number} of {request.count}, {_duration(status.seconds_left or 0)} left"
     else:
         text = f"Step {status.step} of {status.steps}, {_duration(status.seconds_left or 0)} left"
     tiles = [None if jpeg is None else _uri("image/jpeg", jpeg) for jpeg in status.previews]

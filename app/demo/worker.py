@@ -211,6 +211,7 @@ class Worker:
             plan = self._plan(request, genmoji)
             if job.cancelled.is_set():
                 raise DrawingCancelled
+            progress = Progress(job, genmoji, Drawing(plan, seed, previews=(None,) * request.count))
             stickers = genmoji.generate(
                 request.prompt,
                 rewrite=plan,
@@ -221,7 +222,8 @@ class Worker:
                 sampler=request.sampler,
                 variety=1.0 if request.variety is None else request.variety,
                 negative_prompt=plan.negative_prompt or request.negative_prompt,
-                callback=Progress(job, genmoji, Drawing(plan, seed, previews=(None,) * request.count)),
+                callback=progress,
+                each=progress.finished,
             )
         if "plan" in stickers[0].recipe and "combination" not in stickers[0].recipe:
             # With the caption that was drawn; of a combination each part has its own.

@@ -208,7 +208,10 @@ class Family(ABC):
     def predict(
         self, latents: mx.array, timestep: float, conditions: Conditions, guidance: float, start: ImageStart
     ) -> mx.array:
-        """The guided prediction, float32, of the shape of `latents`."""
+        """The guided prediction, float32, of the shape of `latents`, (B, h, w, c).
+
+        conditions: of B pictures, all unconditional rows first where there are two (`generation.joined`).
+        """
 
     @abstractmethod
     def encode(self, pixels: mx.array) -> mx.array:

@@ -269,14 +269,14 @@ class StableDiffusion(Family):
         dtype = self.dtype
         if start.inpainting is not None:
             latents = mx.concatenate([latents, start.inpainting], axis=-1)
-        rows = len(conditions.states)
-        sample = mx.broadcast_to(latents, (rows, *latents.shape[1:])).astype(dtype)
+        count, rows = len(latents), len(conditions.states)
+        sample = mx.concatenate([latents] * (rows // count)).astype(dtype)
         added = {name: value.astype(dtype) for name, value in conditions.added.items()}
         timesteps = mx.full((rows,), timestep)
         output = self._denoiser()(sample, timesteps, conditions.states.astype(dtype), added).astype(mx.float32)
-        if rows == 1:
+        if rows == count:
             return output
-        unconditional, conditional = output[:1], output[1:]
+        unconditional, conditional = output[:count], output[count:]
         return unconditional + float(guidance) * (conditional - unconditional)
 
     def _denoiser(self) -> Callable[..., mx.array]:

@@ -38,6 +38,7 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
     "image_sha256": _TEXT,
     "mask_sha256": _TEXT,
     "combination": (Mapping,),
+    "batched": (bool,),
     "variation": (Mapping,),
     "width": _WHOLE,
     "height": _WHOLE,
@@ -116,6 +117,8 @@ class Recipe:
     settings: Settings = DEFAULT_SETTINGS
     """Size, `clip_skip`, `spacing`, `karras`, `prompt_weights`, `long_prompts` and `noise`, where they were given."""
     combination: Combination | None = None
+    batched: bool = False
+    """Whether the parts of the combination were drawn in one batch, which rounds differently."""
     variation: Variation | None = None
     """What was done to the picture after it was drawn; None if it is as drawn."""
     notes: tuple[str, ...] = ()
@@ -142,6 +145,7 @@ class Recipe:
             **self.image,
             **self.settings.to_dict(),
             **({} if self.combination is None else {"combination": self.combination.to_dict()}),
+            **({"batched": True} if self.batched else {}),
             **({} if self.variation is None else {"variation": self.variation.to_dict()}),
             **({"notes": list(self.notes)} if self.notes else {}),
             "model": self.model.to_dict(),

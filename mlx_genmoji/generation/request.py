@@ -6,18 +6,18 @@ import math
 import re
 import secrets
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
 
 from ..errors import UserError
-from ..families.base import STRENGTH, Conditions, Family, ImageStart, Settings
+from ..families.base import STRENGTH, Family, Settings
 from ..prompt.safety import check_safe
 from ..reader import OpenReader, Options, Reading
-from ..samplers import SAMPLERS, Schedule, sampler_named
-from . import Draws, draws_of
+from ..samplers import SAMPLERS, sampler_named
+from . import Request
 from .recipe import Recipe
 
 if TYPE_CHECKING:
@@ -28,54 +28,6 @@ MAX_SCALE = 1.6
 """How much larger or smaller than the model's own pictures may be, in length, before a note says so."""
 MARK = re.compile(r"[(\[<]|BREAK")
 """What a prompt with A1111's marks has."""
-
-
-@dataclass(frozen=True)
-class Request:
-    """What to draw, and how."""
-
-    recipes: Sequence[Recipe]
-    """One for each candidate."""
-    captions: Sequence[Sequence[str]]
-    """Of each candidate, one for each drawing: its only caption, or those of its combination's parts, the subject last.
-    """
-    schedule: Schedule
-    start: ImageStart
-    seed: int = 0
-    latents: mx.array | None = None
-    """(count, h, w, c): the initial noise, if the caller gave it."""
-
-    @property
-    def recipe(self) -> Recipe:
-        """The recipe of the first candidate, which shares all but drawings and seeds with the others."""
-        return self.recipes[0]
-
-    @property
-    def repeatable(self) -> bool:
-        """Whether captions, seeds and settings alone decide what is drawn: no given noise, no picture to start from."""
-        return self.latents is None and not self.recipe.image
-
-    @property
-    def keys(self) -> list[list[tuple[Any, ...]]]:
-        """For each candidate its drawings: the caption, the seed, and all else that decides a picture."""
-        recipe = self.recipe
-        settings = (recipe.negative_prompt, recipe.guidance, recipe.steps, recipe.sampler, recipe.settings)
-        rest = (*settings, repr(recipe.adapters))
-        return [[(caption, self.seed + i, *rest) for caption in row] for i, row in enumerate(self.captions)]
-
-    def conditions(self, family: Family, captions: Iterable[str]) -> dict[str, Conditions]:
-        """The denoiser's inputs of each caption."""
-        recipe = self.recipe
-        conditions = {}
-        for caption in dict.fromkeys(captions):
-            texts = (caption, recipe.negative_prompt)
-            conditions[caption] = family.conditions(*texts, recipe.guidance, recipe.settings)
-        return conditions
-
-    def draws(self, family: Family, i: int) -> Draws:
-        """The random numbers of candidate `i`, anew for each drawing."""
-        noise = None if self.latents is None else self.latents[i : i + 1]
-        return draws_of(family, self.recipe.settings, self.seed + i, self.start, noise)
 
 
 def prepare(prompt: str, options: Options, reader: OpenReader, facts: Callable[[], Mapping[str, Any]]) -> Request:

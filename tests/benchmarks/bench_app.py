@@ -33,7 +33,6 @@ from gradio_client.utils import apply_diff
 from PIL import Image
 from row import Row
 
-from app.demo.components import ANY
 from mlx_genmoji import Genmoji
 
 CLIENTS = 20
@@ -91,7 +90,7 @@ def rows() -> Iterator[Row]:
         note=f"median of {STARTS}",
     )
     tally = Tally()
-    with _server() as (url, process):
+    with demo_server() as (url, process):
         _ask(url, "red apple", 1)
         before = _megabytes(process.pid)
         until = time.monotonic() + SECONDS
@@ -159,13 +158,13 @@ def _visitor(url: str, index: int, until: float, tally: Tally) -> None:
     chance = random.Random(index)
     seed = 1000 * index
     while time.monotonic() < until:
-        with _page(url) as page:
+        with open_page(url) as page:
             tally.pages += 1
             while time.monotonic() < until and chance.random() < 3 / 4:
                 seed += 1
                 prompt = chance.choice(PROMPTS)
                 if chance.random() < 1 / 3:
-                    page.draw(prompt, seed, LEFT_STEPS, chance.uniform(0.1, 4))
+                    page.draw(prompt, seed, LEFT_STEPS, seconds=chance.uniform(0.1, 4))
                     tally.left += 1
                     # Whoever stays and draws on has to wait until the page is free again.
                     break
@@ -186,19 +185,25 @@ def _visitor(url: str, index: int, until: float, tally: Tally) -> None:
                     tally.taken += 1
 
 
-class _Page:
+class Page:
     """A client that behaves like an open page, without a browser."""
 
     def __init__(self, http: httpx.Client, name: str):
         self.http = http
         self.name = name
-        events = http.get("config").json()["dependencies"]
-        self.event = next(event["id"] for event in events if event["api_name"] == "on_draw")
+        config = http.get("config").json()
+        event = next(event for event in config["dependencies"] if event["api_name"] == "on_draw")
+        self.event = event["id"]
+        properties = {component["id"]: component["props"] for component in config["components"]}
+        self.inputs = {properties[i].get("elem_id"): properties[i].get("value") for i in event["inputs"]}
+        """The values of the page's inputs, by their ids in the page."""
 
-    def draw(self, prompt: str, seed: int, steps: int, seconds: float = float("inf")) -> dict[str, Any]:
+    def draw(
+        self, prompt: str, seed: int, steps: int | None = None, count: int = 1, seconds: float = float("inf")
+    ) -> dict[str, Any]:
         """Draw; return the last state of the page's stage and the number of previews. Hangs up after `seconds`."""
-        data = [prompt, 1, str(seed), ANY, ANY, "", steps, None, ANY, None, ANY]
-        body = {"data": data, "fn_index": self.event, "session_hash": self.name}
+        values = {"prompt": prompt, "count": count, "seed": str(seed)} | ({} if steps is None else {"steps": steps})
+        body = {"data": list((self.inputs | values).values()), "fn_index": self.event, "session_hash": self.name}
         self.http.post("gradio_api/queue/join", json=body).raise_for_status()
         shown: Any = None
         until, previews = time.monotonic() + seconds, 0
@@ -219,14 +224,14 @@ class _Page:
 
 
 @contextmanager
-def _page(url: str) -> Iterator[_Page]:
+def open_page(url: str) -> Iterator[Page]:
     name = secrets.token_hex(6)
     with (
         httpx.Client(base_url=url, timeout=300) as http,
         # A page is open as long as this is.
         http.stream("GET", f"gradio_api/heartbeat/{name}"),
     ):
-        yield _Page(http, name)
+        yield Page(http, name)
 
 
 def _ask(url: str, prompt: str, seed: int) -> bytes | str:
@@ -275,7 +280,7 @@ def _start() -> float:
 
 
 @contextmanager
-def _server() -> Iterator[tuple[str, subprocess.Popen[str]]]:
+def demo_server() -> Iterator[tuple[str, subprocess.Popen[str]]]:
     command = [sys.executable, "-c", SERVER, str(_free_port())]
     with (
         tempfile.TemporaryFile("w+") as log,

@@ -146,11 +146,16 @@ def test_all_stickers_show_one_figure(genmoji: Genmoji, tmp_path: Path) -> None:
     assert subjects == [subjects[0]] * 3 and {sticker.recipe["seed"] for sticker in made.stickers.values()} == {7}
 
 
-def test_what_is_drawn_once_is_the_same_to_the_pixel(genmoji: Genmoji, pack: make.Pack) -> None:
+def test_what_is_drawn_once_is_the_same(genmoji: Genmoji, pack: make.Pack) -> None:
     for name in ("love", "good-night", "wow"):
         sticker = pack.stickers[name]
+        again = genmoji.replay(sticker.recipe)
+        assert np.array_equal(np.asarray(again.image), np.asarray(sticker.image)) and again.recipe == sticker.recipe
+        # Alone its parts are drawn in one batch, which rounds differently: a pixel at the edge of a part may change.
         alone = genmoji.generate(sticker.recipe["prompt"], seed=7, steps=STEPS, variety=0)[0]
-        assert np.array_equal(np.asarray(alone.image), np.asarray(sticker.image)) and alone.recipe == sticker.recipe
+        assert alone.recipe == {**sticker.recipe, "batched": True}
+        difference = np.abs(np.asarray(alone.image, np.int16) - np.asarray(sticker.image))
+        assert (difference > 1).mean() <= 1e-3
 
 
 def test_the_subject_is_drawn_once(genmoji: Genmoji, tmp_path: Path) -> None:
