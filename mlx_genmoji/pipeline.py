@@ -34,6 +34,9 @@ from .reader.vocabulary import Vocabulary
 from .sticker import Outlines, Sticker
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from .combinations.combination import Combination
     from .families.stable_diffusion import Autoencoder, TextTowers
     from .lora.active import Adapters, AdapterSpec
@@ -153,7 +156,7 @@ class Genmoji:
         image: Image.Image | None = None,
         strength: float | None = None,
         mask: Image.Image | None = None,
-        latents: mx.array | None = None,
+        latents: mx.array | NDArray[np.float32] | None = None,
         callback: Callback | None = None,
         each: Each | None = None,
         combine: bool | Combination = True,
@@ -180,7 +183,8 @@ class Genmoji:
         first makes a plan, which is in the recipe. A `PromptPlan`, such as an edited one, is drawn as it is; its final
         prompt is made from its fields unless you wrote one. See `reader.filling` for a closed vocabulary.
         image: a picture to start from. strength: how much of it changes, from 0 (hardly) to 1 (entirely); 0.8 by
-        default, with a mask 1. mask: for an inpainting model, white where `image` is repainted.
+        default, with a mask 1. A closed vocabulary's model likens its drawing to it (`generation.likeness`).
+        mask: for an inpainting model, white where `image` is repainted.
         latents: the initial noise before the sampler's scaling, float32 (count, height / f, width / f, channels).
         callback: called after each step with its number, the number of all candidates' steps, and predicted latents,
         which `preview` decodes. If it returns False, Cancelled is raised. each: called with each finished sticker.

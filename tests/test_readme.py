@@ -89,8 +89,14 @@ def test_a_command_that_draws_draws(command: str, folder: Path, adapters: None) 
     if "smollm2" in command:
         needs_smollm2()
     arguments = shlex.split(command)[1:]
+    if "--image" in arguments:
+        Image.new("RGB", (40, 40), "red").save(arguments[arguments.index("--image") + 1])
     assert cli.main(arguments) == 0
-    pictures = sorted(path for path in folder.rglob("*") if path.suffix in (".png", ".webp", ".jpg", ".gif"))
+    pictures = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.name != "photo.jpg" and path.suffix in (".png", ".webp", ".jpg", ".gif")
+    )
     pictures = [path for path in pictures if path.parent == folder or ("-o" in arguments and "runs" not in path.parts)]
     files = {"discord": 2}
     formats = [arguments[i + 1] for i, word in enumerate(arguments) if word == "--format"]

@@ -113,6 +113,8 @@ class ImageStart(NamedTuple):
     """The standard deviations of `latents` and of the encoded picture in `inpainting`, where the encoder has them."""
     recipe: Mapping[str, Any] = {}
     """`strength`, `image_sha256` and `mask_sha256`, for the sticker's recipe."""
+    reference: Image.Image | None = None
+    """A picture, RGB of the drawing's size, to which the finished drawing is likened (`generation.likeness`)."""
 
 
 class Family(ABC):

@@ -332,11 +332,18 @@ class Drawing:
     def _finished(self, pictures: Sequence[Image.Image]) -> Sticker:
         """The sticker of the candidate, from the pictures of its captions."""
         outlines = [self._outline(caption) for caption in self.request.captions[self.candidate]]
-        return finished(self.request.recipes[self.candidate], pictures, outlines)
+        sticker = finished(self.request.recipes[self.candidate], pictures, outlines)
+        reference = self.request.start.reference
+        if reference is None:
+            return sticker
+        from .likeness import likened
+
+        picture, outline = likened(sticker.image, sticker.outline, reference, self.request.recipe.image["strength"])
+        return Sticker(picture, sticker.recipe, outline)
 
     def _outline(self, caption: str) -> NDArray[np.bool_] | None:
         """The outline of a caption's drawing, if it is known: an adapter, or a picture to start from, changes it."""
         recipe: Any = self.request.recipe
-        if recipe.adapters or recipe.image:
+        if recipe.adapters or (recipe.image and self.request.start.reference is None):
             return None
         return self.outlines.of(caption, dict(self.parts), self.family.size[::-1])

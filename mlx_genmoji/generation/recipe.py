@@ -37,6 +37,7 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
     "strength": _NUMBER,
     "image_sha256": _TEXT,
     "mask_sha256": _TEXT,
+    "likeness": (bool,),
     "combination": (Mapping,),
     "batched": (bool,),
     "variation": (Mapping,),
@@ -61,7 +62,7 @@ _MODEL_TYPES: Mapping[str, tuple[type, ...]] = {
 }
 _ADAPTER_TYPES: Mapping[str, tuple[type, ...]] = {"name": _TEXT, "sha256": _TEXT_OR_NONE, "weight": _NUMBER}
 
-_IMAGE = ("strength", "image_sha256", "mask_sha256")
+_IMAGE = ("strength", "image_sha256", "mask_sha256", "likeness")
 _NEEDED = ("final_prompt", "negative_prompt", "seed", "steps", "guidance", "sampler", "model")
 _WORDS = {
     str: "a text",
@@ -113,7 +114,10 @@ class Recipe:
     template: str = "{prompt}"
     plan: PromptPlan | None = None
     image: Mapping[str, Any] = field(default_factory=dict)
-    """`strength`, `image_sha256` and `mask_sha256` for image to image; empty without a picture."""
+    """`strength`, `image_sha256` and `mask_sha256` for image to image, `likeness` (`generation.likeness`).
+
+    Empty without a picture.
+    """
     settings: Settings = DEFAULT_SETTINGS
     """Size, `clip_skip`, `spacing`, `karras`, `prompt_weights`, `long_prompts` and `noise`, where they were given."""
     combination: Combination | None = None

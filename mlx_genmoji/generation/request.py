@@ -13,14 +13,16 @@ from typing import TYPE_CHECKING, Any
 import mlx.core as mx
 
 from ..errors import UserError
-from ..families.base import STRENGTH, Family, Settings
+from ..families.base import STRENGTH, Family, ImageStart, Settings
 from ..prompt.safety import check_safe
-from ..reader import OpenReader, Options, Reading
+from ..reader import AS_IS, OpenReader, Options, Reading
 from ..samplers import SAMPLERS, sampler_named
 from . import Request
 from .recipe import Recipe
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from ..checkpoint import Defaults
     from ..combinations.combination import Combination
 
@@ -43,13 +45,16 @@ def prepare(prompt: str, options: Options, reader: OpenReader, facts: Callable[[
     seed = check_numbers(options, guidance)
     settings = _with_defaults(options.settings, defaults)
     _check_size(settings, reader)
-    if options.latents is not None:
-        _check_latents(options.latents, options.count, family, settings)
+    latents = _latents(options, family, settings)
+    likens = reader.closed and options.image is not None and options.mask is None and options.template != AS_IS
     strength = None if options.image is None else STRENGTH if options.strength is None else options.strength
     name = options.sampler or defaults.sampler
     settings = _with_sampler(settings, name)
-    sampler, schedule = family.schedule(name, steps, strength, settings)
-    start = family.start(schedule, options.image, options.strength, options.mask, settings)
+    sampler, schedule = family.schedule(name, steps, None if likens else strength, settings)
+    if likens:
+        start = _likeness(family, options.image, strength, settings)
+    else:
+        start = family.start(schedule, options.image, options.strength, options.mask, settings)
     combination = reading.combination if isinstance(options.combine, bool) else options.combine
     notes = (*reading.notes, *_notes(reading, combination, family, settings))
     recipe = Recipe(
@@ -85,7 +90,7 @@ def prepare(prompt: str, options: Options, reader: OpenReader, facts: Callable[[
     for note in notes:
         # At the line that called `Genmoji.generate`, which `drawing` wraps.
         warnings.warn(note, stacklevel=4)
-    return Request(recipes, list(map(captions_of, recipes)), schedule, start, seed, options.latents)
+    return Request(recipes, list(map(captions_of, recipes)), schedule, start, seed, latents)
 
 
 def request_again(recipe: Recipe, options: Options, family: Family) -> Request:
@@ -98,9 +103,21 @@ def request_again(recipe: Recipe, options: Options, family: Family) -> Request:
     check_safe(recipe.final_prompt)
     seed = check_numbers(options, recipe.guidance)
     strength = options.strength
-    _, schedule = family.schedule(recipe.sampler, recipe.steps, strength, recipe.settings)
-    start = family.start(schedule, options.image, strength, options.mask, recipe.settings)
+    likens = recipe.image.get("likeness", False)
+    _, schedule = family.schedule(recipe.sampler, recipe.steps, None if likens else strength, recipe.settings)
+    if likens:
+        start = _likeness(family, options.image, strength, recipe.settings)
+    else:
+        start = family.start(schedule, options.image, strength, options.mask, recipe.settings)
     return Request([recipe], [captions_of(recipe)], schedule, start, seed)
+
+
+def _likeness(family: Family, image: Image.Image | None, strength: float | None, settings: Settings) -> ImageStart:
+    """The start of a drawing that is likened to a picture, by a model with a closed vocabulary."""
+    from .likeness import likeness_start
+
+    assert image is not None
+    return likeness_start(family.picture_size(settings), image, strength)
 
 
 def captions_of(recipe: Recipe) -> list[str]:
@@ -131,12 +148,16 @@ def check_numbers(options: Options, guidance: float) -> int:
     return seed
 
 
-def _check_latents(latents: mx.array, count: int, family: Family, settings: Settings) -> None:
-    expected = (count, *family.shape(settings))
+def _latents(options: Options, family: Family, settings: Settings) -> mx.array | None:
+    """The initial noise that the user gave. Raises UserError for another shape or values that are not finite."""
+    if options.latents is None:
+        return None
+    latents, expected = mx.array(options.latents), (options.count, *family.shape(settings))
     if tuple(latents.shape) != expected:
         raise UserError(f"The latents must have the shape {expected}, not {tuple(latents.shape)}.")
     if not mx.isfinite(latents).all().item():
         raise UserError("The latents hold values that are not finite numbers.")
+    return latents
 
 
 def _check_size(settings: Settings, reader: OpenReader) -> None:

@@ -114,6 +114,17 @@ class PromptPlan:
         text = clean_final(self.final_prompt)
         return text if text and self.final_prompt != self.composed_prompt else None
 
+    @property
+    def text(self) -> str:
+        """What is read of it: the user's own final prompt, or the subject, to which the other fields are added."""
+        return self.own_final_prompt or self.subject
+
+    @property
+    def adds_fields(self) -> bool:
+        """Whether there is more to draw of it than its subject."""
+        fields = (self.wearing, self.holding, self.pose, self.expression, self.place)
+        return any(fields) and not self.own_final_prompt
+
     def finished(self, form: CaptionForm) -> PromptPlan:
         """The plan with the final prompt to draw: the one that a user wrote, else the one that `composed` makes."""
         written = self.own_final_prompt

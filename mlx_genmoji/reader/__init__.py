@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import mlx.core as mx
+    import numpy as np
+    from numpy.typing import NDArray
     from PIL import Image
 
     from ..combinations.combination import Combination, Part
@@ -49,7 +51,7 @@ class Options:
     image: Image.Image | None = None
     strength: float | None = None
     mask: Image.Image | None = None
-    latents: mx.array | None = None
+    latents: mx.array | NDArray[np.float32] | None = None
     combine: bool | Combination = True
     variety: float = 1.0
     trigger: bool = True

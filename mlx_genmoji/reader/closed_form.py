@@ -17,9 +17,9 @@ from ..checkpoint import Defaults
 from ..errors import UserError, quoted
 from ..families.base import Family
 from ..prompt.lexicon import PERSON_TYPES, SKIN_TONES, emojis
-from ..prompt.safety import check_safe, clean_final
+from ..prompt.safety import check_safe
 from ..prompt.words import Words
-from . import AS_IS, OpenReader, Options, Reading, wants_parts
+from . import AS_IS, OpenReader, Options, Reading
 from .lexicon import Lexicon
 from .vocabulary import Vocabulary
 
@@ -76,7 +76,7 @@ class ClosedReader(OpenReader):
             template,
             skin_tone,
             person_type,
-            clean_final(options.negative_prompt),
+            notes=_without_negative(options),
             label=label,
             words=label,
         )
@@ -86,7 +86,7 @@ class ClosedReader(OpenReader):
         from ..prompt.parser import parse
 
         plan = self.plan(prompt, options)
-        english = _text_of(plan) if plan else _in_english(prompt)
+        english = plan.text if plan else _in_english(prompt)
         text, style = self._without_style(english)
         parsed = parse(text, max_characters=None)
         skin_tone, person_type = _people(parsed, plan, options)
@@ -97,7 +97,6 @@ class ClosedReader(OpenReader):
         if plan is None and english != prompt:
             notes = (f"Read in English: {quoted(repr(english), 80)}.", *notes)
         final_prompt = self.caption(scene.subject, template, skin_tone)
-        negative_prompt = clean_final(options.negative_prompt or (plan.negative_prompt if plan else ""))
         if combination is not None:
             combination = combination.captioned(lambda part: self.caption(part.label, template, skin_tone))
         if plan is not None:
@@ -107,10 +106,10 @@ class ClosedReader(OpenReader):
             template,
             skin_tone,
             person_type,
-            negative_prompt,
+            "",
             plan,
             combination,
-            notes,
+            (*notes, *_without_negative(options)),
             label=scene.subject,
             words=parsed.subject,
             has_emoji=any(unicodedata.category(char) == "So" for char in prompt),
@@ -186,7 +185,7 @@ class ClosedReader(OpenReader):
         """The scene of a prompt, its combination and its notes. Raises UserError where nothing is understood."""
         from .scene import Scene
 
-        added = plan is not None and _has_fields(plan)
+        added = plan is not None and plan.adds_fields
         combination = None if added else self._plain_combination(subject, template, options)
         if combination is not None:
             return Scene(combination.subject.label, subject), combination, ()
@@ -219,7 +218,7 @@ class ClosedReader(OpenReader):
 
     def _plain_combination(self, text: str, template: str, options: Options) -> Combination | None:
         """The combination that a text is in the wordings of `combinations.phrases`, each part by its plain name."""
-        if not self.defaults.parts or not wants_parts(options) or "+" in text:
+        if not self.defaults.parts or not _wants_parts(options) or "+" in text:
             return None
         if self.vocabulary.spelled(text) is not None:
             return None
@@ -274,7 +273,7 @@ class ClosedReader(OpenReader):
         """The combination of a scene's wishes, and the kinds and labels of those that cannot be drawn."""
         if not scene.wishes:
             return None, ()
-        if not self.defaults.parts or not wants_parts(options):
+        if not self.defaults.parts or not _wants_parts(options):
             return None, [(wish.kind, wish.label) for wish in scene.wishes]
         from ..combinations.arrange import Wish, arrange, best_drawing, part_of
 
@@ -297,6 +296,20 @@ class ClosedReader(OpenReader):
         return f"Nothing in {quoted(repr(prompt), 80)} is known to the model{hint}."
 
 
+def _wants_parts(options: Options) -> bool:
+    """Whether a combination may be drawn by parts: also for a picture, to which the whole of it is likened."""
+    return options.combine is True and options.latents is None
+
+
+def _without_negative(options: Options) -> tuple[str, ...]:
+    """A note about a negative prompt, if there is one."""
+    if not options.negative_prompt:
+        return ()
+    from .notes import without_negative
+
+    return without_negative(options.negative_prompt)
+
+
 def _in_english(prompt: str) -> str:
     """The prompt in English words, as far as the tables of its language have them."""
     from .languages import translate
@@ -307,17 +320,6 @@ def _in_english(prompt: str) -> str:
     # The words that are refused in other languages are none of their tables.
     check_safe(prompt)
     return found[1]
-
-
-def _text_of(plan: PromptPlan) -> str:
-    """What is read of a plan: the user's own final prompt, or the subject, to which the other fields are added."""
-    return plan.own_final_prompt or plan.subject
-
-
-def _has_fields(plan: PromptPlan) -> bool:
-    """Whether there is more to draw of a plan than its subject."""
-    fields = (plan.wearing, plan.holding, plan.pose, plan.expression, plan.place)
-    return any(fields) and not plan.own_final_prompt
 
 
 @cache

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
+from ..errors import quoted
+from ..prompt.safety import clean_final
 from .lexicon import Lexicon, key, rows, words_of
 from .settling import kept_in
 
@@ -143,3 +145,12 @@ def _in_words(kind: str, label: str) -> str:
     wording = WORDING.get(kind, "{}")
     named = label if kind in ("colour", "count") else drawn_name(label) if label else kind
     return wording.format(named)
+
+
+def without_negative(negative_prompt: str) -> tuple[str, ...]:
+    """A note about a negative prompt: a model that was trained without one draws grey with it. Raises UnsafePrompt."""
+    words = clean_final(negative_prompt)
+    if not words:
+        return ()
+    said = quoted(repr(words), 80)
+    return (f'The model takes no negative prompt, {said} is left out; write "without" in the prompt instead.',)
