@@ -76,7 +76,7 @@ class ClosedReader(OpenReader):
             template,
             skin_tone,
             person_type,
-            notes=_without_negative(options),
+            notes=_without_negative(options.negative_prompt),
             label=label,
             words=label,
         )
@@ -109,7 +109,7 @@ class ClosedReader(OpenReader):
             "",
             plan,
             combination,
-            (*notes, *_without_negative(options)),
+            (*notes, *_without_negative(options.negative_prompt or (plan.negative_prompt if plan else ""))),
             label=scene.subject,
             words=parsed.subject,
             has_emoji=any(unicodedata.category(char) == "So" for char in prompt),
@@ -301,13 +301,13 @@ def _wants_parts(options: Options) -> bool:
     return options.combine is True and options.latents is None
 
 
-def _without_negative(options: Options) -> tuple[str, ...]:
+def _without_negative(negative_prompt: str) -> tuple[str, ...]:
     """A note about a negative prompt, if there is one."""
-    if not options.negative_prompt:
+    if not negative_prompt:
         return ()
     from .notes import without_negative
 
-    return without_negative(options.negative_prompt)
+    return without_negative(negative_prompt)
 
 
 def _in_english(prompt: str) -> str:

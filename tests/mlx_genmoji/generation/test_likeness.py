@@ -1,6 +1,7 @@
 """A picture to start from, a negative prompt and noise of NumPy's, with the built-in model."""
 
 import warnings
+from itertools import pairwise
 from pathlib import Path
 
 import mlx.core as mx
@@ -47,16 +48,17 @@ def test_the_less_strength_the_more_a_drawing_is_in_the_pictures_colours_and_pla
     genmoji: Genmoji, prompt: str
 ) -> None:
     plain = genmoji.generate(prompt, seed=1, variety=0)[0].image
-    drawn = [
-        genmoji.generate(prompt, seed=1, image=BLUE, strength=strength)[0].image for strength in (1, 0.8, 0.4, 0.1)
-    ]
+    strengths = (1, 0.8, 0.4, 0.1)
+    drawn = [genmoji.generate(prompt, seed=1, image=BLUE, strength=strength)[0].image for strength in strengths]
     assert distance(drawn[0], plain) < 0.5
     assert all(distance(picture, plain) > 3 for picture in drawn[1:])
     colours, middles = zip(*map(figure, drawn), strict=True)
     wanted_colour, wanted_middle = figure(BLUE)
     to_colour = [np.abs(colour - wanted_colour).mean() for colour in colours]
     to_middle = [np.linalg.norm(middle - wanted_middle) for middle in middles]
-    assert to_colour == sorted(to_colour, reverse=True) and to_middle == sorted(to_middle, reverse=True)
+    assert to_colour == sorted(to_colour, reverse=True)
+    # To half a pixel.
+    assert all(later <= earlier + 0.004 for earlier, later in pairwise(to_middle))
     assert to_colour[-1] < 0.7 * to_colour[0] and to_middle[-1] < 0.12
 
 
