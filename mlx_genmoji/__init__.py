@@ -45,9 +45,9 @@ OPT_OUT = "GENMOJI_NO_OPENBLAS"
 # How long OpenBLAS's threads spin: 2 to the power of it, in cycles of the processor.
 SPIN, SPIN_CYCLES = "OPENBLAS_THREAD_TIMEOUT", "18"
 
-# glibc's mallopt: how much free memory is kept; the block size from which memory is mapped (32 MiB is the maximum); how
-# many blocks may be mapped (none, so that larger arrays reuse memory too, without the zeroing of fresh pages); and how many
-# arenas there are (one, so that memory that a thread freed is there for the others).
+# glibc's mallopt: how much free memory is kept; the block size from which memory is mapped (32 MiB is the maximum);
+# how many blocks may be mapped (none, so that larger arrays reuse memory too, without the zeroing of fresh pages); and
+# how many arenas there are (one, so that memory that a thread freed is there for the others).
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -3, -4, -8
 MALLOC_OPTIONS = {M_MMAP_THRESHOLD: 32 * 2**20, M_TRIM_THRESHOLD: 2**31 - 1, M_MMAP_MAX: 0, M_ARENA_MAX: 1}
 
