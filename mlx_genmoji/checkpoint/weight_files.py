@@ -6,9 +6,11 @@ calls a variant. Either may be one file, or several with an index that lists the
 
 import hashlib
 import json
+import os
 import re
 import struct
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from ..errors import UserError, quoted
-from ..files import read_json
+from ..files import read_json, write_json
 
 # diffusers' name, transformers' name.
 STEMS = ("diffusion_pytorch_model", "model")
@@ -27,6 +29,10 @@ SCALE_KEY = re.compile(r"\.(scale_\w+|\w+_scale(_\w+)?|SCB|comfy_quant|weight_fo
 """Keys of what belongs to weights in 8 bits (`float8`)."""
 
 HALF_PRECISION = ("fp16", "bf16")
+
+LARGE = 64 * 2**20
+"""Bytes of a file whose hash is kept; that of 2 GB takes 1.5 s."""
+MAX_HASHES = 200
 
 FORMS = (
     "{stem}{variant}.safetensors",
@@ -103,8 +109,39 @@ def _sha256(path: Path) -> bytes:
     # The hub's cache names a large file's blob by its SHA-256.
     if path.is_symlink() and blob.parent.name == "blobs" and re.fullmatch(r"[0-9a-f]{64}", blob.name):
         return bytes.fromhex(blob.name)
+    status = path.stat()
+    if status.st_size < LARGE:
+        return _computed_sha256(path)
+    # The same place, size, time and inode: the same file.
+    key = json.dumps([str(blob), status.st_size, status.st_mtime_ns, status.st_ino])
+    known = _known_hashes()
+    if not re.fullmatch(r"[0-9a-f]{64}", str(known.get(key))):
+        known[key] = _computed_sha256(path).hex()
+        _keep_hashes(known)
+    return bytes.fromhex(known[key])
+
+
+def _computed_sha256(path: Path) -> bytes:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").digest()
+
+
+def _hashes_file() -> Path:
+    """Where the hashes of large files are kept: in `$XDG_CACHE_HOME` or `~/.cache`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mlx-genmoji" / "hashes.json"
+
+
+def _known_hashes() -> dict[str, Any]:
+    try:
+        return read_json(_hashes_file())
+    except UserError:
+        return {}
+
+
+def _keep_hashes(hashes: dict[str, Any]) -> None:
+    """Keep the newest hashes. A cache that cannot be written costs time alone."""
+    with suppress(OSError):
+        write_json(_hashes_file(), dict(list(hashes.items())[-MAX_HASHES:]))
 
 
 def check_safetensors(path: Path) -> None:

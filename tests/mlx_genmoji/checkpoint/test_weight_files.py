@@ -1,6 +1,8 @@
 """Files of weights: half or full precision, one or several, under every name that diffusers and transformers use."""
 
+import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,9 +16,9 @@ import transformers
 from mlx.utils import tree_flatten
 from safetensors.numpy import load_file, save_file
 
-from mlx_genmoji.checkpoint import components
+from mlx_genmoji.checkpoint import components, weight_files
 from mlx_genmoji.checkpoint.components import load_model
-from mlx_genmoji.checkpoint.weight_files import find_weights
+from mlx_genmoji.checkpoint.weight_files import Weights, find_weights
 from mlx_genmoji.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("cpu")
@@ -184,3 +186,34 @@ def test_a_whole_file_is_preferred_to_an_index(shards, oracles):
     oracles["vae"](shards)
     (shards / INDEX).write_text("{")
     assert find_weights(shards) == [shards / "diffusion_pytorch_model.safetensors"]
+
+
+def test_the_hash_of_a_large_file_is_computed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(weight_files, "LARGE", 1000)
+    computed = []
+    compute = weight_files._computed_sha256
+
+    def counted(path: Path) -> bytes:
+        computed.append(path.name)
+        return compute(path)
+
+    monkeypatch.setattr(weight_files, "_computed_sha256", counted)
+    small, large = tmp_path / "small.safetensors", tmp_path / "large.safetensors"
+    small.write_bytes(b"a" * 999)
+    large.write_bytes(b"b" * 1000)
+    first = Weights([small, large]).sha256
+    assert Weights([small, large]).sha256 == first
+    assert computed.count("large.safetensors") == 1
+    expected = hashlib.sha256(b"".join(hashlib.sha256(path.read_bytes()).digest() for path in (small, large)))
+    assert first == expected.hexdigest()
+    # Another content is another file, whatever its name and size.
+    large.unlink()
+    large.write_bytes(b"c" * 1000)
+    os.utime(large, ns=(1, 1))
+    assert Weights([large]).sha256 == hashlib.sha256(hashlib.sha256(b"c" * 1000).digest()).hexdigest()
+    # A cache that is damaged, or cannot be written, is none.
+    (tmp_path / "cache" / "mlx-genmoji" / "hashes.json").write_text('{"x": 1')
+    assert Weights([small, large]).sha256 != first
+    monkeypatch.setenv("XDG_CACHE_HOME", str(small))
+    assert Weights([large]).sha256 == hashlib.sha256(hashlib.sha256(b"c" * 1000).digest()).hexdigest()
