@@ -35,6 +35,14 @@ def app(
         ),
     ] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="The port to serve the page at.")] = 7860,
+    host: Annotated[
+        str,
+        typer.Option(metavar="ADDRESS", help="The address to listen at; 0.0.0.0 lets in the local network."),
+    ] = "127.0.0.1",
+    root_path: Annotated[
+        str, typer.Option(metavar="PATH_OR_URL", help="Where a proxy serves the page: https://example.org/genmoji.")
+    ] = "",
+    auth: Annotated[str, typer.Option(metavar="USER:PASSWORD", help="What visitors have to log in with.")] = "",
     share: Annotated[
         bool, typer.Option("--share", help="Let others in, through a public address of Gradio's service.")
     ] = False,
@@ -43,6 +51,8 @@ def app(
 
     For example: genmoji app --model builtin --model sdxl-emoji
     """
-    from ..demo.server import serve
+    from ..demo.server import Place, serve
 
-    serve(model, adapters, None if rewrite == "none" else rewrite, preview, port, share)
+    place = Place(host, root_path, auth)
+    place.account()
+    serve(model, adapters, None if rewrite == "none" else rewrite, preview, port, share, place)

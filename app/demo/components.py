@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
+from mlx_genmoji.families.base import STRENGTH
 from mlx_genmoji.prompt import PERSON_TYPES, SKIN_TONES
 from mlx_genmoji.prompt.plan import OPTIONAL
 
@@ -32,6 +33,7 @@ STAGE = """
   </div>
   <p class="says" role="status" aria-live="polite"></p>
   <div class="take" role="group" aria-label="Download the chosen candidate" hidden>
+    <button type="button" id="copy">Copy</button>
     <a download id="png">PNG</a><a download id="transparent">Transparent</a><a download id="zip">Zip</a>
     <a download id="pack-zip" hidden>Whole pack</a>
     <label id="recipe"><input type="checkbox" checked> with recipe</label>
@@ -41,16 +43,29 @@ STAGE = """
 </section>
 """
 HISTORY = '<section class="history" aria-label="Drawn before" hidden><h2>Drawn before</h2><ol></ol></section>'
+PICTURE = """
+<section aria-label="Picture to start from">
+  <button type="button" class="choose">Start from a picture</button>
+  <input type="file" accept="image/*" hidden aria-label="Picture file">
+  <img alt="The picture to start from" hidden>
+  <button type="button" class="clear" aria-label="Remove the picture" hidden>✕</button>
+  <p class="hint" role="status">or drop or paste one</p>
+</section>
+"""
 HEADER = "<h1>genmoji</h1><p>Say what to draw, and choose the best of four.</p>"
 
 
 class Components:
     """Gradio's components, laid out within the `gr.Blocks` that is open.
 
-    models, adapters: their names. defaults: see `Worker.defaults`.
+    models, adapters, styles: their names, the first style the usual one. defaults: see `Worker.defaults`.
     """
 
-    def __init__(self, models: Iterable[str], adapters: Iterable[str], defaults: Mapping[str, Any]):
+    def __init__(
+        self, models: Iterable[str], adapters: Iterable[str], styles: Sequence[str], defaults: Mapping[str, Any]
+    ):
+        # Not shown: the page's script fills it when the page is opened.
+        self.tokens = gr.Textbox(visible=False)
         gr.HTML(HEADER, elem_id="header")
         self._add_prompt()
         with gr.Row(elem_id="below"):
@@ -58,7 +73,9 @@ class Components:
                 self.stage = _html("stage", STAGE, {"tiles": [None] * 4})
                 self.history = _html("history", HISTORY, [])
             with gr.Column(scale=2, min_width=280, elem_id="options"):
+                self._add_style(styles)
                 self._add_choices(list(models), list(adapters))
+                self._add_picture()
                 with gr.Accordion("Plan", open=False, elem_id="plan"):
                     self._add_plan(bool(defaults["plan_fields"]), defaults["closed_vocabulary"])
                 with gr.Accordion("More", open=False, elem_id="more"):
@@ -73,6 +90,9 @@ class Components:
             "steps": self.steps,
             "guidance": self.guidance,
             "sampler": self.sampler,
+            "style": self.style,
+            "image": self.picture,
+            "strength": self.strength,
             "variety": self.variety,
             "model": self.model,
             "adapter": self.adapter,
@@ -95,6 +115,21 @@ class Components:
             self.pack = gr.Button("Pack", elem_id="pack", scale=0, min_width=72)
             self.cancel = gr.Button("Cancel", elem_id="cancel", scale=0, min_width=96, visible=False)
         _html("ideas", "${value}", _ideas())
+
+    def _add_style(self, styles: Sequence[str]) -> None:
+        self.style = gr.Radio(
+            list(styles),
+            value=styles[0] if styles else None,
+            label="Style",
+            visible=len(styles) > 1,
+            elem_id="style",
+        )
+
+    def _add_picture(self) -> None:
+        self.picture = _html("picture", PICTURE, None)
+        self.strength = gr.Slider(
+            0, 1, STRENGTH, step=0.05, label="How much of the picture changes", elem_id="strength"
+        )
 
     def _add_choices(self, models: list[str], adapters: list[str]) -> None:
         self.skin_tone = gr.Radio(

@@ -44,12 +44,16 @@ def endpoint(worker: Worker, downloads: Downloads) -> Callable[..., Awaitable[Ou
         adapter: str | None = None,
         plan: dict[str, Any] | None = None,
         recipe: bool = True,
+        style: str | None = None,
+        image: str | None = None,
+        strength: float | None = None,
     ) -> Output:
         """Draw candidates of a prompt: PNG files, the plan that was drawn, and the seed of the first candidate.
 
         Candidate i has seed + i. Parameters that are null take the model's default. plan: the plan of an earlier
         answer, edited or not, to draw instead of the prompt; an empty final_prompt is composed again from the other
-        fields. recipe: whether the files hold how they were made.
+        fields. recipe: whether the files hold how they were made. style: one that the model or adapter declares.
+        image: a picture to start from, as a data URI. strength: how much of it changes, from 0 to 1.
         """
         values = {
             "prompt": prompt,
@@ -64,6 +68,9 @@ def endpoint(worker: Worker, downloads: Downloads) -> Callable[..., Awaitable[Ou
             "model": model,
             "adapter": adapter,
             "plan": plan,
+            "style": style,
+            "image": image,
+            "strength": strength,
         }
         try:
             status = await worker.submit(Request.read(values)).result(connection())

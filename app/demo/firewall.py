@@ -30,6 +30,8 @@ BAD_REQUEST = "The demo cannot read this request; /?view=api documents its endpo
 
 API = "/gradio_api/"
 OPEN = ("/", "/config", "/theme.css", "/favicon.ico", "/manifest.json", "/robots.txt")
+LOGIN = ("/login", f"{API}login", "/logout", f"{API}logout")
+"""Gradio's, where visitors log in."""
 OPEN_FOLDERS = ("/static/", "/assets/", "/svelte/")
 OPEN_API = (
     "info",
@@ -52,11 +54,20 @@ class Firewall:
     names that the demo answers to, 403 for others; None is any.
     """
 
-    def __init__(self, app: ASGIApp, folder: Path, downloads: ASGIApp, hosts: Sequence[str] | None = LOCAL_HOSTS):
+    def __init__(
+        self,
+        app: ASGIApp,
+        folder: Path,
+        downloads: ASGIApp,
+        hosts: Sequence[str] | None = LOCAL_HOSTS,
+        login: bool = False,
+    ):
+        """login: whether visitors log in, so that the path of Gradio's login is open."""
         self.app = app
         self.folder = folder.resolve()
         self.downloads = downloads
         self.hosts = hosts
+        self.login = login
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -132,11 +143,11 @@ class Firewall:
 
     def is_allowed_host(self, host: str) -> bool:
         """Whether the demo answers to a request with this Host header."""
-        return self.hosts is None or re.sub(r":\d*$", "", host).lower() in self.hosts
+        return self.hosts is None or re.sub(r":\d*$", "", host).lower() in map(str.lower, self.hosts)
 
     def is_open(self, path: str) -> bool:
         """Whether clients may request this path."""
-        if path.startswith(PREFIX):
+        if path.startswith(PREFIX) or (self.login and path.rstrip("/") in LOGIN):
             return True
         if path in OPEN or path.startswith(OPEN_FOLDERS):
             return ".." not in path

@@ -11,8 +11,18 @@ function button(kind, label, id) {
   return control
 }
 
+// The drawings stay on the server, and this browser keeps their unguessable names for when the page is loaded again.
+function keep(drawn) {
+  try {
+    if (drawn.length) localStorage.setItem('genmoji', drawn.map(({ id }) => id).join(' '))
+  } catch {
+    // A browser that keeps nothing.
+  }
+}
+
 function show() {
   const drawn = props.value || []
+  keep(drawn)
   element.querySelector('.history').hidden = !drawn.length
   list.replaceChildren(...drawn.map(({ id, prompt, picture }) => {
     const item = document.createElement('li')

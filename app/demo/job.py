@@ -47,6 +47,8 @@ class Done:
     seed: int
     notes: list[str]
     """Sentences for the visitor: warnings, and how the picture was made."""
+    styles: tuple[str, ...] = ()
+    """The styles of the model and adapter that drew it."""
     moods: tuple[str, ...] = ()
     """Of a pack: the names of the stickers' moods."""
     pack: bytes | None = None

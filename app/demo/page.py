@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import re
 import traceback
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import gradio as gr
 
 from mlx_genmoji.errors import UserError, quoted
+from mlx_genmoji.families.base import STRENGTH
 from mlx_genmoji.prompt import PromptPlan
 
 from . import stage
@@ -21,10 +22,17 @@ from .endpoint import connection, endpoint
 from .endpoint_files import Downloads
 from .job import Done, Drawing, Failed, Job, Status, Waiting
 from .request import MAX_SEED, Request
-from .session import HistoryEntry, Session, Sessions
+from .session import MAX_DRAWINGS, HistoryEntry, Session, Sessions
+from .upload import data_uri
 from .worker import Worker
 
+STORED_TOKENS = "() => { try { return localStorage.getItem('genmoji') || '' } catch { return '' } }"
+"""Returns what history.js has written."""
+
 BROKEN = "Something went wrong while showing the drawing; the demo's log has the details."
+
+MAX_TOKENS_LENGTH = 32 * MAX_DRAWINGS
+"""Of the tokens of a history, separated by spaces."""
 
 Updates = dict[Any, Any]
 
@@ -34,6 +42,10 @@ def build(worker: Worker, sessions: Sessions, downloads: Downloads) -> gr.Blocks
     with gr.Blocks(title="genmoji", analytics_enabled=False) as blocks:
         page = Page(worker, sessions)
         gr.events.api(endpoint(worker, downloads), api_name="generate", concurrency_limit=None)
+        # Outside of Gradio's queue; the addresses of the drawings that this browser had are in its storage.
+        opened: Any = {"queue": False, "show_progress": "hidden", "api_visibility": "private", "preprocess": False}
+        outputs = [*page.results, *page.components.inputs.values()]
+        blocks.load(page.on_load, [page.components.tokens], outputs, js=STORED_TOKENS, **opened)
         blocks.unload(page.on_unload)
     return blocks
 
@@ -44,14 +56,15 @@ class Page:
     def __init__(self, worker: Worker, sessions: Sessions):
         self.worker = worker
         self.sessions = sessions
-        self.components = Components(worker.models, worker.adapters, worker.defaults)
+        self.components = Components(worker.models, worker.adapters, worker.styles(None, None), worker.defaults)
+        self.results = [self.components.stage, self.components.history, *self.components.plan.values()]
         self._connect()
 
     def _connect(self) -> None:
         components = self.components
         inputs, plan = list(components.inputs.values()), list(components.plan.values())
-        results = [components.stage, components.history, *plan]
-        drawing = [*results, components.draw, components.pack, components.redraw, components.cancel]
+        buttons = [components.draw, components.pack, components.redraw, components.cancel]
+        drawing = [*self.results, components.style, *buttons]
         # Values come as they were sent: Gradio's own reading fails on a wrong type, `Request.read` explains it.
         events: Any = {"show_progress": "hidden", "api_visibility": "private", "preprocess": False}
         # The worker's queue knows the position of each drawing, so Gradio's lets everything through.
@@ -61,8 +74,10 @@ class Page:
         gr.on([components.draw.click, components.prompt.submit], self.on_draw, inputs, drawing, **queued)
         components.pack.click(self.on_pack, inputs, drawing, **queued)
         components.redraw.click(self.on_redraw, [*inputs, *plan], drawing, **queued)
-        components.history.remix(self.on_remix, [], [*drawing, *inputs], **queued)
-        components.history.open(self.on_open, [], [*results, *inputs], **immediate)
+        components.history.remix(self.on_remix, [], [*self.results, *buttons, *inputs], **queued)
+        components.history.open(self.on_open, [], [*self.results, *inputs], **immediate)
+        choices, style = [components.model, components.adapter], components.style
+        gr.on([choice.change for choice in choices], self.on_choose, [*choices, style], style, **immediate)
         components.cancel.click(self.on_cancel, [], [], **immediate)
 
     async def on_draw(self, request: gr.Request, *values: Any) -> AsyncIterator[Updates]:
@@ -86,7 +101,7 @@ class Page:
             yield updates
 
     async def on_remix(self, request: gr.Request, event: gr.EventData) -> AsyncIterator[Updates]:
-        """Draw an entry of the history again, with a random seed."""
+        """Draw the prompt of an entry of the history again, with a random seed and in the next style."""
         session = self.sessions.get(request.session_hash)
         entry = session.entry(_event_text(event, "id"))
         if session.job is not None:
@@ -94,10 +109,23 @@ class Page:
         if entry is None:
             yield {self.components.stage: stage.finished(session, error=GONE)}
             return
-        drawing = replace(entry.request, seed=None)
+        drawing = replace(entry.request, seed=None, style=_next_style(entry), plan=_composed_again(entry.request.plan))
         yield self._settings(drawing)
-        async for updates in self._draw(vars(drawing) | {"plan": entry.plan}, request.session_hash):
+        async for updates in self._draw(vars(drawing), request.session_hash):
             yield updates
+
+    async def on_choose(self, model: Any, adapter: Any, style: Any) -> Any:
+        """Offer the styles of the chosen model and adapter."""
+        names = [name if isinstance(name, str) and name != ANY else None for name in (model, adapter)]
+        return self._style_choice(self.worker.styles(*names), style)
+
+    async def on_load(self, request: gr.Request, tokens: Any) -> Updates:
+        """Show what the browser had drawn before the page was loaded again."""
+        names = tokens.split() if isinstance(tokens, str) and len(tokens) <= MAX_TOKENS_LENGTH else []
+        session = self.sessions.recall(request.session_hash, names)
+        if session.current is None or session.job is not None:
+            return {self.components.stage: gr.skip()}
+        return self._results(session, session.current) | self._settings(session.current.request)
 
     async def on_open(self, request: gr.Request, event: gr.EventData) -> Updates:
         """Show an entry of the history."""
@@ -115,8 +143,8 @@ class Page:
             job.cancel()
 
     async def on_unload(self, request: gr.Request) -> None:
-        """Forget a page that is closed, and cancel its drawing."""
-        job = self.sessions.forget(request.session_hash)
+        """Cancel the drawing of a page that is closed. What it drew stays for when it is opened again."""
+        job = self.sessions.leave(request.session_hash)
         if job is not None:
             job.cancel()
 
@@ -151,10 +179,16 @@ class Page:
             entry = await asyncio.to_thread(HistoryEntry.of, job.request, status)
             self.sessions.add(session, entry)
             session.job = None
-            return idle | self._results(session, entry)
+            style = self._style_choice(entry.styles, entry.request.style)
+            return idle | {self.components.style: style} | self._results(session, entry)
         session.job = None
         field = {"error": status.message} if isinstance(status, Failed) else {"says": "Stopped."}
         return idle | {self.components.stage: stage.finished(session, **field)}
+
+    def _style_choice(self, styles: Sequence[str], style: str | None) -> Any:
+        """The update of the choice of a style: `styles`, and `style` chosen if it is one of them, else the first."""
+        first = styles[0] if styles else None
+        return gr.update(choices=list(styles), value=style if style in styles else first, visible=len(styles) > 1)
 
     def _buttons(self, *, busy: bool) -> Updates:
         """While a drawing is under way it can be cancelled, and no other can be started."""
@@ -189,11 +223,14 @@ class Page:
         """The inputs that give `request`; the seed is empty if it was random."""
         values = vars(request) | {"seed": "" if request.seed is None else str(request.seed)}
         defaults = {"steps": self.worker.defaults["steps"], "guidance": self.worker.defaults["guidance"]}
-        defaults |= {"variety": 1.0, "model": next(iter(self.worker.models))}
-        return {
+        defaults |= {"variety": 1.0, "model": next(iter(self.worker.models)), "strength": STRENGTH, "image": None}
+        values["image"] = None if request.image is None else data_uri(request.image)
+        settings = {
             component: defaults.get(name, ANY) if values[name] is None else values[name]
             for name, component in self.components.inputs.items()
         }
+        styles = self.worker.styles(request.model, request.adapter)
+        return settings | {self.components.style: self._style_choice(styles, request.style)}
 
 
 def _event_text(event: gr.EventData, name: str) -> str | None:
@@ -213,6 +250,19 @@ def _read_inputs(inputs: Mapping[str, Any]) -> dict[str, Any]:
     elif isinstance(seed, str):
         values["seed"] = None
     return values
+
+
+def _next_style(entry: HistoryEntry) -> str | None:
+    """The style after the one that a drawing has: of a model that knows few pictures, another seed changes little."""
+    styles = entry.styles
+    if len(styles) < 2:
+        return entry.request.style
+    return styles[(styles.index(entry.request.style or styles[0]) + 1) % len(styles)]
+
+
+def _composed_again(plan: PromptPlan | None) -> PromptPlan | None:
+    """A plan whose final prompt is composed anew, for another style, unless the visitor wrote it."""
+    return plan if plan is None or plan.own_final_prompt is not None else replace(plan, final_prompt="")
 
 
 def _edited_plan(edited: Mapping[str, Any], before: PromptPlan | None) -> dict[str, Any]:

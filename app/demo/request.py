@@ -16,6 +16,7 @@ from mlx_genmoji.prompt.plan import OPTIONAL
 from mlx_genmoji.prompt.safety import MAX_CHARACTERS, check_safe, clean
 
 from ..generating import SAMPLER_NAMES
+from .upload import read_picture
 
 MAX_LETTERS = 500
 MAX_COUNT = 8
@@ -40,6 +41,12 @@ class Request:
     steps: int | None = None
     guidance: float | None = None
     sampler: str | None = None
+    style: str | None = None
+    """One of the styles that the model and the adapter declare; None is the usual one."""
+    image: bytes | None = None
+    """The file of a picture to start from."""
+    strength: float | None = None
+    """How much of that picture changes, from 0 to 1."""
     variety: float | None = None
     """How much candidates differ, from 0 to 1; None is 1, or 0 for the stickers of a pack."""
     model: str | None = None
@@ -70,6 +77,9 @@ class Request:
             steps=_whole(given, "steps", 1, MAX_STEPS),
             guidance=_number(given, "guidance", 0, MAX_GUIDANCE),
             sampler=_choice(given, "sampler", SAMPLER_NAMES),
+            style=clean(_text(given, "style")) or None,
+            image=_picture(given.get("image")),
+            strength=_number(given, "strength", 0, 1),
             variety=_number(given, "variety", 0, 1),
             model=_text(given, "model") or None,
             adapter=_text(given, "adapter") or None,
@@ -135,6 +145,10 @@ def _text(given: Mapping[str, Any], name: str) -> str:
     except UnicodeEncodeError:
         raise UserError(f"The {label} is not valid Unicode.") from None
     return value
+
+
+def _picture(value: Any) -> bytes | None:
+    return value if value is None or isinstance(value, bytes) else read_picture(value)
 
 
 def _choice(given: Mapping[str, Any], name: str, known: tuple[str, ...]) -> str | None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from mlx_genmoji.errors import UserError
 from mlx_genmoji.extras import install_command
@@ -47,6 +50,47 @@ def adapter_choices(folder: Path | None) -> dict[str, Path]:
     return choices
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where the demo can be reached from, besides this machine."""
+
+    host: str = "127.0.0.1"
+    """The address to listen at; 0.0.0.0 is all of this machine's, for other machines on the network."""
+    root_path: str = ""
+    """The path, or the whole address, that a proxy serves the demo at: /genmoji, https://example.org/genmoji."""
+    auth: str = ""
+    """USER:PASSWORD, which visitors have to give; "" lets everybody in."""
+
+    def account(self) -> tuple[str, str] | None:
+        """The user and the password. Raises UserError where one is missing."""
+        user, colon, password = self.auth.partition(":")
+        if self.auth and not (user and colon and password):
+            raise UserError("--auth takes a user and a password with a colon between them: --auth me:secret")
+        return (user, password) if self.auth else None
+
+    def names(self) -> list[str]:
+        """The host names that requests may have, besides those of this machine: the others mean DNS rebinding."""
+        names = []
+        if self.host not in ("127.0.0.1", "localhost"):
+            own = socket.gethostname()
+            names += [self.host, own, f"{own}.local", *self._addresses(own)]
+        if host := urlsplit(self.root_path).hostname:
+            names.append(host)
+        return [name for name in dict.fromkeys(names) if name not in ("0.0.0.0", "::")]
+
+    @staticmethod
+    def _addresses(own: str) -> list[str]:
+        """The addresses of this machine on the network."""
+        found = []
+        with suppress(OSError):
+            found = [str(entry[4][0]) for entry in socket.getaddrinfo(own, None, socket.AF_INET)]
+        with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            # Sends nothing: it asks the system which of its addresses leads outside.
+            probe.connect(("192.0.2.1", 9))
+            found.append(str(probe.getsockname()[0]))
+        return found
+
+
 @contextmanager
 def running_server(
     models: Mapping[str, str],
@@ -56,6 +100,7 @@ def running_server(
     preview: str | None = None,
     port: int = 7860,
     share: bool = False,
+    place: Place | None = None,
 ) -> Iterator[str]:
     """Run the demo during a `with` block; yields its address. Raises UserError if it cannot be started."""
     with tempfile.TemporaryDirectory(prefix="genmoji-") as name:
@@ -77,7 +122,7 @@ def running_server(
             sessions = Sessions()
             blocks = build(worker, sessions, Downloads(folder))
             try:
-                yield _launch(blocks, sessions, folder, port, share)
+                yield _launch(blocks, sessions, folder, port, share, place or Place())
             finally:
                 worker.close()
                 blocks.close(verbose=False)
@@ -96,7 +141,7 @@ def _prepare_environment(folder: Path) -> None:
         os.environ.pop(name, None)
 
 
-def _launch(blocks: Any, sessions: Any, folder: Path, port: int, share: bool) -> str:
+def _launch(blocks: Any, sessions: Any, folder: Path, port: int, share: bool, place: Place) -> str:
     """Start Gradio's server in a thread, and return the address of the page."""
     from starlette.middleware import Middleware
 
@@ -104,14 +149,18 @@ def _launch(blocks: Any, sessions: Any, folder: Path, port: int, share: bool) ->
     from .firewall import LOCAL_HOSTS, Firewall
     from .theme import CSS, HEAD, theme
 
-    hosts = None if share else LOCAL_HOSTS
-    firewall = Middleware(Firewall, folder=folder, downloads=DownloadRoutes(sessions), hosts=hosts)
+    hosts = None if share else (*LOCAL_HOSTS, *place.names())
+    firewall = Middleware(
+        Firewall, folder=folder, downloads=DownloadRoutes(sessions), hosts=hosts, login=bool(place.auth)
+    )
 
     # api_open would let clients start a drawing outside of the queue, whose result nobody receives.
     blocks.queue(default_concurrency_limit=None, max_size=256, api_open=False)
     try:
         _, local, public = blocks.launch(
-            server_name="127.0.0.1",
+            server_name=place.host,
+            root_path=place.root_path or None,
+            auth=place.account(),
             server_port=port,
             share=share,
             prevent_thread_lock=True,
@@ -139,7 +188,13 @@ def _launch(blocks: Any, sessions: Any, folder: Path, port: int, share: bool) ->
 
 
 def serve(
-    models: list[str], adapters: Path | None, rewrite: str | None, preview: str | None, port: int, share: bool
+    models: list[str],
+    adapters: Path | None,
+    rewrite: str | None,
+    preview: str | None,
+    port: int,
+    share: bool,
+    place: Place | None = None,
 ) -> None:
     """Serve the demo until Ctrl-C or SIGTERM; prints its address on stdout."""
 
@@ -149,6 +204,6 @@ def serve(
 
     signal.signal(signal.SIGTERM, stop)
     choices = model_choices(models), adapter_choices(adapters)
-    with running_server(*choices, rewrite=rewrite, preview=preview, port=port, share=share) as address:
+    with running_server(*choices, rewrite=rewrite, preview=preview, port=port, share=share, place=place) as address:
         print(f"The demo is at {address} (Ctrl-C ends it)", flush=True)
         threading.Event().wait()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import secrets
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,6 +51,8 @@ class HistoryEntry:
     """The first picture, at most `MAX_ICON_SIDE` wide."""
     outlines: tuple[NDArray[np.bool_] | None, ...]
     """See `Sticker.outline`."""
+    styles: tuple[str, ...] = ()
+    """Those of the model and adapter that drew it."""
     moods: tuple[str, ...] = ()
     """Of a pack: the names of the pictures' moods."""
     pack: bytes | None = None
@@ -70,7 +72,7 @@ class HistoryEntry:
         token = secrets.token_urlsafe(16)
         outlines = tuple(sticker.outline for sticker in done.stickers)
         shown = (pictures, recipes, tiles, icon, outlines)
-        return cls(token, request, done.plan, done.seed, done.notes, *shown, done.moods, done.pack)
+        return cls(token, request, done.plan, done.seed, done.notes, *shown, done.styles, done.moods, done.pack)
 
     def sticker(self, index: int) -> Sticker:
         """Candidate `index`, as it was drawn."""
@@ -94,6 +96,8 @@ class Session:
     current: HistoryEntry | None = None
     """The drawing that the page shows."""
     job: Job | None = None
+    is_open: bool = True
+    """Whether the page is open; the drawings of a closed one wait for it to be opened again."""
 
     def entry(self, token: object) -> HistoryEntry | None:
         return next((entry for entry in self.history if entry.token == token), None)
@@ -118,22 +122,51 @@ class Sessions:
         session = self.get(name)
         session.job = job
         if name:
-            self._sessions[name] = session
-            self._sessions.move_to_end(name)
+            self._remember(name, session)
+        return session
+
+    def _remember(self, name: str, session: Session) -> None:
+        """Keep a session, and forget the one that drew least recently if there are too many."""
+        self._sessions[name] = session
+        self._sessions.move_to_end(name)
         idle = [other for other, remembered in self._sessions.items() if remembered.job is None]
         for other in idle[: max(0, len(self._sessions) - MAX_SESSIONS)]:
             self.forget(other)
+
+    def recall(self, name: str | None, tokens: Iterable[str]) -> Session:
+        """Give the session called `name`, of a page that was just opened, the drawings that have these tokens."""
+        session = self.get(name)
+        entries = [entry for token in tokens if (entry := self.entry(token)) is not None]
+        if name and entries and not session.history and session.job is None:
+            session.history = entries[:MAX_DRAWINGS]
+            session.current = session.history[0]
+            self._remember(name, session)
+            self._drop_empty()
         return session
+
+    def leave(self, name: str | None) -> Job | None:
+        """The page of the session called `name` was closed. Returns its job if one is not finished."""
+        session = self.get(name)
+        session.is_open = False
+        self._drop_empty()
+        return session.job
+
+    def _drop_empty(self) -> None:
+        """Forget the sessions of closed pages without drawings that no open page has."""
+        kept = {entry.token for session in self._sessions.values() if session.is_open for entry in session.history}
+        for name, session in list(self._sessions.items()):
+            if not session.is_open and session.job is None and all(entry.token in kept for entry in session.history):
+                self.forget(name)
 
     def add(self, session: Session, entry: HistoryEntry) -> None:
         """Put a drawing into the session's history, and show it."""
         session.current = entry
         session.history = [entry, *session.history][:MAX_DRAWINGS]
-        size = sum(kept.size for kept in self._entries())
+        size = sum(kept.size for kept in {kept.token: kept for kept in self._entries()}.values())
         for other in self._sessions.values():
             while size > self.max_bytes and other.history and other.history[-1] is not entry:
                 dropped = other.history.pop()
-                size -= dropped.size
+                size -= 0 if self.entry(dropped.token) else dropped.size
                 if other.current is dropped:
                     other.current = None
 

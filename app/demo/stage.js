@@ -61,6 +61,22 @@ function choose(index) {
 
 recipe.addEventListener('change', mark)
 
+// Browsers let pages write pictures to the clipboard over HTTPS and on this machine alone.
+const copy = take.querySelector('#copy')
+copy.hidden = !(window.ClipboardItem && navigator.clipboard?.write)
+copy.addEventListener('click', async () => {
+  const picture = fetch(take.querySelector('#transparent').href).then(answer => {
+    if (!answer.ok) throw new Error(answer.statusText)
+    return answer.blob()
+  })
+  try {
+    await navigator.clipboard.write([new ClipboardItem({ 'image/png': picture })])
+    says.textContent = 'Copied, without its background.'
+  } catch {
+    says.textContent = 'The browser did not let the page copy the picture.'
+  }
+})
+
 function show() {
   const state = props.value || {}
   const pictures = state.tiles || []

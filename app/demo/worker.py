@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zipfile import ZipFile
 
+from mlx_genmoji.checkpoint import read_styles
+from mlx_genmoji.checkpoint.weight_files import header_of
 from mlx_genmoji.combinations.combination import Combination
 from mlx_genmoji.errors import Cancelled as DrawingCancelled
 from mlx_genmoji.errors import UserError, quoted
@@ -25,6 +27,7 @@ from mlx_genmoji.prompt import PromptPlan, parse
 from .job import Cancelled, Done, Drawing, Failed, Job, Status, Waiting
 from .progress import PackProgress, Progress
 from .request import MAX_STEPS, Request, combined
+from .upload import picture_of
 
 if TYPE_CHECKING:
     from mlx_genmoji import Genmoji
@@ -63,6 +66,8 @@ class Worker:
         """The names of the model and the adapter that `_genmoji` draws with."""
         self._genmoji: Genmoji | None = None
         self._rewriters: dict[str, Rewriter] = {}
+        self._styles: dict[str, tuple[str, ...]] = {}
+        """Of each model that was loaded."""
         self._ready = threading.Event()
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="MLX", daemon=True)
@@ -76,6 +81,12 @@ class Worker:
         self._ready.wait()
         if self._failure is not None:
             raise self._failure
+
+    def styles(self, model: str | None, adapter: str | None) -> list[str]:
+        """The styles to choose from, the usual one first; a model's are known once it was loaded."""
+        name = next(iter(self.models)) if model is None else model
+        path = None if adapter is None else self.adapters.get(adapter)
+        return list(dict.fromkeys((*self._styles.get(name, ()), *([] if path is None else adapter_styles(path)))))
 
     def submit(self, request: Request, previews: bool = False) -> Job:
         """Queue a request. Raises UserError if too many wait, or for an unknown model or adapter."""
@@ -178,6 +189,7 @@ class Worker:
                 self._genmoji = Genmoji.load(self.models[name], preview=self.preview)
                 self._genmoji.reader.rewriters = self._rewriters
                 self._loaded = (name, None)
+                self._styles[name] = tuple(self._genmoji.styles)
             if self._loaded[1] != adapter:
                 path = None if adapter is None else self.adapters[adapter]
                 self._genmoji.set_adapters(() if path is None else path if is_index(path) else [path])
@@ -207,6 +219,7 @@ class Worker:
         assert genmoji is not None
         if request.pack:
             return self._draw_pack(job, genmoji, seed, notes)
+        picture = None if request.image is None else picture_of(request.image)
         with _recorded_warnings() as messages:
             plan = self._plan(request, genmoji)
             if job.cancelled.is_set():
@@ -220,6 +233,9 @@ class Worker:
                 steps=request.steps,
                 guidance=request.guidance,
                 sampler=request.sampler,
+                style=_style(request, genmoji),
+                image=picture,
+                strength=None if picture is None else request.strength,
                 variety=1.0 if request.variety is None else request.variety,
                 negative_prompt=plan.negative_prompt or request.negative_prompt,
                 callback=progress,
@@ -232,7 +248,7 @@ class Worker:
         if "combination" in stickers[0].recipe:
             parts = Combination.from_dict(stickers[0].recipe["combination"]).parts
             notes.append(f"Drawn by parts and put together: {', '.join(part.label for part in parts)}.")
-        return Done(stickers, plan, seed, notes)
+        return Done(stickers, plan, seed, notes, tuple(genmoji.styles))
 
     def _draw_pack(self, job: Job, genmoji: Genmoji, seed: int, notes: list[str]) -> Done:
         """Draw a pack for all messengers, in a folder that is deleted once it is zipped."""
@@ -245,13 +261,17 @@ class Worker:
             name: getattr(request, name)
             for name in ("skin_tone", "person_type", "negative_prompt", "steps", "guidance", "sampler")
         }
+        template = _template(request, genmoji)
+        if template is not None:
+            options["template"] = template
         with tempfile.TemporaryDirectory(prefix="genmoji-pack-") as name, _recorded_warnings() as messages:
             progress = PackProgress(job, Drawing(plan, seed, previews=(None,) * request.tiles))
             pack = make_pack(genmoji, subject, Path(name), seed=seed, callback=progress, **options)
             archive = zipped_folder(Path(name))
         notes += [message for message in messages if message not in notes] + pack.notes
-        plan = plan.finished(genmoji.caption_form())
-        return Done(list(pack.stickers.values()), plan, seed, notes, tuple(pack.stickers), archive)
+        plan = plan.finished(genmoji.caption_form(template))
+        stickers, styles = pack.stickers, tuple(genmoji.styles)
+        return Done(list(stickers.values()), plan, seed, notes, styles, tuple(stickers), archive)
 
     def _plan(self, request: Request, genmoji: Genmoji) -> PromptPlan:
         plan = request.plan
@@ -266,7 +286,19 @@ class Worker:
             plan = PromptPlan.of(parse(combined(request.prompt)), request.skin_tone, request.person_type)
         # The form of the final prompt depends on the adapter that is chosen here.
         genmoji.adapters.route(plan.skin_tone, plan.person_type)
-        return plan.finished(genmoji.caption_form())
+        return plan.finished(genmoji.caption_form(_template(request, genmoji)))
+
+
+def _style(request: Request, genmoji: Genmoji) -> str | None:
+    """The style to draw in; None for the usual one, which a plan whose final prompt a visitor wrote needs."""
+    written = request.plan is not None and request.plan.own_final_prompt is not None
+    return None if written else request.style
+
+
+def _template(request: Request, genmoji: Genmoji) -> str | None:
+    """The template of the style to draw in; None for the usual one and for a style that there is not."""
+    style = _style(request, genmoji)
+    return None if style is None else genmoji.reader.styles.get(style)
 
 
 @contextmanager
@@ -277,6 +309,18 @@ def _recorded_warnings() -> Iterator[list[str]]:
         warnings.simplefilter("always", UserWarning)
         yield messages
     messages += [str(warning.message) for warning in caught if warning.category is UserWarning]
+
+
+def adapter_styles(path: Path) -> list[str]:
+    """The styles that an adapter's file declares; none for a folder of adapters."""
+    if path.is_dir():
+        return []
+    try:
+        declared = header_of(path).get("__metadata__", {}).get("styles")
+        return [] if declared is None else list(read_styles(declared, path.stem))
+    except UserError:
+        # The drawing says what is wrong with the file.
+        return []
 
 
 def zipped_folder(folder: Path) -> bytes:

@@ -14,7 +14,7 @@ from .emoji_row import settle_row
 from .lexicon import Lexicon, Meanings, Noun
 from .scene import Scene
 from .settling import deny, move_to_body, settle_denied, settle_hands
-from .tokens import Token, names_something, tokenize
+from .tokens import Token, is_alive, names_something, takes_object, tokenize
 
 MEASURES = frozenset(
     "bag ball bottle bowl box bunch can cup glass group head jar kind loaf mug pack pair piece pile plate pot scoop"
@@ -87,7 +87,7 @@ def _phrases(tokens: Sequence[Token], scene: Scene) -> list[Phrase]:
             phrases.append(Phrase("", token.text, negated=True))
         elif meanings.place:
             phrases.append(Phrase("place", token.text, tokens=[token]))
-        elif meanings.verb and not meanings.noun and not meanings.verb[1] and meanings.verb[0]:
+        elif meanings.verb and takes_object(meanings) and not (meanings.look and not _has_nouns(phrases)):
             phrases.append(Phrase(meanings.verb[0], token.text, meanings.alone))
         elif meanings.relation and not meanings.noun:
             if meanings.relation == "of" and phrases[-1].tokens:
@@ -98,6 +98,11 @@ def _phrases(tokens: Sequence[Token], scene: Scene) -> list[Phrase]:
         else:
             phrases[-1].tokens.append(token)
     return phrases
+
+
+def _has_nouns(phrases: Sequence[Phrase]) -> bool:
+    """Whether something is named already: a verb before it is its adjective, "flying pig wearing a hat"."""
+    return any(names_something(token) for phrase in phrases for token in phrase.tokens)
 
 
 def _as_verb(meanings: Meanings | None) -> Meanings | None:
@@ -122,7 +127,8 @@ def _read(phrase: Phrase, before: str, scene: Scene, lexicon: Lexicon) -> None:
     if relation in (",", "and", ""):
         relation = before if before in ("wearing", "with") and scene.subject else relation
     nouns = _adjectives(phrase, scene, first=scene.subject is None)
-    if phrase.alone and not nouns and scene.subject is None:
+    if phrase.alone and scene.subject is None and (not nouns or is_alive(nouns[-1])):
+        # "Reading bear": what follows is who does it.
         scene.wish(*phrase.alone)
     if relation == "role" and _as_role(nouns, scene):
         return

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from ..prompt.lexicon import emojis
 from .lexicon import Lexicon, Meanings, words_of
 
 MAX_WORDS = 60
@@ -13,6 +14,10 @@ MAX_WORDS = 60
 
 INTERJECTIONS = frozenset("lol lmao rofl haha hahaha hehe omg xd idk tbh".split())
 """Words at the end of a message that are no part of the picture."""
+
+
+ALIVE = ("animal", "creature", "person")
+"""The kinds of emoji that do something."""
 
 
 @dataclass(frozen=True)
@@ -63,3 +68,14 @@ def _only_filler(meanings: Meanings) -> bool:
 def names_something(token: Token) -> bool:
     meanings = token.meanings
     return meanings is not None and bool(meanings.noun or meanings.garment or meanings.roles)
+
+
+def takes_object(meanings: Meanings) -> bool:
+    """Whether a word is a verb and nothing else, and what follows is its object: "eating", "riding"."""
+    return bool(meanings.verb and not meanings.noun and not meanings.verb[1] and meanings.verb[0])
+
+
+def is_alive(token: Token) -> bool:
+    """Whether a noun is an animal or a person."""
+    label = token.meanings.noun.label if token.meanings and token.meanings.noun else ""
+    return any(entry.label == label and entry.kind in ALIVE for entry in emojis().values())

@@ -86,7 +86,7 @@ def test_a_client_that_cancels_or_goes_stops_its_drawing(http: httpx.Client, dem
     assert eventually(lambda: not demo.worker.is_idle)
     # The client has to have heard of its own event before it can cancel it.
     assert eventually(lambda: job.cancel() and demo.worker.is_idle)
-    body = {"data": ["octopus", 8, 1, None, None, "", 50, *[None] * 5, True]}
+    body = {"data": ["octopus", 8, 1, None, None, "", 50, *[None] * 5, True, *[None] * 3]}
     name = http.post(f"{API}/call/generate", json=body).json()["event_id"]
     with http.stream("GET", f"{API}/call/generate/{name}"):
         assert eventually(lambda: not demo.worker.is_idle)
@@ -155,7 +155,19 @@ def test_a_prompt_of_a_megabyte_is_refused_unread(http: httpx.Client) -> None:
 
 
 # How many values each of the page's own events takes.
-EVENTS = {"on_draw": 12, "on_pack": 12, "on_redraw": 22, "on_remix": 0, "on_open": 0, "on_cancel": 0, "on_unload": 0}
+EVENTS = {
+    "on_draw": 15,
+    "on_pack": 15,
+    "on_redraw": 25,
+    "on_remix": 0,
+    "on_open": 0,
+    "on_choose": 3,
+    "on_load": 1,
+    "on_cancel": 0,
+    "on_unload": 0,
+}
+SILENT = ("on_cancel", "on_unload", "on_choose", "on_load")
+"""Those that have nothing to say to the visitor."""
 
 
 def test_all_of_the_pages_events_are_tried_below(http: httpx.Client) -> None:
@@ -180,9 +192,9 @@ def test_the_pages_events_answer_nonsense_with_a_sentence_or_nothing(name: str, 
         assert done["success"], nonsense
         messages_shown = re.findall(r'"error":"(.*?)"[,}]', answer.text)
         assert all(sentence.endswith((".", 'flying pig\\".')) for sentence in messages_shown)
-        assert bool(messages_shown) == (name not in ("on_cancel", "on_unload"))
+        assert bool(messages_shown) == (name not in SILENT)
         predict_status = http.post(f"{API}/run/predict", **sent).status_code
-        assert predict_status == (200 if name in ("on_open", "on_cancel") else 404)
+        assert predict_status == (200 if name in ("on_open", "on_cancel", "on_choose", "on_load") else 404)
     assert demo.worker.is_idle and len(demo.sessions) == 0
 
 

@@ -248,6 +248,88 @@ def test_what_looks_like_a_program_is_a_text(page: Any) -> None:
     assert page.locator("main img[src='x'], #stage script").count() == 0
 
 
+def picture_of(page: Any, folder: Path) -> np.ndarray:
+    return np.asarray(Image.open(downloaded(page, "png", folder)).convert("RGB")).astype(int)
+
+
+def test_a_style_is_chosen_and_remix_takes_the_next(page: Any, tmp_path: Path) -> None:
+    more(page, steps="1", count="1", seed="5", variety="0")
+    ask(page, "pizza")
+    finished(page, "pizza, 3d · seed 5")
+    shaded = picture_of(page, tmp_path)
+    page.locator("#style input[value=flat]").check()
+    ask(page, "pizza")
+    finished(page, "pizza, flat · seed 5")
+    flat = picture_of(page, tmp_path)
+    assert np.abs(shaded - flat).mean() > 5
+    page.get_by_label("Remix: pizza").first.click()
+    finished(page, "pizza, 3d ·")
+    assert np.abs(picture_of(page, tmp_path) - flat).mean() > 5
+
+
+def test_a_picture_to_start_from_is_chosen_pasted_and_removed(page: Any, tmp_path: Path) -> None:
+    more(page, steps="1", count="1", seed="5", variety="0")
+    ask(page, "cat")
+    finished(page, "cat")
+    plain = picture_of(page, tmp_path)
+    blue = Image.new("RGB", (600, 600), "white")
+    blue.paste((30, 80, 230), (300, 300, 560, 560))
+    blue.save(tmp_path / "blue.png")
+    page.locator("#picture input").set_input_files(tmp_path / "blue.png")
+    page.wait_for_selector("#picture img[src^='data:image/jpeg']")
+    ask(page, "cat")
+    finished(page, "cat")
+    assert eventually(lambda: np.abs(picture_of(page, tmp_path) - plain).mean() > 3)
+    assert page.locator("#strength").is_visible()
+    page.get_by_label("Remove the picture").click()
+    assert not page.locator("#picture img").is_visible()
+    # The clipboard of a browser holds files too.
+    page.evaluate(
+        """async () => {
+            const canvas = document.createElement('canvas')
+            canvas.width = canvas.height = 40
+            canvas.getContext('2d').fillRect(5, 5, 20, 20)
+            const blob = await new Promise(resolve => canvas.toBlob(resolve))
+            const data = new DataTransfer()
+            data.items.add(new File([blob], 'a.png', {type: 'image/png'}))
+            document.dispatchEvent(new ClipboardEvent('paste', {clipboardData: data, bubbles: true, cancelable: true}))
+        }"""
+    )
+    page.wait_for_selector("#picture img[src^='data:image/jpeg']")
+
+
+def test_what_was_drawn_is_there_after_a_reload(page: Any) -> None:
+    more(page, steps="1", count="1", seed="5")
+    ask(page, "red apple")
+    finished(page, "red apple, 3d · seed 5")
+    page.reload()
+    page.wait_for_selector(".says")
+    finished(page, "red apple, 3d · seed 5")
+    page.wait_for_selector(".history li")
+    assert page.get_by_label("Show again: red apple").count() >= 1
+    assert eventually(lambda: value_of(page, "prompt") == "red apple")
+
+
+def test_what_was_left_out_of_the_prompt_is_said(page: Any) -> None:
+    more(page, steps="1", count="1")
+    ask(page, "knight wearing a zorkmid")
+    finished(page, "seed")
+    assert "zorkmid" in page.locator("#stage").text_content()
+
+
+def test_fingers_find_what_they_tap(page: Any) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    more(page, steps="1", count="2")
+    ask(page, "red apple")
+    finished(page)
+    for name in ("#draw", "#png", "#transparent", "#zip", "#copy", "#recipe", "#picture .choose"):
+        box = page.locator(name).first.bounding_box()
+        assert box["height"] >= 44, (name, box)
+    for control in page.locator(".history button").all():
+        box = control.bounding_box()
+        assert box["height"] >= 44 and box["width"] >= 44
+
+
 def test_a_phone_has_room_for_all_of_it(page: Any) -> None:
     page.set_viewport_size({"width": 390, "height": 844})
     page.locator("#plan > button").click()

@@ -187,3 +187,20 @@ def test_a_misspelled_word_is_read_and_reported(prompt: str, typed: str, meant: 
 @pytest.mark.parametrize("word", ["class", "neck", "got", "doge", "second", "believe"])
 def test_a_word_is_not_drawn_in_a_sense_that_nobody_means(word: str, lexicon: Lexicon) -> None:
     assert understand(word, lexicon).subject in (None, "dog face")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "subject", "wishes"),
+    [
+        ("flying pig wearing a cowboy hat", "pig", [("wings", ""), ("wearing", "top hat")]),
+        ("flying robot in a wizard hat", "robot", [("wings", ""), ("wearing", "top hat")]),
+        ("reading fox wearing glasses", "fox", [("with", "books"), ("wearing", "glasses")]),
+        ("cat eating pizza", "cat", [("with", "pizza")]),
+        ("driving a car", "automobile", []),
+    ],
+)
+def test_a_verb_before_who_does_it_is_drawn_too(
+    prompt: str, subject: str, wishes: list[tuple[str, str]], lexicon: Lexicon
+) -> None:
+    scene = understand(prompt, lexicon)
+    assert (scene.subject, [(wish.kind, wish.label) for wish in scene.wishes]) == (subject, wishes)
