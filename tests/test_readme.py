@@ -106,10 +106,16 @@ def test_a_command_that_draws_draws(command: str, folder: Path, adapters: None) 
         assert Image.open(picture).size[0] >= 128
 
 
-def test_a_prompt_without_a_verb_is_drawn(folder: Path) -> None:
-    (command,) = commands("genmoji flying")
+@pytest.mark.parametrize("command", [*commands("genmoji flying"), *commands('genmoji "')])
+def test_a_prompt_without_a_verb_is_drawn(command: str, folder: Path) -> None:
     assert cli.main(shlex.split(command)[1:]) == 0
-    assert Image.open("flying-pig.png").size[0] >= 128
+    (picture,) = folder.glob("*.png")
+    assert Image.open(picture).size[0] >= 128
+
+
+def test_the_machine_is_described(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (command,) = commands("genmoji doctor")
+    assert cli.main(shlex.split(command)[1:]) == 0 and "| MLX |" in capsys.readouterr().out
 
 
 def test_a_sticker_s_recipe_is_shown(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
