@@ -735,3 +735,19 @@ def test_a_warning_is_one_line(library: FakeGenmoji, capsys: pytest.CaptureFixtu
         warnings.simplefilter("always")
         cli.main(["generate", "pig", "-o", "pig.png"])
     assert capsys.readouterr().err == "genmoji: pig is too long\ngenmoji: seed 7\n"
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("genmoji gen", ["generate"]),
+        ("genmoji generate --sk", ["--skin-tone"]),
+        ("genmoji generate --skin-tone ", list(SKIN_TONES)),
+        ("genmoji models ", ["add", "remove", "info"]),
+    ],
+)
+def test_a_shell_completes_verbs_options_and_values(typed: str, offered: list[str]) -> None:
+    words = typed.split(" ")
+    asked = {"COMP_WORDS": typed, "COMP_CWORD": str(len(words) - 1), "_GENMOJI_COMPLETE": "complete_bash"}
+    run = subprocess.run([GENMOJI], env=os.environ | asked, capture_output=True, text=True)
+    assert run.stdout.split() == offered
