@@ -33,7 +33,7 @@ HELD, MAX_HELD, FREE_OF_HANDS, BESIDE_EYES = 0.56, 0.5, 0.74, 0.62
 # A hat ends this much above the middle of the eyes, in widths of glasses. A mouth is at most so high, of the figure.
 EYE_HEIGHT, MAX_MOUTH = 0.2, 0.2
 
-# Headphones: their width, of the face's at the eyes; where their cups are, of their height; a cup's width, of theirs, in
+# Headphones: their width, of the face's at the eyes; where their cups are, of their height; a cup's width, of that, in
 # the drawing and on the figure; how far cups are below the eyes and the band above the head, of the figure's height.
 EARS, CUPS, CUP, CUP_WIDTH, CUPS_BELOW_EYES, BAND = 1.12, 0.74, 0.42, 0.3, 0.08, 0.14
 
