@@ -27,19 +27,15 @@ Layout = Callable[[Sequence[Sprite], str], Scene]
 AMONG, UNDER = 0.66, 0.74
 
 # The longer side of what is held, of the figure's; its box is at most this share of the figure's box; and how much of
-# the width of a head alone it leaves free.
-HELD, MAX_HELD, FREE_OF_HANDS = 0.56, 0.5, 0.74
+# the width of a head alone it leaves free, at least, and up to how many widths of glasses from the middle of the eyes.
+HELD, MAX_HELD, FREE_OF_HANDS, BESIDE_EYES = 0.56, 0.5, 0.74, 0.62
 
-# A hat ends this much above the middle of the eyes, in widths of glasses.
-EYE_HEIGHT = 0.2
+# A hat ends this much above the middle of the eyes, in widths of glasses. A mouth is at most so high, of the figure.
+EYE_HEIGHT, MAX_MOUTH = 0.2, 0.2
 
-# Headphones: their width, of the width of the face at the eyes; where their cups are, of their height; how wide a cup
-# is, of their width, in the drawing and on the figure; how far the cups' middle is below the eyes, and the band above
-# the head, of the figure's height.
+# Headphones: their width, of the face's at the eyes; where their cups are, of their height; a cup's width, of that, in
+# the drawing and on the figure; how far cups are below the eyes and the band above the head, of the figure's height.
 EARS, CUPS, CUP, CUP_WIDTH, CUPS_BELOW_EYES, BAND = 1.12, 0.74, 0.42, 0.3, 0.08, 0.14
-
-# The height of a mouth that replaces a figure's own, of the figure's height.
-MAX_MOUTH = 0.2
 
 # The window for two figures side by side, each with a longer side of 1 at most.
 PAIR = Window(-1.02, -1.02, 2.04)
@@ -156,7 +152,9 @@ def beside_hand(sprites: Sequence[Sprite], second: str) -> Scene:
     side = hand_side(sprites[0])
     x = (0.94 if side == RIGHT else 0.06) * figure.width
     if sprites[0].role in ("animal", "face", "person") and general_anchors.is_head(sprites[0]):
-        x = max(x, FREE_OF_HANDS * figure.width + held.width / 2)
+        eyes = general_anchors.own_eyes(sprites[0])
+        free = max(FREE_OF_HANDS, eyes.x + BESIDE_EYES * eyes.width if eyes else 0.0)
+        x = max(x, free * figure.width + held.width / 2)
     # The window gets more room on that side only.
     window = around(sprites[0], 0.8)
     window = window._replace(left=window.left + side * 0.1 * window.side)

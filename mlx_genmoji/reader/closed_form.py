@@ -229,22 +229,16 @@ class ClosedReader(OpenReader):
         return found if found is not None and is_plain(found, text, self.vocabulary) else None
 
     def _scene_without_flags(self, text: str) -> tuple[Scene, tuple[str, ...]]:
-        """The scene of a text in which countries' flags are plain ones, and the note about that.
-
-        Raises UserError where there is nothing but countries' flags.
-        """
-        from .flags import DRAWN_AS, MESSAGE, country_flags, with_plain_flags, without_flags
+        """The scene of a text in which countries' flags are plain ones, and the note about that."""
+        from .flags import DRAWN_AS, country_flags, note, with_plain_flags
         from .notes import drawn_name
 
         flags = country_flags(text)
         if not flags or self.vocabulary.spelled(text) is not None:
             return self._scene(text), ()
-        if self._scene(without_flags(text)).subject is None:
-            raise UserError(MESSAGE)
         scene = self._scene(with_plain_flags(text))
         scene.nearest = [(words, label) for words, label in scene.nearest if label != DRAWN_AS]
-        listed = ", ".join(f'"{flag.replace("flag: ", "flag of ")}"' for flag in dict.fromkeys(flags))
-        return scene, (f"Country flags cannot be drawn; {listed} is drawn as {drawn_name(DRAWN_AS)}.",)
+        return scene, (note(flags, drawn_name(DRAWN_AS)),)
 
     def _scene(self, text: str) -> Scene:
         from .grammar import understand
@@ -287,10 +281,10 @@ class ClosedReader(OpenReader):
         return combination, [(wish.kind, wish.label) for wish in refused]
 
     def _nothing_known(self, prompt: str) -> str:
-        from .flags import MESSAGE, is_country
+        from .flags import is_country, message
 
         if is_country(prompt):
-            return MESSAGE
+            return message()
         near = self.lexicon.nearest(prompt, MAX_SUGGESTIONS)
         hint = f"; the nearest that can be drawn: {', '.join(near)}" if near else ""
         return f"Nothing in {quoted(repr(prompt), 80)} is known to the model{hint}."

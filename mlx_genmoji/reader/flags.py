@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 
 from ..prompt.lexicon import emojis
 from .lexicon import nationalities, rows, words_of
 
-ALTERNATIVES = ("white flag", "black flag", "pirate flag", "rainbow flag", "chequered flag")
+OTHERS = "white, black, pirate, rainbow and chequered flags"
 """Flags that are drawn."""
 
-MESSAGE = f"Country flags cannot be drawn; flags that can: {', '.join(ALTERNATIVES)}."
-
 DRAWN_AS = "triangular flag"
-"""What a country's flag is drawn as where somebody holds it."""
+"""What a country's flag is drawn as."""
 
 _INDICATORS = "[\U0001f1e6-\U0001f1ff]{2}"
 _SUBDIVISION = "\U0001f3f4[\U000e0061-\U000e007f]+"
@@ -52,9 +50,16 @@ def with_plain_flags(text: str) -> str:
     return _pattern().sub(" flag ", text)
 
 
-def without_flags(text: str) -> str:
-    """A text without countries' flags."""
-    return _pattern().sub(" ", text)
+def note(flags: Sequence[str], drawn: str) -> str:
+    """The sentence about flags that `country_flags` found. drawn: what they are drawn as."""
+    listed = ", ".join(f'"{flag.replace("flag: ", "flag of ")}"' for flag in dict.fromkeys(flags))
+    verb = "is" if len(set(flags)) == 1 else "are"
+    return f"Country flags cannot be drawn: {listed} {verb} drawn as {drawn}; there are {OTHERS}."
+
+
+def message() -> str:
+    """The sentence for a prompt that names nothing but a country."""
+    return f"Countries and their flags cannot be drawn; there are {OTHERS}."
 
 
 def is_country(text: str) -> bool:

@@ -4,11 +4,15 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from mlx_genmoji.combinations import anchors, layouts
 from mlx_genmoji.combinations.arrange import Wish, arrange, part_of
 from mlx_genmoji.combinations.assemble import put_together
 from mlx_genmoji.combinations.combination import ALL_KINDS
 from mlx_genmoji.combinations.refacing import Zone, painted_over, without_mouth
+from mlx_genmoji.combinations.scenes import prepared
 from mlx_genmoji.combinations.silhouette import core
+from mlx_genmoji.combinations.sprites import Sprite
+from mlx_genmoji.sticker import Sticker
 
 SIZE = 128
 BROWN, BLUE, RED, GREEN, DARK = (120, 70, 30), (30, 60, 220), (220, 30, 30), (30, 160, 60), (60, 30, 10)
@@ -190,3 +194,64 @@ def test_a_mouth_is_taken_from_features_and_eyes_and_tears_stay() -> None:
     left = without_mouth(features)
     assert left.getpixel((50, 73))[3] == 0 and left.getpixel((36, 73))[3] == 0
     assert left.getpixel((32, 38))[3] == 255 and left.getpixel((27, 60))[3] == 255
+
+
+def box_of(picture: Image.Image, colour: Colour) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom of what has a colour."""
+    rows, columns = where(picture, colour).T
+    return int(columns.min()), int(rows.min()), int(columns.max()), int(rows.max())
+
+
+def sprite(picture: Image.Image, label: str, role: str | None = None) -> Sprite:
+    """The figure of a picture on white, as the drawing of a label."""
+    found = Sprite.cut(Sticker(picture).cutout(), "fluent", label, role)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("hat", ["top hat", "crown", "billed cap", "graduation cap", "woman's hat"])
+@pytest.mark.parametrize("subject", ["frog", "bear", "owl", "dog face"])
+def test_a_hat_ends_above_the_eyes(subject: str, hat: str) -> None:
+    figure, item = sprite(disc(BROWN), subject, "animal"), sprite(disc(BLUE), hat)
+    body = anchors.body_of(figure)
+    assert body is not None and body.eyes is not None
+    worn = layouts.wearing([figure, item], hat).layers[-1]
+    assert worn.top + worn.height <= body.eyes.y
+
+
+@pytest.mark.parametrize("subject", ["cat face", "frog", "penguin", "pizza"])
+def test_headphones_are_at_the_sides_of_the_face(subject: str) -> None:
+    figure, item = sprite(disc(BROWN), subject, part_of(subject).role), sprite(disc(BLUE), "headphone")
+    band, head, left, right = layouts.wearing([figure, item], "headphones").layers
+    assert head.sprite is figure and band.sprite is item
+    middle = head.left + head.width / 2
+    assert left.left + left.width < middle - 0.1 and right.left > middle + 0.1
+
+
+@pytest.mark.parametrize("kind", ["with", "beside"])
+@pytest.mark.parametrize("subject", ["pencil", "cat", "pizza"])
+def test_what_is_held_or_beside_is_not_larger_than_the_subject(kind: str, subject: str) -> None:
+    narrow = Image.new("RGB", (SIZE, SIZE), "white")
+    ImageDraw.Draw(narrow).rectangle((60, 10, 76, SIZE - 10), fill=BROWN)
+    found, _ = arrange(part_of(subject), [Wish(kind, "dagger")], "fluent")
+    assert found is not None
+    pictures = {part: narrow if part == found.subject else disc(BLUE) for part in found.parts}
+    picture = put_together(found, pictures)
+    left, top, right, bottom = box_of(picture, BLUE)
+    whole = box_of(picture, BROWN)
+    assert (right - left) * (bottom - top) < (whole[2] - whole[0]) * (whole[3] - whole[1])
+
+
+def test_a_thing_on_the_head_stands_on_it_and_a_bow_is_at_the_neck() -> None:
+    bird = drawn("bear", "on head:bird", on_head=BLUE)
+    assert box_of(bird, BLUE)[1] < box_of(bird, BROWN)[1]
+    bow = drawn("bear", "at neck:ribbon", at_neck=BLUE)
+    _, top, _, bottom = box_of(bow, BLUE)
+    assert (top + bottom) / 2 > SIZE * 0.6
+
+
+def test_an_animal_gets_the_mouth_that_tells_of_its_mood_and_keeps_its_smile() -> None:
+    bear = sprite(disc(BROWN), "bear", "animal")
+    sad, happy = (sprite(smiley(), label, "face") for label in ("frowning face", "slightly smiling face"))
+    assert len(prepared("emotion", [bear, sad], "sad")) == 3
+    assert len(prepared("emotion", [bear, happy], "happy")) == 2

@@ -8,7 +8,7 @@ from mlx_genmoji import Genmoji
 from mlx_genmoji.errors import UserError
 from mlx_genmoji.reader import Options
 from mlx_genmoji.reader.closed_form import ClosedReader
-from mlx_genmoji.reader.flags import MESSAGE
+from mlx_genmoji.reader.flags import OTHERS
 from mlx_genmoji.reader.lexicon import rows
 from mlx_genmoji.reader.notes import drawn_name
 
@@ -93,10 +93,16 @@ def test_nothing_is_said_where_everything_is_drawn(prompt: str, reader: ClosedRe
         "\U0001f1e6\U0001f1fd",
     ],
 )
-def test_a_countrys_flag_is_refused_with_the_flags_that_can_be_drawn(prompt: str, reader: ClosedReader) -> None:
-    with pytest.raises(UserError) as refusal:
-        reader.read(prompt, Options())
-    assert str(refusal.value) == MESSAGE
+def test_a_countrys_flag_is_a_plain_one_and_a_sentence_says_so(prompt: str, reader: ClosedReader) -> None:
+    reading = reader.read(prompt, Options())
+    assert (reading.label, reading.combination) == ("triangular flag", None)
+    (note,) = reading.notes
+    assert note.startswith("Country flags cannot be drawn: ") and "a triangular flag" in note and OTHERS in note
+
+
+def test_a_country_that_no_drawing_stands_for_is_refused_in_words(reader: ClosedReader) -> None:
+    with pytest.raises(UserError, match="Countries and their flags cannot be drawn; there are white"):
+        reader.read("slovenia", Options())
 
 
 @pytest.mark.parametrize(
@@ -106,7 +112,7 @@ def test_a_countrys_flag_that_is_held_is_a_plain_one_and_said(prompt: str, reade
     reading = reader.read(prompt, Options())
     assert reading.label in ("dog", "dog face") and reading.combination is not None
     assert [item.part.label for item in reading.combination.joined if item.part] == ["triangular flag"]
-    assert len(reading.notes) == 1 and reading.notes[0].startswith("Country flags cannot be drawn; ")
+    assert len(reading.notes) == 1 and reading.notes[0].startswith("Country flags cannot be drawn: ")
 
 
 @pytest.mark.parametrize("flag", ["pirate flag", "rainbow flag", "white flag", "chequered flag", "pride flag"])
